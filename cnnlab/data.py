@@ -1,0 +1,106 @@
+"""A data set: uint8 images, integer labels, class names, named splits."""
+
+import dataclasses
+import hashlib
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from cnnlab import sources
+
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+SPLITS = ("train", "validation", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Images of one split: rows `indices` of `images` (n, height, width, channels) uint8 and `labels` (n,)."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    indices: np.ndarray
+
+    def __len__(self):
+        return len(self.indices)
+
+    def take(self, limit=None):
+        """(images, labels) of the first `limit` rows (None: all), copied out of the cache."""
+        chosen = self.indices[:limit]
+        return self.images[chosen], self.labels[chosen]
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Named splits of images with their class names.
+
+    `splits`: {"train", "validation", "test"} to a Split. The rows of a split are in no order
+    of class, so that its first n are a random sample of it, and those of a smaller n lie
+    within those of a larger one.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    splits: dict[str, Split]
+
+    def split(self, name, limit=None):
+        """(images uint8 (n, height, width, channels), labels (n,)) of split `name`, or its first `limit`.
+
+        Raises ValueError for an unknown name, or a limit larger than the split.
+        """
+        if name not in self.splits:
+            raise ValueError(f"{self.name} has no split {name!r}; expected one of {', '.join(self.splits)}")
+        size = len(self.splits[name])
+        if limit is not None and limit > size:
+            raise ValueError(f"{limit:,} images asked of {self.name}'s {name} split, which has {size:,}")
+        return self.splits[name].take(limit)
+
+    @property
+    def input_shape(self):
+        """(height, width, channels) in pixels."""
+        return tuple(self.splits["train"].images.shape[1:])
+
+    @property
+    def fingerprint(self):
+        """12 hex digits over the name, the labels and which rows are in which split."""
+        digest = hashlib.sha256(self.name.encode())
+        for name in sorted(self.splits):
+            split = self.splits[name]
+            digest.update(np.ascontiguousarray(split.indices, "int64"))
+            digest.update(np.ascontiguousarray(split.labels[split.indices], "int64"))
+        return digest.hexdigest()[:12]
+
+
+def load_cifar10(path=None, cache=None, split_seed=0, validation_images=10_000):
+    """CIFAR-10 (Krizhevsky 2009): 40,000 training, 10,000 validation and 10,000 test images.
+
+    `path`: where the user has the data, in any of the shapes that `sources` knows (default:
+    the environment variable CNNLAB_CIFAR10); `cache`: the cache folder; `split_seed`: decides
+    which images, the same share of each class, are held out of the 50,000 for validation.
+    Returns a Dataset, memory-mapped. Raises `sources.DataUnavailableError` with what was tried.
+    """
+    arrays = sources.cifar10_arrays(path, cache)
+    labels = arrays["y_train"]
+    if not 0 < validation_images < len(labels):
+        raise ValueError(f"validation_images is {validation_images}; expected 1 to {len(labels) - 1:,}")
+    train, validation = train_test_split(
+        np.arange(len(labels)), test_size=validation_images, stratify=labels, random_state=split_seed
+    )
+    return Dataset(
+        "cifar10",
+        CIFAR10_CLASSES,
+        {
+            "train": Split(arrays["x_train"], labels, train),
+            "validation": Split(arrays["x_train"], labels, validation),
+            "test": Split(arrays["x_test"], arrays["y_test"], np.arange(len(arrays["y_test"]))),
+        },
+    )
+
+
+LOADERS = {"cifar10": lambda seed: load_cifar10(split_seed=seed)}
+
+
+def load(name, seed=0):
+    """The data set `name`, split by `seed` where it has no published split of its own."""
+    if name not in LOADERS:
+        raise ValueError(f"no data set is called {name!r}; expected one of {', '.join(LOADERS)}")
+    return LOADERS[name](seed)
