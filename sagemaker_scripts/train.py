@@ -1,0 +1,221 @@
+"""Train one cnnlab trial: on a laptop, or as SageMaker's training script.
+
+The trial is a variant of a study (--study, --variant, --seed) or spelled out (--filters 32,64
+--epochs 3 ...); a flag beside --study changes that variant. In a training job the data comes
+from a channel, the model goes to SM_MODEL_DIR and the row of the result, as every local run
+writes it, to SM_OUTPUT_DATA_DIR; elsewhere everything goes below --output-dir. A job that is
+restarted with the same checkpoint folder goes on after the last finished epoch.
+"""
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+
+if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from sagemaker_scripts import common
+from sagemaker_scripts.epoch_lines import EpochLines, result_line
+
+LABEL = "trial"
+# Where SageMaker mirrors a job's checkpoints to and from S3, when the job asks for it.
+JOB_CHECKPOINTS = Path("/opt/ml/checkpoints")
+# Channels that carry the SDK's own files and not data.
+SDK_CHANNELS = {"code", "sm_drivers"}
+# Preferred names, where a job has several channels.
+DATA_CHANNELS = ("training", "train", "data")
+
+
+def integers(text):
+    """[16, 32] of "16,32", "16 32" or "[16, 32]": people, tuning jobs and the SDK write it differently."""
+    return [int(word) for word in text.strip("[]() ").replace(",", " ").split()]
+
+
+def one_or_more(text):
+    """3 of "3", [3, 5] of "3,5": one value for all layers, or one a layer."""
+    values = integers(text)
+    return values[0] if len(values) == 1 else values
+
+
+def boolean(text):
+    """True or False, as people and SageMaker spell them."""
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    return words[text.lower()]
+
+
+MODEL_OPTIONS = {
+    "filters": integers,
+    "kernel_size": one_or_more,
+    "pools": int,
+    "head": str,
+    "dense": int,
+    "units": integers,
+    "dropout": float,
+    "batch_norm": boolean,
+}
+TRIAL_FIELDS = {
+    "model": str,
+    "dataset": str,
+    "epochs": int,
+    "steps_per_epoch": int,
+    "batch_size": int,
+    "optimizer": str,
+    "learning_rate": float,
+    "train_images": int,
+    "eval_images": int,
+    "permute_pixels": int,
+    "augment": str,
+    "class_weights": boolean,
+    "monitor": str,
+    "patience": int,
+    "seed": int,
+    "precision": str,
+}
+
+
+def make_parser():
+    parser = common.parser(__doc__)
+    parser.add_argument("--study", help="a study of cnnlab.studies, from which the trial is taken")
+    parser.add_argument("--variant", help="label of the trial within --study, such as cnn_32_64_128")
+    parser.add_argument("--label", help=f"name for a trial that is spelled out (default: {LABEL})")
+    for title, fields in (("the trial", TRIAL_FIELDS), ("the model", MODEL_OPTIONS)):
+        group = parser.add_argument_group(title, "what is not given keeps cnnlab's default")
+        for name, kind in fields.items():
+            group.add_argument(_flag(name), type=_reporting(kind), metavar=kind.__name__.upper())
+    parser.add_argument("--output-dir", type=Path, help="where all goes outside of a job (default: runs/train)")
+    parser.add_argument("--checkpoint-dir", type=Path, help=f"default in a job: {JOB_CHECKPOINTS}")
+    return parser
+
+
+def make_trial(arguments):
+    """The Trial that parsed `arguments` describe; BadArgumentsError where they describe none."""
+    from cnnlab import studies
+    from cnnlab.trials import Trial
+
+    given = {name: getattr(arguments, name) for name in TRIAL_FIELDS if getattr(arguments, name) is not None}
+    options = {name: getattr(arguments, name) for name in MODEL_OPTIONS if getattr(arguments, name) is not None}
+    try:
+        if arguments.study is None:
+            return Trial(arguments.label or LABEL, options=options, **given)
+        trials = {trial.label: trial for trial in studies.find(arguments.study).trials}
+        if arguments.variant not in trials:
+            raise ValueError(f"study {arguments.study} has no variant {arguments.variant!r}; expected one of "
+                             f"{', '.join(trials)}")  # fmt: skip
+        trial = trials[arguments.variant]
+        return dataclasses.replace(trial, options={**trial.options, **options}, **given)
+    except ValueError as error:
+        raise common.BadArgumentsError(str(error)) from error
+
+
+def data_channel(environment):
+    """Folder of the job's data channel, from SM_CHANNEL_* in `environment`; None where there is none."""
+    channels = {
+        name.removeprefix("SM_CHANNEL_").lower(): path
+        for name, path in environment.items()
+        if name.startswith("SM_CHANNEL_")
+    }
+    channels = {name: path for name, path in channels.items() if name not in SDK_CHANNELS}
+    chosen = next((name for name in DATA_CHANNELS if name in channels), None)
+    if chosen is None and len(channels) > 1:
+        raise common.BadArgumentsError(
+            f"the job has the channels {', '.join(sorted(channels))}; expected one, or one called {DATA_CHANNELS[0]}"
+        )
+    return channels[chosen] if chosen else next(iter(channels.values()), None)
+
+
+def load_data(trial, environment=os.environ):
+    """The Dataset of `trial`, from the job's channel where there is one."""
+    from cnnlab import data, sources
+
+    if folder := data_channel(environment):
+        os.environ[f"CNNLAB_{trial.dataset.upper()}"] = folder
+    try:
+        return data.load(trial.dataset, trial.seed)
+    except sources.DataUnavailableError as error:
+        raise common.ScriptError(str(error)) from error
+
+
+def train(trial, output_dir, model_dir=None, checkpoint_dir=None, dataset=None):
+    """Train `trial` and write its row and predictions below `output_dir`, its model to `model_dir`.
+
+    Prints one line an epoch while it runs and one at the end (see `epoch_lines`). A trial
+    whose row is there already is not trained again. `dataset`: a `data.Dataset` (default:
+    loaded). Returns the row, a dict. Raises common.ScriptError with one line.
+    """
+    from cnnlab.store import Store
+    from cnnlab.training import run_trial
+    from cnnlab.trials import trial_key
+
+    output_dir, model_dir = Path(output_dir), Path(model_dir or output_dir)
+    store = Store(output_dir / "trials")
+    model_path = model_dir / "model.keras"
+    if trial not in store or not model_path.exists():
+        dataset = dataset or load_data(trial)
+        checkpoint = Path(checkpoint_dir or output_dir / ".checkpoints") / f"{trial_key(trial)}.npz"
+        try:
+            with EpochLines(checkpoint, trial.epochs) as lines:
+                result = run_trial(trial, dataset, progress=False, checkpoint=checkpoint)
+                lines.finish(result.history)
+        except ValueError as error:  # A model or a limit that is impossible, in cnnlab's own words.
+            raise common.BadArgumentsError(str(error)) from error
+        if result.interrupted:
+            raise KeyboardInterrupt
+        model_dir.mkdir(parents=True, exist_ok=True)
+        result.model.save(model_path)
+        store.save(result)
+    row = store.row(trial)
+    print(result_line(row), flush=True)
+    return row
+
+
+def main(argv=None, environment=os.environ):
+    argv = [_spelled(word) for word in (sys.argv[1:] if argv is None else argv)]
+    arguments, unknown = make_parser().parse_known_args(argv)
+    if unknown:
+        print(f"ignored, not mine: {' '.join(unknown)}", flush=True)
+    trial = make_trial(arguments)
+    in_job = "SM_MODEL_DIR" in environment
+    output_dir = arguments.output_dir or Path("runs") / "train" / f"{trial.label}-seed{trial.seed}"
+    model_dir = output_dir
+    if in_job:
+        output_dir, model_dir = Path(environment["SM_OUTPUT_DATA_DIR"]), Path(environment["SM_MODEL_DIR"])
+    checkpoint_dir = arguments.checkpoint_dir or (JOB_CHECKPOINTS if in_job else None)
+    try:
+        train(trial, output_dir, model_dir, checkpoint_dir)
+    except common.ScriptError as error:
+        if in_job:  # What SageMaker shows as the job's FailureReason.
+            output_dir.parent.mkdir(parents=True, exist_ok=True)
+            (output_dir.parent / "failure").write_text(str(error), encoding="utf-8")
+        raise
+    if not in_job:
+        common.print_next(f"python sagemaker_scripts/package_model.py --model {model_dir / 'model.keras'}")
+    return common.EXIT_DONE
+
+
+def _flag(name):
+    return f"--{name.replace('_', '-')}"
+
+
+def _spelled(word):
+    """--batch_size as --batch-size: a hyperparameter's name is not a command line's."""
+    name, equals, value = word.partition("=")
+    known = name.startswith("--") and name[2:] in {*TRIAL_FIELDS, *MODEL_OPTIONS}
+    return (_flag(name[2:]) if known else name) + equals + value
+
+
+def _reporting(kind):
+    """`kind` as argparse wants it: any wrong text is a ValueError, and so one line and exit code 2."""
+
+    def convert(text):
+        try:
+            return kind(text)
+        except (KeyError, IndexError) as error:
+            raise ValueError(text) from error
+
+    convert.__name__ = kind.__name__
+    return convert
+
+
+if __name__ == "__main__":
+    sys.exit(common.run(main))
