@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import json
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +14,6 @@ from cnnlab.store import select
 from cnnlab.training import run_trial
 from cnnlab.trials import TRAINING_CODE, Trial, trial_key
 
-RECORD = Path("results") / "trials"
 # Seconds between two looks at a trial that another process is running.
 POLL_SECONDS = 2.0
 
@@ -48,8 +48,15 @@ class Study:
         return [dataclasses.replace(trial, seed=seed) for seed in range(seeds) for trial in self.trials]
 
     def within(self, budget):
-        """This study cut down to `budget` (a `budgets.Budget`)."""
-        return dataclasses.replace(self, trials=tuple(budget.limit(trial) for trial in self.trials))
+        """This study cut down to `budget` (a `budgets.Budget`).
+
+        Variants that become the same by it stand in it once.
+        """
+        limited = {}
+        for trial in self.trials:
+            small = budget.limit(trial, sweep=True)
+            limited.setdefault(json.dumps(small.configuration(), sort_keys=True), small)
+        return dataclasses.replace(self, trials=tuple(limited.values()), seeds=budget.seeds or self.seeds)
 
 
 PROTOCOL = "Adam, learning rate 0.001, batches of 64, 40,000 training images, best of all epochs chosen on validation"

@@ -45,7 +45,8 @@ def run_trial(trial, dataset, progress=True, checkpoint=None):
 
     `progress` shows a bar, and is its title where it is a text; `checkpoint` is a file that
     holds the state after each epoch, from which an interrupted training of the same trial goes
-    on, and which is removed at the end. Returns a TrialResult. Ctrl-C ends training early: what was trained is evaluated and
+    on, and which is removed at the end.
+    Returns a TrialResult. Ctrl-C ends training early: what was trained is evaluated and
     returned, marked as interrupted; before the first epoch's end it is passed on.
     The test set is evaluated once, after training.
     """

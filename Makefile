@@ -1,0 +1,66 @@
+# make notebook        run cnn_assignment.ipynb in the quick budget (PROFILE=full renews the record)
+# make test            run the tests
+# make help            the rest
+
+PYTHON  ?= python3
+PROFILE ?= quick
+VENV    := .venv
+RUN     := $(VENV)/bin/python
+
+# All that these commands write outside the clone goes to this one folder.
+export CNNLAB_CACHE ?= $(HOME)/.cache/cnnlab
+export PIP_CACHE_DIR := $(CNNLAB_CACHE)/pip
+export npm_config_cache := $(CNNLAB_CACHE)/npm
+export MPLCONFIGDIR := $(CNNLAB_CACHE)/matplotlib
+export IPYTHONDIR := $(CNNLAB_CACHE)/ipython
+export JUPYTER_CONFIG_DIR := $(CNNLAB_CACHE)/jupyter
+export JUPYTER_DATA_DIR := $(CNNLAB_CACHE)/jupyter
+export JUPYTER_RUNTIME_DIR := $(CNNLAB_CACHE)/jupyter/runtime
+export KERAS_HOME := $(CNNLAB_CACHE)/keras
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help notebook test lint data lab report clean
+
+help:
+	@echo 'make notebook [PROFILE=quick|full|smoke]  execute cnn_assignment.ipynb'
+	@echo 'make test                                 run the tests'
+	@echo 'make lint                                 check style with ruff'
+	@echo 'make data                                 fetch and verify the data, once, for work without a network'
+	@echo 'make lab                                  open Jupyter on the notebooks'
+	@echo 'make report                               rebuild the README tables and figures from results/'
+	@echo 'make clean                                remove what quick runs left in runs/'
+
+notebook: $(VENV)/installed data
+	$(RUN) -m cnnlab notebook cnn_assignment.ipynb --budget $(PROFILE)
+
+test: $(VENV)/installed-dev
+	$(RUN) -m pytest
+
+lint: $(VENV)/installed-dev
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+
+data: $(VENV)/installed
+	$(RUN) -m cnnlab data
+
+lab: $(VENV)/installed
+	$(VENV)/bin/jupyter lab
+
+report: $(VENV)/installed
+	$(RUN) -m cnnlab report
+
+clean:
+	rm -rf runs
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+# constraints.txt pins what was tested; requirements.txt says what is needed.
+$(VENV)/installed: requirements.txt constraints.txt | $(VENV)/bin/python
+	$(RUN) -m pip install --quiet --progress-bar on -r requirements.txt -c constraints.txt
+	@touch $@
+
+$(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
+	$(RUN) -m pip install --quiet --progress-bar on -r requirements-dev.txt -c constraints.txt
+	@touch $@

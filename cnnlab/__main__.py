@@ -1,0 +1,129 @@
+"""The lab's command line: `python -m cnnlab COMMAND`."""
+
+import argparse
+import sys
+
+from cnnlab import budgets
+
+EXIT_FAILED = 1
+EXIT_BAD_ARGUMENTS = 2
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments=None):
+    """Run one command; returns its exit code: 0 done, 1 failed, 2 bad arguments, 130 interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except KeyboardInterrupt:
+        print("\nstopped: finished trials are kept, and the same command goes on from here", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except ValueError as error:
+        print(f"cnnlab: {error}", file=sys.stderr)
+        return EXIT_BAD_ARGUMENTS
+    except (OSError, RuntimeError) as error:
+        print(f"cnnlab: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    return 0
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m cnnlab",
+        description="A laboratory for convolutional networks: run its experiments, read them back.",
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    command = commands.add_parser("data", help="fetch and verify the data, so that later runs need no network")
+    command.add_argument("--path", help="where CIFAR-10 lies on this machine (default: cache, then download)")
+    command.set_defaults(run=_data)
+
+    command = commands.add_parser("notebook", help="execute a notebook top to bottom")
+    command.add_argument("path", help="the notebook, e.g. cnn_assignment.ipynb")
+    _add_budget(command, "quick")
+    command.set_defaults(run=_notebook)
+
+    command = commands.add_parser("study", help="run what is missing of a study, and show its table and findings")
+    command.add_argument("name", help="a study: " + _names("studies", "STUDIES"))
+    command.add_argument("--seeds", type=_positive, help="how many paired seeds (default: as the study records)")
+    command.add_argument("--store", help="folder of the result rows (default: the budget's)")
+    command.add_argument("--keep-models", action="store_true", help="keep the trained models under runs/")
+    _add_budget(command, "full")
+    command.set_defaults(run=_study)
+
+    command = commands.add_parser("probe", help="measure an inductive bias on trained models")
+    command.add_argument("name", help="a probe: " + _names("probes", "PROBES"))
+    command.add_argument("--seeds", type=_positive, default=5, help="how many seeds (default: 5)")
+    command.set_defaults(run=_probe)
+
+    command = commands.add_parser("report", help="rebuild the README's tables and the studies' figures from results/")
+    command.set_defaults(run=_report)
+    return parser
+
+
+def _names(module, table):
+    """The keys of a table, read only when help is shown: importing Keras takes seconds."""
+    if not {"-h", "--help"} & set(sys.argv):
+        return "see --help"
+    import importlib
+
+    return ", ".join(getattr(importlib.import_module(f"cnnlab.{module}"), table))
+
+
+def _add_budget(command, default):
+    command.add_argument(
+        "--budget", choices=list(budgets.BUDGETS), default=default, help="how much it may cost (default: %(default)s)"
+    )
+
+
+def _positive(text):
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
+def _data(options):
+    from cnnlab.data import load_cifar10
+
+    dataset = load_cifar10(options.path)
+    sizes = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
+    print(f"{dataset.name}: {sizes} images of {'x'.join(map(str, dataset.input_shape))}, verified")
+
+
+def _notebook(options):
+    from cnnlab.notebooks import execute_notebook
+
+    budget = budgets.find(options.budget)
+    copy = execute_notebook(options.path, budget)
+    print(f"\nexecuted notebook: {copy}\nfigures:           {budget.images_folder}/")
+
+
+def _study(options):
+    from cnnlab import findings, studies
+    from cnnlab.store import Store
+
+    budget = budgets.find(options.budget)
+    study = studies.find(options.name).within(budget)
+    store = Store(options.store or budget.store_folder)
+    models_folder = budget.models_folder if options.keep_models else None
+    frame = studies.run_study(study, options.seeds or study.seeds, store, models_folder=models_folder)
+    print(f"\n{study.question}\n\n{findings.study_table(frame).to_string(index=False)}\n")
+    for finding in findings.adjacent(frame):
+        print(finding.sentence)
+
+
+def _probe(options):
+    from cnnlab import probes
+
+    probes.run_probe(options.name, options.seeds)
+
+
+def _report(options):
+    from cnnlab import report
+
+    for path in report.rebuild():
+        print(f"written: {path}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

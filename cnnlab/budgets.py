@@ -1,0 +1,102 @@
+"""How much a run may cost: the record's full protocol, a student's quarter of an hour, a test's minute."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+PROFILE_VARIABLE = "CNNLAB_PROFILE"
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """Limits of a run; None means that the protocol's own number stands.
+
+    `seeds` of a study (None: as many as the study records); `epochs` at most; `train_images`
+    and `eval_images` at most; `sweep_images` and `sweep_epochs` at most in a study of many
+    variants; `sample_images` for figures that need a sample of the test set.
+    """
+
+    name: str
+    seeds: int | None = None
+    epochs: int | None = None
+    train_images: int | None = None
+    eval_images: int | None = None
+    sweep_images: int | None = None
+    sweep_epochs: int | None = None
+    sample_images: int = 2_000
+
+    @property
+    def is_record(self):
+        """Whether what it yields belongs to the record: nothing is cut down."""
+        return self.name == "full"
+
+    @property
+    def label(self):
+        """What to write beside a figure or a number that this budget produced."""
+        if self.is_record:
+            return "full protocol"
+        return f"{self.name} budget: at most {self.train_images:,} training images and {self.epochs} epochs"
+
+    @property
+    def folder(self):
+        """Where a run of this budget keeps what it makes: the record has the top level."""
+        return Path() if self.is_record else Path("runs") / self.name
+
+    @property
+    def images_folder(self):
+        """Folder of the figures."""
+        return self.folder / "images"
+
+    @property
+    def store_folder(self):
+        """Folder of the result rows."""
+        return self.folder / "results" / "trials"
+
+    @property
+    def models_folder(self):
+        """Folder of trained models, which are never part of the record (they are large)."""
+        return Path("runs") / self.name / "models"
+
+    def limit(self, trial, sweep=False):
+        """`trial` within this budget; `sweep` for one of a study's many variants."""
+        images = self.sweep_images if sweep else self.train_images
+        epochs = self.sweep_epochs if sweep else self.epochs
+        changes = {
+            "epochs": _least(trial.epochs, epochs),
+            "train_images": _least(trial.train_images, images),
+            "eval_images": _least(trial.eval_images, self.eval_images),
+        }
+        if trial.steps_per_epoch is not None and images is not None:
+            changes["steps_per_epoch"] = _least(trial.steps_per_epoch, max(1, images // trial.batch_size))
+        return dataclasses.replace(trial, **changes)
+
+
+def _least(*numbers):
+    known = [number for number in numbers if number is not None]
+    return min(known) if known else None
+
+
+BUDGETS = {
+    budget.name: budget
+    for budget in (
+        Budget("full"),
+        Budget(
+            "quick", seeds=2, epochs=4, train_images=20_000, eval_images=5_000, sweep_images=4_000, sweep_epochs=3
+        ),
+        Budget(
+            "smoke", seeds=2, epochs=1, train_images=512, eval_images=256, sweep_images=128, sweep_epochs=1,
+            sample_images=200,
+        ),
+    )
+}  # fmt: skip
+
+
+def find(name=None):
+    """The budget called `name` (default: the environment variable CNNLAB_PROFILE, else quick).
+
+    Raises ValueError with the names there are.
+    """
+    name = name or os.environ.get(PROFILE_VARIABLE) or "quick"
+    if name not in BUDGETS:
+        raise ValueError(f"no budget is called {name!r}; expected one of {', '.join(BUDGETS)}")
+    return BUDGETS[name]
