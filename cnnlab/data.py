@@ -70,15 +70,17 @@ class Dataset:
         return digest.hexdigest()[:12]
 
 
-def load_cifar10(path=None, cache=None, split_seed=0, validation_images=10_000):
+def load_cifar10(path=None, cache=None, split_seed=0, validation_images=10_000, progress=True):
     """CIFAR-10 (Krizhevsky 2009): 40,000 training, 10,000 validation and 10,000 test images.
 
-    `path`: where the user has the data, in any of the shapes that `sources` knows (default:
-    the environment variable CNNLAB_CIFAR10); `cache`: the cache folder; `split_seed`: decides
-    which images, the same share of each class, are held out of the 50,000 for validation.
-    Returns a Dataset, memory-mapped. Raises `sources.DataUnavailableError` with what was tried.
+    `path`: where the user has the data, in any of the shapes that `cifar_formats` knows (default:
+    the environment variable CNNLAB_CIFAR10); `cache`: the cache folder (default: CNNLAB_CACHE,
+    else ~/.cache/cnnlab); `split_seed`: decides which images, the same share of each class, are
+    held out of the 50,000 for validation; `progress`: whether to show bars.
+    Returns a Dataset, memory-mapped. Raises `sources.DataUnavailableError` with what was tried,
+    ValueError where `validation_images` leaves no image for training.
     """
-    arrays = sources.cifar10_arrays(path, cache)
+    arrays = sources.cifar10_arrays(path, cache, progress)
     labels = arrays["y_train"]
     if not 0 < validation_images < len(labels):
         raise ValueError(f"validation_images is {validation_images}; expected 1 to {len(labels) - 1:,}")

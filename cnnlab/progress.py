@@ -1,18 +1,8 @@
 """Progress of long work: one line with what is done, the latest figures and the time left."""
 
-import sys
-
 import keras
-from tqdm import tqdm
 
-
-def progress_bar(total, description, unit, **options):
-    """A bar on standard output that leaves no trace when it is finished.
-
-    Plain text in the terminal and in the notebook alike: a widget would be empty in the
-    saved notebook.
-    """
-    return tqdm(total=total, desc=description, unit=unit, leave=False, file=sys.stdout, mininterval=0.5, **options)
+from cnnlab.bars import progress_bar
 
 
 class TrainingProgress(keras.callbacks.Callback):

@@ -1,0 +1,185 @@
+"""Verified arrays on disk, memory-mapped, written whole or not at all.
+
+A cached set is a folder `<cache>/<name>/` of `<array>.npy` files and a `manifest.json` with the
+SHA-256, the size and the time of change of each. A load hashes nothing where sizes and times
+are still those of the manifest, which takes milliseconds; where they are not, or the manifest is
+missing, every array is hashed again. So a file that was cut short, overwritten or copied is
+noticed; a disk that alters bytes without changing the time is not, and deleting manifest.json
+asks for the full check.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from cnnlab.bars import byte_bar
+from cnnlab.errors import BadDataError
+
+_CHUNK = 1 << 24
+
+
+def cache_folder(cache=None):
+    """The one folder outside the clone that the lab writes to: `cache`, or CNNLAB_CACHE, or ~/.cache/cnnlab."""
+    return Path(cache or os.environ.get("CNNLAB_CACHE") or "~/.cache/cnnlab").expanduser()
+
+
+class ArrayCache:
+    """The uint8 arrays of one data set under `root`: `shapes` and `sha256` say, by name, what they must be."""
+
+    def __init__(self, root, name, shapes, sha256, progress=True):
+        self.root, self.name = Path(root), name
+        self.shapes, self.sha256, self.progress = shapes, sha256, progress
+
+    @property
+    def folder(self):
+        """Where the finished arrays are."""
+        return self.root / self.name
+
+    def load(self):
+        """Array name to read-only `np.memmap`; writes nothing but a manifest.
+
+        Raises FileNotFoundError where nothing is cached, BadDataError where it is damaged.
+        """
+        if not self.folder.exists():
+            raise FileNotFoundError("nothing there yet")
+        arrays = {name: self._map(name) for name in self.shapes}
+        manifest = self.folder / "manifest.json"
+        if _read_json(manifest) != self._manifest(self.folder):
+            self._verify(arrays)
+            # A shared, read-only cache is as good; it is hashed at every load.
+            with contextlib.suppress(OSError):
+                _write_json(manifest, self._manifest(self.folder))
+        return arrays
+
+    @contextlib.contextmanager
+    def locked(self):
+        """Hold the right to fill this cache, waiting for whoever has it; yields an empty scratch folder.
+
+        The lock is the operating system's: it ends with the process that holds it, however that
+        ends. What killed processes left behind is cleared away. Raises OSError where the cache
+        cannot be written.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.root / f"{self.name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print(f"Waiting for another process that is filling {self.folder} ...", flush=True)
+            lock.acquire()
+        try:
+            for abandoned in self.root.glob(f"{self.name}.*.partial"):
+                shutil.rmtree(abandoned, ignore_errors=True)
+            with tempfile.TemporaryDirectory(
+                prefix=f"{self.name}.", suffix=".partial", dir=self.root, ignore_cleanup_errors=True
+            ) as scratch:
+                yield Path(scratch)
+        finally:
+            lock.release()
+
+    @contextlib.contextmanager
+    def replacing(self, scratch):
+        """Writable arrays to fill; if the block ends well and the hashes agree they become the cache.
+
+        `scratch` is that of `locked`. Raises BadDataError for other content, and then, as after
+        any other exception, leaves the cache as it was.
+        """
+        with tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as temporary:
+            fresh = Path(temporary) / self.name
+            fresh.mkdir()
+            arrays = {name: _new_array(fresh / f"{name}.npy", shape) for name, shape in self.shapes.items()}
+            yield arrays
+            self._verify(arrays)
+            for name, array in arrays.items():
+                array.flush()
+                _sync(fresh / f"{name}.npy")
+            _write_json(fresh / "manifest.json", self._manifest(fresh))
+            _sync(fresh)
+            if os.path.lexists(self.folder):
+                self.folder.rename(Path(temporary) / "replaced")
+            fresh.rename(self.folder)
+            _sync(self.root)
+
+    def _map(self, name):
+        file = self.folder / f"{name}.npy"
+        try:
+            array = np.load(file, mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError:
+            raise BadDataError(f"{file.name} is missing") from None
+        except OSError as error:
+            raise BadDataError(f"{file.name} cannot be read ({error.strerror or error})") from None
+        except (ValueError, EOFError) as error:
+            raise BadDataError(f"{file.name} is truncated or no array ({error})") from None
+        if array.dtype != np.uint8 or array.shape != self.shapes[name]:
+            raise BadDataError(f"{file.name} is {array.dtype} {array.shape}, expected uint8 {self.shapes[name]}")
+        return array
+
+    def _manifest(self, folder):
+        """What manifest.json says of good arrays in `folder` as they are now."""
+        stats = {name: (folder / f"{name}.npy").stat() for name in self.shapes}
+        return {
+            name: {"sha256": self.sha256[name], "bytes": stat.st_size, "modified_ns": stat.st_mtime_ns}
+            for name, stat in stats.items()
+        }
+
+    def _verify(self, arrays):
+        total = sum(array.nbytes for array in arrays.values())
+        with byte_bar(total, f"checking {self.name}", disable=not self.progress) as bar:
+            for name, array in arrays.items():
+                found = _sha256(array, bar)
+                if found != self.sha256[name]:
+                    raise BadDataError(
+                        f"the content of {name} is not that of {self.name}: "
+                        f"SHA-256 {found[:12]}..., expected {self.sha256[name][:12]}..."
+                    )
+
+
+def _new_array(file, shape):
+    array = np.lib.format.open_memmap(file, "w+", "uint8", shape)
+    if hasattr(os, "posix_fallocate"):
+        # A full disk is an OSError here; met later, by a write to the map, it would kill the process.
+        with file.open("r+b") as handle:
+            os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
+    return array
+
+
+def _sha256(array, bar):
+    digest = hashlib.sha256()
+    content = memoryview(array).cast("B")
+    for start in range(0, len(content), _CHUNK):
+        chunk = content[start : start + _CHUNK]
+        digest.update(chunk)
+        bar.update(len(chunk))
+    return digest.hexdigest()
+
+
+def _read_json(path):
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _write_json(path, content):
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        _sync(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _sync(path):
+    """Have the operating system put a file, or the list of a folder's entries, on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

