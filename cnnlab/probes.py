@@ -1,0 +1,254 @@
+"""Probes: the biases of convolution, measured on trained networks; run, resume, read back.
+
+What a probe computes stands in a module of its own: `shift`, `receptive_field`, `tabular`,
+`confidence`; what its rows say, in `probe_findings`. Permutation and sample size need
+trainings of their own and are studies (see `studies`).
+"""
+
+import dataclasses
+import gc
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import pandas as pd
+
+from cnnlab import confidence, data, receptive_field, shift, studies, tabular
+from cnnlab.machine import code_version
+from cnnlab.store import Store
+from cnnlab.training import run_trial
+from cnnlab.trials import Trial, trial_key
+
+RECORD = Path("results") / "probes"
+MODELS = Path("runs") / "models"
+# In place of a trial's key where a probe trains its own small models.
+NO_TRIAL = "none"
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """A question to trained networks, or to a table.
+
+    `measure`: (model, `data.Dataset`, images at most) to a DataFrame, or a seed to one where
+    there are no `trials`; `trials`: whose models are asked, with seed 0; `code`: modules that
+    decide the numbers, so that rows of another version are measured anew.
+    """
+
+    name: str
+    question: str
+    measure: Callable[..., pd.DataFrame]
+    trials: tuple[Trial, ...]
+    code: tuple[str, ...]
+    seeds: int = 5
+
+    @property
+    def version(self):
+        """Fingerprint of the code that measures."""
+        return code_version(*(f"cnnlab.{module}" for module in self.code))
+
+    def parts(self, seeds):
+        """{(seed, key): Trial or None} of what is measured for seeds 0 to `seeds` - 1, in order."""
+        found = {}
+        for seed in range(seeds):
+            for trial in self.trials:
+                trial = dataclasses.replace(trial, seed=seed)
+                found[seed, trial_key(trial)] = trial
+            if not self.trials:
+                found[seed, NO_TRIAL] = None
+        return found
+
+
+def _shift(model, dataset, limit):
+    return shift.shift_accuracy(model, *dataset.split("test", limit))
+
+
+def _equivariance(model, dataset, limit):
+    return shift.equivariance(model, _sample(dataset, shift.EQUIVARIANCE_IMAGES, limit))
+
+
+def _receptive_field(model, dataset, limit):
+    return receptive_field.effective_field(model, _sample(dataset, receptive_field.IMAGES, limit))
+
+
+def _calibration(model, dataset, limit):
+    return confidence.reliability(model, dataset.split("validation", limit), dataset.split("test", limit))
+
+
+def _risk_coverage(model, dataset, limit):
+    return confidence.referral_curve(model, dataset.split("test", limit))
+
+
+def _sample(dataset, count, limit):
+    """A few validation images: what is measured is no score, and leaves the test set closed."""
+    return dataset.split("validation", min(count, limit or count, len(dataset.splits["validation"])))[0]
+
+
+BOTH = (studies.DENSE, studies.CNN)
+PROBES = {
+    probe.name: probe
+    for probe in (
+        Probe("shift", "Does it matter where in the image a thing is?", _shift, BOTH, ("shift",)),
+        Probe(
+            "equivariance", "Do the features move with the image?", _equivariance, BOTH, ("shift", "receptive_field")
+        ),
+        Probe(
+            "receptive_field", "How much of what a unit could see matters to it?", _receptive_field, (studies.CNN,),
+            ("receptive_field",),
+        ),
+        Probe("tabular", "Is convolution of use where neighbours mean nothing?", tabular.tabular, (), ("tabular",)),
+        Probe(
+            "calibration", "Is a network right as often as it is sure?", _calibration, BOTH,
+            ("confidence", "calibration"),
+        ),
+        Probe(
+            "risk_coverage", "How good are the answers if the doubtful images go to a human?", _risk_coverage, BOTH,
+            ("confidence", "calibration"),
+        ),
+    )
+}  # fmt: skip
+
+
+def find(name):
+    """The probe called `name`; ValueError with the names there are."""
+    if name in ("permutation", "sample_size"):
+        raise ValueError(f"{name} needs trainings of its own: it is a study (python -m cnnlab study {name})")
+    if name not in PROBES:
+        raise ValueError(f"no probe is called {name!r}; expected one of {', '.join(PROBES)}")
+    return PROBES[name]
+
+
+def measure(name, model, dataset, trial, limit=None):
+    """Rows of probe `name` for a `model` that is at hand: what `run_probe` records of each.
+
+    `trial` tells its label and seed; `limit`: images at most (None: the trial's own limit).
+    Returns the tidy frame of the probe's function, with the columns label and seed before it.
+    """
+    rows = find(name).measure(model, dataset, limit or trial.eval_images)
+    rows.insert(0, "label", trial.label)
+    rows.insert(1, "seed", trial.seed)
+    return rows
+
+
+def run_probe(name, seeds=None, store=None, models_folder=MODELS, results_folder=RECORD, budget=None, progress=True):
+    """Measure what `results_folder` does not hold yet of probe `name` for `seeds` seeds, and read it back.
+
+    `seeds`: how many, from 0 (None: as the record holds); `store`: the `Store` of the trials'
+    rows, which is given those of models that have to be trained; `models_folder`: see
+    `trained_model`; `budget`: a `budgets.Budget` that cuts the trials down.
+    The file appears whole, and again after each model: a killed run goes on where it was. Rows
+    of other code or of other models are not kept beside new ones.
+    Returns the tidy frame of `read_probe`, of those seeds.
+    """
+    probe = find(name)
+    if budget is not None:
+        probe = dataclasses.replace(probe, trials=tuple(budget.limit(trial) for trial in probe.trials))
+    seeds = probe.seeds if seeds is None else seeds
+    if seeds < 1:
+        raise ValueError(f"seeds is {seeds}; expected at least 1")
+    store = store or Store(studies.RECORD)
+    path = _path(name, results_folder)
+    wanted = probe.parts(seeds)
+    done = _measured(path, probe)
+    for part in [part for part in wanted if part not in done]:
+        if progress:
+            print(f"{name}: seed {part[0]}, {wanted[part].label if wanted[part] else 'its own models'}", flush=True)
+        done[part] = _rows(probe, part, wanted[part], store, models_folder, progress)
+        order = sorted(done, key=lambda part: part[0])
+        _write(pd.concat([done[part] for part in order], ignore_index=True), path)
+        gc.collect()
+    rows = read_probe(name, results_folder)
+    return rows[rows["seed"] < seeds].reset_index(drop=True)
+
+
+def read_probe(name, folder=RECORD):
+    """The recorded rows of probe `name`: a tidy frame, empty where there is no record.
+
+    Columns: label, seed, those of the probe's function, key (of the trial whose model was
+    asked) and code_version (of the code that measured). Raises ValueError for an unknown probe
+    or a file that is no record.
+    """
+    find(name)
+    path = _path(name, folder)
+    if not path.exists():
+        return pd.DataFrame()
+    try:
+        rows = pd.read_csv(path, dtype={"key": str, "code_version": str}, keep_default_na=False, na_values=[""])
+    except ValueError as error:  # pandas' ParserError and EmptyDataError are ValueErrors.
+        raise ValueError(f"{path} is no table; delete it and run `python -m cnnlab probe {name}`") from error
+    if missing := {"label", "seed", "key", "code_version"} - set(rows):
+        lacking = ", ".join(sorted(missing))
+        raise ValueError(f"{path} has no column {lacking}; delete it and run `python -m cnnlab probe {name}`")
+    return rows
+
+
+def trained_model(trial, models_folder, store, progress=True):
+    """The model of `trial`, float32, with the weights of its best validation epoch.
+
+    Loaded from <models_folder>/<key>.keras, or trained again, which gives the same one, and
+    kept there; its row goes to `store` where that has none.
+    Raises RuntimeError if another process is training it, ValueError for a file that is no model.
+    """
+    path = Path(models_folder) / f"{trial_key(trial)}.keras"
+    if not path.exists():
+        _train(trial, path, store, progress)
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises what its archive reader happens to raise.
+        raise ValueError(f"{path} is no model that Keras can load; delete it, and it is trained again") from error
+
+
+def _train(trial, path, store, progress):
+    with store.claim(trial) as mine:
+        if not mine:
+            raise RuntimeError(
+                f"another process is training {trial.label}, seed {trial.seed}; try again when it is done"
+            )
+        dataset = data.load(trial.dataset, trial.seed)
+        result = run_trial(
+            trial, dataset, progress and f"{trial.label} seed {trial.seed}", store.checkpoint_path(trial)
+        )
+        if result.interrupted:
+            raise KeyboardInterrupt
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.stem}.{os.getpid()}.partial.keras")
+        result.model.save(partial)
+        partial.replace(path)
+        if trial not in store:
+            store.save(result)
+
+
+def _rows(probe, part, trial, store, models_folder, progress):
+    seed, key = part
+    if trial is None:
+        rows = probe.measure(seed)
+        rows.insert(1, "seed", seed)
+    else:
+        model = trained_model(trial, models_folder, store, progress)
+        rows = measure(probe.name, model, data.load(trial.dataset, seed), trial)
+    return rows.assign(key=key, code_version=probe.version)
+
+
+def _measured(path, probe):
+    """{(seed, key): rows} of the file at `path` that this code would write again."""
+    rows = read_probe(probe.name, path.parent)
+    if rows.empty:
+        return {}
+    rows = rows[rows["code_version"] == probe.version]
+    valid = probe.parts(int(rows["seed"].max()) + 1 if len(rows) else 0)
+    return {part: group for part, group in rows.groupby(["seed", "key"], sort=False) if part in valid}
+
+
+def _write(rows, path):
+    """A file that appears under its name complete, or not at all; six digits are enough."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        rows.to_csv(partial, index=False, float_format="%.6g")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _path(name, folder):
+    return Path(folder) / f"{name}.csv"
