@@ -1,0 +1,81 @@
+"""Which model.tar.gz to deploy: the one that was named, the newest one, or one made on the spot."""
+
+import json
+import tarfile
+from pathlib import Path
+
+from sagemaker_scripts import common
+
+RUNS = Path("runs")
+CARD = "code/model_card.json"
+MADE = RUNS / "deploy"
+
+
+def choose(archive=None, model=None):
+    """What there is to deploy: (kind, path), kind being "archive", "model" or "nothing".
+
+    `archive` or `model` (.keras) where one is given, else the newest package in runs/, else the
+    newest model there. Raises BadArgumentsError where a given file is not there.
+    """
+    for path in (archive, model):
+        if path is not None and not Path(path).is_file():
+            raise common.BadArgumentsError(f"{path} is no file; expected a model.tar.gz or a .keras model")
+    if archive:
+        return "archive", Path(archive)
+    if model:
+        return "model", Path(model)
+    if found := _newest("*/model.tar.gz"):
+        return "archive", found
+    found = _newest("*/cnn.keras", "train/*/model.keras")
+    return ("model", found) if found else ("nothing", None)
+
+
+INTENTION = {
+    "archive": "the package {path}",
+    "model": "the model {path}, packaged",
+    "nothing": "a tiny model, trained now because runs/ holds none (--model MODEL.keras takes yours)",
+}
+
+
+def intention(kind, path):
+    """What `make(kind, path)` is going to do, in words."""
+    return INTENTION[kind].format(path=path)
+
+
+def make(kind, path):
+    """Path of a model.tar.gz for what `choose` returned; trains for less than a minute where there is nothing."""
+    if kind == "archive":
+        return path
+    from sagemaker_scripts import package_model
+
+    model = path or _train_small()
+    MADE.mkdir(parents=True, exist_ok=True)
+    package_model.package(model, MADE / "model.tar.gz")
+    return MADE / "model.tar.gz"
+
+
+def read_card(archive):
+    """The model card inside `archive`: a dict with "input_shape" and "class_names" at least."""
+    try:
+        with tarfile.open(archive) as tar:
+            return json.load(tar.extractfile(CARD))
+    except (tarfile.TarError, KeyError, ValueError, OSError) as error:
+        raise common.BadArgumentsError(
+            f"{archive} holds no {CARD} ({error}); make it with package_model.py --model MODEL.keras"
+        ) from error
+
+
+def _newest(*patterns):
+    found = [path for pattern in patterns for path in RUNS.glob(pattern)]
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def _train_small():
+    """A tiny network: no good classifier, but all of the way to an endpoint can be walked with it."""
+    from cnnlab.trials import Trial
+    from sagemaker_scripts import train
+
+    options = {"filters": [8, 16], "dense": 32}
+    trial = Trial("tiny", options=options, epochs=1, train_images=5_000, eval_images=1_000, batch_size=50)
+    train.train(trial, MADE / "tiny")
+    return MADE / "tiny" / "model.keras"

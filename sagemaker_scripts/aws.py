@@ -1,0 +1,157 @@
+"""Sessions and clients, and AWS's errors in the words of the one who has to mend them."""
+
+import dataclasses
+import enum
+import re
+from datetime import UTC, datetime
+
+from sagemaker_scripts import common
+
+# Everything that the scripts make has this prefix in its name and this tag, so that cleanup finds it.
+PREFIX = "cnnlab-"
+OBJECT_PREFIX = "cnnlab/"
+TAG_KEY, TAG_VALUE = "project", "cnnlab"
+LAB_REGION = "us-east-1"
+# The SDK reports its use to AWS unless it is told not to.
+SDK_CONFIG = {"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": True}}}}
+
+
+class Kind(enum.Enum):
+    """What went wrong, by what has to be done about it; the value is that advice."""
+
+    NO_CREDENTIALS = "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or run `aws configure`"
+    BAD_CREDENTIALS = "the credentials are mistyped or deleted: copy all of them again"
+    EXPIRED = "the credentials have expired: start the lab again (or log in again) and copy the new ones"
+    DENIED = "the account or its role does not allow it: ask its owner, or use another account"
+    THROTTLED = "AWS asks for a pause: wait a minute and run the same command again"
+    QUOTA = "a quota of the account is used up: clean up, take another --instance, or ask AWS for more"
+    UNREACHABLE = "AWS cannot be reached: look at the network, the proxy and the region's name"
+    OTHER = "see AWS_SAGEMAKER_GUIDE.md"
+
+
+CODES = {
+    Kind.BAD_CREDENTIALS: {
+        "InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId", "SignatureDoesNotMatch",
+        "AuthFailure", "IncompleteSignature", "InvalidSignatureException",
+    },
+    Kind.EXPIRED: {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"},
+    Kind.DENIED: {
+        "AccessDenied", "AccessDeniedException", "403", "Forbidden", "UnauthorizedOperation", "NotAuthorized",
+        "AuthorizationError", "OptInRequired",
+    },
+    Kind.THROTTLED: {
+        "Throttling", "ThrottlingException", "ThrottledException", "TooManyRequestsException",
+        "RequestLimitExceeded", "SlowDown", "RequestThrottled",
+    },
+    Kind.QUOTA: {"ResourceLimitExceeded", "ServiceQuotaExceededException", "LimitExceededException"},
+}  # fmt: skip
+
+SECRETS = (
+    (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}"), "<access key>"),
+    (re.compile(r"(?i)((?:X-Amz-[\w-]*(?:Signature|Credential|Token)|AWSAccessKeyId|Signature)=)[^&\s\"']+"),
+     r"\1<hidden>"),
+    (re.compile(r"(?i)((?:secret|session|security)[\w-]*[ _-]?(?:key|token)\w*['\"]?\s*[:=]\s*['\"]?)[\w/+=.-]{8,}"),
+     r"\1<hidden>"),
+    # Session tokens: nothing else that AWS answers is as long without a space.
+    (re.compile(r"[A-Za-z0-9/+=]{100,}"), "<hidden>"),
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One failed call: its `kind`, the `operation` (such as CreateEndpoint; "" if unknown), AWS's own words."""
+
+    kind: Kind
+    operation: str
+    message: str
+
+    def __str__(self):
+        call = f"{self.operation}: " if self.operation else ""
+        return f"{call}{self.message.rstrip('.')}; {self.kind.value}"
+
+    def error(self):
+        """This problem as the ScriptError that has its exit code."""
+        denied = self.kind in (Kind.DENIED, Kind.EXPIRED, Kind.BAD_CREDENTIALS)
+        return (common.DeniedError if denied else common.ScriptError)(str(self))
+
+
+def explain(error):
+    """The Problem behind any exception of boto3, botocore or sagemaker; None if it is not one of theirs."""
+    import boto3.exceptions
+    from botocore import exceptions
+
+    if isinstance(error, boto3.exceptions.S3UploadFailedError) and isinstance(
+        error.__context__, exceptions.ClientError
+    ):
+        error = error.__context__  # Wraps the answer in a sentence; the code is what tells.
+    if isinstance(error, exceptions.ClientError):
+        details = error.response.get("Error", {})
+        code, words = details.get("Code", ""), details.get("Message", "")
+        return Problem(_kind(code, words), error.operation_name, hide_secrets(words or code))
+    if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
+        return Problem(Kind.NO_CREDENTIALS, "", "no AWS credentials on this machine")
+    if isinstance(error, exceptions.ConnectionError | exceptions.HTTPClientError):
+        return Problem(Kind.UNREACHABLE, "", hide_secrets(str(error)))
+    if isinstance(error, exceptions.BotoCoreError | boto3.exceptions.Boto3Error):
+        return Problem(Kind.OTHER, "", hide_secrets(str(error)))
+    if type(error).__module__.startswith("sagemaker."):
+        return Problem(Kind.OTHER, "", hide_secrets(" ".join(str(error).split())))
+    return None
+
+
+def hide_secrets(text):
+    """`text` without access keys, tokens and the signatures of presigned addresses."""
+    for pattern, replacement in SECRETS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def make_session(region=None, profile=None):
+    """A boto3 Session. Raises BadArgumentsError for a profile or a region that cannot be."""
+    import boto3
+    from botocore import exceptions
+
+    try:
+        session = boto3.Session(region_name=region, profile_name=profile)
+    except exceptions.ProfileNotFound as error:
+        raise common.BadArgumentsError(f"{error}; see the names in ~/.aws/config") from error
+    name = session.region_name
+    if name and not re.fullmatch(r"[a-z]{2}(-[a-z]+)+-\d", name):
+        raise common.BadArgumentsError(f"no region is called {name!r}; expected one such as {LAB_REGION}")
+    return session
+
+
+def has_credentials(session):
+    """Whether `session` finds any, without asking AWS whether they are good."""
+    return session.get_credentials() is not None
+
+
+def client(session, service, region=None):
+    """A client of `service` that retries throttling by itself, and gives up a dead connection soon."""
+    from botocore.config import Config
+
+    config = Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10)
+    return session.client(service, region_name=region, config=config)
+
+
+def unique_name():
+    """A name for the resources of one deployment: prefix, time in UTC, a few random hex digits."""
+    import secrets
+
+    return f"{PREFIX}{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def tags(upper=True):
+    """The tag list as boto3 spells it, or (`upper` False) as sagemaker's resources do."""
+    return [{"Key": TAG_KEY, "Value": TAG_VALUE}] if upper else [{"key": TAG_KEY, "value": TAG_VALUE}]
+
+
+def _kind(code, message):
+    # Some services say "denied" or "expired" in their words and something vague in their code.
+    lowered = message.lower()
+    if "security token" in lowered and "expired" in lowered:
+        return Kind.EXPIRED
+    for kind, codes in CODES.items():
+        if code in codes:
+            return kind
+    return Kind.DENIED if "not authorized to perform" in lowered else Kind.OTHER

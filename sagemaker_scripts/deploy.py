@@ -1,0 +1,218 @@
+"""Put a packaged model behind a SageMaker endpoint, ask it once, and leave nothing behind.
+
+The endpoint is deleted again after its first answer, or after --minutes; only --keep leaves it
+running, and paid for. Whatever fails, is denied or is interrupted on the way: what was made is
+deleted and listed. Without credentials, and where the account may not make an endpoint (as in
+an AWS Academy Learner Lab), the rest is rehearsed on a local server with the same archive.
+"""
+
+import dataclasses
+import sys
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+
+if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from sagemaker_scripts import archives, aws, common, endpoint, preflight, smoke
+from sagemaker_scripts.resources import Ledger
+
+POLL_SECONDS = 15
+TIMEOUT_MINUTES = 30
+SERVERLESS_MEMORY = 2048
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What became of a deployment.
+
+    `answer`: the first prediction, a dict; `endpoint`: the name of the one that was kept, or
+    None; `rehearsed`: whether the answer is the local server's; `denied`: the `aws.Problem` of
+    the call that the account may not make; `left`: [(kind, name), ...] that could not be deleted.
+    """
+
+    archive: Path | None = None
+    answer: dict | None = None
+    endpoint: str | None = None
+    rehearsed: bool = False
+    denied: aws.Problem | None = None
+    left: list = dataclasses.field(default_factory=list)
+
+    @property
+    def exit_code(self):
+        if self.left:
+            return common.EXIT_FAILED
+        return common.EXIT_DENIED if self.denied else common.EXIT_DONE
+
+
+def deploy(
+    archive=None, model=None, region=None, profile=None, role=None, bucket=None, hardware=None,
+    minutes=0, keep=False, yes=False, dry_run=False, poll=POLL_SECONDS, timeout=TIMEOUT_MINUTES * 60,
+):  # fmt: skip
+    """Deploy `archive` (or `model`, a .keras file; default: see `archives.choose`) and ask it once.
+
+    `region`, `profile`, `role`, `bucket`: where the account's defaults do not fit; `hardware`:
+    an `endpoint.Hardware`; `minutes`: how long the endpoint stays; `keep`: it stays until
+    cleanup.py; `yes`: agree to the price; `dry_run`: only print the plan; `poll`, `timeout`: of
+    the wait for the endpoint, in seconds.
+    Returns an Outcome. Raises common.ScriptError with one line.
+    """
+    endpoint.quieten_sdk()
+    hardware = hardware or endpoint.Hardware()
+    choice = archives.choose(archive, model)
+    session = aws.make_session(region, profile)
+    if not aws.has_credentials(session):
+        print(f"no AWS credentials here ({aws.Kind.NO_CREDENTIALS.value}): this is a rehearsal on this machine")
+        print(f"model: {archives.intention(*choice)}", flush=True)
+        return Outcome() if dry_run else _rehearse(archives.make(*choice))
+    account = preflight.check_account(session, role, bucket)
+    _check_quota(account, hardware)
+    name = aws.unique_name()
+    _print_plan(account, name, choice, hardware, minutes, keep)
+    if dry_run:
+        print("dry run: nothing was made")
+        return Outcome()
+    if not common.confirm("Make this endpoint?", yes):
+        raise common.ScriptError("not agreed; nothing was made")
+    return _deploy(account, name, archives.make(*choice), hardware, minutes, keep, poll, timeout)
+
+
+def _deploy(account, name, archive, hardware, minutes, keep, poll, timeout):
+    outcome = Outcome(archive)
+    shape = archives.read_card(archive)["input_shape"]
+    ledger = Ledger(account)
+    try:
+        with ledger:
+            try:
+                _create(account, ledger, name, archive, hardware, poll, timeout)
+                outcome.answer = smoke.ask_endpoint(account, name, shape)
+                print(f"answer: {smoke.sentence(outcome.answer)}", flush=True)
+                _hold(minutes)
+                outcome.endpoint = name if keep else None
+            except Exception as error:
+                outcome.denied = _denial(error)
+                if outcome.denied is None:
+                    raise
+                print(f"denied: {outcome.denied}", flush=True)
+            if keep:
+                _print_kept(ledger.keep())
+    except Exception as error:
+        problem = aws.explain(error)
+        if problem is None:
+            raise
+        raise problem.error() from error
+    outcome.left = [(kind, left) for kind, left, _ in ledger.failed]
+    if outcome.denied:
+        rehearsal = _rehearse(archive)
+        outcome.answer, outcome.rehearsed = rehearsal.answer, True
+    elif outcome.endpoint:
+        region = f"--region {account.region}"
+        common.print_next(f"python sagemaker_scripts/test_endpoint.py --endpoint {name} {region}")
+        common.print_next(f"python sagemaker_scripts/cleanup.py {region}", "ends the bill")
+    elif not outcome.left:
+        print("nothing of it is left in the account")
+    return outcome
+
+
+def _create(account, ledger, name, archive, hardware, poll, timeout):
+    print(f"1/4 upload {archive} to {account.bucket}", flush=True)
+    address = endpoint.upload(account, ledger, archive, name)
+    print(f"2/4 model {name}", flush=True)
+    endpoint.create_model(account, ledger, name, address, hardware)
+    print(f"3/4 endpoint config: {hardware}", flush=True)
+    endpoint.create_config(account, ledger, name, hardware)
+    print("4/4 endpoint; this takes some minutes, and Ctrl-C ends it cleanly", flush=True)
+    endpoint.create_endpoint(account, ledger, name, poll, timeout)
+
+
+def _rehearse(archive):
+    """The same archive behind the local server: an Outcome with its answer."""
+    from sagemaker_scripts import serve_local
+
+    shape = archives.read_card(archive)["input_shape"]
+    with serve_local.start(archive) as url:
+        answer = smoke.ask_url(url, shape)
+        print(f"rehearsal: the same archive on {url} answers {smoke.sentence(answer)}", flush=True)
+    common.print_next(f"python sagemaker_scripts/serve_local.py {archive}", "a page to drop pictures on")
+    return Outcome(archive, answer, rehearsed=True)
+
+
+def _check_quota(account, hardware):
+    if hardware.memory:
+        return
+    quota = preflight.endpoint_quota(account, hardware.instance)
+    if quota is not None and quota < 1:
+        raise common.ScriptError(
+            f"this account may have no {hardware.instance} behind an endpoint (its quota is {quota:.0f}): take "
+            "another --instance, --serverless, or ask for more in the Service Quotas console"
+        )
+
+
+def _print_plan(account, name, choice, hardware, minutes, keep):
+    lab = " (AWS Academy Learner Lab)" if account.is_lab else ""
+    bucket = account.bucket if account.bucket_exists else f"{account.bucket} (is made)"
+    until = "until cleanup.py" if keep else f"{minutes:g} minutes" if minutes else "for one answer"
+    print(f"account:  {account.number}{lab} in {account.region}")
+    print(f"role:     {account.role}")
+    print(f"model:    {archives.intention(*choice)}")
+    print(f"bucket:   {bucket}")
+    print(f"endpoint: {name} on {hardware}, {until}")
+    print(f"price:    {hardware.price(account.region)}", flush=True)
+
+
+def _print_kept(kept):
+    for kind, name in kept:
+        print(f"kept: {kind} {name}", flush=True)
+
+
+def _denial(error):
+    problem = aws.explain(error)
+    return problem if problem and problem.kind is aws.Kind.DENIED else None
+
+
+def _hold(minutes):
+    if not minutes:
+        return
+    end = datetime.now() + timedelta(minutes=minutes)
+    print(f"the endpoint stays until {end:%H:%M:%S}; Ctrl-C ends it sooner", flush=True)
+    try:
+        time.sleep(minutes * 60)
+    except KeyboardInterrupt:
+        print("ended sooner", flush=True)
+
+
+def make_parser():
+    parser = common.parser(__doc__)
+    parser.add_argument("--archive", help="a model.tar.gz of package_model.py (default: the newest in runs/)")
+    parser.add_argument("--model", help="a .keras model, packaged first")
+    parser.add_argument("--region", help="default: the profile's; us-east-1 in a lab")
+    parser.add_argument("--profile", help="of ~/.aws/config")
+    parser.add_argument("--role", help="name or ARN of SageMaker's role (default: LabRole in a lab, or the caller's)")
+    parser.add_argument("--bucket", help="default: sagemaker-REGION-ACCOUNT")
+    parser.add_argument("--instance", default=endpoint.ANY_CPU_INSTANCE, help="default: %(default)s")
+    parser.add_argument("--serverless", action="store_true", help="no instance: paid by the request")
+    parser.add_argument(
+        "--memory", type=int, default=SERVERLESS_MEMORY, help="of --serverless, MB; default: %(default)s"
+    )
+    parser.add_argument("--minutes", type=float, default=0, help="how long the endpoint stays; default: for one answer")
+    parser.add_argument(
+        "--keep", action="store_true", help="leave the endpoint running, and paid for, until cleanup.py"
+    )
+    parser.add_argument("--timeout", type=float, default=TIMEOUT_MINUTES, help="minutes to wait; default: %(default)s")
+    parser.add_argument("--yes", action="store_true", help="agree to the price")
+    parser.add_argument("--dry-run", action="store_true", help="only print the plan")
+    return parser
+
+
+def main(argv=None):
+    arguments = make_parser().parse_args(argv)
+    return deploy(
+        arguments.archive, arguments.model, arguments.region, arguments.profile, arguments.role, arguments.bucket,
+        endpoint.Hardware(arguments.instance, arguments.memory if arguments.serverless else None),
+        arguments.minutes, arguments.keep, arguments.yes, arguments.dry_run, timeout=int(arguments.timeout * 60),
+    ).exit_code  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(common.run(main))

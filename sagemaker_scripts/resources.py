@@ -1,0 +1,149 @@
+"""What a run made in an account: how each kind is deleted, and a ledger that deletes all of it again."""
+
+import contextlib
+import signal
+import threading
+import time
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from sagemaker_scripts import aws, common
+
+# SageMaker refuses to delete an endpoint that is still being created.
+BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack")
+BUSY_POLL_SECONDS = 15
+BUSY_LIMIT_SECONDS = 45 * 60
+# In this order nothing is deleted that something else still stands on.
+ORDER = ("endpoint", "endpoint config", "model", "object", "bucket")
+
+
+def delete(account, kind, name):
+    """Delete the resource `name` of `kind` (one of ORDER; an object is "bucket/key").
+
+    `account` has a `client(service)`. Returns whether it was there. Raises what boto3 raises.
+    """
+    client = account.client("s3" if kind in ("object", "bucket") else "sagemaker")
+    try:
+        DELETE[kind](client, name)
+    except ClientError as error:
+        if _is_missing(error):
+            return False
+        raise
+    return True
+
+
+def _delete_endpoint(client, name):
+    with _unless_missing():
+        _wait_until_idle(client, name)
+    client.delete_endpoint(EndpointName=name)
+
+
+def _delete_object(client, name):
+    bucket, _, key = name.partition("/")
+    with _unless_missing():  # Deleting answers the same whether it was there or not.
+        client.head_object(Bucket=bucket, Key=key)
+    client.delete_object(Bucket=bucket, Key=key)
+
+
+def _wait_until_idle(client, name):
+    deadline = time.monotonic() + BUSY_LIMIT_SECONDS
+    told = False
+    while client.describe_endpoint(EndpointName=name)["EndpointStatus"] in BUSY and time.monotonic() < deadline:
+        if not told:
+            print(f"waiting: {name} is still being created, and AWS deletes no endpoint before that ends", flush=True)
+        told = True
+        time.sleep(BUSY_POLL_SECONDS)
+
+
+@contextlib.contextmanager
+def _unless_missing():
+    """Pass on that something is missing; whoever may not look may still be allowed to delete."""
+    try:
+        yield
+    except ClientError as error:
+        if _is_missing(error):
+            raise
+
+
+DELETE = {
+    "endpoint": _delete_endpoint,
+    "endpoint config": lambda client, name: client.delete_endpoint_config(EndpointConfigName=name),
+    "model": lambda client, name: client.delete_model(ModelName=name),
+    "object": _delete_object,
+    "bucket": lambda client, name: client.delete_bucket(Bucket=name),
+}
+
+
+def _is_missing(error):
+    code, message = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "").lower()
+    return code in ("404", "NoSuchKey", "NoSuchBucket", "ResourceNotFound") or (
+        code.startswith("Validation") and ("could not find" in message or "does not exist" in message)
+    )
+
+
+class Ledger:
+    """What one run is about to make, in order; leaving the block deletes it in reverse, unless kept.
+
+    A name is noted before the call that makes it: a creation can succeed in the account and
+    fail on its way back. Within the block a closed terminal (SIGHUP) or a `kill` (SIGTERM)
+    counts as Ctrl-C; while it deletes, none of the three can stop it. A killed process
+    (kill -9) leaves what it made to cleanup.py.
+    """
+
+    def __init__(self, account):
+        self.account, self.entries = account, []
+        self.deleted, self.failed = [], []
+
+    def note(self, kind, name):
+        """Note that `name` of `kind` is about to be made."""
+        self.entries.append((kind, name))
+
+    def keep(self):
+        """What was made so far stays. Returns it as a list of (kind, name)."""
+        kept, self.entries = self.entries, []
+        return kept
+
+    def __enter__(self):
+        self._signals = contextlib.ExitStack()
+        self._signals.enter_context(_handled(_interrupt, signal.SIGTERM, getattr(signal, "SIGHUP", None)))
+        return self
+
+    def __exit__(self, *_):
+        with self._signals, _handled(_refuse, signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", None)):
+            self.delete_all()
+
+    def delete_all(self):
+        """Delete what is noted, the last first, and print it. What resists is in `failed`, with the reason."""
+        while self.entries:
+            kind, name = self.entries.pop()
+            try:
+                if delete(self.account, kind, name):
+                    self.deleted.append((kind, name))
+                    print(f"deleted: {kind} {name}", flush=True)
+            except (ClientError, BotoCoreError) as error:
+                problem = aws.explain(error)
+                self.failed.append((kind, name, problem))
+                print(f"NOT deleted: {kind} {name} ({problem})", flush=True)
+        if self.failed:
+            common.print_next("python sagemaker_scripts/cleanup.py", "something is left behind and may cost money")
+
+
+@contextlib.contextmanager
+def _handled(handler, *signals):
+    """`signals` go to `handler` within the block; outside of the main thread Python allows none of it."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, handler) for number in signals if number is not None}
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
+
+
+def _interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def _refuse(*_):
+    print("still deleting what was made, so that nothing is left to pay for; please wait", flush=True)
