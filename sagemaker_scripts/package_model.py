@@ -1,0 +1,214 @@
+"""Pack a trained .keras model as model.tar.gz for SageMaker's TensorFlow Serving image.
+
+The archive holds the SavedModel, the handlers, the class names and a model card; it is verified
+before it gets its name, so that one which the container would refuse is never written. The same
+model packed twice gives the same bytes.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+if __package__ in (None, ""):  # started as a file: the packages lie one folder up
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from sagemaker_scripts import archive, common
+from sagemaker_scripts.common import BadArgumentsError, ScriptError
+
+HERE = Path(__file__).resolve().parent
+ROWS = HERE.parent / "results" / "trials"
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
+METRIC = re.compile(r"(train|val|test)_(accuracy|loss)_(best|last)")
+# Images that the packed model answers for comparison with the original, and how near is equal.
+PROBES = 8
+TOLERANCE = 1e-5
+
+
+def package(model_path, output_path="model.tar.gz", name=None, class_names=None, row=None):
+    """Pack the classifier `model_path` (.keras) and return the Path of the verified archive.
+
+    `name`: under which TensorFlow Serving knows the model (default: the Keras model's name);
+    `class_names`: one for each output (default: those of the data set that `row` names);
+    `row`: the trial that trained it, a dict or the path of a row in results/trials (default: the
+    row with the model file's name, where there is one).
+    Raises BadArgumentsError for a model, a name or classes that do not fit each other, and
+    ArchiveError where the packed model does not start or answers differently; then nothing is written.
+    """
+    model_path, output_path = Path(model_path), Path(output_path)
+    row = _read_row(row, model_path)
+    model = _load(model_path)
+    name = name or model.name
+    if not NAME.fullmatch(name) or name == "code":
+        raise BadArgumentsError(f"name is {name!r}; expected letters, digits, - and _, and not 'code'")
+    _check_permutation(row)
+    card = model_card(model, name, _class_names(class_names, row, model.output_shape[1]), row, _sha256(model_path))
+    output_path.parent.mkdir(parents=True, exist_ok=True)
+    partial = output_path.with_name(f"{output_path.name}.{os.getpid()}.partial")
+    try:
+        with tempfile.TemporaryDirectory(prefix="package-") as folder:
+            _stage(model, card, Path(folder))
+            archive.pack(folder, partial)
+        verify(partial, model)
+        partial.replace(output_path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return output_path
+
+
+def model_card(model, name, class_names, row, model_sha256):
+    """What the archive says of itself, as a dict for JSON: nothing that changes between two packings."""
+    return {
+        "name": name,
+        "input_shape": list(model.input_shape[1:]),
+        "class_names": class_names,
+        "pixels": "0 to 255; the model rescales them itself",
+        "pictures": "stretched to the input size: bilinear, antialiased, aspect ratio not kept",
+        "parameters": model.count_params(),
+        "model_sha256": model_sha256,
+        "metrics": {key: value for key, value in row.items() if METRIC.fullmatch(key)},
+        "data": {"name": row.get("dataset"), "version": row.get("data_version")},
+        "training": {key: row.get(key) for key in ("key", "label", "seed", "epochs_trained", "code_version")},
+        "packed_with": {package: version(package) for package in ("keras", "tensorflow")},
+    }
+
+
+def verify(path, model):
+    """Check the archive `path` against the Keras model it was made from, from the outside.
+
+    Its layout, that its handlers start with nothing but the standard library, and that the
+    reloaded model answers images as `model` does, as arrays and as PNG files. Raises ArchiveError.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    images = np.random.default_rng(0).integers(0, 256, (PROBES, *model.input_shape[1:]), "uint8")
+    expected = model.predict_on_batch(images.astype("float32"))
+    with archive.unpacked(path) as folder:
+        archive.check_start(folder)
+        signatures = archive.load_handlers(folder).model_fn(folder).signatures
+        answers = {
+            "serving_default": signatures["serving_default"](pixels=tf.constant(images, "float32")),
+            "serve_uint8": signatures["serve_uint8"](pixels=tf.constant([image.tobytes() for image in images])),
+            "serve_image": signatures["serve_image"](images=tf.stack([tf.io.encode_png(image) for image in images])),
+        }
+    for signature, answer in answers.items():
+        difference = np.abs(answer["probabilities"].numpy() - expected).max()
+        if not difference <= TOLERANCE:
+            raise archive.ArchiveError(
+                f"the packed model's {signature} differs from {model.name} by {difference:.2g} in a probability; "
+                f"expected at most {TOLERANCE:g}"
+            )
+
+
+def main(argv=None):
+    parser = common.parser(__doc__)
+    parser.add_argument("model", help="the .keras file")
+    parser.add_argument("--output", default="model.tar.gz", help="archive to write (default: %(default)s)")
+    parser.add_argument("--name", help="name of the model in TensorFlow Serving (default: the Keras model's)")
+    parser.add_argument("--classes", help="class names, separated by commas, or a file with one a line")
+    parser.add_argument("--row", help="JSON row of the trial that trained it (default: by the model file's name)")
+    options = parser.parse_args(argv)
+    path = package(options.model, options.output, options.name, _split_classes(options.classes), options.row)
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, SHA-256 {_sha256(path)}")
+    print("verified: layout, start without any package, predictions equal to the original's")
+    common.print_next(f"python sagemaker_scripts/serve_local.py {path}", "try it here")
+    common.print_next(f"python sagemaker_scripts/deploy.py --archive {path}", "or on SageMaker")
+
+
+def _stage(model, card, folder):
+    from sagemaker_scripts import savedmodel
+
+    savedmodel.export(model, folder / card["name"] / "1")
+    code = folder / "code"
+    code.mkdir()
+    shutil.copyfile(HERE / "inference.py", code / "inference.py")
+    (code / "model_card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _load(path):
+    """The Keras classifier in `path`, if it is one that can be served on raw pixels."""
+    if path.suffix != ".keras" or not path.is_file():
+        raise BadArgumentsError(f"{path} is not an existing .keras file; train and save a model first")
+    import keras
+    import numpy as np
+
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises many kinds for a broken file
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BadArgumentsError(f"{path} cannot be loaded by Keras {keras.__version__}: {reason[:300]}") from None
+    shapes = model.input_shape, model.output_shape
+    if len(model.inputs) != 1 or len(model.outputs) != 1 or len(shapes[0]) != 4 or len(shapes[1]) != 2:
+        raise BadArgumentsError(f"{path} maps {shapes[0]} to {shapes[1]}; expected one batch of images to classes")
+    if None in shapes[0][1:] or shapes[0][3] not in (1, 3) or shapes[1][1] < 2:
+        raise BadArgumentsError(f"{path} maps {shapes[0]} to {shapes[1]}; expected fixed sizes, 1 or 3 channels")
+    scaling = keras.layers.Rescaling, keras.layers.Normalization
+    if not any(isinstance(layer, scaling) for layer in _layers(model)):
+        raise BadArgumentsError(f"{path} has no Rescaling or Normalization layer, so that 0..255 would be misread")
+    answers = model.predict_on_batch(np.full((1, *shapes[0][1:]), 128, "float32"))
+    if not (np.isfinite(answers).all() and answers.min() >= 0 and abs(answers.sum() - 1) < 1e-3):
+        raise BadArgumentsError(f"{path} does not answer probabilities; expected a softmax as the last layer")
+    return model
+
+
+def _layers(model):
+    """All layers of a Keras model, those of models within it included."""
+    for layer in model.layers:
+        yield from _layers(layer) if hasattr(layer, "layers") else [layer]
+
+
+def _read_row(row, model_path):
+    if isinstance(row, dict):
+        return row
+    path = Path(row) if row else ROWS / f"{model_path.stem}.json"
+    if not row and not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise BadArgumentsError(f"{path} is no row of a trial: {error}") from None
+
+
+def _check_permutation(row):
+    if row.get("permute_pixels") is not None:
+        raise BadArgumentsError("the model was trained on permuted pixels and would misread every real picture")
+
+
+def _class_names(given, row, count):
+    """The class names asked for, or those of the row's data set: `count` different ones."""
+    if given is None and not row.get("dataset"):
+        raise BadArgumentsError(
+            "which classes are these? Give class_names (--classes a,b,c), or the row of the trial (--row)"
+        )
+    names = _names_of(row["dataset"]) if given is None else list(given)
+    if len(names) != count or len(set(names)) != count or not all(isinstance(n, str) and n for n in names):
+        raise BadArgumentsError(f"{len(names)} class names ({', '.join(map(str, names))}); expected {count} different")
+    return names
+
+
+def _names_of(dataset):
+    from cnnlab import data
+
+    return list(data.CIFAR10_CLASSES if dataset == "cifar10" else data.load(dataset).class_names)
+
+
+def _split_classes(text):
+    if text is None:
+        return None
+    lines = Path(text).read_text(encoding="utf-8").splitlines() if Path(text).is_file() else text.split(",")
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _sha256(path):
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+if __name__ == "__main__":
+    sys.exit(common.run(main))

@@ -1,0 +1,99 @@
+"""A Keras classifier as a TensorFlow SavedModel: the signatures that are served, always the same bytes."""
+
+import re
+from pathlib import Path
+
+import tensorflow as tf
+from google.protobuf import text_format
+from tensorflow.core.protobuf import saved_model_pb2
+
+OUTPUT = "probabilities"
+# A second name of a function's argument, for debugging.
+ARGUMENT_NAME = "_user_specified_name"
+
+
+def export(model, folder):
+    """Write `model`, (n, height, width, channels) in 0..255 to (n, classes), as a SavedModel.
+
+    Signatures, each answering {"probabilities": float32 (n, classes)}:
+    - serving_default(pixels): float32 (n, height, width, channels) in 0..255;
+    - serve_uint8(pixels): strings (n,), each the uint8 values of one image in C order;
+    - serve_image(images): strings (n,), each a PNG or JPEG file of any size, stretched to the
+      model's size (bilinear, antialiased).
+
+    Not `keras.export.ExportArchive`: it numbers variables in the order of a set and keeps the
+    seeds of dropout layers, so that no two exports have the same bytes.
+    """
+    module = tf.Module()
+    module.weights = [weight.value for weight in model.weights]
+    tf.saved_model.save(
+        module, str(folder), signatures=_signatures(model), options=tf.saved_model.SaveOptions(save_debug_info=False)
+    )
+    _normalise(Path(folder))
+
+
+def _signatures(model):
+    height, width, channels = model.input_shape[1:]
+
+    image = tf.TensorSpec((height, width, channels), "float32")
+
+    def from_file(data):
+        picture = tf.io.decode_image(data, channels=channels, expand_animations=False)
+        picture.set_shape((None, None, channels))
+        return tf.image.resize(picture, (height, width), method="bilinear", antialias=True)
+
+    def from_pixels(pixels):
+        return {OUTPUT: model(pixels, training=False)}
+
+    def from_bytes(pixels):
+        flat = tf.io.decode_raw(pixels, "uint8", fixed_length=height * width * channels)
+        return from_pixels(tf.cast(tf.reshape(flat, (-1, *image.shape)), "float32"))
+
+    def from_files(images):
+        return from_pixels(tf.map_fn(from_file, images, fn_output_signature=image))
+
+    return {
+        "serving_default": _function(from_pixels, tf.TensorSpec((None, *image.shape), "float32", name="pixels")),
+        "serve_uint8": _function(from_bytes, tf.TensorSpec((None,), "string", name="pixels")),
+        "serve_image": _function(from_files, tf.TensorSpec((None,), "string", name="images")),
+    }
+
+
+def _function(function, signature):
+    return tf.function(function, input_signature=[signature], autograph=False)
+
+
+def _normalise(folder):
+    """Take out of a SavedModel what differs between two exports of one model.
+
+    TensorFlow names graph functions, and the variables that they capture, by a counter of the
+    process: functions get the number of their rank, arguments lose this second name.
+    fingerprint.pb holds a random identifier, is optional, and goes.
+    """
+    (folder / "fingerprint.pb").unlink(missing_ok=True)
+    path = folder / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    library = saved.meta_graphs[0].graph_def.library
+    for function in library.function:
+        for argument in function.arg_attr.values():
+            if ARGUMENT_NAME in argument.attr:
+                del argument.attr[ARGUMENT_NAME]
+    saved = _renamed(saved, _ranked_names([function.signature.name for function in library.function]))
+    saved.meta_graphs[0].graph_def.library.function.sort(key=lambda function: function.signature.name)
+    path.write_bytes(saved.SerializeToString(deterministic=True))
+
+
+def _ranked_names(names):
+    """{"some_function_1758": "some_function_0003", ...}: the counter replaced by its rank."""
+    pairs = sorted((name.rpartition("_") for name in names), key=lambda parts: int(parts[2]))
+    return {f"{stem}_{counter}": f"{stem}_{rank:04d}" for rank, (stem, _, counter) in enumerate(pairs)}
+
+
+def _renamed(message, names):
+    """A copy of a protocol buffer message in which each key of `names` reads as its value.
+
+    Also within longer strings: a loop's arguments are named after the loop's functions.
+    """
+    pattern = rf"({'|'.join(map(re.escape, names))})(?!\d)"
+    text = re.sub(pattern, lambda match: names[match[1]], text_format.MessageToString(message))
+    return text_format.Parse(text, type(message)())
