@@ -1,0 +1,107 @@
+"""The figures that the lab writes: their names, what they show in words, and the one way to a file."""
+
+import io
+from pathlib import Path
+
+from matplotlib import rc_context
+
+from cnnlab.figures_style import GREY, SMALL, STRIP, STYLE
+
+# Sharp in print at the width of a page, and still a small file.
+DOTS_PER_INCH = 150
+_STAMP = "budget stamp"
+
+# Name of each figure file to its alternative text: what the picture shows, without a measured number.
+FIGURES = {
+    "class_distribution": "Bar chart of the number of images of each class in the training, validation and test split.",
+    "sample_images": "Grid of sample images, one row for each class.",
+    "pixel_distribution": "Histogram of the pixel values 0 to 255 of all training images, one line for each of "
+    "red, green and blue, with the mean and standard deviation of each channel.",
+    "spatial_correlation": "Left: correlation of two pixels against the distance between them, horizontally and "
+    "vertically; it falls as the distance grows. Right: correlation between the colour channels of the same pixel.",
+    "baseline_architecture": "Diagram of the dense network, drawn from the model: each layer with its output shape "
+    "and number of parameters.",
+    "cnn_architecture": "Diagram of the convolutional network, drawn from the model: boxes as large as each layer's "
+    "feature maps, with output shape and number of parameters.",
+    "feature_map_progression": "Four bar charts over the layers of the convolutional network: side length of the "
+    "feature maps, number of channels, parameters, and receptive field in pixels.",
+    "baseline_training": "Training curves of the dense network: accuracy and loss on training and validation images "
+    "against the epoch, with the best epoch marked.",
+    "cnn_training": "Training curves of the convolutional network: accuracy and loss on training and validation "
+    "images against the epoch, with the best epoch marked.",
+    "performance_vs_parameters": "Test accuracy against the number of parameters on a logarithmic axis, one point "
+    "for each seed, with mean and interval of each network.",
+    "prediction_comparison": "Test images, each with its true class and the answers and confidences of the dense "
+    "and the convolutional network.",
+    "confusion_matrix": "Confusion matrix of the convolutional network on the test set: true class by row, predicted "
+    "class by column, in percent of the row and as counts.",
+    "conv1_filters": "The filters of the first convolution shown as small colour images.",
+    "feature_maps": "One test image and the most active feature maps that each convolution makes of it.",
+    "confidence_distribution": "Histograms of the confidence of right and of wrong predictions on the test set.",
+    "reliability_diagram": "Accuracy against confidence in bins beside the diagonal of perfect calibration, over a "
+    "histogram of the confidences.",
+    "tsne_visualization": "Two-dimensional t-SNE map of the features of test images, coloured and marked by class.",
+    "filters_study": "Test accuracy of the four filter configurations with a dense layer: each seed's point, mean "
+    "and interval.",
+    "filters_gap_study": "Test accuracy of the four filter configurations with global average pooling: each seed's "
+    "point, mean and interval.",
+    "kernels_study": "Test accuracy for four kernel sizes: each seed's point, mean and interval.",
+    "sample_size": "Test accuracy of the dense and the convolutional network against the number of training images "
+    "on a logarithmic axis.",
+    "shift_accuracy": "Test accuracy of the dense and the convolutional network against the number of pixels by "
+    "which the images are shifted.",
+    "permutation": "Test accuracy of the dense and the convolutional network on ordinary images and on images whose "
+    "pixels are permuted: each seed's point, mean and interval.",
+    "receptive_field": "Heat maps of the effective receptive field of each layer, with the theoretical receptive "
+    "field as a square.",
+    "tabular": "Test accuracy on tabular data of a dense network, a one-dimensional convolution and gradient boosting, "
+    "with the columns in their order and shuffled.",
+    "risk_coverage": "Accuracy on the images that are answered against the share that is answered when the least "
+    "confident predictions are left to a person.",
+    "epochs_confound": "Test accuracy of one network trained for two numbers of epochs: each seed's point, mean and "
+    "interval.",
+    "calibration": "Reliability diagrams of the dense and the convolutional network before and after temperature "
+    "scaling.",
+}
+
+
+def save_figure(figure, name, folder, budget):
+    """Write `figure` as `<folder>/<name>.png`, stamped with `budget`, and return that path.
+
+    `name` is a key of FIGURES; `budget` is a short text on what produced the data (e.g.
+    `Budget.label`), which goes in small print at the bottom of the figure, so that no quick result can pass
+    for the record. The same picture always gives the same bytes: the file carries no date and no
+    version. Raises ValueError for an unknown name or an empty budget, with nothing written.
+    """
+    if name not in FIGURES:
+        raise ValueError(f"no figure is called {name!r}; expected one of {', '.join(FIGURES)}")
+    if not budget or not budget.strip():
+        raise ValueError(f"figure {name} has no budget; expected a text on what produced it, such as a Budget's label")
+    _stamp(figure, budget)
+    content = io.BytesIO()
+    with rc_context(STYLE):
+        figure.savefig(
+            content, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None}, pil_kwargs={"optimize": True}
+        )
+    path = Path(folder) / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.getvalue())
+    return path
+
+
+def figure_view(path, width=800):
+    """The saved figure at `path` for a notebook's output, `width` in pixels, with its alternative text."""
+    from IPython.display import Image
+
+    path = Path(path)
+    return Image(filename=path, width=width, alt=FIGURES[path.stem])
+
+
+def _stamp(figure, budget):
+    """One line of small print in the strip of `figure`; a later stamp takes the place of an earlier one."""
+    for text in [text for text in figure.texts if text.get_gid() == _STAMP]:
+        text.remove()
+    width, height = figure.get_size_inches()
+    figure.text(
+        1 - 0.06 / width, STRIP / 2 / height, budget, ha="right", va="center", fontsize=SMALL, color=GREY, gid=_STAMP
+    )

@@ -1,0 +1,130 @@
+"""Figures of the inside of a network: shapes, filters, feature maps, features, receptive fields."""
+
+import numpy as np
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+
+from cnnlab.figures_style import (
+    BLUE,
+    HEAT,
+    SMALL,
+    VERMILLION,
+    bare,
+    blank_figure,
+    class_marks,
+    new_figure,
+    new_grid,
+    shape_text,
+    styled,
+)
+
+
+@styled
+def feature_map_progression(table):
+    """Side, channels, parameters and receptive field, layer by layer, of `inspection.layer_table`.
+
+    Only layers with positions are drawn, for the others have no feature maps.
+    """
+    maps = table[table["shape"].map(len) == 3]
+    maps = maps[maps["kind"].isin(["Input", "Conv2D", "MaxPooling2D"])]
+    quantities = (
+        ("side of the feature maps (pixels)", maps["shape"].map(lambda shape: shape[0])),
+        ("channels", maps["shape"].map(lambda shape: shape[2])),
+        ("numbers in all maps of one image", maps["values"]),
+        ("receptive field (pixels of the image)", maps["receptive_field"]),
+    )
+    figure, axes = new_figure(height=5.2, rows=2, columns=2, sharex=True)
+    colours = [BLUE if kind == "Conv2D" else "white" for kind in maps["kind"]]
+    for axis, (title, values) in zip(axes.flat, quantities, strict=True):
+        bars = axis.bar(maps["layer"], values, color=colours, edgecolor=BLUE, linewidth=1.5)
+        axis.bar_label(bars, fmt="{:,.0f}", fontsize=SMALL, padding=2)
+        axis.set_title(title, fontsize=10)
+        axis.set_yticks([])
+        axis.spines["left"].set_visible(False)
+        axis.margins(y=0.15)
+    figure.suptitle("Feature maps, layer by layer (filled: convolutions)")
+    return figure
+
+
+@styled
+def conv1_filters(filters, columns=8):
+    """`inspection.first_layer_filters` (filters, size, size, 3) in 0..1 as small colour images."""
+    figure, axes = new_grid(len(filters), columns, cell_height=0.95)
+    for index, (axis, weights) in enumerate(zip(axes, filters, strict=True)):
+        axis.imshow(weights, vmin=0, vmax=1)
+        axis.set_title(index, fontsize=SMALL, weight="normal", pad=2)
+    size = filters.shape[1]
+    figure.suptitle(
+        f"The {len(filters)} filters of the first convolution, {size}×{size} pixels (mid-grey: weight zero)"
+    )
+    return figure
+
+
+@styled
+def feature_maps(image, maps, channels):
+    """One image and, a row a layer, some of the feature maps that the network makes of it.
+
+    `image` uint8 (height, width, channels); `maps`: {layer: (height, width, filters)} from
+    `inspection.feature_maps`; `channels`: {layer: indices to show}, e.g. `inspection.most_active`;
+    as many for each layer. The colours of each map run from zero to its own largest value.
+    """
+    columns = max(len(indices) for indices in channels.values())
+    figure = blank_figure(height=len(maps) + 0.5)
+    grid = figure.add_gridspec(len(maps), columns + 2)
+    whole = bare(figure.add_subplot(grid[:, :2]))
+    whole.imshow(image)
+    whole.set_title("the image", fontsize=10)
+    for row, (layer, values) in enumerate(maps.items()):
+        for column, channel in enumerate(channels[layer]):
+            axis = bare(figure.add_subplot(grid[row, column + 2]))
+            axis.imshow(values[..., channel], cmap=HEAT, vmin=0)
+            axis.set_title(f"map {channel}", fontsize=SMALL, weight="normal", pad=2)
+            if not column:
+                axis.set_ylabel(f"{layer}\n{shape_text(values.shape)}", fontsize=SMALL)
+    figure.suptitle("Feature maps of one image (dark: zero; bright: the map's largest value)")
+    return figure
+
+
+@styled
+def tsne_visualization(points, labels, class_names):
+    """Scatter of `inspection.tsne_map` points (n, 2), coloured and marked by integer `labels` (n,)."""
+    figure, axis = new_figure(height=6.4)
+    for label, (name, (colour, marker)) in enumerate(zip(class_names, class_marks(len(class_names)), strict=True)):
+        mine = points[labels == label]
+        if not len(mine):
+            continue
+        axis.scatter(*mine.T, s=16, color=colour, marker=marker, alpha=0.6, linewidths=0, label=name)
+        axis.text(
+            *np.median(mine, axis=0), name, ha="center", va="center", weight="bold", zorder=3,
+            path_effects=[withStroke(linewidth=3, foreground="white")],
+        )  # fmt: skip
+    axis.set(xlabel="t-SNE dimension 1 (no unit)", ylabel="t-SNE dimension 2 (no unit)", xticks=[], yticks=[])
+    axis.set_title(f"Features of {len(points):,} test images, mapped to two dimensions")
+    figure.legend(loc="outside right center", markerscale=1.8)
+    return figure
+
+
+@styled
+def receptive_field(rows, diameters, image_size):
+    """Sensitivity of each convolution's centre unit to the pixels, on the scale of the whole image.
+
+    `rows`: `receptive_field.effective_field` (of several seeds: their mean is drawn); `diameters`:
+    `receptive_field.effective_diameters` of them; `image_size`: (height, width) in pixels. The
+    square is what the layer can see by construction.
+    """
+    layers = list(dict.fromkeys(rows["layer"]))
+    figure, axes = new_figure(height=3, columns=len(layers), squeeze=False)
+    for axis, layer in zip(axes.flat, layers, strict=True):
+        mine = rows[rows["layer"] == layer]
+        grid = mine.pivot_table(index="row", columns="column", values="sensitivity")
+        top, left = grid.index[0], grid.columns[0]
+        height, width = grid.shape
+        picture = axis.imshow(grid, cmap=HEAT, vmin=0, vmax=1, extent=(left, left + width, top + height, top))
+        axis.add_patch(Rectangle((left, top), width, height, fill=False, edgecolor=VERMILLION, linewidth=2))
+        axis.set(xlim=(0, image_size[1]), ylim=(image_size[0], 0), xlabel="column (pixels)", facecolor="#EEEEEE")
+        effective = diameters.loc[diameters["layer"] == layer, "effective"].mean()
+        axis.set_title(f"{layer}\nby construction {mine['theoretical'].iloc[0]} pixels\neffectively {effective:.1f}")
+        axis.title.set_fontsize(10)
+    axes[0, 0].set_ylabel("row (pixels)")
+    figure.colorbar(picture, ax=axes, shrink=0.7, label="sensitivity (1 at the greatest)")
+    return figure

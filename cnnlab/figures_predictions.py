@@ -1,0 +1,155 @@
+"""Figures of what networks answer: examples, confusion, confidence, calibration."""
+
+import numpy as np
+import seaborn as sns
+from matplotlib.colors import PowerNorm
+
+from cnnlab.figures_style import (
+    BLUE,
+    COLOURS,
+    GREY,
+    HEAT,
+    LINES,
+    MARKERS,
+    SMALL,
+    VERMILLION,
+    WIDTH,
+    new_figure,
+    new_grid,
+    percent,
+    styled,
+)
+
+# A larger matrix shows counts only: two lines no longer fit a cell.
+_CELLS_WITH_TWO_LINES = 12
+# The share from which a cell is so bright that black is read better on it than white.
+_BRIGHT = 0.25
+_BINS = np.linspace(0, 1, 21)
+# Below this share a handful of images decides, and the curve is noise.
+_LEAST_COVERAGE = 0.02
+
+
+@styled
+def prediction_comparison(images, labels, class_names, answers, columns=4):
+    """Each of a dozen or so test images with its truth and every network's answer and confidence.
+
+    `images` uint8 (n, height, width, channels); integer `labels` (n,); `answers`: {network:
+    probabilities (n, classes)}. A tick and blue for right, a cross and vermillion for wrong.
+    """
+    figure, axes = new_grid(len(images), columns, cell_height=1.9 + 0.18 * len(answers))
+    for index, axis in enumerate(axes):
+        axis.imshow(images[index])
+        axis.set_title(f"truth: {class_names[labels[index]]}", fontsize=10)
+        for line, (network, probabilities) in enumerate(answers.items(), start=1):
+            answer = probabilities[index].argmax()
+            right = answer == labels[index]
+            axis.text(
+                0.5, -0.13 * line, f"{'✓' if right else '✗'} {network}: {class_names[answer]}, "
+                f"{probabilities[index, answer]:.0%}",
+                transform=axis.transAxes, ha="center", va="center", fontsize=SMALL, color=BLUE if right else VERMILLION,
+            )  # fmt: skip
+    figure.suptitle("Test images, and each network's answer with its confidence")
+    return figure
+
+
+@styled
+def confusion_matrix(counts, title):
+    """`evaluation.confusion_counts` as a heat map: colour and first line percent of the true class, below it images.
+
+    With more than a dozen classes the cells show images alone, and nothing for none.
+    """
+    classes = len(counts)
+    small = classes <= _CELLS_WITH_TWO_LINES
+    width = WIDTH if small else 0.45 * classes + 2.5
+    shares = counts.div(counts.sum(axis=1).replace(0, 1), axis=0)
+    if small:
+        cells = [[f"{share:.1%}\n{n:,}" for share, n in zip(*pair, strict=True)] for pair in _rows(shares, counts)]
+    else:
+        cells = [[f"{n:,}" if n else "" for n in row] for row in counts.to_numpy()]
+    figure, axis = new_figure(height=0.88 * width, width=width)
+    sns.heatmap(
+        shares, ax=axis, cmap=HEAT, norm=PowerNorm(0.5, 0, 1), annot=np.array(cells), fmt="",
+        annot_kws={"fontsize": SMALL}, square=True, linewidths=0.5,
+        cbar_kws={"label": "share of the true class's images (colour by its square root)", "shrink": 0.8},
+    )  # fmt: skip
+    percent(axis.collections[0].colorbar.ax.yaxis)
+    for text, share in zip(axis.texts, shares.to_numpy().flat, strict=True):
+        text.set_color("black" if share > _BRIGHT else "white")
+    axis.set(xlabel="answer", ylabel="true class", title=title)
+    axis.set_xticklabels(counts.columns, rotation=40, ha="right", rotation_mode="anchor")
+    axis.set_yticklabels(counts.index, rotation=0)
+    axis.tick_params(length=0)
+    return figure
+
+
+def _rows(*frames):
+    return zip(*(frame.to_numpy() for frame in frames), strict=True)
+
+
+@styled
+def confidence_distribution(confidence, correct):
+    """Histograms of `confidence` (n,) in 0..1: above of the right answers, below of the wrong; `correct` bool (n,)."""
+    figure, axes = new_figure(height=5, rows=2, sharex=True)
+    groups = (("Right", confidence[correct], BLUE, ""), ("Wrong", confidence[~correct], VERMILLION, "///"))
+    for axis, (name, values, colour, hatch) in zip(axes, groups, strict=True):
+        axis.hist(values, _BINS, facecolor=(colour, 0.3), edgecolor=colour, hatch=hatch)
+        median = f", median confidence {np.median(values):.1%}" if len(values) else ""
+        axis.set_title(f"{name} answers: {len(values):,} images{median}")
+        axis.set_ylabel("test images")
+        axis.yaxis.set_major_formatter("{x:,.0f}")
+        axis.grid(True, axis="y")
+    axes[1].set(xlabel="confidence (probability of the answer)", xlim=(0, 1))
+    percent(axes[1].xaxis)
+    return figure
+
+
+@styled
+def reliability_diagram(panels):
+    """Accuracy against confidence, bin by bin, above how many images each bin holds.
+
+    `panels`: {title: {series: bins}}, one panel a title, with bins as `evaluation.reliability_bins`
+    gives them: confidence, accuracy, count, low, high. A series' name is its legend, which is the
+    place for its calibration error. On the diagonal, confidence is accuracy; below it the network
+    is too sure of itself.
+    """
+    figure, axes = new_figure(
+        height=5.6, rows=2, columns=len(panels), height_ratios=(3, 1), sharex=True, sharey="row", squeeze=False
+    )
+    for column, (title, tables) in enumerate(panels.items()):
+        axis, histogram = axes[:, column]
+        axis.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="perfect calibration")
+        for index, (series, bins) in enumerate(tables.items()):
+            look = {"color": COLOURS[index], "linestyle": LINES[index]}
+            filled = bins[bins["count"] > 0]
+            axis.plot(filled["confidence"], filled["accuracy"], marker=MARKERS[index], label=series, **look)
+            histogram.stairs(bins["count"], [*bins["low"], bins["high"].iloc[-1]], linewidth=1.8, **look)
+        axis.set(title=title, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        axis.legend(loc="upper left")
+        histogram.set_xlabel("confidence (probability of the answer)")
+        percent(axis.yaxis)
+        percent(histogram.xaxis)
+        axis.grid(True, axis="x")
+    figure.get_layout_engine().set(wspace=0.06)
+    axes[0, 0].set_ylabel("accuracy")
+    axes[1, 0].set_ylabel("images")
+    axes[1, 0].yaxis.set_major_formatter("{x:,.0f}")
+    return figure
+
+
+@styled
+def risk_coverage(curves):
+    """Accuracy on what is answered against the share answered: {network: `evaluation.risk_coverage` frame}."""
+    figure, axis = new_figure(height=4)
+    for index, (network, curve) in enumerate(curves.items()):
+        curve = curve[curve["coverage"] >= _LEAST_COVERAGE]
+        tenths = np.searchsorted(curve["coverage"], np.arange(0.1, 1, 0.1))
+        axis.plot(
+            curve["coverage"], curve["accuracy"], color=COLOURS[index], linestyle=LINES[index % len(LINES)],
+            marker=MARKERS[index], markevery=list(tenths), label=network,
+        )  # fmt: skip
+    axis.set(xlabel="share of test images answered (the most confident first)", ylabel="accuracy on these", xlim=(0, 1))
+    axis.set_title("Accuracy when the least confident images go to a person")
+    percent(axis.xaxis)
+    percent(axis.yaxis)
+    axis.legend(loc="best")
+    return figure

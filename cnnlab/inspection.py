@@ -1,0 +1,163 @@
+"""Inside a trained network, as arrays: its layers, filters, feature maps and features."""
+
+from math import prod
+
+import keras
+import numpy as np
+import pandas as pd
+from keras import layers
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+
+from cnnlab.receptive_field import theoretical_fields
+from cnnlab.training import predict
+
+# Images at a time where the activations of all layers are held at once.
+_CHUNK = 100
+
+
+def layer_table(model):
+    """The layers of a Sequential `model`, read from itself, from the input to the answer.
+
+    Frame with the columns layer (name), kind (class name), detail (text), shape (of the output,
+    without the batch), values (numbers a layer puts out for one image), parameters, and
+    receptive_field: the side, in pixels, of the square of the input that one output position
+    depends on (`receptive_field.theoretical_fields`), no larger than the image; a layer without
+    positions sees all of it.
+    """
+    whole = max(model.input_shape[1:3])
+    fields, seen = theoretical_fields(model), 1
+    rows = [("input", "Input", "", model.input_shape[1:], 0, 1)]
+    for layer in model.layers:
+        shape = layer.output.shape[1:]
+        if len(shape) < 3:
+            seen = whole
+        elif layer.name in fields:
+            seen = fields[layer.name].size
+        rows.append((layer.name, type(layer).__name__, _detail(layer), shape, layer.count_params(), min(seen, whole)))
+    table = pd.DataFrame(rows, columns=["layer", "kind", "detail", "shape", "parameters", "receptive_field"])
+    table.insert(4, "values", table["shape"].map(prod))
+    return table
+
+
+def first_layer_filters(model):
+    """The filters of the first convolution as images: float32 (filters, size, size, channels) in 0..1.
+
+    Each filter is divided by its own largest weight, so that 0.5 is a weight of zero.
+    Raises ValueError for a model without a convolution.
+    """
+    convolution = next((layer for layer in model.layers if isinstance(layer, layers.Conv2D)), None)
+    if convolution is None:
+        raise ValueError(f"model {model.name} has no convolution; its layers are {_names(model)}")
+    weights = np.moveaxis(keras.ops.convert_to_numpy(convolution.kernel), -1, 0).astype("float32")
+    largest = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
+    return 0.5 + 0.5 * np.divide(weights, largest, out=np.zeros_like(weights), where=largest > 0)
+
+
+def relu_layers(model):
+    """Names of the layers of `model` that put out ReLU activations, in order."""
+    return [layer.name for layer in model.layers if _is_relu(layer)]
+
+
+def convolution_outputs(model):
+    """Names of the layers that put out each convolution's feature maps, after normalisation and ReLU."""
+    return [name for name in relu_layers(model) if len(model.get_layer(name).output.shape) == 4]
+
+
+def feature_maps(model, image, names=None):
+    """Feature maps of one `image` (uint8 (height, width, channels)) in the layers `names`.
+
+    `names`: by default every convolution's, after its ReLU. Returns {name: float32 (height,
+    width, filters)}. Raises ValueError for a layer that `model` has not.
+    """
+    names = convolution_outputs(model) if names is None else names
+    maps = _outputs_of(model, names).predict_on_batch(image[None])
+    return {name: values[0] for name, values in zip(names, maps, strict=True)}
+
+
+def most_active(maps, count):
+    """Indices of the `count` channels of `maps` (height, width, channels) with the largest mean, largest first."""
+    return np.argsort(-maps.mean(axis=(0, 1)), kind="stable")[:count]
+
+
+def embeddings(model, images, layer="features"):
+    """What `layer` puts out for uint8 `images`: float32 (n, width).
+
+    The default is the dense layer before the softmax. Raises ValueError for a layer that `model`
+    has not, or that puts out maps.
+    """
+    _check_layers(model, [layer])
+    output = model.get_layer(layer).output
+    if len(output.shape) != 2:
+        raise ValueError(f"layer {layer} puts out {output.shape[1:]}; expected a layer of one number a unit")
+    return predict(keras.Model(model.inputs, output), images)
+
+
+def tsne_map(features, seed=0, components=50, perplexity=30.0):
+    """Two-dimensional t-SNE map of `features` (n, width): float32 (n, 2); the axes have no unit.
+
+    The features go through PCA to at most `components` first, which drops noise and time (van der
+    Maaten and Hinton, Visualizing Data using t-SNE, JMLR 2008, section 4.2). Same `seed`, same map.
+    Distances between far clusters mean nothing. Raises ValueError for too few rows.
+    """
+    if len(features) <= perplexity:
+        raise ValueError(f"{len(features)} rows; t-SNE with perplexity {perplexity:g} expects more rows than that")
+    reduced = PCA(min(components, *features.shape), random_state=seed).fit_transform(features)
+    return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(reduced)
+
+
+def zero_activations(model, images):
+    """How sparse each ReLU layer is on uint8 `images` (n, height, width, channels).
+
+    Frame with the columns layer, zero_fraction (of all activations of all images) and
+    never_active (the fraction of filters or units that are zero everywhere in every image).
+    """
+    names = relu_layers(model)
+    submodel = _outputs_of(model, names)
+    zeros = dict.fromkeys(names, 0)
+    active = dict.fromkeys(names, False)
+    for start in range(0, len(images), _CHUNK):
+        outputs = submodel.predict_on_batch(images[start : start + _CHUNK])
+        for name, values in zip(names, outputs, strict=True):
+            positive = values.reshape(-1, values.shape[-1]) > 0
+            zeros[name] += np.count_nonzero(~positive)
+            active[name] = active[name] | positive.any(axis=0)
+    sizes = {name: prod(model.get_layer(name).output.shape[1:]) * len(images) for name in names}
+    rows = [(name, zeros[name] / sizes[name], 1 - np.mean(active[name])) for name in names]
+    return pd.DataFrame(rows, columns=["layer", "zero_fraction", "never_active"])
+
+
+def _outputs_of(model, names):
+    """A model from the same input to the outputs of the layers `names`, always as a list."""
+    _check_layers(model, names)
+    return keras.Model(model.inputs, [model.get_layer(name).output for name in names])
+
+
+def _check_layers(model, names):
+    known = [layer.name for layer in model.layers]
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        asked = ", ".join(unknown) or "no layer"
+        raise ValueError(f"{asked} asked of model {model.name}; its layers are {_names(model)}")
+
+
+def _names(model):
+    return ", ".join(layer.name for layer in model.layers)
+
+
+def _is_relu(layer):
+    return isinstance(layer, layers.ReLU) or getattr(layer, "activation", None) is keras.activations.relu
+
+
+def _detail(layer):
+    """What a reader wants to know of `layer` besides its kind: window, activation, rate."""
+    parts = []
+    window = getattr(layer, "kernel_size", None) or getattr(layer, "pool_size", None)
+    if window:
+        parts.append("×".join(map(str, window)))
+    if isinstance(layer, layers.Dropout):
+        parts.append(f"{layer.rate:.0%}")
+    activation = getattr(layer, "activation", None)
+    if activation not in (None, keras.activations.linear):
+        parts.append({"relu": "ReLU"}.get(activation.__name__, activation.__name__))
+    return ", ".join(parts)

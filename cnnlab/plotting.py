@@ -1,0 +1,58 @@
+"""Every figure of the lab, one function each: data in, a matplotlib Figure out.
+
+The place to look first; the functions stand in `figures_*` and `model_diagrams`. None of them
+computes a result or writes a file: `save_figure` is the one way to a file.
+"""
+
+from cnnlab.figures_data import class_distribution, pixel_distribution, sample_images, spatial_correlation
+from cnnlab.figures_files import FIGURES, figure_view, save_figure
+from cnnlab.figures_networks import (
+    conv1_filters,
+    feature_map_progression,
+    feature_maps,
+    receptive_field,
+    tsne_visualization,
+)
+from cnnlab.figures_predictions import (
+    confidence_distribution,
+    confusion_matrix,
+    prediction_comparison,
+    reliability_diagram,
+    risk_coverage,
+)
+from cnnlab.figures_studies import (
+    accuracy_vs_samples,
+    performance_vs_parameters,
+    shift_curve,
+    study_points,
+    tabular_points,
+)
+from cnnlab.figures_training import training_curves
+from cnnlab.model_diagrams import architecture
+
+__all__ = [
+    "FIGURES",
+    "accuracy_vs_samples",
+    "architecture",
+    "class_distribution",
+    "confidence_distribution",
+    "confusion_matrix",
+    "conv1_filters",
+    "feature_map_progression",
+    "feature_maps",
+    "figure_view",
+    "performance_vs_parameters",
+    "pixel_distribution",
+    "prediction_comparison",
+    "receptive_field",
+    "reliability_diagram",
+    "risk_coverage",
+    "sample_images",
+    "save_figure",
+    "shift_curve",
+    "spatial_correlation",
+    "study_points",
+    "tabular_points",
+    "training_curves",
+    "tsne_visualization",
+]
