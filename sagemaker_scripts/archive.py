@@ -45,13 +45,16 @@ def pack(folder, path):
 
     Members are sorted and carry neither time, owner nor mode of this machine.
     """
-    with path.open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed:
-        with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-            for file in sorted(file for file in Path(folder).rglob("*") if file.is_file()):
-                member = tarfile.TarInfo(file.relative_to(folder).as_posix())
-                member.size, member.mode = file.stat().st_size, 0o644
-                with file.open("rb") as content:
-                    tar.addfile(member, content)
+    with (
+        path.open("wb") as raw,
+        gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+    ):
+        for file in sorted(file for file in Path(folder).rglob("*") if file.is_file()):
+            member = tarfile.TarInfo(file.relative_to(folder).as_posix())
+            member.size, member.mode = file.stat().st_size, 0o644
+            with file.open("rb") as content:
+                tar.addfile(member, content)
 
 
 def check_layout(path):

@@ -15,11 +15,11 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-if __package__ in (None, ""):  # started as a file: the packages lie one folder up
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from sagemaker_scripts import archive, common
-from sagemaker_scripts.common import BadArgumentsError, ScriptError
+from sagemaker_scripts.common import BadArgumentsError
 
 HERE = Path(__file__).resolve().parent
 ROWS = HERE.parent / "results" / "trials"
@@ -35,8 +35,9 @@ def package(model_path, output_path="model.tar.gz", name=None, class_names=None,
 
     `name`: under which TensorFlow Serving knows the model (default: the Keras model's name);
     `class_names`: one for each output (default: those of the data set that `row` names);
-    `row`: the trial that trained it, a dict or the path of a row in results/trials (default: the
-    row with the model file's name, where there is one).
+    `row`: the trial that trained it, a dict or the path of its JSON row (default: the row of the
+    model file's name in results/trials, or the only one in trials/ beside the file, as train.py
+    leaves it; none where there is none).
     Raises BadArgumentsError for a model, a name or classes that do not fit each other, and
     ArchiveError where the packed model does not start or answers differently; then nothing is written.
     """
@@ -108,11 +109,13 @@ def verify(path, model):
 
 def main(argv=None):
     parser = common.parser(__doc__)
-    parser.add_argument("model", help="the .keras file")
+    parser.add_argument("--model", required=True, help="the .keras file")
     parser.add_argument("--output", default="model.tar.gz", help="archive to write (default: %(default)s)")
     parser.add_argument("--name", help="name of the model in TensorFlow Serving (default: the Keras model's)")
     parser.add_argument("--classes", help="class names, separated by commas, or a file with one a line")
-    parser.add_argument("--row", help="JSON row of the trial that trained it (default: by the model file's name)")
+    parser.add_argument(
+        "--row", help="JSON row of the trial that trained it (default: found by the model file's name or place)"
+    )
     options = parser.parse_args(argv)
     path = package(options.model, options.output, options.name, _split_classes(options.classes), options.row)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, SHA-256 {_sha256(path)}")
@@ -166,13 +169,21 @@ def _layers(model):
 def _read_row(row, model_path):
     if isinstance(row, dict):
         return row
-    path = Path(row) if row else ROWS / f"{model_path.stem}.json"
-    if not row and not path.is_file():
+    path = Path(row) if row else _find_row(model_path)
+    if not path:
         return {}
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise BadArgumentsError(f"{path} is no row of a trial: {error}") from None
+
+
+def _find_row(model_path):
+    recorded = ROWS / f"{model_path.stem}.json"
+    beside = list((model_path.parent / "trials").glob("*.json"))
+    if recorded.is_file():
+        return recorded
+    return beside[0] if len(beside) == 1 else None
 
 
 def _check_permutation(row):

@@ -1,0 +1,185 @@
+"""Serve a model.tar.gz on this machine under SageMaker's contract, with a page to drop pictures on.
+
+GET /ping and POST /invocations answer as an endpoint does, by the archive's own inference.py,
+which is run: serve only archives that you trust. GET / is the page. Ctrl-C stops the server.
+"""
+
+import asyncio
+import contextlib
+import gc
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from sagemaker_scripts import archive as archives
+from sagemaker_scripts import common
+
+HOST = "127.0.0.1"
+PORT = 8080
+PAGE = Path(__file__).resolve().parent / "page.html"
+# The page loads nothing from elsewhere, and this lets it load nothing.
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src blob: data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+BODY_SECONDS = 30
+# A body that is too large is read on to this multiple of the limit, so that its sender hears why.
+DRAIN = 8
+# Pictures decoded at once: each may take 200 MB.
+PICTURES = 2
+STOP_SECONDS = 5
+
+
+class Served:
+    """The model of an unpacked archive: request bodies in, answers out, from any thread."""
+
+    def __init__(self, folder):
+        from sagemaker_scripts.batching import Batcher
+
+        self.inference = archives.load_handlers(folder)
+        self.card = self.inference.card()
+        self._model = self.inference.model_fn(folder)
+        self._batcher = Batcher(lambda images: self.inference.predict_pixels(images, self._model))
+        self._pictures = threading.Semaphore(PICTURES)
+        # The first call traces and allocates, which no user should wait for.
+        height, width, channels = self.card["input_shape"]
+        self.predict(self.inference.Pixels((1, height, width, channels), bytes(height * width * channels)))
+
+    def answer(self, body, content_type):
+        """(body, content type) of the answer; raises the archive's RequestError for a bad request."""
+        return self.inference.output_fn(self.predict(self.inference.input_fn(body, content_type)), "application/json")
+
+    def predict(self, decoded):
+        """Probabilities, float32 (n, classes), of what `inference.decode` gives."""
+        if isinstance(decoded, self.inference.Picture):
+            with self._pictures:
+                return self.inference.predict_picture(decoded, self._model)
+        return self._batcher(self.inference.pixel_array(decoded))
+
+    def close(self):
+        self._batcher.close()
+
+
+def make_app(served):
+    """The ASGI application that answers for `served`."""
+    from fastapi import FastAPI, Request, Response
+    from fastapi.concurrency import run_in_threadpool
+    from fastapi.responses import FileResponse, JSONResponse
+    from starlette.requests import ClientDisconnect
+
+    app = FastAPI(title=served.card["name"], docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.exception_handler(served.inference.RequestError)
+    async def refuse(_, error):
+        return JSONResponse({"error": error.message}, error.status_code)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(*_):
+        return Response(status_code=400)
+
+    @app.get("/ping")
+    async def ping():
+        return Response(status_code=200)
+
+    @app.get("/")
+    async def page():
+        return FileResponse(PAGE, media_type="text/html", headers={"Content-Security-Policy": PAGE_POLICY})
+
+    @app.get("/model_card")
+    async def model_card():
+        return served.card
+
+    @app.post("/invocations")
+    async def invocations(request: Request):
+        body = await _read(request, served.inference)
+        answer, kind = await run_in_threadpool(served.answer, body, request.headers.get("content-type"))
+        return Response(answer, media_type=kind)
+
+    return app
+
+
+async def _read(request, inference):
+    """The request's body, of a bounded size and in a bounded time."""
+    limit, parts, size = inference.MAX_BODY_BYTES, [], 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in request.stream():
+                size += len(part)
+                if size <= limit:
+                    parts.append(part)
+                elif size > DRAIN * limit:
+                    break
+    except TimeoutError:
+        raise inference.RequestError(408, f"the body did not arrive within {BODY_SECONDS} seconds") from None
+    inference.check_size(size)
+    return b"".join(parts)
+
+
+@contextlib.contextmanager
+def start(archive, port=0):
+    """Serve `archive` from threads of this process; yields the URL, and stops when the block ends.
+
+    `port` 0 takes a free one. Raises BadArgumentsError for a missing archive or a taken port,
+    ArchiveError for one that does not start.
+    """
+    with _server(archive, port) as (server, listener, url):
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="server", daemon=True)
+        thread.start()
+        try:
+            yield url
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@contextlib.contextmanager
+def _server(archive, port):
+    """(uvicorn server, its listening socket, its URL) for `archive`, not yet running."""
+    import uvicorn
+
+    with contextlib.ExitStack() as cleanup:
+        # Before the model is loaded: a taken port is found out at once.
+        listener = cleanup.enter_context(contextlib.closing(_listen(port)))
+        folder = cleanup.enter_context(archives.unpacked(archive))
+        served = cleanup.enter_context(contextlib.closing(Served(folder)))
+        # With TensorFlow's objects out of its sight, the collector costs a request ten times less.
+        gc.collect()
+        gc.freeze()
+        cleanup.callback(gc.unfreeze)
+        config = uvicorn.Config(
+            make_app(served), log_level="warning", access_log=False, timeout_graceful_shutdown=STOP_SECONDS
+        )
+        yield uvicorn.Server(config), listener, f"http://{HOST}:{listener.getsockname()[1]}"
+
+
+def _listen(port):
+    try:
+        return socket.create_server((HOST, port), backlog=512)
+    except (OSError, OverflowError) as error:
+        raise common.BadArgumentsError(
+            f"port {port} of {HOST} cannot be used ({error}); choose another with --port, or --port 0 for a free one"
+        ) from None
+
+
+def main(argv=None):
+    parser = common.parser(__doc__)
+    parser.add_argument("archive", help="a model.tar.gz of package_model.py")
+    parser.add_argument("--port", type=int, default=PORT, help="0 takes a free one (default: %(default)s)")
+    options = parser.parse_args(argv)
+    with _server(options.archive, options.port) as (server, listener, url):
+        # uvicorn stops on these and then passes them on: to nobody, so that the exit code is 0.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        print(f"{options.archive} is served at {url}/ until Ctrl-C", flush=True)
+        common.print_next(f"python sagemaker_scripts/test_endpoint.py --url {url}", "in another terminal")
+        server.run(sockets=[listener])
+    print("stopped")
+
+
+if __name__ == "__main__":
+    sys.exit(common.run(main))
