@@ -1,5 +1,6 @@
 """Sessions and clients, and AWS's errors in the words of the one who has to mend them."""
 
+import contextlib
 import dataclasses
 import enum
 import re
@@ -97,6 +98,17 @@ def explain(error):
     if type(error).__module__.startswith("sagemaker."):
         return Problem(Kind.OTHER, "", hide_secrets(" ".join(str(error).split())))
     return None
+
+
+@contextlib.contextmanager
+def plain_errors():
+    """Turn every error of AWS and its libraries within the block into a ScriptError of one line."""
+    try:
+        yield
+    except Exception as error:
+        if (problem := explain(error)) is None:
+            raise
+        raise problem.error() from error
 
 
 def hide_secrets(text):

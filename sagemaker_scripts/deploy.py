@@ -15,7 +15,7 @@ from pathlib import Path
 if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from sagemaker_scripts import archives, aws, common, endpoint, preflight, smoke
+from sagemaker_scripts import aws, choice, common, endpoint, preflight, smoke
 from sagemaker_scripts.resources import Ledger
 
 POLL_SECONDS = 15
@@ -50,7 +50,7 @@ def deploy(
     archive=None, model=None, region=None, profile=None, role=None, bucket=None, hardware=None,
     minutes=0, keep=False, yes=False, dry_run=False, poll=POLL_SECONDS, timeout=TIMEOUT_MINUTES * 60,
 ):  # fmt: skip
-    """Deploy `archive` (or `model`, a .keras file; default: see `archives.choose`) and ask it once.
+    """Deploy `archive` (or `model`, a .keras file; default: see `choice.choose`) and ask it once.
 
     `region`, `profile`, `role`, `bucket`: where the account's defaults do not fit; `hardware`:
     an `endpoint.Hardware`; `minutes`: how long the endpoint stays; `keep`: it stays until
@@ -60,48 +60,41 @@ def deploy(
     """
     endpoint.quieten_sdk()
     hardware = hardware or endpoint.Hardware()
-    choice = archives.choose(archive, model)
+    chosen = choice.choose(archive, model)
     session = aws.make_session(region, profile)
     if not aws.has_credentials(session):
         print(f"no AWS credentials here ({aws.Kind.NO_CREDENTIALS.value}): this is a rehearsal on this machine")
-        print(f"model: {archives.intention(*choice)}", flush=True)
-        return Outcome() if dry_run else _rehearse(archives.make(*choice))
+        print(f"model: {choice.intention(*chosen)}", flush=True)
+        return Outcome() if dry_run else _rehearse(choice.make(*chosen))
     account = preflight.check_account(session, role, bucket)
     _check_quota(account, hardware)
     name = aws.unique_name()
-    _print_plan(account, name, choice, hardware, minutes, keep)
+    _print_plan(account, name, chosen, hardware, minutes, keep)
     if dry_run:
         print("dry run: nothing was made")
         return Outcome()
     if not common.confirm("Make this endpoint?", yes):
         raise common.ScriptError("not agreed; nothing was made")
-    return _deploy(account, name, archives.make(*choice), hardware, minutes, keep, poll, timeout)
+    return _deploy(account, name, choice.make(*chosen), hardware, minutes, keep, poll, timeout)
 
 
 def _deploy(account, name, archive, hardware, minutes, keep, poll, timeout):
     outcome = Outcome(archive)
-    shape = archives.read_card(archive)["input_shape"]
-    ledger = Ledger(account)
-    try:
-        with ledger:
-            try:
-                _create(account, ledger, name, archive, hardware, poll, timeout)
-                outcome.answer = smoke.ask_endpoint(account, name, shape)
-                print(f"answer: {smoke.sentence(outcome.answer)}", flush=True)
-                _hold(minutes)
-                outcome.endpoint = name if keep else None
-            except Exception as error:
-                outcome.denied = _denial(error)
-                if outcome.denied is None:
-                    raise
-                print(f"denied: {outcome.denied}", flush=True)
-            if keep:
-                _print_kept(ledger.keep())
-    except Exception as error:
-        problem = aws.explain(error)
-        if problem is None:
-            raise
-        raise problem.error() from error
+    shape = choice.read_card(archive)["input_shape"]
+    with aws.plain_errors(), Ledger(account) as ledger:
+        try:
+            _create(account, ledger, name, archive, hardware, poll, timeout)
+            outcome.answer = smoke.ask_endpoint(account, name, shape)
+            print(f"answer: {smoke.sentence(outcome.answer)}", flush=True)
+            _hold(minutes)
+            outcome.endpoint = name if keep else None
+        except Exception as error:
+            outcome.denied = _denial(error)
+            if outcome.denied is None:
+                raise
+            print(f"denied: {outcome.denied}", flush=True)
+        if keep:
+            _print_kept(ledger.keep())
     outcome.left = [(kind, left) for kind, left, _ in ledger.failed]
     if outcome.denied:
         rehearsal = _rehearse(archive)
@@ -130,7 +123,7 @@ def _rehearse(archive):
     """The same archive behind the local server: an Outcome with its answer."""
     from sagemaker_scripts import serve_local
 
-    shape = archives.read_card(archive)["input_shape"]
+    shape = choice.read_card(archive)["input_shape"]
     with serve_local.start(archive) as url:
         answer = smoke.ask_url(url, shape)
         print(f"rehearsal: the same archive on {url} answers {smoke.sentence(answer)}", flush=True)
@@ -149,13 +142,13 @@ def _check_quota(account, hardware):
         )
 
 
-def _print_plan(account, name, choice, hardware, minutes, keep):
+def _print_plan(account, name, chosen, hardware, minutes, keep):
     lab = " (AWS Academy Learner Lab)" if account.is_lab else ""
     bucket = account.bucket if account.bucket_exists else f"{account.bucket} (is made)"
     until = "until cleanup.py" if keep else f"{minutes:g} minutes" if minutes else "for one answer"
     print(f"account:  {account.number}{lab} in {account.region}")
     print(f"role:     {account.role}")
-    print(f"model:    {archives.intention(*choice)}")
+    print(f"model:    {choice.intention(*chosen)}")
     print(f"bucket:   {bucket}")
     print(f"endpoint: {name} on {hardware}, {until}")
     print(f"price:    {hardware.price(account.region)}", flush=True)

@@ -16,29 +16,31 @@ LAB_ROLE = "LabRole"
 class Account:
     """Where and as whom the scripts work.
 
-    `session`: a boto3 Session; `number`: 12 digits; `role`: ARN of the role that SageMaker
-    takes on; `bucket`: name, and `bucket_exists`; `is_lab`: an AWS Academy Learner Lab.
+    `session`: a boto3 Session; `number`: 12 digits; `bucket`: name; `is_lab`: an AWS Academy
+    Learner Lab; `role`: ARN of the role that SageMaker takes on, and `bucket_exists`, both None
+    where nobody has looked yet.
     """
 
     session: Any
     number: str
     region: str
-    role: str
     bucket: str
-    bucket_exists: bool
     is_lab: bool
+    role: str | None = None
+    bucket_exists: bool | None = None
 
     def client(self, service):
         return aws.client(self.session, service, self.region)
 
 
-def check_account(session, role=None, bucket=None):
-    """The Account behind `session`; `role` (name or ARN) and `bucket` where the defaults do not fit.
+def identify(session, bucket=None):
+    """The Account behind `session`, as far as its credentials tell; `bucket` where the default does not fit.
 
-    Only reads. Raises common.ScriptError with one line: expired or wrong credentials, an ended
-    lab, no region, no role, a bucket of somebody else.
+    Raises common.ScriptError with one line: expired or wrong credentials, an ended lab, no region.
     """
-    try:
+    if not aws.has_credentials(session):
+        raise common.ScriptError(f"no AWS credentials on this machine; {aws.Kind.NO_CREDENTIALS.value}")
+    with aws.plain_errors():
         identity = aws.client(session, "sts", session.region_name or aws.LAB_REGION).get_caller_identity()
         is_lab = LAB_IDENTITY in identity["Arn"]
         region = session.region_name or (aws.LAB_REGION if is_lab else None)
@@ -49,13 +51,37 @@ def check_account(session, role=None, bucket=None):
                 "the lab session has ended: AWS still knows the credentials but denies everything. "
                 "Press Start Lab, wait for the green light, copy the credentials anew and run this again"
             )
-        number = identity["Account"]
-        # The managed policy of SageMaker's roles opens buckets that have "sagemaker" in their name.
-        bucket = bucket or f"sagemaker-{region}-{number}"
-        role = _find_role(session, identity, role, is_lab)
-        return Account(session, number, region, role, bucket, _bucket_exists(session, region, bucket, number), is_lab)
-    except (ClientError, BotoCoreError) as error:
-        raise aws.explain(error).error() from error
+    # The managed policy of SageMaker's roles opens buckets that have "sagemaker" in their name.
+    bucket = bucket or f"sagemaker-{region}-{identity['Account']}"
+    return Account(session, identity["Account"], region, bucket, is_lab)
+
+
+def check_account(session, role=None, bucket=None):
+    """The Account behind `session`, its role and its bucket looked up; `role` is a name or an ARN.
+
+    Only reads. Raises common.ScriptError as `identify` does, and for a missing role or a bucket
+    of somebody else.
+    """
+    account = identify(session, bucket)
+    with aws.plain_errors():
+        return dataclasses.replace(
+            account, role=_find_role(account, role), bucket_exists=bucket_exists(account, account.bucket)
+        )
+
+
+def bucket_exists(account, bucket):
+    """Whether `bucket` is there. Raises DeniedError where it is not the account's own: a stranger can have the name."""
+    try:
+        account.client("s3").head_bucket(Bucket=bucket, ExpectedBucketOwner=account.number)
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ("404", "NoSuchBucket"):
+            return False
+        if aws.explain(error).kind is aws.Kind.DENIED:
+            raise common.DeniedError(
+                f"the bucket {bucket} belongs to somebody else, or may not be read: give another one with --bucket"
+            ) from error
+        raise
+    return True
 
 
 def endpoint_quota(account, instance):
@@ -86,31 +112,16 @@ def _is_denied(call):
     return False
 
 
-def _find_role(session, identity, role, is_lab):
-    number, partition = identity["Account"], identity["Arn"].split(":")[1]
-    if role or is_lab:
+def _find_role(account, role):
+    if role or account.is_lab:
         role = role or LAB_ROLE
-        return role if role.startswith("arn:") else f"arn:{partition}:iam::{number}:role/{role}"
+        partition = account.session.get_partition_for_region(account.region)
+        return role if role.startswith("arn:") else f"arn:{partition}:iam::{account.number}:role/{role}"
     from sagemaker.core.helper.session_helper import Session, get_execution_role
 
     try:
-        return get_execution_role(Session(boto_session=session, sagemaker_config=aws.SDK_CONFIG))
+        return get_execution_role(Session(boto_session=account.session, sagemaker_config=aws.SDK_CONFIG))
     except ValueError as error:  # A user, not a role, is asking.
         raise common.BadArgumentsError(
             "the credentials are a user's: name the role that SageMaker shall take on with --role"
         ) from error
-
-
-def _bucket_exists(session, region, bucket, number):
-    """Whether `bucket` is there and the account's own (a name can be taken by a stranger)."""
-    try:
-        aws.client(session, "s3", region).head_bucket(Bucket=bucket, ExpectedBucketOwner=number)
-    except ClientError as error:
-        if error.response["Error"]["Code"] in ("404", "NoSuchBucket"):
-            return False
-        if aws.explain(error).kind is aws.Kind.DENIED:
-            raise common.DeniedError(
-                f"the bucket {bucket} belongs to somebody else, or may not be read: give another one with --bucket"
-            ) from error
-        raise
-    return True

@@ -13,16 +13,17 @@ from sagemaker_scripts import aws, common
 BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack")
 BUSY_POLL_SECONDS = 15
 BUSY_LIMIT_SECONDS = 45 * 60
-# In this order nothing is deleted that something else still stands on.
-ORDER = ("endpoint", "endpoint config", "model", "object", "bucket")
+BATCH = 1000
 
 
 def delete(account, kind, name):
-    """Delete the resource `name` of `kind` (one of ORDER; an object is "bucket/key").
+    """Delete the resource `name` of `kind`, a key of DELETE (jobs are stopped: AWS keeps their record).
 
-    `account` has a `client(service)`. Returns whether it was there. Raises what boto3 raises.
+    Names of objects are "bucket/key", of "objects" "bucket/prefix".
+
+    `account` is a `preflight.Account`. Returns whether it was there. Raises what boto3 raises.
     """
-    client = account.client("s3" if kind in ("object", "bucket") else "sagemaker")
+    client = account.client("s3" if kind in ("object", "objects", "bucket") else "sagemaker")
     try:
         DELETE[kind](client, name)
     except ClientError as error:
@@ -43,6 +44,15 @@ def _delete_object(client, name):
     with _unless_missing():  # Deleting answers the same whether it was there or not.
         client.head_object(Bucket=bucket, Key=key)
     client.delete_object(Bucket=bucket, Key=key)
+
+
+def _delete_objects(client, name):
+    bucket, _, prefix = name.partition("/")
+    while found := client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=BATCH).get("Contents"):
+        keys = [{"Key": item["Key"]} for item in found]
+        answer = client.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
+        if answer.get("Errors"):  # Objects are refused one by one, within an answer of success.
+            raise ClientError({"Error": answer["Errors"][0]}, "DeleteObjects")
 
 
 def _wait_until_idle(client, name):
@@ -66,10 +76,13 @@ def _unless_missing():
 
 
 DELETE = {
+    "tuning job": lambda client, name: client.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=name),
+    "training job": lambda client, name: client.stop_training_job(TrainingJobName=name),
     "endpoint": _delete_endpoint,
     "endpoint config": lambda client, name: client.delete_endpoint_config(EndpointConfigName=name),
     "model": lambda client, name: client.delete_model(ModelName=name),
     "object": _delete_object,
+    "objects": _delete_objects,
     "bucket": lambda client, name: client.delete_bucket(Bucket=name),
 }
 
@@ -119,7 +132,7 @@ class Ledger:
             try:
                 if delete(self.account, kind, name):
                     self.deleted.append((kind, name))
-                    print(f"deleted: {kind} {name}", flush=True)
+                    print(f"{'stopped' if kind.endswith('job') else 'deleted'}: {kind} {name}", flush=True)
             except (ClientError, BotoCoreError) as error:
                 problem = aws.explain(error)
                 self.failed.append((kind, name, problem))

@@ -182,14 +182,15 @@ def main(argv=None, environment=os.environ):
         output_dir, model_dir = Path(environment["SM_OUTPUT_DATA_DIR"]), Path(environment["SM_MODEL_DIR"])
     checkpoint_dir = arguments.checkpoint_dir or (JOB_CHECKPOINTS if in_job else None)
     try:
-        train(trial, output_dir, model_dir, checkpoint_dir)
+        row = train(trial, output_dir, model_dir, checkpoint_dir)
     except common.ScriptError as error:
         if in_job:  # What SageMaker shows as the job's FailureReason.
             output_dir.parent.mkdir(parents=True, exist_ok=True)
             (output_dir.parent / "failure").write_text(str(error), encoding="utf-8")
         raise
     if not in_job:
-        common.print_next(f"python sagemaker_scripts/package_model.py --model {model_dir / 'model.keras'}")
+        row = output_dir / "trials" / f"{row['key']}.json"
+        common.print_next(f"python sagemaker_scripts/package_model.py {model_dir / 'model.keras'} --row {row}")
     return common.EXIT_DONE
 
 

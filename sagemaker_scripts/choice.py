@@ -49,9 +49,10 @@ def make(kind, path):
     from sagemaker_scripts import package_model
 
     model = path or _train_small()
-    MADE.mkdir(parents=True, exist_ok=True)
-    package_model.package(model, MADE / "model.tar.gz")
-    return MADE / "model.tar.gz"
+    try:
+        return package_model.package(model, MADE / "model.tar.gz", row=_row_beside(model))
+    except common.BadArgumentsError as error:
+        raise common.BadArgumentsError(f"{error}; package it with package_model.py, then give --archive") from error
 
 
 def read_card(archive):
@@ -68,6 +69,11 @@ def read_card(archive):
 def _newest(*patterns):
     found = [path for pattern in patterns for path in RUNS.glob(pattern)]
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def _row_beside(model):
+    """The row that train.py wrote beside its model, or None."""
+    return max(model.parent.glob("trials/*.json"), key=lambda path: path.stat().st_mtime, default=None)
 
 
 def _train_small():
