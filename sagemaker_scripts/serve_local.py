@@ -7,6 +7,7 @@ which is run: serve only archives that you trust. GET / is the page. Ctrl-C stop
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 import socket
 import sys
@@ -159,11 +160,16 @@ def _server(archive, port):
 
 def _listen(port):
     try:
-        return socket.create_server((HOST, port), backlog=512)
+        listener = socket.create_server((HOST, port), backlog=512)
     except (OSError, OverflowError) as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) else error
         raise common.BadArgumentsError(
-            f"port {port} of {HOST} cannot be used ({error}); choose another with --port, or --port 0 for a free one"
+            f"port {port} of {HOST} cannot be used ({reason}); choose another with --port, or --port 0 for a free one"
         ) from None
+    # Connections inherit it; without it an answer's body waits 40 ms for the client's acknowledgement
+    # of its header (Nagle's algorithm against delayed acknowledgements).
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def main(argv=None):

@@ -1,0 +1,234 @@
+"""Send real test images to an endpoint or a local server and compare its answers with the truth.
+
+Prints truth, answer, confidence and latency of the first images, then the accuracy over the
+sample and the median and 95th percentile of the latency, as this machine sees it.
+"""
+
+import argparse
+import io
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from sagemaker_scripts import common
+from sagemaker_scripts.common import ScriptError
+
+SAMPLE = 200
+SHOWN = 10
+TIMEOUT_SECONDS = 60
+CONFIDENCE_LEVEL = 0.95
+
+
+class RefusedError(Exception):
+    """The server answered one request with a 4xx or 5xx status: the text says which and why."""
+
+
+def check(images, labels, class_names, url=None, endpoint=None, session=None, form="npy"):
+    """Ask about each of `images`, one request each, and return what came back as a DataFrame.
+
+    `images` uint8 (n, height, width, channels) and their `labels` (n,), indices into
+    `class_names`; `url` of a local server, or the name of a SageMaker `endpoint` (`session`: the
+    boto3.Session to ask it with); `form`: a key of ENCODERS.
+    Columns: truth and answer (class names; answer None where the request was refused),
+    confidence, correct, milliseconds, error (text or None).
+    Raises ScriptError where nothing answers or the answer is of another model; DeniedError
+    where AWS refuses.
+    """
+    if (url is None) == (endpoint is None):
+        raise common.BadArgumentsError("give either the url of a server or the name of an endpoint")
+    kind, encode = ENCODERS[form]
+    ask = _url_asker(url, kind) if url else _endpoint_asker(endpoint, session, kind)
+    rows = []
+    for image, label in zip(images, labels, strict=True):
+        body = encode(image)
+        begin = time.perf_counter()
+        try:
+            prediction, error = _prediction(ask(body), class_names), None
+        except RefusedError as refusal:
+            prediction, error = {}, str(refusal)
+        rows.append(
+            {
+                "truth": class_names[label],
+                "answer": prediction.get("predicted_class"),
+                "confidence": prediction.get("confidence", np.nan),
+                "correct": prediction.get("predicted_class_index") == label,
+                "milliseconds": 1000 * (time.perf_counter() - begin),
+                "error": error,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def summary(answers):
+    """What `check` found, in numbers: a dict of n, errors, accuracy, its Wilson interval, p50 and p95 in ms.
+
+    A refused request counts as a wrong answer. The latencies are of the answered ones.
+    """
+    from scipy.stats import binomtest
+
+    result = binomtest(int(answers.correct.sum()), len(answers))
+    interval = result.proportion_ci(CONFIDENCE_LEVEL, method="wilson")
+    milliseconds = answers.milliseconds[answers.error.isna()]
+    return {
+        "n": len(answers),
+        "errors": int(answers.error.notna().sum()),
+        "accuracy": result.statistic,
+        "accuracy_low": interval.low,
+        "accuracy_high": interval.high,
+        "p50_ms": milliseconds.quantile(0.5),
+        "p95_ms": milliseconds.quantile(0.95),
+    }
+
+
+def encode_npy(image):
+    """One uint8 image as the bytes of an npy file."""
+    file = io.BytesIO()
+    np.save(file, image)
+    return file.getvalue()
+
+
+def encode_png(image):
+    """One uint8 image, (height, width, 3) or (height, width, 1), as the bytes of a PNG file."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, "PNG")
+    return file.getvalue()
+
+
+def encode_json(image):
+    """One uint8 image as JSON numbers."""
+    return json.dumps({"image": image.tolist()}).encode()
+
+
+ENCODERS = {
+    "npy": ("application/x-npy", encode_npy),
+    "png": ("image/png", encode_png),
+    "json": ("application/json", encode_json),
+}
+
+
+def main(argv=None):
+    options = _parse(argv)
+    images, labels, class_names = _test_images(options.dataset, options.sample)
+    session = None
+    if options.endpoint:
+        from sagemaker_scripts import aws
+
+        session = aws.make_session(options.region, options.profile)
+    answers = check(images, labels, class_names, options.url, options.endpoint, session, options.form)
+    print(answers.head(SHOWN).drop(columns="error").to_string(index=False, float_format="{:.3f}".format))
+    found = summary(answers)
+    print(
+        f"accuracy {found['accuracy']:.1%} ({CONFIDENCE_LEVEL:.0%} interval {found['accuracy_low']:.1%} to "
+        f"{found['accuracy_high']:.1%}, n = {found['n']}); latency p50 {found['p50_ms']:.1f} ms, "
+        f"p95 {found['p95_ms']:.1f} ms; {found['errors']} refused"
+    )
+    if found["errors"]:
+        raise ScriptError(
+            f"{found['errors']} of {found['n']} were refused; the first: {answers.error.dropna().iloc[0]}"
+        )
+    if options.endpoint:
+        common.print_next("python sagemaker_scripts/cleanup.py", "an endpoint costs money while it stands idle")
+
+
+def _parse(argv):
+    parser = common.parser(__doc__)
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--url", help="of a local server, such as http://127.0.0.1:8080")
+    target.add_argument("--endpoint", help="name of a SageMaker endpoint")
+    parser.add_argument("--region", help="of the endpoint (default: the AWS configuration's)")
+    parser.add_argument("--profile", help="of the AWS configuration")
+    parser.add_argument("--dataset", default="cifar10", help="whose test images to send (default: %(default)s)")
+    parser.add_argument("--sample", type=_positive, default=SAMPLE, help="how many (default: %(default)s)")
+    parser.add_argument("--form", choices=ENCODERS, default="npy", help="how to send them (default: %(default)s)")
+    return parser.parse_args(argv)
+
+
+def _positive(text):
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than one image")
+    return number
+
+
+def _test_images(name, sample):
+    from cnnlab import data, sources
+
+    try:
+        dataset = data.load(name)
+        images, labels = dataset.split("test", sample)
+    except sources.DataUnavailableError as error:
+        raise ScriptError(str(error)) from None
+    except ValueError as error:
+        raise common.BadArgumentsError(str(error)) from None
+    return images, labels, dataset.class_names
+
+
+def _url_asker(url, kind):
+    import requests
+
+    session = requests.Session()
+    address = url.rstrip("/").removesuffix("/invocations") + "/invocations"
+
+    def ask(body):
+        try:
+            response = session.post(address, body, headers={"Content-Type": kind}, timeout=TIMEOUT_SECONDS)
+        except (requests.RequestException, ValueError) as error:
+            raise ScriptError(f"{url} does not answer ({type(error).__name__}); is serve_local.py running?") from None
+        if response.status_code != requests.codes.ok:
+            raise RefusedError(f"{response.status_code} {response.text[:300]}")
+        return response.content
+
+    return ask
+
+
+def _endpoint_asker(name, session, kind):
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from sagemaker_scripts import aws
+
+    try:
+        client = session.client("sagemaker-runtime")
+    except BotoCoreError as error:
+        raise aws.explain(error).error() from None
+
+    def ask(body):
+        try:
+            response = client.invoke_endpoint(EndpointName=name, ContentType=kind, Body=body)
+        except (BotoCoreError, ClientError) as error:
+            answer = getattr(error, "response", {})
+            if "OriginalStatusCode" in answer:
+                raise RefusedError(f"{answer['OriginalStatusCode']} {answer['OriginalMessage'][:300]}") from None
+            raise aws.explain(error).error() from None
+        return response["Body"].read()
+
+    return ask
+
+
+def _prediction(body, class_names):
+    """The one prediction in an answer, if it is one over `class_names`."""
+    try:
+        (prediction,) = json.loads(body)["predictions"]
+        classes = list(prediction["probabilities"])
+    except (ValueError, KeyError, TypeError):
+        start = bytes(body)[:80].decode(errors="replace")
+        raise ScriptError(
+            f"the answer is no prediction: {start!r}; was the archive made by package_model.py?"
+        ) from None
+    if classes != list(class_names):
+        raise ScriptError(
+            f"the server knows other classes ({', '.join(classes)}); choose the data set that its model was trained on"
+        )
+    return prediction
+
+
+if __name__ == "__main__":
+    sys.exit(common.run(main))
