@@ -80,9 +80,9 @@ def _unpacking(path):
     try:
         yield
     except EOFError:
-        raise BadDataError(f"is cut short ({path.stat().st_size:,} bytes): copy or download it again") from None
+        raise BadDataError(f"this archive is cut short, at {path.stat().st_size:,} bytes") from None
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error) as error:
-        raise BadDataError(f"is no .tar.gz archive, or a damaged one ({error})") from None
+        raise BadDataError(f"this is no .tar.gz archive, or a damaged one ({error})") from None
 
 
 def _check_member(member):

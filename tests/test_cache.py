@@ -73,7 +73,7 @@ DAMAGE = {
         folder / "y_test.npy", np.array([{}])
     ),
     "x_test.npy is uint8 .*expected uint8": lambda folder: np.save(folder / "x_test.npy", ARRAYS["x_test"][1:]),
-    "content of y_train is not that of cifar10": lambda folder: flip_a_byte(folder / "y_train.npy"),
+    "bytes of y_train are not those of cifar10": lambda folder: flip_a_byte(folder / "y_train.npy"),
 }
 
 
@@ -94,7 +94,7 @@ def test_a_byte_changed_behind_the_back_of_the_clock_needs_the_full_check(store)
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
     store.load()  # the documented limit
     (store.folder / "manifest.json").unlink()
-    with pytest.raises(BadDataError, match="content of x_train"):
+    with pytest.raises(BadDataError, match="bytes of x_train"):
         store.load()
 
 
@@ -125,7 +125,7 @@ def test_an_interrupted_fill_changes_nothing(store, failure):
 
 def test_other_content_never_enters(store):
     before = snapshot(store)
-    with pytest.raises(BadDataError, match="content of y_test is not that of cifar10: SHA-256"):
+    with pytest.raises(BadDataError, match="bytes of y_test are not those of cifar10"):
         fill(store, {**ARRAYS, "y_test": (ARRAYS["y_test"] + 1) % 10})
     assert snapshot(store) == before
     assert entries(store) == ["cifar10", "cifar10.lock"]
