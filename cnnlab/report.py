@@ -1,0 +1,126 @@
+"""The record in words: README tables, study figures and one CSV a study, rebuilt from results/."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from cnnlab import audit, budgets, findings, measurements, plotting, probe_findings, probes, studies, wording
+from cnnlab.data import load_cifar10
+from cnnlab.store import Store
+
+README = Path("README.md")
+RECORD = budgets.find("full")
+STAMP = "record: full protocol"
+BLOCK = re.compile(r"(<!-- begin:(\S+) -->\n).*?(<!-- end:\2 -->)", re.DOTALL)
+# Bookkeeping of a row that a reader of the table does without; it stays in the row's own file.
+UNTABLED = ["options", "finished", "python", "numpy", "data_version"]
+
+
+def rebuild(root=Path()):
+    """Write README blocks, figures of studies and CSVs under `root` from its results/.
+
+    The same rows give the same bytes. Returns the paths written. Raises FileNotFoundError
+    without a README, ValueError where it has a block that nothing fills.
+    """
+    root = Path(root)
+    frames = record(root / RECORD.store_folder)
+    if not frames:
+        raise ValueError(f"{root / RECORD.store_folder} holds no finished trials; run a study first")
+    written = [write_table(name, frame, root) for name, frame in frames.items()]
+    written += [
+        plotting.save_figure(figure, name, root / RECORD.images_folder, STAMP)
+        for name, figure in figures(frames).items()
+    ]
+    readme = root / README
+    readme.write_text(fill(readme.read_text(encoding="utf-8"), blocks(frames, root)), encoding="utf-8")
+    return [*written, readme]
+
+
+def record(folder):
+    """{study: tidy frame} of the studies that the store `folder` has rows of."""
+    frames = studies.read_all(studies.STUDIES, Store(folder))
+    return {name: frame for name, frame in frames.items() if not frame.empty}
+
+
+def figures(frames):
+    """{name: Figure} of everything that the record's rows can draw."""
+    titles = {
+        "filters": ("filters_study", "Test accuracy by number of filters"),
+        "filters_gap": ("filters_gap_study", "Filters, with global average pooling"),
+        "kernels": ("kernels_study", "Test accuracy by kernel size"),
+        "permutation": ("permutation", "Ordinary and permuted pixels"),
+    }
+    drawn = {
+        name: plotting.study_points(frames[study], title) for study, (name, title) in titles.items() if study in frames
+    }
+    if "epochs" in frames:
+        title = "One network, two numbers of epochs"
+        drawn["epochs_confound"] = plotting.study_points(frames["epochs"], title, "test_accuracy_last")
+    if {"baselines", "filters"} <= frames.keys():
+        drawn["performance_vs_parameters"] = plotting.performance_vs_parameters(networks(frames))
+    if "sample_size" in frames:
+        drawn["sample_size"] = plotting.accuracy_vs_samples(frames["sample_size"])
+    return drawn
+
+
+def networks(frames):
+    """Rows of the dense baselines and the four filter configurations in one frame."""
+    return pd.concat([frames["baselines"], frames["filters"]], ignore_index=True)
+
+
+def blocks(frames, root=Path()):
+    """{block name: Markdown} of everything that the README states as measured."""
+    text = {f"table:{name}": _study(frame) for name, frame in frames.items()}
+    text["answer"] = findings.against_baseline(networks(frames)).sentence
+    text["made-on"] = _made_on(frames)
+    text["audit"] = _audit(root)
+    text["figures"] = "\n".join(f"- `{name}`: {described}" for name, described in plotting.FIGURES.items())
+    return text
+
+
+def fill(text, content):
+    """`text` with each `<!-- begin:NAME -->...<!-- end:NAME -->` block holding content[NAME]."""
+
+    def put(match):
+        begin, name, end = match.groups()
+        if name not in content:
+            raise ValueError(f"the README has a block {name!r} that nothing fills; expected {', '.join(content)}")
+        return f"{begin}{content[name].strip()}\n{end}"
+
+    return BLOCK.sub(put, text)
+
+
+def write_table(name, frame, root):
+    """Write the tidy rows of study `name` as results/<name>.csv under `root`; returns the path."""
+    path = root / "results" / f"{name}.csv"
+    frame.drop(columns=UNTABLED, errors="ignore").to_csv(path, index=False, float_format="%.6g")
+    return path
+
+
+def _study(frame):
+    table = findings.to_markdown(findings.presentable(findings.study_table(frame)))
+    said = "\n".join(f"- {finding.sentence}" for finding in findings.adjacent(frame))
+    return f"{table}\n\n{said}"
+
+
+def _audit(root):
+    audited = audit.audit(
+        audit.published_claims(root / audit.CLAIMS),
+        measurements.gather(
+            Store(root / RECORD.store_folder), load_cifar10(), probe_findings.evidence(root / probes.RECORD)
+        ),
+    )
+    return f"{audit.summary(audited).sentence}\n\n{findings.to_markdown(audit.presentable(audited))}"
+
+
+def _made_on(frames):
+    rows = pd.concat(frames.values()).drop_duplicates("key")
+    machines = wording.listing(sorted({f"{row.cpu}, {row.cores} cores" for row in rows.itertuples()}))
+    software = wording.listing(
+        sorted({f"Keras {row.keras} on {row.backend} {row.backend_version}" for row in rows.itertuples()})
+    )
+    return (
+        f"{len(rows)} trainings on {machines} ({wording.listing(sorted(set(rows['precision'])))}; {software}), "
+        f"{rows['seconds'].sum() / 3600:.1f} hours in all."
+    )

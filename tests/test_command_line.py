@@ -1,0 +1,82 @@
+"""The command line: good help, one clear line for a bad call, exit codes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny_study
+
+from cnnlab import studies
+from cnnlab.__main__ import main
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "cnnlab", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setitem(studies.STUDIES, "tiny", tiny_study.STUDY)
+
+
+def test_help_names_the_commands_and_the_studies():
+    shown = run("--help").stdout
+    assert all(command in shown for command in ("data", "notebook", "study", "probe", "report"))
+    assert "filters_gap" in run("study", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["study", "filtres"], "no study is called 'filtres'; expected one of baselines, filters"),
+        (["study", "filters", "--seeds", "-1"], "'-1' is not a positive whole number"),
+        (["study", "filters", "--seeds", "0"], "'0' is not a positive whole number"),
+        (["study", "filters", "--budget", "tiny"], "invalid choice: 'tiny'"),
+        (["probe", "shfit"], "no probe is called 'shfit'"),
+        (["studdy"], "invalid choice: 'studdy'"),
+    ],
+)
+def test_a_bad_call_gets_one_clear_line_and_exit_code_2(arguments, message, capsys):
+    try:
+        code = main(arguments)
+    except SystemExit as stop:
+        code = stop.code
+    shown = capsys.readouterr().err
+    assert code == 2
+    assert message in shown
+    assert "Traceback" not in shown
+
+
+def test_an_unwritable_store_gets_one_line_and_exit_code_1(tiny, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["study", "tiny", "--seeds", "1", "--store", str(tmp_path / "file" / "rows")]) == 1
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert "file" in shown
+
+
+def test_a_missing_notebook_gets_one_line_and_exit_code_1(capsys):
+    assert main(["notebook", "absent.ipynb"]) == 1
+    assert "there is no notebook absent.ipynb" in capsys.readouterr().err
+
+
+def test_a_study_shows_its_table_and_findings(tiny, tmp_path, capsys):
+    assert main(["study", "tiny", "--seeds", "2", "--store", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "Does anything happen?" in shown
+    assert "cnn_4" in shown or "CNN 4" in shown
+    assert "n = 2" in shown
+
+
+def test_ctrl_c_says_what_is_kept(tiny, tmp_path, monkeypatch, capsys):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(studies, "run_trial", interrupted)
+    assert main(["study", "tiny", "--seeds", "1", "--store", str(tmp_path)]) == 130
+    assert "the same command goes on from here" in capsys.readouterr().err

@@ -1,0 +1,141 @@
+"""The notebooks and the README: prose without typed measurements, and cells that run."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from cnnlab import budgets, notebooks
+from cnnlab.plotting import FIGURES
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted(ROOT.glob("*.ipynb"))
+README = ROOT / "README.md"
+# What `report` writes into the README is computed, and compared with results/ in test_report.
+GENERATED = re.compile(r"<!-- begin:(\S+) -->.*?<!-- end:\1 -->", re.DOTALL)
+MEASUREMENT = re.compile(
+    r"\d+[.,]\d+|\d+\s?%|\d+\s?(?:percent|(?:percentage )?points?|times (?:faster|slower|better)|ms|seconds)\b"
+)
+# Constants of the method, versions and addresses: none of them is measured.
+ALLOWED = {
+    "0.5",  # the dropout rate
+    "40,000", "10,000", "50,000", "60,000",  # sizes of CIFAR-10's splits
+    "3.11",  # Python
+    "127.0",  # the local address
+}  # fmt: skip
+
+
+def prose(path):
+    """What a person wrote by hand in `path`: Markdown cells, or a Markdown file without generated parts."""
+    if path.suffix == ".md":
+        return GENERATED.sub("", path.read_text(encoding="utf-8"))
+    cells = nbformat.read(path, as_version=4).cells
+    return "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
+def typed_measurements(text):
+    code_and_links = r"```.*?```|`[^`]*`|\]\([^)]*\)"
+    found = MEASUREMENT.findall(re.sub(code_and_links, "", text, flags=re.DOTALL))
+    return [number for number in found if number.strip() not in ALLOWED]
+
+
+@pytest.mark.parametrize("path", [*NOTEBOOKS, README], ids=lambda path: path.name)
+def test_no_measurement_is_typed_into_prose(path):
+    assert typed_measurements(prose(path)) == []
+
+
+@pytest.mark.parametrize("text", ["reaches 73.4", "about 74%", "20 points better", "3 times faster", "in 12 ms"])
+def test_a_typed_measurement_would_be_found(text):
+    assert typed_measurements(text)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_cells_are_short_and_define_nothing_long(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type != "code":
+            continue
+        lines = cell.source.strip().splitlines()
+        assert len(lines) <= 18, f"a cell of {len(lines)} lines: {lines[0]}"
+        assert not re.search(r"^\s*(class |def \w+\(.*\):\n(\s+.*\n){3,})", cell.source, re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_the_committed_notebook_is_one_run_of_the_full_protocol(path):
+    code = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code" and c.source.strip()]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]
+    shown = "".join(str(output.get("data", output.get("text", ""))) for output in outputs)
+    assert "full protocol" in shown
+    assert "quick budget" not in shown
+
+
+def test_a_notebook_without_a_parameters_cell_is_refused(tmp_path):
+    path = tmp_path / "plain.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x = 1")]), path)
+    with pytest.raises(notebooks.NotebookError, match="has 0 cells tagged 'parameters'; expected exactly one"):
+        notebooks.check_parameters(path)
+
+
+def test_a_parameters_cell_that_takes_no_profile_is_refused(tmp_path):
+    path = tmp_path / "fixed.ipynb"
+    cell = nbformat.v4.new_code_cell("BUDGET = 'quick'", metadata={"tags": ["parameters"]})
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
+    with pytest.raises(notebooks.NotebookError, match="no profile can reach it"):
+        notebooks.check_parameters(path)
+
+
+def test_a_missing_notebook_is_refused(tmp_path):
+    with pytest.raises(notebooks.NotebookError, match="there is no notebook"):
+        notebooks.check_parameters(tmp_path / "absent.ipynb")
+
+
+def _notebook(path, *sources):
+    parameters = nbformat.v4.new_code_cell(
+        "from cnnlab import budgets\nBUDGET = budgets.find()", metadata={"tags": ["parameters"]}
+    )
+    cells = [parameters, *map(nbformat.v4.new_code_cell, sources)]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
+    return path
+
+
+def test_a_failing_cell_is_named_and_the_original_untouched(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    path = _notebook(Path("failing.ipynb"), "1 / 0", "print('never')")
+    before = path.read_bytes()
+    with pytest.raises(notebooks.NotebookError, match="cell 2 of failing.ipynb failed with ZeroDivisionError"):
+        notebooks.execute_notebook(path, budgets.find("full"))
+    assert path.read_bytes() == before
+
+
+def test_the_profile_reaches_the_notebook_and_progress_leaves_no_trace(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    bar = "from cnnlab.bars import progress_bar\nfor _ in range(3):\n    with progress_bar(2, 'work', 'step') as bar:\n        bar.update(2)"
+    path = _notebook(Path("profile.ipynb"), "BUDGET.name", bar)
+    copy = notebooks.execute_notebook(path, budgets.find("smoke"))
+    assert copy == Path("runs/smoke/profile.ipynb")
+    cells = nbformat.read(copy, as_version=4).cells
+    assert cells[1].outputs[0].data["text/plain"] == "'smoke'"
+    assert cells[2].outputs == []
+    assert "work" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_the_notebook_runs_in_the_smoke_budget_and_leaves_its_figures(path, tmp_path, monkeypatch):
+    (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "results").symlink_to(ROOT / "results")
+    (tmp_path / "sagemaker_scripts").symlink_to(ROOT / "sagemaker_scripts")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    copy = notebooks.execute_notebook(path.name, budgets.find("smoke"))
+    notebook = nbformat.read(copy, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    named = {name for name in FIGURES for cell in code if f'"{name}"' in cell.source}
+    drawn = {figure.stem for figure in (tmp_path / "runs" / "smoke" / "images").glob("*.png")}
+    assert drawn == named
+    assert not (tmp_path / "images").exists(), "a smoke run wrote to the record"
