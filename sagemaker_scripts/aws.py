@@ -10,7 +10,9 @@ from sagemaker_scripts import common
 
 # Everything that the scripts make has this prefix in its name and this tag, so that cleanup finds it.
 PREFIX = "cnnlab-"
+# Objects lie below the first; the SDK puts a tuning job's code at the top of the bucket, below its name.
 OBJECT_PREFIX = "cnnlab/"
+OBJECT_PREFIXES = (OBJECT_PREFIX, PREFIX)
 TAG_KEY, TAG_VALUE = "project", "cnnlab"
 LAB_REGION = "us-east-1"
 # The SDK reports its use to AWS unless it is told not to.

@@ -2,7 +2,7 @@
 
 What counts: SageMaker endpoints, endpoint configs and models whose name starts with "cnnlab-"
 and that carry the tag project=cnnlab; running training and tuning jobs of that prefix, which
-are stopped; objects below cnnlab/ in the bucket; and the bucket itself where the scripts made it
+are stopped; objects below cnnlab/ and cnnlab-* in the bucket; and the bucket itself where the scripts made it
 and nothing else is in it. Safe to run twice.
 """
 
@@ -38,14 +38,13 @@ class Found:
 
     `ours`: [(kind, name), ...] in the order of deletion; `foreign`: the same, of our prefix but
     without our tag; `unseen`: [(kind, reason), ...] that the account did not let us list;
-    `objects`: how many `ours` has of them, and their size in `bytes`.
+    `objects`: {name of objects: (how many, bytes)}.
     """
 
     ours: list = dataclasses.field(default_factory=list)
     foreign: list = dataclasses.field(default_factory=list)
     unseen: list = dataclasses.field(default_factory=list)
-    objects: int = 0
-    bytes: int = 0
+    objects: dict = dataclasses.field(default_factory=dict)
 
 
 def find(account, objects=True):
@@ -109,12 +108,12 @@ def _is_tagged(client, arn):
 
 
 def _find_objects(s3, found, bucket):
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=aws.OBJECT_PREFIX)
-    sizes = [item["Size"] for page in pages for item in page.get("Contents", [])]
-    found.objects, found.bytes = len(sizes), sum(sizes)
-    if sizes:
-        found.ours.append(("objects", f"{bucket}/{aws.OBJECT_PREFIX}"))
-    others = [prefix for prefix in _top_level(s3, bucket) if prefix != aws.OBJECT_PREFIX]
+    for prefix in aws.OBJECT_PREFIXES:
+        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        if sizes := [item["Size"] for page in pages for item in page.get("Contents", [])]:
+            found.ours.append(("objects", f"{bucket}/{prefix}"))
+            found.objects[f"{bucket}/{prefix}"] = len(sizes), sum(sizes)
+    others = [name for name in _top_level(s3, bucket) if not name.startswith(aws.OBJECT_PREFIXES)]
     if not others and _is_our_bucket(s3, bucket):
         found.ours.append(("bucket", bucket))
 
@@ -149,8 +148,8 @@ def _show(account, found):
     if not found.ours:
         print(f"found: nothing of this project in {where}")
     for kind, name in found.ours:
-        size = f" ({found.objects} of them, {found.bytes / 1e6:.1f} MB)" if kind == "objects" else ""
-        print(f"found: {kind} {name}{size}")
+        count, size = found.objects.get(name, (0, 0))
+        print(f"found: {kind} {name}" + (f" ({count} of them, {size / 1e6:.1f} MB)" if count else ""))
     for kind, name in found.foreign:
         print(f"left alone: {kind} {name} lacks the tag {aws.TAG_KEY}={aws.TAG_VALUE}")
     for kind, reason in found.unseen:

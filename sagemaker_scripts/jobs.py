@@ -45,9 +45,7 @@ def make_trainer(account, launch, source, hyperparameters, job="", instance="ml.
     """
     os.environ.setdefault("SAGEMAKER_VALIDATE_ROLE", "false")  # It asks IAM, which labs do not allow.
     from sagemaker.core.helper.session_helper import Session
-    from sagemaker.core.training.configs import (
-        CheckpointConfig, Compute, MetricDefinition, OutputDataConfig, SourceCode, StoppingCondition, Tag,
-    )  # fmt: skip
+    from sagemaker.core.training import configs
     from sagemaker.train import ModelTrainer
 
     endpoint.quieten_sdk()
@@ -61,20 +59,20 @@ def make_trainer(account, launch, source, hyperparameters, job="", instance="ml.
         role=account.role,
         base_job_name=f"{launch}-{job}" if job else launch,
         training_image=image_uri(account.region, instance),
-        source_code=SourceCode(source_dir=str(source), entry_script=ENTRY, requirements="requirements.txt"),
-        compute=Compute(instance_type=instance, instance_count=1, enable_managed_spot_training=spot or None),
-        stopping_condition=StoppingCondition(
+        source_code=configs.SourceCode(source_dir=str(source), entry_script=ENTRY, requirements="requirements.txt"),
+        compute=configs.Compute(instance_type=instance, instance_count=1, enable_managed_spot_training=spot or None),
+        stopping_condition=configs.StoppingCondition(
             max_runtime_in_seconds=seconds, **({"max_wait_time_in_seconds": 2 * seconds} if spot else {})
         ),
-        output_data_config=OutputDataConfig(s3_output_path=place),
-        checkpoint_config=CheckpointConfig(
+        output_data_config=configs.OutputDataConfig(s3_output_path=place),
+        checkpoint_config=configs.CheckpointConfig(
             s3_uri="/".join(filter(None, [place, "checkpoints", job])), local_path=str(JOB_CHECKPOINTS)
         ),
         hyperparameters=dict(hyperparameters),
-        tags=[Tag(**tag) for tag in aws.tags(upper=False)],
+        tags=[configs.Tag(**tag) for tag in aws.tags(upper=False)],
     )  # fmt: skip
     return trainer.with_metric_definitions(
-        [MetricDefinition(name=item["Name"], regex=item["Regex"]) for item in epoch_lines.METRIC_DEFINITIONS]
+        [configs.MetricDefinition(name=item["Name"], regex=item["Regex"]) for item in epoch_lines.METRIC_DEFINITIONS]
     )
 
 

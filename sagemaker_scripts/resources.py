@@ -14,23 +14,24 @@ BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack")
 BUSY_POLL_SECONDS = 15
 BUSY_LIMIT_SECONDS = 45 * 60
 BATCH = 1000
+UNFINISHED = ("InProgress", "Stopping")
 
 
 def delete(account, kind, name):
     """Delete the resource `name` of `kind`, a key of DELETE (jobs are stopped: AWS keeps their record).
 
-    Names of objects are "bucket/key", of "objects" "bucket/prefix".
+    The name of an object is "bucket/key", of "objects" "bucket/prefix", of "training jobs" the
+    start of theirs.
 
     `account` is a `preflight.Account`. Returns whether it was there. Raises what boto3 raises.
     """
     client = account.client("s3" if kind in ("object", "objects", "bucket") else "sagemaker")
     try:
-        DELETE[kind](client, name)
+        return DELETE[kind](client, name) is not False
     except ClientError as error:
         if _is_missing(error):
             return False
         raise
-    return True
 
 
 def _delete_endpoint(client, name):
@@ -47,12 +48,39 @@ def _delete_object(client, name):
 
 
 def _delete_objects(client, name):
+    """Delete all below a prefix; returns whether there was anything."""
     bucket, _, prefix = name.partition("/")
+    some = False
     while found := client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=BATCH).get("Contents"):
+        some = True
         keys = [{"Key": item["Key"]} for item in found]
         answer = client.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
         if answer.get("Errors"):  # Objects are refused one by one, within an answer of success.
             raise ClientError({"Error": answer["Errors"][0]}, "DeleteObjects")
+    return some
+
+
+def job_states(account, launch):
+    """{job name: status} of the training jobs of `launch`: Completed, InProgress, Failed, Stopping or Stopped."""
+    return _job_states(account.client("sagemaker"), launch)
+
+
+def _job_states(client, launch):
+    pages = client.get_paginator("list_training_jobs").paginate(NameContains=launch)
+    summaries = [job for page in pages for job in page["TrainingJobSummaries"]]
+    return {
+        job["TrainingJobName"]: job["TrainingJobStatus"]
+        for job in summaries
+        if job["TrainingJobName"].startswith(launch)
+    }
+
+
+def _stop_jobs(client, launch):
+    """Stop the running training jobs of a launch; returns whether there were any."""
+    running = [job for job, state in _job_states(client, launch).items() if state == "InProgress"]
+    for job in running:
+        client.stop_training_job(TrainingJobName=job)
+    return bool(running)
 
 
 def _wait_until_idle(client, name):
@@ -78,6 +106,7 @@ def _unless_missing():
 DELETE = {
     "tuning job": lambda client, name: client.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=name),
     "training job": lambda client, name: client.stop_training_job(TrainingJobName=name),
+    "training jobs": _stop_jobs,
     "endpoint": _delete_endpoint,
     "endpoint config": lambda client, name: client.delete_endpoint_config(EndpointConfigName=name),
     "model": lambda client, name: client.delete_model(ModelName=name),
@@ -132,7 +161,7 @@ class Ledger:
             try:
                 if delete(self.account, kind, name):
                     self.deleted.append((kind, name))
-                    print(f"{'stopped' if kind.endswith('job') else 'deleted'}: {kind} {name}", flush=True)
+                    print(f"{'stopped' if ' job' in kind else 'deleted'}: {kind} {name}", flush=True)
             except (ClientError, BotoCoreError) as error:
                 problem = aws.explain(error)
                 self.failed.append((kind, name, problem))

@@ -1,0 +1,66 @@
+"""Results of training jobs, brought home: the same rows and predictions as those of local runs."""
+
+import tarfile
+import tempfile
+from pathlib import Path
+
+from sagemaker_scripts import aws, common
+from sagemaker_scripts.resources import job_states
+
+
+def collect(account, launch, store_folder, models_folder=None):
+    """Copy the rows and predictions of `launch`'s completed jobs into `store_folder`.
+
+    `models_folder`: where to put the models too, as <key>.keras (None: not at all).
+    Returns (keys of the rows, {job name: why nothing came from it}). Raises ScriptError where
+    the launch has no jobs.
+    """
+    with aws.plain_errors():
+        states = job_states(account, launch)
+        if not states:
+            raise common.BadArgumentsError(
+                f"no training job in {account.region} is called {launch}...; see launch_training.py's last lines"
+            )
+        keys, without = [], {}
+        for job, state in sorted(states.items()):
+            description = account.client("sagemaker").describe_training_job(TrainingJobName=job)
+            if state == "Completed":
+                keys += _fetch(account, job, description, Path(store_folder), models_folder)
+            else:
+                without[job] = f"{state}: {description.get('FailureReason', 'no reason given')}".rstrip(": ")
+    return keys, without
+
+
+def _fetch(account, job, description, store_folder, models_folder):
+    """Keys of the rows in one job's output, now in `store_folder`."""
+    place = f"{description['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{job}/output"
+    with tempfile.TemporaryDirectory() as folder:
+        trials = _unpack(account, f"{place}/output.tar.gz", Path(folder) / "output") / "trials"
+        rows = sorted(trials.glob("*.json"))
+        store_folder.mkdir(parents=True, exist_ok=True)
+        # As Store.save does: predictions first, because the row says that all is there.
+        for path in [*sorted(trials.glob("*.npz")), *rows]:
+            _place(path, store_folder / path.name)
+        if models_folder is not None and rows:
+            model = _unpack(account, f"{place}/model.tar.gz", Path(folder) / "model") / "model.keras"
+            Path(models_folder).mkdir(parents=True, exist_ok=True)
+            _place(model, Path(models_folder) / f"{rows[0].stem}.keras")
+    return [path.stem for path in rows]
+
+
+def _unpack(account, address, folder):
+    """Download and unpack the tar.gz at `address` (s3://...); returns `folder`."""
+    bucket, _, key = address.removeprefix("s3://").partition("/")
+    folder.mkdir()
+    packed = folder.with_suffix(".tar.gz")
+    account.client("s3").download_file(bucket, key, str(packed))
+    with tarfile.open(packed) as tar:
+        tar.extractall(folder, filter="data")
+    return folder
+
+
+def _place(source, target):
+    """Copy under a temporary name, then rename: `target` appears whole or not at all."""
+    partial = target.with_name(f"{target.name}.partial")
+    partial.write_bytes(source.read_bytes())
+    partial.replace(target)
