@@ -7,6 +7,7 @@
 The first two are described at https://www.cs.toronto.edu/~kriz/cifar.html.
 """
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -29,6 +30,15 @@ SHAPES_ON_DISK = (
 )
 
 
+@contextlib.contextmanager
+def _reading():
+    """Trouble with reading is a fault of the copy; so that any other OSError is one of the cache."""
+    try:
+        yield
+    except OSError as error:
+        raise BadDataError(f"it cannot be read ({error.strerror or error})") from None
+
+
 class Copy(NamedTuple):
     """What may be a copy of CIFAR-10: a folder in one of LAYOUTS, or an archive (`layout` None)."""
 
@@ -36,6 +46,7 @@ class Copy(NamedTuple):
     layout: str | None
 
 
+@_reading()
 def copies_at(path):
     """Every `Copy` at `path` (an archive, a folder, or a folder that holds some), binary before npm before Python.
 
@@ -59,6 +70,7 @@ def copies_at(path):
     return loose + packed
 
 
+@_reading()
 def read_into(arrays, copy, spec, progress=True):
     """Fill `arrays` (name to uint8 array, of `spec.shapes`) from `copy`.
 

