@@ -1,0 +1,356 @@
+"""Sentences and verdicts on synthetic frames whose truth is known."""
+
+import gc
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import special, stats
+from statsmodels.stats.power import TTestPower
+
+from cnnlab import findings, wording
+
+PARAMETERS = {"cnn_16_32_64": 2_126_378, "cnn_32_64_128": 4_293_194, "cnn_64_128_256": 8_765_066}
+CLASSES = ("cat", "dog", "bird", "ship")
+
+
+def frame(means, seeds=5, noise=0.002, seed=0):
+    """A tidy frame: `means` of each label, seed effects shared by all labels, and noise."""
+    generator = np.random.default_rng(seed)
+    shared = generator.normal(0, 0.01, seeds)
+    rows = []
+    for run in range(seeds):
+        for label, mean in means.items():
+            accuracy = mean + shared[run] + generator.normal(0, noise)
+            rows.append({
+                "label": label, "seed": run, "parameters": PARAMETERS.get(label, 402_250), "seconds": 60.0 + run,
+                "test_accuracy_best": accuracy, "test_accuracy_last": accuracy - 0.01, "val_accuracy_best": accuracy,
+                "test_loss_best": 2 - accuracy, "test_loss_last": 2 - accuracy,
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+RISING = {"cnn_16_32_64": 0.70, "cnn_32_64_128": 0.73, "cnn_64_128_256": 0.73}
+
+
+@pytest.fixture
+def fast(monkeypatch):
+    """Hundreds of repetitions: statsmodels' multipletests collects garbage on every call."""
+    monkeypatch.setattr(gc, "collect", lambda *_: 0)
+
+
+def test_better_and_worse_are_two_sides_of_one_difference():
+    rows = frame(RISING)
+    better = findings.compare(rows, "cnn_32_64_128", "cnn_16_32_64")
+    worse = findings.compare(rows, "cnn_16_32_64", "cnn_32_64_128")
+    assert (better.verdict, worse.verdict) == ("better", "worse")
+    assert better.numbers["low"] < 0.03 < better.numbers["high"]
+    assert "higher in test accuracy" in better.sentence
+    assert "lower in test accuracy" in worse.sentence
+    for part in ("percentage points", "n = 5 paired seeds", "95% interval", wording.points(better.numbers["mean"])):
+        assert part in better.sentence
+
+
+def test_lower_losses_and_seconds_are_better():
+    rows = frame(RISING)
+    assert findings.compare(rows, "cnn_32_64_128", "cnn_16_32_64", "test_loss_best").verdict == "better"
+    rows.loc[rows["label"] == "cnn_32_64_128", "seconds"] += 30
+    assert findings.compare(rows, "cnn_32_64_128", "cnn_16_32_64", "seconds").verdict == "worse"
+
+
+def test_no_difference_says_what_could_have_been_seen():
+    found = findings.compare(frame(RISING), "cnn_64_128_256", "cnn_32_64_128")
+    assert found.verdict == "no difference detectable at n = 5"
+    assert 0 < found.numbers["detectable"] < 0.02
+    assert f"such studies is {wording.points(found.numbers['detectable'])}" in found.sentence
+
+
+def test_pairing_sees_what_the_spread_of_seeds_would_hide():
+    rows = frame({"cnn_16_32_64": 0.70, "cnn_32_64_128": 0.705}, noise=0.0005)
+    values = [group["test_accuracy_best"] for _, group in rows.groupby("label")]
+    assert stats.ttest_ind(*values).pvalue > 0.05
+    assert findings.compare(rows, "cnn_32_64_128", "cnn_16_32_64").verdict == "better"
+
+
+def test_one_seed_draws_no_conclusion():
+    rows = frame(RISING, seeds=1)
+    for found in (
+        findings.compare(rows, "cnn_32_64_128", "cnn_16_32_64"),
+        findings.choose(rows),
+        findings.against_baseline(rows, "cnn_32_64_128", "cnn_16_32_64"),
+        *findings.adjacent(rows),
+    ):
+        assert found.verdict == "no difference detectable at n = 1"
+        assert "no conclusion is drawn" in found.sentence
+        assert "95% interval" not in found.sentence
+
+
+def test_only_seeds_that_both_variants_have_are_paired():
+    rows = frame(RISING)
+    rows = rows[~((rows["label"] == "cnn_16_32_64") & (rows["seed"] > 2))]
+    assert findings.compare(rows, "cnn_32_64_128", "cnn_16_32_64").numbers["n"] == 3
+
+
+def test_findings_change_when_the_rows_change():
+    rows = frame(RISING)
+    before = findings.compare(rows, "cnn_32_64_128", "cnn_16_32_64")
+    rows.loc[rows["label"] == "cnn_32_64_128", "test_accuracy_best"] -= 0.06
+    after = findings.compare(rows, "cnn_32_64_128", "cnn_16_32_64")
+    assert (before.verdict, after.verdict) == ("better", "worse")
+    assert before.sentence != after.sentence
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "message"),
+    [
+        (lambda rows: rows.iloc[:0], ("cnn_32_64_128", "cnn_16_32_64"), "no rows"),
+        (lambda rows: rows, ("cnn_32_64_128", "cnn_1"), "no variant 'cnn_1'; it has cnn_16_32_64"),
+        (lambda rows: rows, ("cnn_32_64_128", "cnn_32_64_128"), "compared with itself"),
+        (lambda rows: rows, ("cnn_32_64_128", "cnn_16_32_64", "accuracy"), "no column 'accuracy'"),
+        (lambda rows: rows, ("cnn_32_64_128", "cnn_16_32_64", "parameters"), "cannot be compared"),
+        (lambda rows: pd.concat([rows, rows]), ("cnn_32_64_128", "cnn_16_32_64"), "two rows of one seed"),
+        (
+            lambda rows: rows[(rows["seed"] == 0) == (rows["label"] == "cnn_16_32_64")],
+            ("cnn_32_64_128", "cnn_16_32_64"),
+            "no seed has both",
+        ),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_in_one_line(change, arguments, message):
+    with pytest.raises(ValueError, match=message) as error:
+        findings.compare(change(frame(RISING)), *arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_adjacent_steps_follow_the_order_of_the_sweep():
+    found = findings.adjacent(frame({**RISING, "cnn_128_256_512": 0.70}))
+    assert [step.verdict for step in found] == ["better", "no difference detectable at n = 5", "worse"]
+    assert "after Holm for 3 contrasts" in found[0].sentence
+    assert "CNN 32-64-128 is" in found[0].sentence
+
+
+def test_holm_can_take_back_what_one_contrast_alone_would_show():
+    rows = frame({"cnn_16_32_64": 0.70, "cnn_32_64_128": 0.7035, "cnn_64_128_256": 0.7035, "dense": 0.7035}, seed=7)
+    alone = findings.compare(rows, "cnn_32_64_128", "cnn_16_32_64")
+    assert alone.verdict == "better"
+    together = findings.adjacent(rows)[0]
+    assert together.numbers["p_holm"] == pytest.approx(3 * alone.numbers["p_value"])
+    assert together.verdict == "no difference detectable at n = 5"
+
+
+def test_false_alarms_are_as_rare_as_the_level_says(fast):
+    repetitions = 200
+    alarms = sum(
+        findings.compare(frame({"cnn_a": 0.7, "cnn_b": 0.7}, seed=k), "cnn_a", "cnn_b").verdict in ("better", "worse")
+        for k in range(repetitions)
+    )
+    low, high = stats.binom.interval(0.999, repetitions, 0.05)
+    assert low <= alarms <= high
+
+
+def test_false_alarms_of_a_whole_sweep_are_as_rare_as_the_level_says(fast):
+    repetitions, level = 200, {"cnn_a": 0.7, "cnn_b": 0.7, "cnn_c": 0.7, "cnn_d": 0.7}
+    families = [findings.adjacent(frame(level, seed=1000 + k)) for k in range(repetitions)]
+    alarms = sum(any(step.verdict in ("better", "worse") for step in steps) for steps in families)
+    uncorrected = sum(any(step.numbers["p_value"] < 0.05 for step in steps) for steps in families)
+    assert alarms <= stats.binom.ppf(0.999, repetitions, 0.05)
+    assert uncorrected > stats.binom.ppf(0.999, repetitions, 0.05)
+
+
+def test_a_difference_of_the_detectable_size_is_seen_four_times_in_five(fast):
+    repetitions, noise = 200, 0.002
+    # The noise of a difference of two is sqrt(2) times that of one.
+    size = TTestPower().solve_power(nobs=5, alpha=0.05, power=0.8) * noise * np.sqrt(2)
+    seen = sum(
+        findings.compare(frame({"cnn_a": 0.7, "cnn_b": 0.7 + size}, noise=noise, seed=k), "cnn_b", "cnn_a").verdict
+        == "better"
+        for k in range(repetitions)
+    )
+    low, high = stats.binom.interval(0.999, repetitions, 0.8)
+    assert low <= seen <= high
+
+
+@pytest.mark.parametrize(
+    ("means", "chosen", "edge"),
+    [
+        ({"cnn_16_32_64": 0.70, "cnn_32_64_128": 0.75, "cnn_64_128_256": 0.73}, "cnn_32_64_128", False),
+        ({"cnn_16_32_64": 0.70, "cnn_32_64_128": 0.73, "cnn_64_128_256": 0.75}, "cnn_64_128_256", True),
+        ({"cnn_16_32_64": 0.75, "cnn_32_64_128": 0.73, "cnn_64_128_256": 0.70}, "cnn_16_32_64", True),
+    ],
+)
+def test_the_choice_says_whether_it_lies_on_the_edge(means, chosen, edge):
+    found = findings.choose(frame(means))
+    assert (found.numbers["chosen"], found.numbers["edge"]) == (chosen, edge)
+    assert found.verdict == "better"
+    assert ("on the edge" in found.sentence) == edge
+    assert found.numbers["parameters"] == PARAMETERS
+    assert wording.many(PARAMETERS[chosen]) in found.sentence
+
+
+def test_the_choice_is_made_on_validation_and_not_on_the_test_set():
+    rows = frame({"cnn_16_32_64": 0.70, "cnn_32_64_128": 0.73})
+    first = rows["label"] == "cnn_16_32_64"
+    rows.loc[first, "val_accuracy_best"] += 0.1
+    found = findings.choose(rows)
+    assert found.numbers["chosen"] == "cnn_16_32_64"
+    assert found.verdict == "worse"
+
+
+def test_baseline_sentence_has_both_scores_and_both_costs():
+    found = findings.against_baseline(frame({"dense_128_64": 0.47, "cnn_32_64_128": 0.73}))
+    assert found.verdict == "better"
+    for part in ("dense 128-64 (402,250 parameters)", "CNN 32-64-128 (4.29 million parameters)", "5 seeds"):
+        assert part in found.sentence
+
+
+def test_longer_training_is_compared_at_the_last_epoch():
+    rows = frame({"cnn_32_64_128": 0.73, "cnn_32_64_128_15_epochs": 0.73})
+    rows.loc[rows["label"] == "cnn_32_64_128_15_epochs", "test_accuracy_last"] += 0.02
+    found = findings.epochs_confound(rows)
+    assert found.verdict == "better"
+    assert found.numbers["low"] < 0.02 < found.numbers["high"]
+
+
+def test_two_networks_on_the_same_images():
+    labels = np.arange(1000) % 4
+    half = np.where(np.arange(1000) < 500, labels, (labels + 1) % 4)
+    most = np.where(np.arange(1000) < 600, labels, (labels + 1) % 4)
+    assert findings.compare_predictions(labels, most, half).verdict == "better"
+    assert findings.compare_predictions(labels, half, most).verdict == "worse"
+    same = findings.compare_predictions(labels, half, np.roll(half, 4))
+    assert same.verdict == "no difference detectable at n = 1000"
+    assert wording.points(same.numbers["detectable"]) in same.sentence
+
+
+def test_table_of_a_study_has_means_with_intervals():
+    rows = frame(RISING)
+    table = findings.study_table(rows)
+    assert list(table["label"]) == list(RISING)
+    values = rows[rows["label"] == "cnn_32_64_128"]["test_accuracy_best"]
+    row = table.set_index("label").loc["cnn_32_64_128"]
+    low, high = stats.t.interval(0.95, 4, values.mean(), stats.sem(values))
+    assert (row["accuracy"], row["low"], row["high"]) == pytest.approx((values.mean(), low, high))
+    assert (row["n"], row["seconds"], row["parameters"]) == (5, 62, 4_293_194)
+
+
+def test_table_as_markdown_reads_back():
+    text = findings.to_markdown(findings.presentable(findings.study_table(frame(RISING, seeds=1))))
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    assert lines[0][:3] == ["Variant", "Parameters", "Seeds"]
+    assert {len(line) for line in lines} == {7}
+    assert lines[2][:3] == ["CNN 16-32-64", "2,126,378", "1"]
+    assert lines[2][4] == "one run"
+    assert findings.to_markdown(pd.DataFrame({"a": ["x|y\nz"]})).splitlines()[-1] == r"| x\|y z |"
+
+
+def predictions(accuracies, images=400, seed=0):
+    """(labels, predicted): class k answered right with `accuracies[k]`, else taken for the next class."""
+    generator = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(accuracies)), images)
+    right = generator.random(len(labels)) < np.repeat(accuracies, images)
+    return labels, np.where(right, labels, (labels + 1) % len(accuracies))
+
+
+def test_worst_class_is_told_from_chance():
+    found = findings.worst_class(*predictions([0.5, 0.8, 0.8, 0.8]), CLASSES)
+    assert (found.verdict, found.numbers["class"]) == ("worse", "cat")
+    assert "most often taken for dog" in found.sentence
+    alike = findings.worst_class(*predictions([0.8, 0.8, 0.8, 0.8]), CLASSES)
+    assert alike.verdict == "no difference detectable at n = 400"
+    assert wording.points(alike.numbers["detectable"]) in alike.sentence
+
+
+def test_worst_of_equal_classes_is_a_rare_alarm_although_it_was_looked_for():
+    alarms = sum(
+        findings.worst_class(*predictions([0.8] * 4, images=150, seed=k), CLASSES).verdict == "worse"
+        for k in range(100)
+    )
+    assert alarms <= stats.binom.ppf(0.999, 100, 0.05)
+
+
+def test_commonest_confusions_are_ranked():
+    found = findings.commonest_confusions(*predictions([0.5, 0.9, 0.7, 1.0]), CLASSES, count=2)
+    assert [pair[:2] for pair in found.numbers["confusions"]] == [("cat", "dog"), ("bird", "ship")]
+    labels = np.arange(8) % 4
+    assert "No image" in findings.commonest_confusions(labels, labels, CLASSES).sentence
+
+
+def test_calibration_sentence_knows_which_way_the_network_errs():
+    confidence = np.full(1000, 0.9)
+    correct = np.arange(1000) < 700
+    over = findings.calibration(confidence, correct)
+    assert "overconfident by 20.00 percentage points" in over.sentence
+    assert over.numbers["ece"] == pytest.approx(0.2)
+    assert "underconfident" in findings.calibration(np.full(1000, 0.5), correct).sentence
+    assert "does not differ detectably" in findings.calibration(np.full(1000, 0.7), correct).sentence
+
+
+def test_temperature_scaling_is_judged_on_the_test_images():
+    generator = np.random.default_rng(0)
+    logits = generator.normal(0, 1.5, (3000, 4))
+    true = special.softmax(logits, axis=1)
+    labels = (generator.random((3000, 1)) > true.cumsum(axis=1)).sum(axis=1)
+    sure = special.softmax(3 * logits, axis=1)
+    found = findings.temperature_scaling(sure[:1500], labels[:1500], sure[1500:], labels[1500:])
+    assert found.verdict == "better"
+    assert found.numbers["temperature"] == pytest.approx(3, rel=0.15)
+    assert found.numbers["ece_after"] < found.numbers["ece_before"]
+    harmful = findings.temperature_scaling(sure[:1500], labels[:1500], true[1500:], labels[1500:])
+    assert harmful.verdict == "worse"
+    needless = findings.temperature_scaling(true[:1500], labels[:1500], true[1500:], labels[1500:])
+    assert needless.verdict == "no difference detectable at n = 1500"
+
+
+def test_confidence_of_right_and_wrong_answers():
+    confidence, correct = [0.9, 0.95, 0.5, 0.85, 0.3, 0.2], [True, True, True, False, False, False]
+    found = findings.confidence_split(confidence, correct)
+    assert (found.numbers["correct"], found.numbers["wrong"]) == (pytest.approx(2 / 3), pytest.approx(1 / 3))
+    assert "no wrong answers" in findings.confidence_split([0.9], [True]).sentence
+
+
+def test_referring_the_doubtful_helps_a_network_that_knows_when_it_is_wrong():
+    confidence = np.linspace(0, 1, 100)
+    found = findings.referral(confidence, confidence > 0.3, coverage=0.5)
+    assert (found.numbers["coverage"], found.numbers["accuracy"]) == (0.5, 1)
+    assert found.numbers["all"] == pytest.approx(0.7, abs=0.01)
+
+
+def test_spatial_correlation_says_no_more_than_the_table():
+    table = pd.DataFrame({"direction": "horizontal", "distance": [1, 4, 8], "correlation": [0.94, 0.6, 0.3]})
+    found = findings.spatial_correlation(table)
+    assert (found.numbers["near"], found.numbers["half"]) == (0.94, 8)
+    assert "a small kernel" in found.sentence
+    noise = findings.spatial_correlation(table.assign(correlation=[0.01, 0.0, 0.01]))
+    assert "no more about each other" in noise.sentence
+
+
+def test_overfitting_is_read_from_the_curves():
+    found = findings.overfitting({"accuracy": [0.5, 0.7, 0.9], "val_accuracy": [0.5, 0.64, 0.6]})
+    assert found.numbers == pytest.approx({"best_epoch": 2, "epochs": 3, "lost": 0.04, "gap": 0.3})
+    assert "epoch 2 of 3 (64.0%), after which 4.00 percentage points are lost" in found.sentence
+    rising = findings.overfitting({"accuracy": [0.5, 0.7], "val_accuracy": [0.5, 0.64]})
+    assert "the last of them" in rising.sentence
+
+
+@pytest.mark.parametrize(
+    ("label", "text"),
+    [
+        ("dense_128_64", "dense 128-64"),
+        ("cnn_32_64_128_15_epochs", "CNN 32-64-128, 15 epochs"),
+        ("cnn_32_64_k3_n500", "CNN 32-64, 3x3 kernels, 500 training images"),
+        ("cnn_32_64_128_permuted", "CNN 32-64-128, permuted pixels"),
+        ("gap_16_32_64", "CNN with global average pooling 16-32-64"),
+        ("mars_cnn_k3to5", "Mars CNN, 3x3 to 5x5 kernels"),
+        ("something_else", "something_else"),
+    ],
+)
+def test_labels_are_written_as_people_say_them(label, text):
+    assert wording.readable(label) == text
+
+
+def test_findings_need_no_tensorflow():
+    code = "import sys, cnnlab.findings; print({'tensorflow', 'keras'} & set(sys.modules))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "set()"
