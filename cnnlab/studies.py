@@ -7,13 +7,15 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from cnnlab import data, models
+from cnnlab import budgets, data, models
 from cnnlab.costs import training_flops
 from cnnlab.machine import code_version
 from cnnlab.store import select
 from cnnlab.training import run_trial
 from cnnlab.trials import TRAINING_CODE, Trial, trial_key
 
+# Where the record's rows lie.
+RECORD = budgets.find("full").store_folder
 # Seconds between two looks at a trial that another process is running.
 POLL_SECONDS = 2.0
 
@@ -195,7 +197,16 @@ def run_study(study, seeds, store, progress=True, models_folder=None):
 
 def read(study, seeds, store):
     """The finished rows of `study`, one a trial and seed: a tidy frame (see `store.select`)."""
-    return select(store.records(), study.runs(seeds), code_version(*TRAINING_CODE))
+    return read_all({study.name: study}, store, seeds)[study.name]
+
+
+def read_all(chosen, store, seeds=None):
+    """{name: `read`'s frame} of the studies `chosen` ({name: Study}), with one look at the store.
+
+    `seeds`: how many of each (None: as many as the study records).
+    """
+    records, version = store.records(), code_version(*TRAINING_CODE)
+    return {name: select(records, study.runs(seeds or study.seeds), version) for name, study in chosen.items()}
 
 
 class _Clock:
