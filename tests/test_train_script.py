@@ -1,0 +1,209 @@
+"""train.py as people, SageMaker's toolkit and the SDK's drivers start it."""
+
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnnlab import data
+from cnnlab.store import Store
+from cnnlab.training import run_trial
+from cnnlab.trials import Trial
+from sagemaker_scripts import common, epoch_lines, train
+
+ROOT = Path(__file__).resolve().parents[1]
+FLAGS = {"dataset": "bars", "filters": "[4, 8]", "dense": "16", "epochs": "12", "batch_size": "32", "seed": "3"}
+TRIAL = Trial("trial", options={"filters": [4, 8], "dense": 16}, dataset="bars", epochs=12, batch_size=32, seed=3)
+# Loaded by every Python that has its folder on PYTHONPATH: lets a new process know a small data set.
+SITE = """
+import sys
+sys.path[:0] = [{root!r}, {tests!r}]
+if any("train.py" in word for word in sys.orig_argv):
+    import synthetic
+    from cnnlab import data
+    data.LOADERS["bars"] = lambda seed: synthetic.dataset()
+"""
+# The row's columns that a clock decides.
+CLOCK = {"seconds", "cpu_seconds", "finished"}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, bars_dataset):
+    """The row and the predictions of TRIAL, trained in one go by the library."""
+    store = Store(tmp_path_factory.mktemp("undisturbed"))
+    store.save(run_trial(TRIAL, bars_dataset, progress=False))
+    row = store.row(TRIAL)
+    return row, store.predictions(row["key"])
+
+
+@pytest.fixture
+def job(tmp_path):
+    """The environment of a training job whose /opt/ml lies in `tmp_path`."""
+    (tmp_path / "site").mkdir()
+    site = SITE.format(root=str(ROOT), tests=str(ROOT / "tests"))
+    (tmp_path / "site" / "sitecustomize.py").write_text(site, encoding="utf-8")
+    return {
+        **os.environ,
+        "PYTHONPATH": str(tmp_path / "site"),
+        "SM_MODEL_DIR": str(tmp_path / "ml" / "model"),
+        "SM_OUTPUT_DATA_DIR": str(tmp_path / "ml" / "output" / "data"),
+        "SM_CHANNEL_TRAINING": str(tmp_path / "ml" / "input" / "data" / "training"),
+        "SM_CHANNEL_CODE": str(ROOT),
+        "SM_CHANNEL_SM_DRIVERS": str(tmp_path),
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+
+
+def command_line(flags):
+    return [word for name, value in flags.items() for word in (f"--{name}", value)]
+
+
+def epochs_in(checkpoint_dir):
+    """Finished epochs in the one checkpoint below a folder."""
+    for path in checkpoint_dir.glob("*.npz"):
+        with np.load(path) as file:
+            return len(json.loads(str(file["facts"]))["history"]["loss"])
+    return 0
+
+
+def test_a_job_killed_in_the_middle_and_started_again_ends_in_the_same_row(job, tmp_path, undisturbed):
+    checkpoints = tmp_path / "ml" / "checkpoints"
+    flags = {**FLAGS, "checkpoint-dir": str(checkpoints)}
+
+    # First as SageMaker's toolkit starts a script: with --model_dir and hyperparameters as flags.
+    toolkit = [sys.executable, "sagemaker_scripts/train.py", *command_line(flags), "--model_dir", "s3://bucket/model"]
+    process = subprocess.Popen(toolkit, cwd=ROOT, env=job, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    limit = time.monotonic() + 120
+    while epochs_in(checkpoints) < 2:
+        assert process.poll() is None and time.monotonic() < limit, process.communicate()[0]
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    first = process.communicate()[0]
+    assert process.returncode == -signal.SIGKILL
+    assert "ignored, not mine: --model_dir s3://bucket/model" in first
+    done = epochs_in(checkpoints)
+    assert 2 <= done < TRIAL.epochs
+    assert not (tmp_path / "ml" / "model").exists()
+
+    # Then as the SDK's own driver does, which reads hyperparameters from JSON.
+    sdk = Path(importlib.util.find_spec("sagemaker.train").origin).parent
+    driver = sdk / "container_drivers" / "distributed_drivers" / "basic_script_driver.py"
+    environment = {**job, "SM_ENTRY_SCRIPT": "sagemaker_scripts/train.py", "SM_HPS": json.dumps(flags)}
+    second = subprocess.run(
+        [sys.executable, str(driver)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    ).stdout
+    assert "epoch 12/12" in second
+
+    row, predictions = undisturbed
+    store = Store(tmp_path / "ml" / "output" / "data" / "trials")
+    resumed = store.row(TRIAL)
+    assert {k: v for k, v in resumed.items() if k not in CLOCK} == {k: v for k, v in row.items() if k not in CLOCK}
+    np.testing.assert_array_equal(store.predictions(row["key"])["predicted"], predictions["predicted"])
+    assert (tmp_path / "ml" / "model" / "model.keras").is_file()
+    assert not list(checkpoints.glob("*.npz"))
+
+
+def test_every_metric_can_be_read_from_the_log(tmp_path, bars_dataset, capsys, undisturbed):
+    row = train.train(TRIAL, tmp_path, dataset=bars_dataset)
+    log = capsys.readouterr().out
+    history = row["history"]
+    for definition in epoch_lines.METRIC_DEFINITIONS:
+        found = [float(text) for text in re.findall(definition["Regex"], log)]
+        curve = {name: curve for curve, name in epoch_lines.CURVES.items()}.get(definition["Name"])
+        expected = history[curve] if curve else [row[definition["Name"]]]
+        assert found == pytest.approx(expected, abs=1e-5), definition
+    assert epoch_lines.OBJECTIVE in {definition["Name"] for definition in epoch_lines.METRIC_DEFINITIONS}
+    assert row["test_accuracy_best"] == undisturbed[0]["test_accuracy_best"]
+
+    # The same again: the row is there, and nothing is trained.
+    assert train.train(TRIAL, tmp_path, dataset=None) == row
+    assert "epoch" not in capsys.readouterr().out.replace("best_epoch", "")
+
+
+def test_epoch_lines_appear_while_the_training_runs(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(epoch_lines, "POLL_SECONDS", 0.01)
+    history = {"loss": [0.5], "accuracy": [0.25], "val_loss": [0.75], "val_accuracy": [0.125]}
+    with epoch_lines.EpochLines(tmp_path / "state.npz", 2) as lines:
+        np.savez(tmp_path / "state.npz", facts=json.dumps({"history": history}))
+        limit = time.monotonic() + 10
+        while not lines.printed and time.monotonic() < limit:
+            time.sleep(0.01)
+        assert capsys.readouterr().out.startswith("epoch 1/2 train_loss=0.500000")
+        lines.finish({name: [*values, 1.0] for name, values in history.items()})
+    assert capsys.readouterr().out.startswith("epoch 2/2 train_loss=1.000000")
+
+
+@pytest.mark.parametrize("filters", ["16,32", "16 32", "[16, 32]"])
+def test_a_list_is_read_however_it_is_written(filters):
+    arguments = train.make_parser().parse_args(["--filters", filters, "--kernel-size", "3", "--batch-norm", "True"])
+    assert train.make_trial(arguments).options == {"filters": [16, 32], "kernel_size": 3, "batch_norm": True}
+
+
+def test_a_variant_of_a_study_is_that_study_s_trial():
+    from cnnlab.studies import find
+
+    arguments = train.make_parser().parse_args(["--study", "kernels", "--variant", "cnn_32_64_k5", "--seed", "4"])
+    expected = next(trial for trial in find("kernels").runs(5) if (trial.label, trial.seed) == ("cnn_32_64_k5", 4))
+    assert train.make_trial(arguments) == expected
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--study", "kernel"], "no study is called 'kernel'"),
+        (["--study", "kernels", "--variant", "k5"], "expected one of cnn_32_64_k1"),
+        (["--epochs", "0"], "epochs is 0; expected a positive whole number"),
+        (["--kernel-size", "4", "--dataset", "bars"], "kernel_size 4 is even"),
+        (["--train-images", "9999", "--dataset", "bars"], "has 256"),
+    ],
+)
+def test_what_makes_no_trial_is_one_line_and_writes_nothing(argv, message, tmp_path, monkeypatch, capsys, bars_dataset):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(data.LOADERS, "bars", lambda seed: bars_dataset)
+    monkeypatch.setattr(sys, "argv", ["train.py", *argv])
+    assert common.run(train.main) == common.EXIT_BAD_ARGUMENTS
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def test_a_misspelled_value_is_argparse_s_exit_code(capsys):
+    with pytest.raises(SystemExit) as ended:
+        train.main(["--class-weights", "maybe"])
+    assert ended.value.code == common.EXIT_BAD_ARGUMENTS
+    assert "invalid boolean value: 'maybe'" in capsys.readouterr().err
+
+
+def test_the_data_channel_is_chosen_and_handed_on(monkeypatch):
+    seen = {}
+    monkeypatch.setitem(data.LOADERS, "cifar10", lambda seed: seen.update(path=os.environ["CNNLAB_CIFAR10"]))
+    monkeypatch.setenv("CNNLAB_CIFAR10", "elsewhere")
+    channels = {"SM_CHANNEL_CODE": "/code", "SM_CHANNEL_SM_DRIVERS": "/drivers"}
+    train.load_data(Trial("x"), {**channels, "SM_CHANNEL_CIFAR": "/cifar"})
+    assert seen["path"] == "/cifar"
+    assert train.data_channel(channels) is None
+    assert train.data_channel({"SM_CHANNEL_A": "/a", "SM_CHANNEL_TRAIN": "/train"}) == "/train"
+    with pytest.raises(common.BadArgumentsError, match="channels a, b; expected one, or one called training"):
+        train.data_channel({"SM_CHANNEL_A": "/a", "SM_CHANNEL_B": "/b"})
+
+
+def test_a_failed_job_says_why_where_sagemaker_looks(tmp_path, bars_dataset, monkeypatch):
+    monkeypatch.setitem(data.LOADERS, "bars", lambda seed: bars_dataset)
+    environment = {"SM_MODEL_DIR": str(tmp_path / "model"), "SM_OUTPUT_DATA_DIR": str(tmp_path / "output" / "data")}
+    with pytest.raises(common.BadArgumentsError):
+        train.main(["--dataset", "bars", "--kernel-size", "2", "--checkpoint-dir", str(tmp_path)], environment)
+    assert "kernel_size 2 is even" in (tmp_path / "output" / "failure").read_text()
