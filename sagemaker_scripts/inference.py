@@ -109,9 +109,9 @@ def card():
 
 def input_handler(data, context):
     """Request (a stream) to the body that is posted to TensorFlow Serving's REST interface."""
-    if context.content_length is not None:
-        check_size(context.content_length)
-    body = data.read(MAX_BODY_BYTES + 1)
+    length = context.content_length
+    check_size(length or 0)
+    body = data.read(MAX_BODY_BYTES + 1 if length is None else length)
     return tensorflow_serving_request(decode(body, context.request_content_type, card()))
 
 

@@ -1,0 +1,121 @@
+"""The archive in a stand-in of SageMaker's TensorFlow Serving image: what starts, what it answers."""
+
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import packed
+import pytest
+import requests
+import tensorflow_serving
+
+CONTAINER = Path(__file__).with_name("container.py")
+
+
+@contextlib.contextmanager
+def container(folder, port, image="new"):
+    """The stand-in as a process of its own; yields a function of (content type, body) to requests' Response."""
+    process = subprocess.Popen(
+        [sys.executable, CONTAINER, folder, str(port), image], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        line = process.stdout.readline()
+        if not line:
+            raise RuntimeError(process.stderr.read())
+        with requests.Session() as session:
+            yield lambda kind, body: session.post(
+                f"http://127.0.0.1:{int(line)}/invocations", body, headers={"Content-Type": kind}, timeout=30
+            )
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return packed.tiny()
+
+
+@pytest.fixture(scope="module")
+def port(tiny):
+    with tensorflow_serving.serving(tiny.folder / "cnn") as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def new(tiny, port):
+    with container(tiny.folder, port, "new") as ask:
+        yield ask
+
+
+@pytest.fixture(scope="module")
+def old(tiny, port):
+    with container(tiny.folder, port, "old") as ask:
+        yield ask
+
+
+@pytest.mark.parametrize("image", ["old", "new"])
+def test_every_form_is_answered_as_keras_answers(tiny, image, request):
+    ask = request.getfixturevalue(image)
+    for name, (kind, body) in packed.requests_of(tiny.images[0]).items():
+        response = ask(kind, body)
+        assert response.status_code == 200, (name, response.text)
+        assert response.headers["Content-Type"] == "application/json"
+        found = packed.probabilities(response.content)
+        np.testing.assert_allclose(found, packed.straight(tiny.images[:1]), atol=1e-6, err_msg=name)
+
+
+def test_a_batch_keeps_its_order_in_numbers_and_in_bytes(tiny, new):
+    expected = packed.straight(tiny.images)
+    as_json = json.dumps({"instances": (tiny.images + 0.5 * (tiny.images < 255)).tolist()}).encode()
+    found = packed.probabilities(new("application/x-npy", packed.npy(tiny.images)).content)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    halves = packed.probabilities(new("application/json", as_json).content)
+    np.testing.assert_allclose(halves, packed.straight(tiny.images + 0.5 * (tiny.images < 255)), atol=1e-6)
+
+
+def test_a_photograph_is_resized_as_the_toolkits_way_resizes_it(tiny, new):
+    body = packed.picture(np.repeat(np.repeat(tiny.images[2], 9, axis=0), 7, axis=1), "JPEG", quality=60)
+    handlers = tiny.handlers
+    local = handlers.predict_fn(handlers.input_fn(body, "image/jpeg"), handlers.model_fn(tiny.folder))
+    np.testing.assert_allclose(packed.probabilities(new("image/jpeg", body).content), local, atol=1e-6)
+
+
+def test_bad_requests_get_their_status_in_the_new_image_and_the_sentence_in_both(new, old):
+    for name, (kind, body, status, words) in packed.bad_requests().items():
+        if name == "no type":
+            continue  # The image takes a request without a type for JSON.
+        response = new(kind, body)
+        assert response.status_code == status, (name, response.text)
+        assert words in response.json()["error"], name
+        response = old(kind, body)
+        assert response.status_code == 500, name
+        assert words in response.json()["error"], name
+
+
+def test_a_failure_behind_the_handlers_is_a_5xx_that_says_so(tiny, port, tmp_path):
+    shutil.copytree(tiny.folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "cnn").rename(tmp_path / "unknown")
+    with container(tmp_path, port) as ask:
+        response = ask("application/x-npy", packed.npy(tiny.images[0]))
+    assert response.status_code == 500
+    assert "TensorFlow Serving answered 404" in response.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda folder: (folder / "cnn" / "1").rename(folder / "cnn" / "one"), "no SavedModel bundles found!"),
+        (lambda folder: (folder / "code" / "inference.py").write_text("import numpy"), "numpy is not in the image"),
+        (lambda folder: (folder / "code" / "inference.py").write_text("def model_fn(d): ..."), "not implemented"),
+    ],
+)
+def test_the_stand_in_refuses_what_the_image_refuses(tiny, tmp_path, spoil, words):
+    shutil.copytree(tiny.folder, tmp_path, dirs_exist_ok=True)
+    spoil(tmp_path)
+    with pytest.raises(RuntimeError, match=words), container(tmp_path, 1):
+        pass

@@ -1,0 +1,180 @@
+"""The handlers of a packed model, as functions and in SageMaker's own inference toolkit."""
+
+import importlib
+import json
+import sys
+
+import numpy as np
+import packed
+import pytest
+import requests_fuzz
+from sagemaker_inference.transformer import Transformer
+
+TIGHT = {"atol": 1e-6, "rtol": 0}
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return packed.tiny()
+
+
+@pytest.fixture(scope="module")
+def answer(tiny):
+    """One function of (content type, body): the toolkit's four handlers one after the other."""
+    model = tiny.handlers.model_fn(tiny.folder)
+
+    def run(kind, body):
+        decoded = tiny.handlers.input_fn(body, kind)
+        return tiny.handlers.output_fn(tiny.handlers.predict_fn(decoded, model), "application/json")[0]
+
+    return run
+
+
+def test_the_same_image_gives_the_same_probabilities_in_every_form(tiny, answer):
+    for image in tiny.images[:3]:
+        for name, (kind, body) in packed.requests_of(image).items():
+            np.testing.assert_allclose(
+                packed.probabilities(answer(kind, body)), packed.straight([image]), **TIGHT, err_msg=name
+            )
+
+
+def test_the_answer_names_class_confidence_top_3_and_all_probabilities(tiny, answer):
+    expected = packed.straight(tiny.images[:5])
+    answers = json.loads(answer("application/x-npy", packed.npy(tiny.images[:5])))["predictions"]
+    names = tiny.dataset.class_names
+    for found, row in zip(answers, expected, strict=True):
+        order = np.argsort(-row)
+        assert found["predicted_class_index"] == order[0]
+        assert found["predicted_class"] == names[order[0]]
+        assert found["confidence"] == pytest.approx(row.max(), abs=1e-6)
+        assert [entry["class"] for entry in found["top_3_predictions"]] == [names[i] for i in order[:3]]
+        assert list(found["probabilities"]) == list(names)
+        assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_scale_is_never_guessed(tiny, answer):
+    dark = np.ones_like(tiny.images[0])
+    alone = packed.probabilities(answer("application/json", json.dumps({"image": dark.tolist()})))
+    among = packed.probabilities(
+        answer("application/json", json.dumps({"images": [tiny.images[0].tolist(), dark.tolist()]}))
+    )
+    np.testing.assert_allclose(alone[0], among[1], **TIGHT)
+    np.testing.assert_allclose(alone, packed.straight([dark]), **TIGHT)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_a_picture_of_another_size_is_stretched_as_stated(tiny, answer, form):
+    import tensorflow as tf
+
+    large = np.repeat(np.repeat(tiny.images[0], 5, axis=0), 3, axis=1)
+    body = packed.picture(large, form)
+    pixels = tf.io.decode_image(body, channels=3)
+    expected = tf.image.resize(pixels, (16, 16), method="bilinear", antialias=True)
+    found = packed.probabilities(answer(f"image/{form.lower()}", body))
+    np.testing.assert_allclose(found, packed.straight([expected]), **TIGHT)
+
+
+def test_transparent_and_grey_pictures_are_read_as_colours(tiny, answer):
+    grey = tiny.images[0][..., 0]
+    expected = packed.straight([np.stack([grey] * 3, axis=-1)])
+    transparent = np.dstack([grey, grey, grey, np.zeros_like(grey)])
+    for array in (grey, transparent):
+        np.testing.assert_allclose(packed.probabilities(answer("image/png", packed.picture(array))), expected, **TIGHT)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"comment": b"x" * 3000}, {"quality": 5}])
+def test_the_size_in_a_jpeg_header_is_found_as_pillow_wrote_it(tiny, options):
+    for height, width in ((1, 1), (7, 300), (480, 640)):
+        body = packed.picture(np.zeros((height, width, 3), "uint8"), "JPEG", **options)
+        assert tiny.handlers._jpeg_size(body) == (width, height)
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+def test_every_npy_version_is_read(tiny, version):
+    import io
+
+    file = io.BytesIO()
+    np.lib.format.write_array(file, tiny.images[:2], version=version)
+    decoded = tiny.handlers.input_fn(file.getvalue(), "application/x-npy")
+    assert np.array_equal(tiny.handlers.pixel_array(decoded), tiny.images[:2])
+
+
+def test_bad_requests_are_refused_with_what_was_expected(tiny, answer):
+    for name, (kind, body, status, words) in packed.bad_requests().items():
+        with pytest.raises(tiny.handlers.RequestError) as caught:
+            answer(kind, body)
+        assert caught.value.status_code == status, name
+        assert words in str(caught.value), (name, str(caught.value))
+        assert len(str(caught.value)) < 600, name
+
+
+def test_a_model_that_answers_no_number_is_an_error_and_no_invalid_json(tiny):
+    with pytest.raises(tiny.handlers.RequestError) as caught:
+        tiny.handlers.encode([[float("nan")] * 4], tiny.handlers.card())
+    assert caught.value.status_code == 500
+
+
+def test_thousands_of_malformed_requests_end_in_an_answer_or_a_4xx(tiny, answer):
+    statuses = dict.fromkeys((200, 400, 413, 415), 0)
+    for kind, body in requests_fuzz.malformed(packed.requests_of(tiny.images[0]), packed.picture, 5000, seed=1):
+        try:
+            found = packed.probabilities(answer(kind, body))
+            assert np.isfinite(found).all()
+            statuses[200] += 1
+        except tiny.handlers.RequestError as error:
+            statuses[error.status_code] += 1
+    assert set(statuses) == {200, 400, 413, 415}
+    assert statuses[400] > 3000 and statuses[200] > 50, statuses
+
+
+class ToolkitContext:
+    """What the model server gives the toolkit about a request, and hears from it."""
+
+    def __init__(self, model_dir, kind):
+        self.system_properties = {"model_dir": str(model_dir)}
+        self.request_processor = [self]
+        self.properties = {"Content-Type": kind, "Accept": "application/json"}
+        self.status, self.content_type = 200, None
+
+    def get_request_properties(self):
+        return self.properties
+
+    def set_response_status(self, code, phrase):
+        self.status = code
+
+    def set_response_content_type(self, _, content_type):
+        self.content_type = content_type
+
+
+@pytest.fixture
+def toolkit(tiny, monkeypatch):
+    """SageMaker's Transformer over the archive's code folder: (status, first line or body) of a request."""
+    monkeypatch.setenv("SAGEMAKER_PROGRAM", "inference.py")
+    monkeypatch.syspath_prepend(str(tiny.folder / "code"))
+    monkeypatch.delitem(sys.modules, "inference", raising=False)
+    importlib.invalidate_caches()
+    transformer = Transformer()
+
+    def ask(kind, body):
+        context = ToolkitContext(tiny.folder, kind)
+        (answer,) = transformer.transform([{"body": body}], context)
+        return context.status, answer
+
+    yield ask
+    sys.modules.pop("inference", None)
+
+
+def test_the_toolkit_serves_the_four_functions(tiny, toolkit):
+    for name, (kind, body) in packed.requests_of(tiny.images[0]).items():
+        status, answer = toolkit(kind, body)
+        assert status == 200, (name, answer)
+        np.testing.assert_allclose(packed.probabilities(answer), packed.straight(tiny.images[:1]), **TIGHT)
+
+
+def test_the_toolkit_passes_our_refusals_on(toolkit):
+    for name, (kind, body, status, words) in packed.bad_requests().items():
+        if name == "not utf-8":
+            continue  # The toolkit decodes JSON itself, before it asks us.
+        found, answer = toolkit(kind, body)
+        assert found == status, (name, answer)
+        assert words in answer, name

@@ -1,0 +1,256 @@
+"""Packing: what is in the archive, that it is reproducible, and that nothing bad is ever written."""
+
+import hashlib
+import io
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import packed
+import pytest
+import tensorflow as tf
+
+from cnnlab import models
+from sagemaker_scripts import archive, package_model, savedmodel
+from sagemaker_scripts.common import BadArgumentsError
+
+SCRIPT = Path(package_model.__file__)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return packed.tiny()
+
+
+def save(model, folder):
+    model.save(folder / "model.keras")
+    return folder / "model.keras"
+
+
+def letters(count):
+    return [chr(ord("a") + i) for i in range(count)]
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_archive_is_laid_out_as_the_container_wants_it(tiny):
+    with tarfile.open(tiny.archive) as tar:
+        names = {member.name for member in tar}
+    assert names == {
+        "cnn/1/saved_model.pb",
+        "cnn/1/variables/variables.index",
+        "cnn/1/variables/variables.data-00000-of-00001",
+        "code/inference.py",
+        "code/model_card.json",
+    }
+    assert archive.check_layout(tiny.archive) == "cnn"
+
+
+def test_the_card_says_what_the_model_is_and_how_it_came_about(tiny):
+    card = json.loads((tiny.folder / "code" / "model_card.json").read_text(encoding="utf-8"))
+    assert card["input_shape"] == [16, 16, 3]
+    assert card["class_names"] == list(tiny.dataset.class_names)
+    assert card["metrics"]["test_accuracy_best"] == tiny.row["test_accuracy_best"]
+    assert card["data"]["version"] == tiny.dataset.fingerprint
+    assert card["training"]["code_version"] == tiny.row["code_version"]
+    assert card["model_sha256"] == sha256(tiny.keras)
+
+
+def test_the_same_model_gives_the_same_bytes(tiny, tmp_path):
+    again = package_model.package(
+        tiny.keras, tmp_path / "again.tar.gz", class_names=tiny.dataset.class_names, row=tiny.row
+    )
+    assert sha256(again) == sha256(tiny.archive)
+    other = package_model.package(tiny.keras, tmp_path / "other.tar.gz", class_names=letters(4), row=tiny.row)
+    assert sha256(other) != sha256(tiny.archive)
+
+
+def test_the_script_gives_the_same_bytes_as_the_function_and_names_the_next_command(tiny, tmp_path):
+    (tmp_path / "row.json").write_text(json.dumps(tiny.row), encoding="utf-8")
+    (tmp_path / "classes.txt").write_text("\n".join(tiny.dataset.class_names), encoding="utf-8")
+    output = tmp_path / "new" / "model.tar.gz"
+    run = subprocess.run(
+        [sys.executable, SCRIPT, "--model", tiny.keras, "--output", output, "--row", tmp_path / "row.json",
+         "--classes", tmp_path / "classes.txt"],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert sha256(output) == sha256(tiny.archive)
+    assert sha256(output) in run.stdout
+    assert f"next: python sagemaker_scripts/serve_local.py {output}" in run.stdout
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"input_shape": (128, 128, 3), "num_classes": 24, "batch_norm": True, "head": "gap"},
+        {"input_shape": (12, 20, 1), "num_classes": 2},
+    ],
+)
+def test_size_channels_and_classes_come_from_the_model(tmp_path, options):
+    height, width, channels = options["input_shape"]
+    model = models.build_cnn((4, 8), dense=8, **options)
+    path = package_model.package(
+        save(model, tmp_path), tmp_path / "model.tar.gz", "mars", letters(options["num_classes"])
+    )
+    images = np.random.default_rng(1).integers(0, 256, (2, height, width, channels), "uint8")
+    with archive.unpacked(path) as folder:
+        handlers = archive.load_handlers(folder)
+        reloaded = handlers.model_fn(folder)
+        found = handlers.predict_fn(handlers.input_fn(packed.npy(images), "application/x-npy"), reloaded)
+        png = packed.picture(images[0] if channels == 3 else images[0, ..., 0])
+        from_png = handlers.predict_fn(handlers.input_fn(png, "image/png"), reloaded)
+    expected = model.predict_on_batch(images.astype("float32"))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(from_png, expected[:1], atol=1e-6)
+
+
+def test_the_three_signatures_are_those_promised(tiny):
+    signatures = tf.saved_model.load(str(tiny.folder / "cnn" / "1")).signatures
+    inputs = {name: next(iter(s.structured_input_signature[1].values())) for name, s in signatures.items()}
+    assert inputs["serving_default"].shape.as_list() == [None, 16, 16, 3]
+    assert inputs["serving_default"].dtype == tf.float32
+    assert {name for name, spec in inputs.items() if spec.dtype == tf.string} == {"serve_uint8", "serve_image"}
+
+
+def test_a_row_beside_the_model_gives_the_class_names(tiny, tmp_path):
+    model = save(models.build_cnn((2,), dense=0), tmp_path)
+    (tmp_path / "trials").mkdir()
+    row = {"dataset": "cifar10", "key": "0123", "test_accuracy_best": 0.5}
+    (tmp_path / "trials" / "0123.json").write_text(json.dumps(row), encoding="utf-8")
+    path = package_model.package(model, tmp_path / "model.tar.gz")
+    with archive.unpacked(path) as folder:
+        card = archive.load_handlers(folder).card()
+    assert card["class_names"][0] == "airplane"
+    assert card["metrics"] == {"test_accuracy_best": 0.5}
+
+
+def no_rescaling():
+    return keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2, "softmax")])
+
+
+def no_softmax():
+    return keras.Sequential(
+        [keras.Input((8, 8, 3)), keras.layers.Rescaling(1 / 255), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+
+
+def no_classifier():
+    return keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Rescaling(1 / 255)])
+
+
+def any_size():
+    return keras.Sequential(
+        [keras.Input((None, None, 3)), keras.layers.Rescaling(1 / 255), keras.layers.GlobalAveragePooling2D(),
+         keras.layers.Dense(2, "softmax")]
+    )  # fmt: skip
+
+
+def broken_file(tmp_path):
+    path = tmp_path / "cut.keras"
+    path.write_bytes(b"PK\x03\x04 not a model")
+    return path
+
+
+def good(tmp_path):
+    return save(models.build_cnn((2,), dense=0, input_shape=(8, 8, 3), num_classes=2), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "words"),
+    [
+        (lambda folder: folder / "none.keras", {}, "not an existing .keras file"),
+        (lambda folder: Path(__file__), {}, "not an existing .keras file"),
+        (broken_file, {}, "cannot be loaded"),
+        (lambda folder: save(no_rescaling(), folder), {}, "Rescaling"),
+        (lambda folder: save(no_softmax(), folder), {}, "softmax"),
+        (lambda folder: save(no_classifier(), folder), {}, "to classes"),
+        (lambda folder: save(any_size(), folder), {}, "fixed sizes"),
+        (good, {"class_names": ["a"]}, "expected 2 different"),
+        (good, {"class_names": ["a", "a"]}, "expected 2 different"),
+        (good, {"class_names": None}, "--classes"),
+        (good, {"name": "1"}, "name is '1'"),
+        (good, {"name": "code"}, "not 'code'"),
+        (good, {"name": "../up"}, "expected letters"),
+        (good, {"row": {"permute_pixels": 0}}, "permuted pixels"),
+        (good, {"row": "no-such-row.json"}, "no row of a trial"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_in_one_line_and_nothing_is_written(tmp_path, make, options, words):
+    (tmp_path / "in").mkdir()
+    path = make(tmp_path / "in")
+    with pytest.raises(BadArgumentsError) as caught:
+        package_model.package(path, tmp_path / "out" / "model.tar.gz", **{"class_names": letters(2), **options})
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("import numpy\n", "No module named 'numpy'"),
+        ("def model_fn(model_dir): ...\n", "no input_handler"),
+        ("def input_handler(:\n", "SyntaxError"),
+        ("import sys\nsys.exit(3)\n", "exit code 3"),
+    ],
+)
+def test_handlers_that_would_not_start_are_never_written(tiny, tmp_path, monkeypatch, source, words):
+    (tmp_path / "handlers").mkdir()
+    (tmp_path / "handlers" / "inference.py").write_text(source, encoding="utf-8")
+    output = tmp_path / "model.tar.gz"
+    output.write_bytes(b"the former one")
+    monkeypatch.setattr(package_model, "HERE", tmp_path / "handlers")
+    with pytest.raises(archive.ArchiveError, match="does not start") as caught:
+        package_model.package(tiny.keras, output, class_names=letters(4))
+    assert words in str(caught.value)
+    assert output.read_bytes() == b"the former one"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["handlers", "model.tar.gz"]
+
+
+def test_a_packed_model_that_answers_differently_is_never_written(tiny, tmp_path, monkeypatch):
+    export = savedmodel.export
+
+    def another_model(model, folder):
+        copy = keras.models.clone_model(model)
+        copy.set_weights([weight + 0.01 for weight in model.get_weights()])
+        export(copy, folder)
+
+    monkeypatch.setattr(savedmodel, "export", another_model)
+    with pytest.raises(archive.ArchiveError, match="serving_default differs"):
+        package_model.package(tiny.keras, tmp_path / "model.tar.gz", class_names=letters(4))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"cnn/saved_model.pb", *archive.CODE}, "holds 0 times"),
+        ({"cnn/one/saved_model.pb", *archive.CODE}, "holds 0 times"),
+        ({"export/cnn/1/saved_model.pb", *archive.CODE}, "holds 0 times"),
+        ({"a/1/saved_model.pb", "b/1/saved_model.pb", *archive.CODE}, "holds 2 times"),
+        ({"cnn/1/saved_model.pb", "inference.py"}, "lacks code/inference.py, code/model_card.json"),
+    ],
+)
+def test_a_layout_that_the_container_refuses_is_found(tmp_path, files, words):
+    path = tmp_path / "model.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        for name in files:
+            tar.addfile(tarfile.TarInfo(name), io.BytesIO())
+    with pytest.raises(archive.ArchiveError) as caught:
+        archive.check_layout(path)
+    assert words in str(caught.value)
+
+
+def test_a_cut_archive_is_no_archive(tiny, tmp_path):
+    path = tmp_path / "model.tar.gz"
+    for content in (b"", b"text", tiny.archive.read_bytes()[:-1000]):
+        path.write_bytes(content)
+        with pytest.raises(archive.ArchiveError, match="no whole tar.gz"):
+            archive.check_layout(path)
