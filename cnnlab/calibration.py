@@ -5,6 +5,8 @@ import pandas as pd
 from scipy import optimize, special
 
 BINS = 15
+# By which a float32 softmax may exceed 1.
+ROUNDING = 1e-5
 # Softmax inputs are divided by a temperature in this range.
 TEMPERATURES = (0.05, 20.0)
 
@@ -109,6 +111,6 @@ def _checked(confidence, correct):
     confidence, correct = np.asarray(confidence, "float64"), np.asarray(correct, bool)
     if confidence.shape != correct.shape or confidence.ndim != 1 or not len(confidence):
         raise ValueError(f"confidence {confidence.shape} and correct {correct.shape}; expected one value an image each")
-    if confidence.min() < 0 or confidence.max() > 1:
+    if not (confidence.min() >= 0 and confidence.max() <= 1 + ROUNDING):
         raise ValueError(f"confidence runs from {confidence.min()} to {confidence.max()}; expected 0 to 1")
-    return confidence, correct
+    return confidence.clip(max=1), correct

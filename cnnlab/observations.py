@@ -93,7 +93,7 @@ def temperature_scaling(validation, validation_labels, test, test_labels):
     losses, errors = [], []
     for probabilities in (np.asarray(test, "float64"), evaluation.apply_temperature(test, temperature)):
         correct = probabilities.argmax(axis=1) == test_labels
-        errors.append(evaluation.expected_calibration_error(probabilities.max(axis=1).clip(0, 1), correct))
+        errors.append(evaluation.expected_calibration_error(probabilities.max(axis=1), correct))
         losses.append(-np.log(np.maximum(probabilities[rows, test_labels], np.finfo("float32").tiny)))
     result = evaluation.paired_tests([losses[1] - losses[0]]).iloc[0]
     sentence = (

@@ -164,8 +164,10 @@ def test_calibration_error_of_known_cases():
     bins = evaluation.reliability_bins([0.95, 0.99], [True, False], bins=10)
     assert bins["accuracy"].iloc[-1] == 0.5
     assert bins["accuracy"].iloc[:-1].isna().all()
-    with pytest.raises(ValueError, match="expected 0 to 1"):
-        evaluation.reliability_bins([1.5], [True])
+    assert evaluation.expected_calibration_error([1.0000001], [True]) == 0
+    for impossible in (1.5, -0.1, np.nan):
+        with pytest.raises(ValueError, match="expected 0 to 1"):
+            evaluation.reliability_bins([impossible], [True])
 
 
 @pytest.fixture(scope="module")

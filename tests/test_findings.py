@@ -35,12 +35,6 @@ def frame(means, seeds=5, noise=0.002, seed=0):
 RISING = {"cnn_16_32_64": 0.70, "cnn_32_64_128": 0.73, "cnn_64_128_256": 0.73}
 
 
-@pytest.fixture
-def fast(monkeypatch):
-    """Hundreds of repetitions: statsmodels' multipletests collects garbage on every call."""
-    monkeypatch.setattr(gc, "collect", lambda *_: 0)
-
-
 def test_better_and_worse_are_two_sides_of_one_difference():
     rows = frame(RISING)
     better = findings.compare(rows, "cnn_32_64_128", "cnn_16_32_64")
@@ -140,7 +134,7 @@ def test_holm_can_take_back_what_one_contrast_alone_would_show():
     assert together.verdict == "no difference detectable at n = 5"
 
 
-def test_false_alarms_are_as_rare_as_the_level_says(fast):
+def test_false_alarms_are_as_rare_as_the_level_says():
     repetitions = 200
     alarms = sum(
         findings.compare(frame({"cnn_a": 0.7, "cnn_b": 0.7}, seed=k), "cnn_a", "cnn_b").verdict in ("better", "worse")
@@ -150,7 +144,9 @@ def test_false_alarms_are_as_rare_as_the_level_says(fast):
     assert low <= alarms <= high
 
 
-def test_false_alarms_of_a_whole_sweep_are_as_rare_as_the_level_says(fast):
+def test_false_alarms_of_a_whole_sweep_are_as_rare_as_the_level_says(monkeypatch):
+    # statsmodels' multipletests collects garbage on each of the hundreds of calls.
+    monkeypatch.setattr(gc, "collect", lambda *_: 0)
     repetitions, level = 200, {"cnn_a": 0.7, "cnn_b": 0.7, "cnn_c": 0.7, "cnn_d": 0.7}
     families = [findings.adjacent(frame(level, seed=1000 + k)) for k in range(repetitions)]
     alarms = sum(any(step.verdict in ("better", "worse") for step in steps) for steps in families)
@@ -159,7 +155,7 @@ def test_false_alarms_of_a_whole_sweep_are_as_rare_as_the_level_says(fast):
     assert uncorrected > stats.binom.ppf(0.999, repetitions, 0.05)
 
 
-def test_a_difference_of_the_detectable_size_is_seen_four_times_in_five(fast):
+def test_a_difference_of_the_detectable_size_is_seen_four_times_in_five():
     repetitions, noise = 200, 0.002
     # The noise of a difference of two is sqrt(2) times that of one.
     size = TTestPower().solve_power(nobs=5, alpha=0.05, power=0.8) * noise * np.sqrt(2)
