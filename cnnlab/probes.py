@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 import pandas as pd
 
-from cnnlab import confidence, data, receptive_field, shift, studies, tabular
+from cnnlab import budgets, confidence, data, receptive_field, shift, studies, tabular
 from cnnlab.machine import code_version
 from cnnlab.store import Store
 from cnnlab.training import run_trial
@@ -60,7 +60,8 @@ class Probe:
 
 
 def _shift(model, dataset, limit):
-    return shift.shift_accuracy(model, *dataset.split("test", limit))
+    count = min(shift.SHIFT_IMAGES, limit or len(dataset.splits["test"]), len(dataset.splits["test"]))
+    return shift.shift_accuracy(model, *dataset.split("test", count))
 
 
 def _equivariance(model, dataset, limit):
@@ -130,23 +131,24 @@ def measure(name, model, dataset, trial, limit=None):
     return rows
 
 
-def run_probe(name, seeds=None, store=None, models_folder=MODELS, results_folder=RECORD, budget=None, progress=True):
+def run_probe(name, seeds=None, store=None, models_folder=MODELS, results_folder=None, budget=None, progress=True):
     """Measure what `results_folder` does not hold yet of probe `name` for `seeds` seeds, and read it back.
 
-    `seeds`: how many, from 0 (None: as the record holds); `store`: the `Store` of the trials'
-    rows, which is given those of models that have to be trained; `models_folder`: see
-    `trained_model`; `budget`: a `budgets.Budget` that cuts the trials down.
+    `seeds`: how many, from 0 (None: as many as the record holds); `budget`: a `budgets.Budget`
+    that cuts the trials down (None: the full protocol), and says where `store`, the `Store` of
+    the trials' rows, and `results_folder` are unless they are given; `models_folder`: see
+    `trained_model`.
     The file appears whole, and again after each model: a killed run goes on where it was. Rows
     of other code or of other models are not kept beside new ones.
     Returns the tidy frame of `read_probe`, of those seeds.
     """
-    probe = find(name)
-    if budget is not None:
-        probe = dataclasses.replace(probe, trials=tuple(budget.limit(trial) for trial in probe.trials))
+    probe, budget = find(name), budget or budgets.BUDGETS["full"]
+    probe = dataclasses.replace(probe, trials=tuple(budget.limit(trial) for trial in probe.trials))
     seeds = probe.seeds if seeds is None else seeds
     if seeds < 1:
         raise ValueError(f"seeds is {seeds}; expected at least 1")
-    store = store or Store(studies.RECORD)
+    store = store or Store(budget.store_folder)
+    results_folder = results_folder or budget.folder / RECORD
     path = _path(name, results_folder)
     wanted = probe.parts(seeds)
     done = _measured(path, probe)

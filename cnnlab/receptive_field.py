@@ -94,18 +94,27 @@ def effective_field(model, images, layer_names=None):
 
 
 def effective_diameters(rows):
-    """Diameter in pixels of each map among `rows` (as `effective_field` returns them).
+    """How wide each map among `rows` (as `effective_field` returns them) is, in pixels.
 
-    The square root of the number of pixels above NEGLIGIBLE of the greatest (Luo et al.,
-    section 3). Returns one row for each layer, and label and seed where `rows` have them:
-    theoretical, effective (pixels), share (of the theoretical field's area that is effective).
+    Returns one row for each layer, and label and seed where `rows` have them: theoretical;
+    effective, the square root of the number of pixels above NEGLIGIBLE of the greatest (Luo et
+    al., section 3); core, the same of the fewest pixels that hold half of all sensitivity,
+    which tells a peak from a plateau where every pixel is above that threshold.
     """
     keys = [name for name in ("label", "seed", "layer") if name in rows]
     groups = rows.groupby(keys, sort=False)
-    pixels = groups["sensitivity"].agg(lambda values: np.count_nonzero(values > NEGLIGIBLE))
-    frame = pd.DataFrame({"theoretical": groups["theoretical"].first(), "effective": np.sqrt(pixels)})
-    frame["share"] = pixels / frame["theoretical"] ** 2
-    return frame.reset_index()
+    widths = groups["sensitivity"].agg(effective=_effective_width, core=_core_width)
+    widths.insert(0, "theoretical", groups["theoretical"].first())
+    return widths.reset_index()
+
+
+def _effective_width(sensitivity):
+    return np.sqrt(np.count_nonzero(sensitivity > NEGLIGIBLE * sensitivity.max()))
+
+
+def _core_width(sensitivity):
+    falling = np.cumsum(np.sort(sensitivity)[::-1])
+    return np.sqrt(np.searchsorted(falling, falling[-1] / 2) + 1)
 
 
 def sensitivity_map(model, layer_name, images):

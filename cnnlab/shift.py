@@ -9,8 +9,10 @@ from cnnlab.training import predict
 
 SHIFTS = tuple(range(9))
 DIRECTIONS = {"right": (0, 1), "left": (0, -1), "down": (1, 0), "up": (-1, 0)}
+# 64 passes over these take a minute or two on two cores.
+SHIFT_IMAGES = 5_000
 # Enough that the error of a map is known to three digits: each image holds hundreds of positions.
-EQUIVARIANCE_IMAGES = 200
+EQUIVARIANCE_IMAGES = 100
 
 
 def shift_images(images, down, right):
@@ -71,10 +73,10 @@ def equivariance(model, images, shifts=SHIFTS):
 
     `images`: uint8 (n, height, width, channels), shifted right by each of `shifts` pixels.
     A map of stride s (after pooling) can only move by whole positions: the shift is rounded to
-    the nearest multiple of s and, halfway, to the one that fits better. Only positions are
-    compared whose receptive field lies inside both images, where neither padding nor the
-    mirrored strip is seen. A layer without positions (dense) is compared with itself unmoved,
-    for invariance is all that is left to ask of it.
+    the multiple of s below or above, whichever fits better. Only positions are compared whose
+    receptive field lies inside both images, where neither padding nor the mirrored strip is
+    seen. A layer without positions (dense) is compared with itself unmoved, for invariance is
+    all that is left to ask of it.
     Returns one row for each layer and shift: layer, kind ("map" or "vector"), stride (pixels),
     shift (pixels), relative_error (root mean square of the difference over that of the
     features; 0 is exact, and about 1.4 unrelated), correlation, positions (compared in each

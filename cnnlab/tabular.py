@@ -99,7 +99,7 @@ class _Network:
         self.build, self.model = build, build()
         self.model.compile(keras.optimizers.Adam(LEARNING_RATE), "sparse_categorical_crossentropy", jit_compile=False)
         self.model.optimizer.build(self.model.trainable_variables)
-        self.moments = [np.array(variable) for variable in self.model.optimizer.variables]
+        self.moments = [keras.ops.convert_to_numpy(variable) for variable in self.model.optimizer.variables]
 
     def answer(self, values, labels, test_values, seed, epochs):
         """Probabilities for `test_values` after training on the rest: float32 (n, classes)."""

@@ -1,0 +1,70 @@
+"""Means over seeds as words, and a test for splits of one table that overlap."""
+
+import math
+
+import numpy as np
+
+from cnnlab import wording
+from cnnlab.evaluation import LEVEL, paired_tests, t_interval
+from cnnlab.verdicts import BETTER, WORSE, undetectable
+from cnnlab.wording import percent, points, signed_points
+
+
+def estimate(values, write=percent, write_end=None):
+    """(text, Interval) of a mean over seeds: '73.1% (95% interval 72.7% to 73.5%)'.
+
+    `values` (n,), one a seed; `write` makes text of the mean, `write_end` of the interval's
+    ends (default: the same). One value has no interval (and `runs` says so, once a sentence).
+    """
+    interval = t_interval(values)
+    ends = wording.span(interval.low, interval.high, write_end or write)
+    return f"{write(interval.mean)}{f' (95% interval {ends})' if ends else ''}", interval
+
+
+def runs(n):
+    """'n = 5 seeds', or that there is only one."""
+    return f"n = {n} seeds" if n > 1 else "one seed, and so no interval"
+
+
+def gap(values):
+    """(text, Interval) of a mean difference of shares over seeds, its direction left to the sentence."""
+    return estimate(values, points, signed_points)
+
+
+def differences_verdict(contrasts, spread=1.0):
+    """Verdicts of differences of a quantity of which more is better, with Holm's correction.
+
+    `contrasts`: one array (n,) of paired differences each; `spread`: factor on their standard
+    deviation (see `overlap_spread`).
+    Returns a list of (verdict, numbers), numbers as `evaluation.paired_tests` has them.
+    """
+    contrasts = [np.asarray(values, "float64") for values in contrasts]
+    if min(len(values) for values in contrasts) < 2:
+        return [(undetectable(1), {"mean": values.mean(), "n": len(values)}) for values in contrasts]
+    # Spreading the values about their mean widens the error and leaves the mean.
+    tests = paired_tests([values.mean() + spread * (values - values.mean()) for values in contrasts])
+    return [
+        (undetectable(test.n) if not test.differs else BETTER if test["mean"] > 0 else WORSE, test.to_dict())
+        for _, test in tests.iterrows()
+    ]
+
+
+def overlap_spread(n, test_share):
+    """Factor on the standard deviation of `n` results of random splits of the same rows.
+
+    The training parts overlap, so that the results are not independent and the plain t-test is
+    too sure: their variance is taken as (1/n + test/train) s^2 instead of s^2 / n (Nadeau and
+    Bengio, Inference for the generalization error, Machine Learning 52, 2003, equation 9).
+    `test_share`: rows tested of all rows.
+    """
+    return math.sqrt(1 + n * test_share / (1 - test_share))
+
+
+def equivalent(values, margin):
+    """(bool, Interval): whether a mean difference is shown to be within +-`margin`.
+
+    Two one-sided tests at 5%: the 90% t-interval lies inside the margins (Schuirmann,
+    Journal of Pharmacokinetics and Biopharmaceutics 15, 1987). One value shows nothing.
+    """
+    interval = t_interval(values, level=2 * LEVEL - 1)
+    return bool(-margin < interval.low and interval.high < margin), interval
