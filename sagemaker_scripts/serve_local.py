@@ -47,9 +47,7 @@ class Served:
         self._model = self.inference.model_fn(folder)
         self._batcher = Batcher(lambda images: self.inference.predict_pixels(images, self._model))
         self._pictures = threading.Semaphore(PICTURES)
-        # The first call traces and allocates, which no user should wait for.
-        height, width, channels = self.card["input_shape"]
-        self.predict(self.inference.Pixels((1, height, width, channels), bytes(height * width * channels)))
+        self._warm_up()
 
     def answer(self, body, content_type):
         """(body, content type) of the answer; raises the archive's RequestError for a bad request."""
@@ -65,6 +63,14 @@ class Served:
     def close(self):
         self._batcher.close()
 
+    def _warm_up(self):
+        """The first call of each signature traces and allocates, which no user should wait for."""
+        import tensorflow as tf
+
+        black = tf.zeros(self.card["input_shape"], "uint8")
+        self.predict(self.inference.Pixels((1, *black.shape), black.numpy().tobytes()))
+        self.predict(self.inference.Picture(tf.io.encode_png(black).numpy()))
+
 
 def make_app(served):
     """The ASGI application that answers for `served`."""
@@ -77,7 +83,9 @@ def make_app(served):
 
     @app.exception_handler(served.inference.RequestError)
     async def refuse(_, error):
-        return JSONResponse({"error": error.message}, error.status_code)
+        # What is left of a body that was not read to its end must not be taken for the next request.
+        headers = {"Connection": "close"} if error.status_code in (408, 413) else None
+        return JSONResponse({"error": error.message}, error.status_code, headers)
 
     @app.exception_handler(ClientDisconnect)
     async def gone(*_):
