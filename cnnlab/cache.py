@@ -51,11 +51,12 @@ class ArrayCache:
             raise FileNotFoundError("nothing there yet")
         arrays = {name: self._map(name) for name in self.shapes}
         manifest = self.folder / "manifest.json"
-        if _read_json(manifest) != self._manifest(self.folder):
+        current = self._manifest(self.folder)
+        if _read_json(manifest) != current:
             self._verify(arrays)
             # A shared, read-only cache is as good; it is hashed at every load.
             with contextlib.suppress(OSError):
-                _write_json(manifest, self._manifest(self.folder))
+                _write_json(manifest, current)
         return arrays
 
     @contextlib.contextmanager

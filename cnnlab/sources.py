@@ -22,7 +22,7 @@ def cifar10_arrays(path=None, cache=None, progress=True, spec=CIFAR10):
 
     `path`: an archive or folder of the user's, in any of the layouts of `cifar_formats`
     (default: the environment variable CNNLAB_CIFAR10); `cache`: the cache folder (default:
-    CNNLAB_CACHE, else ~/.cache/cnnlab), which takes 185 MB, and about 330 MB while it is filled;
+    CNNLAB_CACHE, else ~/.cache/cnnlab), which takes 185 MB, and about 360 MB while it is filled;
     `progress`: whether to show bars; `spec`: what the set must be.
     Returns {"x_train": uint8 (50000, 32, 32, 3), "y_train": uint8 (50000,), "x_test", "y_test"}.
     Raises DataUnavailableError with every source tried, what was wrong with it, and what to do.
@@ -30,7 +30,7 @@ def cifar10_arrays(path=None, cache=None, progress=True, spec=CIFAR10):
     store = ArrayCache(cache_folder(cache), "cifar10", spec.shapes, spec.sha256, progress)
     try:
         return store.load()
-    except (FileNotFoundError, BadDataError):
+    except (OSError, BadDataError):
         pass  # looked at again, and said, by whoever holds the lock
     try:
         with store.locked() as scratch:
@@ -38,7 +38,7 @@ def cifar10_arrays(path=None, cache=None, progress=True, spec=CIFAR10):
     except OSError as error:
         raise DataUnavailableError(
             f"The cache folder {store.root} cannot be written ({error.strerror or error}). Name one that can, "
-            "with 330 MB free, in the environment variable CNNLAB_CACHE or the argument `cache`."
+            "with 360 MB free, in the environment variable CNNLAB_CACHE or the argument `cache`."
         ) from None
 
 

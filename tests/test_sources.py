@@ -210,7 +210,7 @@ def test_a_full_disk(tmp_path, cache, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
-    with pytest.raises(DataUnavailableError, match=r"cache folder .*No space left on device.*330 MB free"):
+    with pytest.raises(DataUnavailableError, match=r"cache folder .*No space left on device.*360 MB free"):
         load(tiny_cifar.write_folder(tmp_path, "cifar-10-batches-bin"), cache)
     assert_empty(cache)
 
