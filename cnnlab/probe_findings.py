@@ -152,6 +152,32 @@ def risk_coverage(rows, coverage=0.8):
     return Finding(sentence, None, numbers)
 
 
+def reliability_panels(rows):
+    """{network: {stage with its error: bins}} for a reliability diagram, the images of all seeds together.
+
+    `rows` as `confidence.reliability` has them; bins as `calibration.reliability_bins` has them.
+    """
+    _need(rows, "calibration")
+    panels = {}
+    for (label, stage), mine in rows.groupby(["label", "stage"], sort=False):
+        summed = mine.assign(confidence=mine["confidence"] * mine["count"], accuracy=mine["accuracy"] * mine["count"])
+        bins = summed.groupby(["low", "high"], as_index=False)[["count", "confidence", "accuracy"]].sum()
+        filled = bins["count"].where(bins["count"] > 0)
+        bins = bins.assign(confidence=bins["confidence"] / filled, accuracy=bins["accuracy"] / filled)
+        error = mine.groupby("seed")["ece"].first().mean()
+        panels.setdefault(readable(label), {})[f"{stage} scaling (error {percent(error)})"] = bins
+    return panels
+
+
+def referral_curves(rows):
+    """{network: DataFrame of coverage and accuracy, means over seeds} of `confidence.referral_curve` rows."""
+    _need(rows, "risk_coverage")
+    return {
+        readable(label): mine.groupby("asked", as_index=False)[["coverage", "accuracy"]].mean()
+        for label, mine in rows.groupby("label", sort=False)
+    }
+
+
 def _need(rows, name):
     if rows.empty:
         raise ValueError(f"there are no rows of {name}; run `python -m cnnlab probe {name}`")

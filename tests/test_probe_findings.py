@@ -1,0 +1,248 @@
+"""The probes' sentences, on rows whose truth is known: they change when the rows change."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from statsmodels.stats.weightstats import DescrStatsW
+
+from cnnlab import bias_findings, calibration, estimates, probe_findings
+from cnnlab.tabular import ORDERS
+from cnnlab.verdicts import WORSE
+
+SEEDS = 5
+
+
+def noise(scale=0.005, seed=0):
+    generator = np.random.default_rng(seed)
+    return lambda: generator.normal(0, scale)
+
+
+def study_rows(means, sizes=None, seeds=SEEDS):
+    """Rows as a study has them: `means` {label: accuracy}, `sizes` {label: training images}."""
+    draw = noise()
+    return pd.DataFrame(
+        {
+            "label": label, "model": label.split("_")[0], "seed": seed, "test_accuracy_best": mean + draw(),
+            "train_images": (sizes or {}).get(label),
+        }
+        for label, mean in means.items()
+        for seed in range(seeds)
+    )  # fmt: skip
+
+
+def permutation_rows(dense=0.46, cnn=0.50, seeds=SEEDS):
+    means = {"dense_8": 0.46, "dense_8_permuted": dense, "cnn_4": 0.74, "cnn_4_permuted": cnn}
+    return study_rows(means, seeds=seeds)
+
+
+def test_a_permutation_that_only_the_cnn_notices():
+    finding = bias_findings.permutation(permutation_rows())
+    assert finding.verdict == WORSE
+    assert finding.numbers["dense_unchanged"]
+    assert finding.numbers["cnn"] == pytest.approx(-0.24, abs=0.01)
+    assert "shows that it stays within the margin of 2.00 percentage points" in finding.sentence
+    assert "CNN 4 falls by" in finding.sentence and "ahead of the permuted dense network" in finding.sentence
+    bias_findings.check_dense_unchanged(permutation_rows())
+
+
+def test_a_dense_network_that_changes_is_not_waved_through():
+    rows = permutation_rows(dense=0.43)
+    assert "does not show that it stays" in bias_findings.permutation(rows).sentence
+    with pytest.raises(AssertionError, match="which is not within 2.00 percentage points"):
+        bias_findings.check_dense_unchanged(rows)
+
+
+def test_one_seed_shows_nothing_about_a_permutation():
+    rows = permutation_rows(seeds=1)
+    assert bias_findings.permutation(rows).verdict == "no difference detectable at n = 1"
+    with pytest.raises(AssertionError, match="n = 1"):
+        bias_findings.check_dense_unchanged(rows)
+
+
+def test_permutation_needs_both_networks():
+    rows = permutation_rows()
+    with pytest.raises(ValueError, match="no permuted dense network; run `python -m cnnlab study permutation`"):
+        bias_findings.permutation(rows[rows["label"] != "dense_8_permuted"])
+
+
+SIZES = (500, 1000, 2000, 4000)
+
+
+def sample_rows(cnn, dense=(0.26, 0.30, 0.36, 0.44), seeds=SEEDS):
+    means, sizes = {}, {}
+    for family, curve in (("dense_8", dense), ("cnn_4", cnn)):
+        for size, accuracy in zip(SIZES, curve, strict=True):
+            means[f"{family}_n{size}"], sizes[f"{family}_n{size}"] = accuracy, size
+    return study_rows(means, sizes, seeds)
+
+
+def test_the_cnn_passes_the_dense_network():
+    finding = bias_findings.sample_size(sample_rows((0.22, 0.34, 0.54, 0.64)))
+    assert finding.verdict == "better"
+    assert finding.numbers["ahead_from"] == 1000
+    assert finding.numbers["gaps"][500] == pytest.approx(-0.04, abs=0.01)
+    assert finding.numbers["needed"] == pytest.approx(
+        1000 * 2**0.5, rel=0.05
+    )  # Half way from 34% to 54%, in log images.
+    assert "ahead of the dense network from 1,000 training images on, and detectably behind at 500" in finding.sentence
+
+
+def test_the_cnn_that_never_gets_there():
+    finding = bias_findings.sample_size(sample_rows((0.20, 0.22, 0.24, 0.26)))
+    assert finding.verdict == WORSE
+    assert finding.numbers["ahead_from"] is None and finding.numbers["needed"] == np.inf
+    assert "not ahead of the dense network at the largest number" in finding.sentence
+    assert "needs more than 4,000 in 5 of 5 runs" in finding.sentence
+
+
+def test_images_needed_at_the_ends_and_between():
+    curves = pd.DataFrame([[0.2, 0.4, 0.6]] * 3, columns=[100, 1000, 10000])
+    targets = pd.Series([0.1, 0.3, 0.7])
+    assert bias_findings.images_needed(curves, targets) == pytest.approx([100, 10**2.5, np.inf])
+
+
+def tabular_rows(shuffled=0.95, splits=3):
+    draw = noise(0.01)
+    return pd.DataFrame(
+        {
+            "label": label, "seed": seed, "order": order, "split": split, "test_rows": 25, "train_rows": 75,
+            "accuracy": (shuffled if (label, order) == ("conv1d", "shuffled") else 0.95) + draw(),
+        }
+        for label in ("conv1d", "dense", "gradient_boosting")
+        for seed in range(SEEDS)
+        for order in ORDERS
+        for split in range(splits)
+    )  # fmt: skip
+
+
+def test_columns_whose_order_means_nothing_and_something():
+    same, fallen = bias_findings.tabular(tabular_rows()), bias_findings.tabular(tabular_rows(shuffled=0.85))
+    assert same.verdict == "no difference detectable at n = 15"
+    assert "could have been seen" in same.sentence
+    assert fallen.verdict == WORSE
+    assert same.numbers["detectable"] > 0.01
+
+
+def test_overlapping_splits_widen_the_error():
+    values = np.array([0.01, 0.03, 0.02, 0.04, 0.0])
+    ((_, plain),) = estimates.differences_verdict([values])
+    ((_, wide),) = estimates.differences_verdict([values], estimates.overlap_spread(5, test_share=0.25))
+    # Nadeau and Bengio: (1/n + test/train) s^2 in place of s^2 / n.
+    half = values.std(ddof=1) * (1 / 5 + 0.25 / 0.75) ** 0.5 * 2.7764451
+    assert wide["mean"] == pytest.approx(plain["mean"])
+    assert wide["high"] - wide["mean"] == pytest.approx(half)
+    assert wide["p_value"] > plain["p_value"]
+
+
+@pytest.mark.parametrize("centre", [0.0, 0.012, 0.018, 0.03, -0.02])
+def test_equivalence_agrees_with_statsmodels(centre):
+    values = centre + np.random.default_rng(1).normal(0, 0.006, 5)
+    p_value, *_ = DescrStatsW(values).ttost_mean(-0.02, 0.02)
+    assert estimates.equivalent(values, 0.02)[0] == (p_value < 0.05)
+
+
+def shift_rows(lost=0.2, seeds=SEEDS):
+    draw = noise()
+    return pd.DataFrame(
+        {
+            "label": label, "seed": seed, "shift": pixels, "direction": direction, "treatment": treatment,
+            "accuracy": 0.7 + draw() - (pixels > 0) * (0.1 + (label == "cnn_4" and treatment == "shifted") * lost),
+        }
+        for label in ("dense_8", "cnn_4")
+        for seed in range(seeds)
+        for pixels in (0, 4)
+        for direction in ("up", "down")
+        for treatment in ("shifted", "held")
+    )  # fmt: skip
+
+
+def test_a_network_that_minds_where_things_are_and_one_that_does_not():
+    minds, does_not = probe_findings.shift(shift_rows()), probe_findings.shift(shift_rows(lost=0.0))
+    assert minds.verdict == WORSE and "CNN 4 is not position-agnostic" in minds.sentence
+    assert minds.numbers["cnn_4"]["position"] == pytest.approx(0.2, abs=0.01)
+    assert does_not.verdict == "no difference detectable at n = 5"
+    assert "shifted by 4 pixels" in minds.sentence and "(n = 5 seeds)" in minds.sentence
+    assert "one seed, and so no interval" in probe_findings.shift(shift_rows(seeds=1)).sentence
+
+
+def equivariance_rows(error):
+    return pd.DataFrame(
+        {
+            "label": "cnn_4", "seed": seed, "layer": layer, "kind": kind, "stride": stride, "shift": pixels,
+            "relative_error": 0.0 if pixels == 0 or (stride and pixels % stride == 0) else error, "positions": 9,
+        }
+        for seed in range(SEEDS)
+        for layer, kind, stride in (("conv1", "map", 1), ("pool1", "map", 2), ("features", "vector", None))
+        for pixels in range(5)
+    )  # fmt: skip
+
+
+def test_layers_that_move_with_the_image():
+    finding = probe_findings.equivariance(equivariance_rows(0.4))
+    assert "conv1 moves exactly with the image" in finding.sentence
+    assert "pool1 (stride 2) only by 2 and 4 pixels, else the error is 0.40" in finding.sentence
+    assert "changes by 40.0%" in finding.sentence
+    assert finding.numbers["cnn_4", "pool1"] == {"exact": [2, 4], "error": pytest.approx(0.4)}
+    assert "pool1 moves exactly" in probe_findings.equivariance(equivariance_rows(1e-7)).sentence
+
+
+def test_receptive_field_tells_the_widths():
+    rows = pd.DataFrame(
+        {"label": "cnn_4", "seed": seed, "layer": "conv1", "theoretical": 3, "sensitivity": [1.0] * 4 + [0.01] * 5}
+        for seed in range(SEEDS)
+    ).explode("sensitivity")
+    finding = probe_findings.receptive_field(rows.astype({"sensitivity": float}))
+    assert finding.numbers["conv1"] == {"theoretical": 3, "effective": 2.0, "core": pytest.approx(3**0.5)}
+    assert "conv1 could see 3 pixels, is moved by 2.0" in finding.sentence
+
+
+def calibration_rows(after, accuracy_after=0.7):
+    draw = noise(0.002)
+    return pd.DataFrame(
+        {
+            "label": "cnn_4", "seed": seed, "stage": stage, "ece": ece + draw(), "temperature": temperature,
+            "overall_accuracy": accuracy,
+        }
+        for seed in range(SEEDS)
+        for stage, ece, temperature, accuracy in (("before", 0.1, 1.0, 0.7), ("after", after, 1.5, accuracy_after))
+    )  # fmt: skip
+
+
+def test_temperature_scaling_that_helps_and_that_does_not():
+    helps = probe_findings.calibration(calibration_rows(0.02))
+    assert helps.verdict == "better" and "CNN 4 is better calibrated" in helps.sentence
+    assert probe_findings.calibration(calibration_rows(0.1)).verdict == "no difference detectable at n = 5"
+    with pytest.raises(ValueError, match="changed the accuracy of cnn_4"):
+        probe_findings.calibration(calibration_rows(0.02, accuracy_after=0.69))
+
+
+def test_referral_reads_the_curve():
+    rows = pd.DataFrame(
+        {"label": "cnn_4", "seed": seed, "asked": asked, "coverage": asked, "accuracy": accuracy}
+        for seed in range(SEEDS)
+        for asked, accuracy in ((0.8, 0.9), (1.0, 0.75))
+    )
+    finding = probe_findings.risk_coverage(rows)
+    assert finding.numbers["cnn_4"] == {"answered": pytest.approx(0.9), "all": pytest.approx(0.75)}
+    with pytest.raises(ValueError, match="coverage 0.3 is not among the rows"):
+        probe_findings.risk_coverage(rows, coverage=0.3)
+
+
+def test_the_reliability_diagram_pools_the_images_of_all_seeds():
+    generator = np.random.default_rng(0)
+    confidence, correct = generator.uniform(0.2, 1, (2, 300)), generator.random((2, 300)) < 0.6
+    rows = pd.concat(
+        calibration.reliability_bins(confidence[seed], correct[seed]).assign(
+            label="cnn_4", seed=seed, stage="before", ece=0.1 * (1 + seed)
+        )
+        for seed in range(2)
+    )
+    expected = calibration.reliability_bins(confidence.ravel(), correct.ravel())
+    (bins,) = probe_findings.reliability_panels(rows)["CNN 4"].values()
+    pd.testing.assert_frame_equal(bins, expected)
+    assert list(probe_findings.reliability_panels(rows)["CNN 4"]) == ["before scaling (error 15.0%)"]
+
+
+def test_no_rows_are_no_finding():
+    with pytest.raises(ValueError, match="no rows of shift; run `python -m cnnlab probe shift`"):
+        probe_findings.shift(pd.DataFrame())
