@@ -35,7 +35,8 @@ class Budget:
         """What to write beside a figure or a number that this budget produced."""
         if self.is_record:
             return "full protocol"
-        return f"{self.name} budget: at most {self.train_images:,} training images and {self.epochs} epochs"
+        epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+        return f"{self.name} budget: at most {self.train_images:,} training images and {epochs}"
 
     @property
     def folder(self):

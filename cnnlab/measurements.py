@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cnnlab import studies, wording
+from cnnlab import probes, studies, wording
 from cnnlab.comparisons import paired_values
 from cnnlab.costs import expected_parameters
 from cnnlab.evaluation import confusion_counts, t_interval
@@ -141,6 +141,24 @@ def gather(store, dataset=None, extra=None):
         }
     histories = {record["key"]: record["history"] for record in records}
     return Evidence(rows, histories, store.predictions, extra=dict(extra or {}), **facts)
+
+
+def from_probes(folder=probes.RECORD):
+    """What the recorded probes say of quantities in SUPPLIED: {quantity: float array, a value a seed}.
+
+    The share of zero activations is the mean over the network's ReLU layers; the drop is that of
+    the CNN's accuracy at the largest shift.
+    """
+    found = {}
+    silent, shifted = (probes.read_probe(name, folder) for name in ("activations", "shift"))
+    if len(silent):
+        mine = silent[silent["label"] == CNN]
+        found[f"{CNN}.relu_zero_fraction"] = mine.groupby("seed")["zero_fraction"].mean().to_numpy()
+    if len(shifted):
+        mine = shifted[(shifted["label"] == CNN) & (shifted["treatment"] == "shifted")]
+        means = mine.groupby(["seed", "shift"])["accuracy"].mean().unstack("shift")
+        found["shift.cnn_accuracy_drop"] = (means[0] - means[means.columns.max()]).to_numpy()
+    return found
 
 
 def measure(evidence, quantity, published):

@@ -1,6 +1,7 @@
 """Run a notebook top to bottom under a budget, and keep the executed copy where it belongs."""
 
 import os
+import re
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from cnnlab.budgets import PROFILE_VARIABLE
 
 PARAMETERS_TAG = "parameters"
+# What TensorFlow's C++ part writes before anything can hush it.
+NATIVE_LOG = re.compile(r"^(?:WARNING: All log messages before absl|[IWE]\d{4} [\d:.]+ ).*\n?", re.MULTILINE)
 
 
 class NotebookError(RuntimeError):
@@ -66,6 +69,9 @@ def _tidy(path):
         cell.metadata.pop("papermill", None)
         if cell.cell_type == "code":
             cell.metadata.pop("execution", None)
+            for output in cell.outputs:
+                if output.output_type == "stream":
+                    output.text = NATIVE_LOG.sub("", output.text)
             cell.outputs = [out for out in cell.outputs if out.output_type != "stream" or out.text.strip()]
     nbformat.write(notebook, path)
 

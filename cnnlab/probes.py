@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 import pandas as pd
 
-from cnnlab import budgets, confidence, data, receptive_field, shift, studies, tabular
+from cnnlab import budgets, confidence, data, inspection, receptive_field, shift, studies, tabular
 from cnnlab.machine import code_version
 from cnnlab.store import Store
 from cnnlab.training import run_trial
@@ -22,6 +22,8 @@ from cnnlab.trials import Trial, trial_key
 
 RECORD = Path("results") / "probes"
 MODELS = Path("runs") / "models"
+# Enough that the share of zeros is known to three digits: each image has tens of thousands of activations.
+ACTIVATION_IMAGES = 1_000
 # In place of a trial's key where a probe trains its own small models.
 NO_TRIAL = "none"
 
@@ -80,6 +82,10 @@ def _risk_coverage(model, dataset, limit):
     return confidence.referral_curve(model, dataset.split("test", limit))
 
 
+def _activations(model, dataset, limit):
+    return inspection.zero_activations(model, _sample(dataset, ACTIVATION_IMAGES, limit))
+
+
 def _sample(dataset, count, limit):
     """A few validation images: what is measured is no score, and leaves the test set closed."""
     return dataset.split("validation", min(count, limit or count, len(dataset.splits["validation"])))[0]
@@ -98,6 +104,7 @@ PROBES = {
             ("receptive_field",),
         ),
         Probe("tabular", "Is convolution of use where neighbours mean nothing?", tabular.tabular, (), ("tabular",)),
+        Probe("activations", "How much of a network is silent?", _activations, BOTH, ("inspection",)),
         Probe(
             "calibration", "Is a network right as often as it is sure?", _calibration, BOTH,
             ("confidence", "calibration"),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cnnlab import audit, budgets, findings, measurements, plotting, probe_findings, probes, studies, wording
+from cnnlab import audit, budgets, findings, measurements, plotting, probes, studies, wording
 from cnnlab.data import load_cifar10
 from cnnlab.store import Store
 
@@ -108,7 +108,7 @@ def _audit(root):
     audited = audit.audit(
         audit.published_claims(root / audit.CLAIMS),
         measurements.gather(
-            Store(root / RECORD.store_folder), load_cifar10(), probe_findings.evidence(root / probes.RECORD)
+            Store(root / RECORD.store_folder), load_cifar10(), measurements.from_probes(root / probes.RECORD)
         ),
     )
     return f"{audit.summary(audited).sentence}\n\n{findings.to_markdown(audit.presentable(audited))}"
