@@ -46,7 +46,7 @@ def class_distribution(counts):
 
 
 @styled
-def sample_images(images, labels, class_names, per_class=8):
+def sample_images(images, labels, class_names, per_class=7):
     """The first `per_class` of uint8 `images` (n, height, width, channels) of each class, a row a class."""
     figure, axes = new_grid(len(class_names) * per_class, per_class, 0.72, width=0.76 * per_class + 1)
     for label, name in enumerate(class_names):
@@ -88,6 +88,7 @@ def spatial_correlation(correlation, channels):
     axis.set(xlabel="distance between two pixels (pixels)", ylabel="correlation (Pearson's r)")
     axis.set_title("Two pixels, by their distance")
     axis.set_ylim(min(0, correlation["correlation"].min()), 1.02)
+    axis.locator_params(axis="x", integer=True)
     axis.grid(True)
     axis.legend()
     sns.heatmap(

@@ -3,9 +3,7 @@
 import io
 from pathlib import Path
 
-from matplotlib import rc_context
-
-from cnnlab.figures_style import GREY, SMALL, STRIP, STYLE
+from cnnlab.figures_style import GREY, SMALL, STRIP, in_style
 
 # Sharp in print at the width of a page, and still a small file.
 DOTS_PER_INCH = 150
@@ -24,7 +22,7 @@ FIGURES = {
     "cnn_architecture": "Diagram of the convolutional network, drawn from the model: boxes as large as each layer's "
     "feature maps, with output shape and number of parameters.",
     "feature_map_progression": "Four bar charts over the layers of the convolutional network: side length of the "
-    "feature maps, number of channels, parameters, and receptive field in pixels.",
+    "feature maps, number of channels, numbers in all maps, and receptive field in pixels.",
     "baseline_training": "Training curves of the dense network: accuracy and loss on training and validation images "
     "against the epoch, with the best epoch marked.",
     "cnn_training": "Training curves of the convolutional network: accuracy and loss on training and validation "
@@ -79,7 +77,7 @@ def save_figure(figure, name, folder, budget):
         raise ValueError(f"figure {name} has no budget; expected a text on what produced it, such as a Budget's label")
     _stamp(figure, budget)
     content = io.BytesIO()
-    with rc_context(STYLE):
+    with in_style():
         figure.savefig(
             content, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None}, pil_kwargs={"optimize": True}
         )

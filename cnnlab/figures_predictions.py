@@ -48,6 +48,7 @@ def prediction_comparison(images, labels, class_names, answers, columns=4):
                 f"{probabilities[index, answer]:.0%}",
                 transform=axis.transAxes, ha="center", va="center", fontsize=SMALL, color=BLUE if right else VERMILLION,
             )  # fmt: skip
+    figure.get_layout_engine().set(hspace=0.1)
     figure.suptitle("Test images, and each network's answer with its confidence")
     return figure
 
@@ -60,7 +61,7 @@ def confusion_matrix(counts, title):
     """
     classes = len(counts)
     small = classes <= _CELLS_WITH_TWO_LINES
-    width = WIDTH if small else 0.45 * classes + 2.5
+    width = WIDTH if small else 0.36 * classes + 2.5
     shares = counts.div(counts.sum(axis=1).replace(0, 1), axis=0)
     if small:
         cells = [[f"{share:.1%}\n{n:,}" for share, n in zip(*pair, strict=True)] for pair in _rows(shares, counts)]

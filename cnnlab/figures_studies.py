@@ -1,8 +1,10 @@
 """Figures of studies and probes: every seed's point, the mean, and its interval.
 
-Intervals are `intervals.t_interval` over seeds: 95%, and none for a single seed. Rows of one seed
+Intervals are `intervals.t_interval` over seeds, and none for a single seed. Rows of one seed
 (directions of a shift, splits of a table) are averaged first, for they are not independent.
 """
+
+import textwrap
 
 import pandas as pd
 
@@ -18,12 +20,20 @@ from cnnlab.figures_style import (
     percent,
     styled,
 )
-from cnnlab.intervals import t_interval
-from cnnlab.wording import FAMILIES, readable
+from cnnlab.intervals import LEVEL, t_interval
+from cnnlab.wording import FAMILIES, plural, readable
 
 METRIC = "test_accuracy_best"
-_NAMES = {METRIC: "test accuracy", "accuracy": "test accuracy", "val_accuracy_best": "validation accuracy"}
-_INTERVAL = {"capsize": 4, "linestyle": "none", "markersize": 8, "zorder": 3}
+_NAMES = {
+    METRIC: "test accuracy",
+    "accuracy": "test accuracy",
+    "test_accuracy_last": "test accuracy after the last epoch",
+    "val_accuracy_best": "validation accuracy",
+}
+# Characters of a name under an axis with a handful of variants.
+_NAME_WIDTH = 16
+# Between the seeds' points and the mean beside them, where a variant has the width 1.
+_BESIDE = 0.1
 
 
 @styled
@@ -35,17 +45,18 @@ def study_points(rows, title, metric=METRIC):
     """
     labels = list(dict.fromkeys(rows["label"]))
     figure, axis = new_figure(height=4.2)
-    places = rows["label"].map(labels.index)
+    places = rows["label"].map(labels.index) - _BESIDE
     for _, mine in rows.assign(place=places).groupby(["model", "seed"]):
-        axis.plot(mine["place"] - 0.08, mine[metric], color=LIGHT_GREY, linewidth=1, zorder=1)
-    axis.plot(places - 0.08, rows[metric], "o", color=GREY, markersize=4, label="one seed")
-    for model, (colour, marker) in _looks(rows["model"]).items():
-        means = _means(rows[rows["model"] == model], "label", metric)
-        _draw_means(axis, [labels.index(label) + 0.12 for label in means.index], means, colour, marker)
-    axis.set(xlim=(-0.5, len(labels) - 0.5), ylabel=_NAMES.get(metric, metric.replace("_", " ")), title=title)
-    axis.set_xticks(range(len(labels)), [_broken(readable(label)) for label in labels])
+        axis.plot(mine["place"], mine[metric], color=LIGHT_GREY, linewidth=1, zorder=1)
+    axis.plot(places, rows[metric], "o", color=GREY, markersize=4, label="one seed")
+    for index, (_, mine) in enumerate(rows.groupby("model", sort=False)):
+        means = _means(mine, "label", metric)
+        beside = [labels.index(label) + _BESIDE for label in means.index]
+        _draw_means(axis, beside, means, index, "_" if index else _about_seeds(rows))
+    axis.set(xlim=(-0.5, len(labels) - 0.5), ylabel=_name(metric), title=title)
+    axis.set_xticks(range(len(labels)), [_wrapped(readable(label)) for label in labels])
     percent(axis.yaxis)
-    _legend(figure, axis, rows)
+    legend_below(figure, axis, ncols=2)
     return figure
 
 
@@ -56,99 +67,103 @@ def performance_vs_parameters(rows, metric=METRIC):
     `rows`: frames of `studies.read`, one or several concatenated: label, seed, parameters, `metric`.
     """
     rows = rows.drop_duplicates(["label", "seed"])
-    family = rows["label"].map(lambda label: label.split("_")[0])
     figure, axis = new_figure(height=4.8)
-    for name, (colour, marker) in _looks(family).items():
-        mine = rows[family == name]
-        axis.plot(mine["parameters"], mine[metric], "o", color=colour, alpha=0.35, markersize=4, markeredgewidth=0)
+    families = rows["label"].str.split("_").str[0]
+    for index, (family, mine) in enumerate(rows.groupby(families, sort=False)):
+        _draw_seeds(axis, mine["parameters"], mine[metric], index)
         means = _means(mine, "label", metric)
         parameters = mine.groupby("label", sort=False)["parameters"].first()
-        _draw_means(axis, parameters, means, colour, marker, FAMILIES.get(name, name))
+        _draw_means(axis, parameters, means, index, FAMILIES.get(family, family))
+        tops = means["high"].fillna(means["mean"]).combine(mine.groupby("label")[metric].max(), max)
         for label, count in parameters.items():
-            highest = mine.loc[mine["label"] == label, metric].max()
-            top = max(highest, means.loc[label, ["mean", "high"]].max())
+            widths = label.removeprefix(f"{family}_").replace("_", "-")
             axis.annotate(
-                label.split("_", 1)[1].replace("_", "-"), (count, top), (0, 6), textcoords="offset points",
-                ha="center", fontsize=SMALL, color=colour,
+                widths, (count, tops[label]), (0, 6), textcoords="offset points", ha="center",
+                fontsize=SMALL, color=COLOURS[index],
             )  # fmt: skip
-    axis.set(xscale="log", xlabel="parameters", ylabel=_NAMES.get(metric, metric.replace("_", " ")))
-    axis.set_title("Accuracy against size: numbers name the width of each layer")
+    axis.set(xscale="log", xlabel="parameters (log scale)", ylabel=_name(metric))
+    axis.set_title("Accuracy against size: the numbers are the widths of the layers")
     axis.margins(x=0.08, y=0.1)
     axis.grid(True)
     percent(axis.yaxis)
-    _legend(figure, axis, rows)
+    legend_below(figure, axis, ncols=4, title=_small_and_large(rows), title_fontsize=SMALL)
     return figure
 
 
 @styled
 def accuracy_vs_samples(rows, metric=METRIC):
     """Accuracy against the number of training images (log axis): label, seed, train_images, `metric`."""
-    network = rows["label"].map(lambda label: readable(label).split(",")[0])
     figure, axis = new_figure(height=4.2)
-    _draw_curves(axis, rows.assign(network=network), "network", "train_images", metric)
-    axis.set(xscale="log", xlabel="training images (log scale)", ylabel=_NAMES.get(metric, metric.replace("_", " ")))
+    for index, (network, mine) in enumerate(rows.groupby(_network(rows), sort=False)):
+        _draw_curve(axis, mine, "train_images", metric, index, network)
+    sizes = sorted(rows["train_images"].unique())
+    axis.set(xscale="log", xlabel="training images (log scale)", ylabel=_name(metric))
+    axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axis.set_xticks([], minor=True)
     axis.set_title("Accuracy against the number of training images")
-    axis.xaxis.set_major_formatter("{x:,.0f}")
     axis.grid(True)
     percent(axis.yaxis)
-    _legend(figure, axis, rows)
+    legend_below(figure, axis, ncols=4, title=_small_and_large(rows), title_fontsize=SMALL)
     return figure
 
 
 @styled
 def shift_curve(rows):
-    """Accuracy against the shift of the test images, shifted and held in place.
+    """Accuracy against the shift of the test images, moved and held in place.
 
-    `rows`: label, seed and the columns of `shift.shift_accuracy`; the four directions are averaged.
+    `rows`: label, seed and the columns of `shift.shift_accuracy`; the directions are averaged.
     """
     figure, axis = new_figure(height=4.2)
-    series = rows["label"].map(lambda label: readable(label).split(",")[0]) + ", " + rows["treatment"]
-    _draw_curves(axis, rows.assign(series=series), "series", "shift", "accuracy")
-    axis.set(xlabel="shift of the image (pixels, mean of four directions)", ylabel="test accuracy")
-    axis.set_title("Accuracy on shifted images (held: the same pixels lost, nothing moved)")
+    for index, (network, mine) in enumerate(rows.groupby(_network(rows), sort=False)):
+        for line, (treatment, curve) in enumerate(mine.groupby("treatment", sort=False)):
+            look = {"linestyle": LINES[line], "markerfacecolor": "white" if line else COLOURS[index]}
+            _draw_curve(axis, curve, "shift", "accuracy", index, f"{network}, {treatment}", **look)
+    axis.set(xlabel="shift of the image (pixels; mean over directions)", ylabel=_name("accuracy"))
+    axis.set_title("Accuracy on shifted images (held: the same strip lost, nothing moved)")
     axis.grid(True)
     percent(axis.yaxis)
-    _legend(figure, axis, rows)
+    legend_below(figure, axis, ncols=4, title=_small_and_large(rows), title_fontsize=SMALL)
     return figure
 
 
 @styled
 def tabular_points(rows):
     """Accuracy of each model on a table, its columns in two orders: label, order, seed, accuracy."""
+    rows = _each_seed(rows, ["label", "order"], "accuracy")
     labels, orders = list(dict.fromkeys(rows["label"])), list(dict.fromkeys(rows["order"]))
     figure, axis = new_figure(height=4)
-    rows = _each_seed(rows, ["label", "order"], "accuracy")
     for index, order in enumerate(orders):
         mine = rows[rows["order"] == order]
-        offset = 0.24 * (index - (len(orders) - 1) / 2)
-        places = mine["label"].map(labels.index) + offset
-        axis.plot(places - 0.05, mine["accuracy"], "o", color=GREY, markersize=4, label="_" if index else "one seed")
+        offset = 0.4 * (index - (len(orders) - 1) / 2)
+        _draw_seeds(axis, mine["label"].map(labels.index) + offset - _BESIDE / 2, mine["accuracy"], index)
         means = _means(mine, "label", "accuracy")
-        _draw_means(
-            axis, [labels.index(label) + offset + 0.05 for label in means.index], means,
-            COLOURS[index], MARKERS[index], f"columns {order}",
-        )  # fmt: skip
-    axis.set(
-        xlim=(-0.5, len(labels) - 0.5), ylabel="test accuracy", title="Accuracy on a table, its columns in two orders"
-    )
+        beside = [labels.index(label) + offset + _BESIDE / 2 for label in means.index]
+        _draw_means(axis, beside, means, index, f"columns {order}")
+    axis.set(xlim=(-0.5, len(labels) - 0.5), ylabel=_name("accuracy"))
+    axis.set_title("Accuracy on a table, its columns in two orders")
     axis.set_xticks(range(len(labels)), [readable(label).replace("_", " ") for label in labels])
     percent(axis.yaxis)
-    _legend(figure, axis, rows)
+    legend_below(figure, axis, ncols=2, title=_small_and_large(rows), title_fontsize=SMALL)
     return figure
 
 
-def _draw_curves(axis, rows, series, x, metric):
-    """For each `series`: a dot for each seed, and a line through the means with their intervals."""
-    rows = _each_seed(rows, [series, x], metric)
-    for index, (name, mine) in enumerate(rows.groupby(series, sort=False)):
-        colour = COLOURS[index]
-        axis.plot(mine[x], mine[metric], "o", color=colour, alpha=0.35, markersize=4, markeredgewidth=0)
-        means = _means(mine, x, metric)
-        _draw_means(axis, means.index, means, colour, MARKERS[index], name, linestyle=LINES[index % len(LINES)])
+def _draw_curve(axis, rows, x, metric, index, name, **look):
+    """The means of `metric` over seeds against `x`, joined by a line, and each seed's point."""
+    rows = _each_seed(rows, [x], metric)
+    means = _means(rows, x, metric)
+    _draw_means(axis, means.index, means, index, name, **{"linestyle": LINES[index % len(LINES)], **look})
+    _draw_seeds(axis, rows[x], rows[metric], index)
 
 
-def _each_seed(rows, keys, metric):
-    return rows.groupby([*keys, "seed"], sort=False, as_index=False)[metric].mean()
+def _draw_seeds(axis, places, values, index):
+    """A small open dot for each seed, in front of the mean that it may fall on."""
+    axis.plot(places, values, "o", color=COLOURS[index], markerfacecolor="white", markersize=3.5, zorder=4)
+
+
+def _draw_means(axis, places, means, index, name, **look):
+    reach = [means["mean"] - means["low"], means["high"] - means["mean"]]
+    style = {"color": COLOURS[index], "marker": MARKERS[index], "markersize": 8, "linestyle": "none", "capsize": 4}
+    axis.errorbar(places, means["mean"], reach, label=name, zorder=3, **{**style, **look})
 
 
 def _means(rows, key, metric):
@@ -157,25 +172,32 @@ def _means(rows, key, metric):
     return pd.DataFrame({value: (i.mean, i.low, i.high) for value, i in found.items()}, ["mean", "low", "high"]).T
 
 
-def _draw_means(axis, places, means, colour, marker, name=None, **look):
-    reach = [means["mean"] - means["low"], means["high"] - means["mean"]]
-    axis.errorbar(places, means["mean"], reach, color=colour, marker=marker, label=name, **{**_INTERVAL, **look})
+def _each_seed(rows, keys, metric):
+    return rows.groupby([*keys, "seed"], sort=False, as_index=False)[metric].mean()
 
 
-def _looks(values):
-    """{value: (colour, marker)} of the different `values`, in order of appearance."""
-    return {value: (COLOURS[i], MARKERS[i]) for i, value in enumerate(dict.fromkeys(values))}
+def _network(rows):
+    """The name of each row's network without the quantity that is varied."""
+    return rows["label"].map(lambda label: readable(label).split(",")[0])
 
 
-def _legend(figure, axis, rows):
-    """The legend below `axis`, which says what the bars are and how many seeds they rest on."""
+def _name(metric):
+    return _NAMES.get(metric, metric.replace("_", " "))
+
+
+def _wrapped(name):
+    """`name` over several lines, first broken at its commas, to stand below an axis."""
+    return "\n".join(textwrap.fill(part, _NAME_WIDTH, break_on_hyphens=False) for part in name.split(", "))
+
+
+def _about_seeds(rows):
+    """What the large marks are: "mean of 5 seeds, 95% interval"."""
     seeds = rows.groupby("label")["seed"].nunique()
-    count = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
-    plural = "" if seeds.max() == 1 else "s"
-    title = f"small: one seed; large: mean of {count} seed{plural}" + (", 95% interval" if seeds.max() > 1 else "")
-    legend_below(figure, axis, ncols=4, title=title, title_fontsize=SMALL)
+    few, many = seeds.min(), seeds.max()
+    return f"mean of {plural(many, 'seed') if few == many else f'{few} to {many} seeds'}" + (
+        f", {LEVEL:.0%} interval" if many > 1 else ""
+    )
 
 
-def _broken(text):
-    """`text` over several lines, broken at its commas, to stand below an axis."""
-    return text.replace(", ", "\n")
+def _small_and_large(rows):
+    return f"small: one seed; large: {_about_seeds(rows)}"

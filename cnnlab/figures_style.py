@@ -3,10 +3,9 @@
 import functools
 from math import ceil
 
-from matplotlib import rc_context
+from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import PercentFormatter
 
 # Okabe and Ito, "Color Universal Design" (2008): told apart by colour-blind readers. Their
 # yellow, which vanishes on white paper, is left out.
@@ -46,15 +45,20 @@ STYLE = {
 }
 
 
+def in_style():
+    """Context with the lab's style, and matplotlib's defaults for the rest; the reader's settings come back after."""
+    return style.context(["default", STYLE])
+
+
 def styled(draw):
-    """Decorator: a function that draws does so in the lab's style and leaves the reader's settings alone."""
+    """Decorator: a function that draws does so `in_style`."""
 
     @functools.wraps(draw)
-    def in_style(*args, **options):
-        with rc_context(STYLE):
+    def draw_in_style(*args, **options):
+        with in_style():
             return draw(*args, **options)
 
-    return in_style
+    return draw_in_style
 
 
 def blank_figure(height, width=WIDTH):
@@ -64,7 +68,7 @@ def blank_figure(height, width=WIDTH):
     it is asked to and not once more by itself.
     """
     total = height + STRIP
-    layout = ConstrainedLayoutEngine(rect=(0, STRIP / total, 1, height / total))
+    layout = ConstrainedLayoutEngine(rect=(0, STRIP / total, 1, height / total), w_pad=0.08, h_pad=0.07)
     return Figure(figsize=(width, total), layout=layout)
 
 
@@ -94,18 +98,19 @@ def bare(axis):
 
 def legend_below(figure, axis, **options):
     """What `axis` names, as a legend under all axes of `figure` and above its strip."""
-    strip = STRIP / figure.get_figheight()
-    figure.legend(
-        *axis.get_legend_handles_labels(),
-        loc="outside lower center",
-        bbox_to_anchor=(0, strip, 1, 1 - strip),
-        **options,
+    height = figure.get_figheight()
+    legend = figure.legend(
+        *axis.get_legend_handles_labels(), loc="lower center", bbox_to_anchor=(0.5, STRIP / height), **options
     )
+    # The layout makes room for a legend at the very edge of a figure, but not above a strip.
+    bottom = (STRIP + legend.get_window_extent().height / figure.dpi) / height
+    figure.get_layout_engine().set(rect=(0, bottom, 1, 1 - bottom))
 
 
 def percent(axis):
     """Show a fraction 0..1 along `axis` (an `xaxis` or `yaxis`) as percent, and draw its grid."""
-    axis.set_major_formatter(PercentFormatter(1.0))
+    # Rounded first, for a tick at zero may be 1e-17.
+    axis.set_major_formatter(lambda value, _: f"{round(100 * value, 6):g}%")
     axis.grid(True)
 
 

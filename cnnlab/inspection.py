@@ -8,6 +8,7 @@ import pandas as pd
 from keras import layers
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 
 from cnnlab.receptive_field import theoretical_fields
 from cnnlab.training import predict
@@ -49,7 +50,7 @@ def first_layer_filters(model):
     convolution = next((layer for layer in model.layers if isinstance(layer, layers.Conv2D)), None)
     if convolution is None:
         raise ValueError(f"model {model.name} has no convolution; its layers are {_names(model)}")
-    weights = np.moveaxis(keras.ops.convert_to_numpy(convolution.kernel), -1, 0).astype("float32")
+    weights = np.moveaxis(convolution.get_weights()[0], -1, 0).astype("float32")
     largest = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
     return 0.5 + 0.5 * np.divide(weights, largest, out=np.zeros_like(weights), where=largest > 0)
 
@@ -99,11 +100,14 @@ def tsne_map(features, seed=0, components=50, perplexity=30.0):
     The features go through PCA to at most `components` first, which drops noise and time (van der
     Maaten and Hinton, Visualizing Data using t-SNE, JMLR 2008, section 4.2). Same `seed`, same map.
     Distances between far clusters mean nothing. Raises ValueError for too few rows.
+    It runs in one thread: the sums are then taken in one order on every machine, and on cores that
+    are shared with other work two threads wait for each other many times longer than they save.
     """
     if len(features) <= perplexity:
         raise ValueError(f"{len(features)} rows; t-SNE with perplexity {perplexity:g} expects more rows than that")
     reduced = PCA(min(components, *features.shape), random_state=seed).fit_transform(features)
-    return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(reduced)
+    with threadpool_limits(1):
+        return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(reduced)
 
 
 def zero_activations(model, images):

@@ -1,7 +1,6 @@
 """Drawings of a network, made from the model itself: what is drawn is what was built."""
 
 import dataclasses
-import re
 from math import log2
 
 from matplotlib.patches import Polygon
@@ -11,16 +10,19 @@ from cnnlab.inspection import layer_table
 
 # Layers that change no shape are told in the text of the layer before them.
 _FOLDED = {"Rescaling": "÷ 255", "BatchNormalization": "batch norm", "ReLU": "ReLU", "Dropout": "dropout"}
+# What the other kinds do in a word, and their colour.
 _KINDS = {
     "Input": ("pixels", LIGHT_GREY),
     "Conv2D": ("conv", BLUE),
     "MaxPooling2D": ("max", ORANGE),
-    "Flatten": ("flatten", LIGHT_GREY),
-    "GlobalAveragePooling2D": ("mean of map", ORANGE),
+    "Flatten": ("all in a row", LIGHT_GREY),
+    "GlobalAveragePooling2D": ("of each map", ORANGE),
     "Dense": ("dense", GREEN),
 }
+# Keras names and numbers the layers that the builders leave without a name.
+_UNNAMED = {"Flatten": "flatten", "GlobalAveragePooling2D": "mean"}
 # All in inches: between two boxes, the tallest box, the column of row names, a line of text.
-_PITCH, _TALLEST, _NAMES, _LINE = 0.84, 1.6, 0.85, 0.17
+_PITCH, _TALLEST, _NAMES, _LINE = 0.9, 1.6, 0.85, 0.17
 # How far the back of a slab is moved right and up, as a share of its side; how thick one doubling
 # of the channels makes it.
 _OBLIQUE, _DOUBLING = 0.22, 0.045
@@ -54,7 +56,7 @@ def stages(model):
         else:
             words, _ = _KINDS.get(layer.kind, (layer.kind, None))
             window, *rest = layer.detail.split(", ") if "×" in layer.detail else ("", *filter(None, [layer.detail]))
-            name = re.sub(r"_\d+$", "", layer.layer)  # Keras numbers the layers that have no name of their own.
+            name = _UNNAMED.get(layer.kind, layer.layer)
             found.append(Stage(name, layer.kind, layer.shape, layer.parameters, [f"{words} {window}".strip()]))
             found[-1].lines += rest
     return found
@@ -70,7 +72,7 @@ def architecture(model, title):
     boxes = stages(model)
     total = model.count_params()
     work = max(len(box.lines) for box in boxes)
-    width, height = _NAMES + _PITCH * len(boxes), _TALLEST * 1.25 + _LINE * (work + 6)
+    width, height = _NAMES + _PITCH * len(boxes), _TALLEST * 1.25 + _LINE * (work + 5.6)
     figure = blank_figure(height + 0.4, width)
     axis = bare(figure.add_subplot())
     axis.set(xlim=(0, width), ylim=(-height + _TALLEST * 1.25, _TALLEST * 1.25), aspect="equal")
