@@ -41,7 +41,7 @@ class ArchiveError(ScriptError):
 
 
 def pack(folder, path):
-    """Write all files under `folder` to the gzipped tar `path`: the same files give the same bytes.
+    """Write all files under `folder` to the gzipped tar `path`: the same files and zlib give the same bytes.
 
     Members are sorted and carry neither time, owner nor mode of this machine.
     """

@@ -2,7 +2,7 @@
 
 The archive holds the SavedModel, the handlers, the class names and a model card; it is verified
 before it gets its name, so that one which the container would refuse is never written. The same
-model packed twice gives the same bytes.
+model packed twice, by the same versions of Keras and TensorFlow, gives the same bytes.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ def package(model_path, output_path="model.tar.gz", name=None, class_names=None,
     if not NAME.fullmatch(name) or name == "code":
         raise BadArgumentsError(f"name is {name!r}; expected letters, digits, - and _, and not 'code'")
     _check_permutation(row)
-    card = model_card(model, name, _class_names(class_names, row, model.output_shape[1]), row, _sha256(model_path))
+    card = model_card(model, name, _class_names(class_names, row, model.output_shape[1]), row)
     output_path.parent.mkdir(parents=True, exist_ok=True)
     partial = output_path.with_name(f"{output_path.name}.{os.getpid()}.partial")
     try:
@@ -62,7 +62,7 @@ def package(model_path, output_path="model.tar.gz", name=None, class_names=None,
     return output_path
 
 
-def model_card(model, name, class_names, row, model_sha256):
+def model_card(model, name, class_names, row):
     """What the archive says of itself, as a dict for JSON: nothing that changes between two packings."""
     return {
         "name": name,
@@ -71,7 +71,7 @@ def model_card(model, name, class_names, row, model_sha256):
         "pixels": "0 to 255; the model rescales them itself",
         "pictures": "stretched to the input size: bilinear, antialiased, aspect ratio not kept",
         "parameters": model.count_params(),
-        "model_sha256": model_sha256,
+        "weights_sha256": _weights_sha256(model),
         "metrics": {key: value for key, value in row.items() if METRIC.fullmatch(key)},
         "data": {"name": row.get("dataset"), "version": row.get("data_version")},
         "training": {key: row.get(key) for key in ("key", "label", "seed", "epochs_trained", "code_version")},
@@ -109,7 +109,7 @@ def verify(path, model):
 
 def main(argv=None):
     parser = common.parser(__doc__)
-    parser.add_argument("--model", required=True, help="the .keras file")
+    parser.add_argument("model", help="the .keras file")
     parser.add_argument("--output", default="model.tar.gz", help="archive to write (default: %(default)s)")
     parser.add_argument("--name", help="name of the model in TensorFlow Serving (default: the Keras model's)")
     parser.add_argument("--classes", help="class names, separated by commas, or a file with one a line")
@@ -214,6 +214,14 @@ def _split_classes(text):
         return None
     lines = Path(text).read_text(encoding="utf-8").splitlines() if Path(text).is_file() else text.split(",")
     return [line.strip() for line in lines if line.strip()]
+
+
+def _weights_sha256(model):
+    """Of the numbers alone: a .keras file holds the time at which it was saved."""
+    digest = hashlib.sha256()
+    for weight in model.get_weights():
+        digest.update(weight.tobytes())
+    return digest.hexdigest()
 
 
 def _sha256(path):

@@ -147,12 +147,12 @@ def _parse(argv):
     parser.add_argument("--region", help="of the endpoint (default: the AWS configuration's)")
     parser.add_argument("--profile", help="of the AWS configuration")
     parser.add_argument("--dataset", default="cifar10", help="whose test images to send (default: %(default)s)")
-    parser.add_argument("--sample", type=_positive, default=SAMPLE, help="how many (default: %(default)s)")
+    parser.add_argument("--sample", type=whole_number, default=SAMPLE, help="how many (default: %(default)s)")
     parser.add_argument("--form", choices=ENCODERS, default="npy", help="how to send them (default: %(default)s)")
     return parser.parse_args(argv)
 
 
-def _positive(text):
+def whole_number(text):
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is less than one image")
