@@ -204,6 +204,7 @@ def _writer(unit):
         "share": wording.percent,
         "points": wording.signed_points,
         "count": "{:,.0f}".format,
+        "fewer": "{:,.0f} fewer".format,
         "number": "{:.2f}".format,
     }[unit]
 

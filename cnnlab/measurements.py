@@ -53,8 +53,8 @@ class Measured:
 
     `contrasts`: arrays (n,) of one value a seed; several where one claim asserts several
     differences. An `exact` quantity (a count, a formula) is one array of one number. `unit`:
-    "share" (0 to 1), "points" (a difference of shares), "count" or "number". `note`: how it
-    was measured, in words.
+    "share" (0 to 1), "points" (a difference of shares), "count", "fewer" (a difference of
+    counts) or "number". `note`: how it was measured, in words.
     """
 
     contrasts: list[np.ndarray]
@@ -200,7 +200,7 @@ def _parameters(evidence, label, **_):
 
 def _fewer_parameters(evidence, label, other, **_):
     (few, _), (many, _) = (parameter_count(name, evidence) for name in (label, other))
-    return [Measured.exactly(many - few, "count", f"{few:,} against {many:,} parameters")]
+    return [Measured.exactly(many - few, "fewer", f"{few:,} against {many:,} parameters")]
 
 
 def _score(evidence, label, split, kind, **_):

@@ -69,7 +69,7 @@ def test_every_claim_gets_a_verdict_with_a_reason_even_where_nothing_was_measure
         ("A04", "contradicted", "8,765,066"),
         ("A05", "contradicted", "18,261,770"),
         ("C01", "holds", "820,874"),
-        ("D01", "holds", "1,162,176"),
+        ("D01", "holds", "1,162,176 fewer"),
         ("E03", "holds", "6,429,464"),
         ("E05", "holds", "4,591,064"),
         ("E06", "contradicted", "5,280,728"),

@@ -93,6 +93,9 @@ def test_paired_tests_are_scipys_with_holms_steps_by_hand():
         holm[place] = running
     np.testing.assert_allclose(table["p_holm"], holm)
     assert list(table["differs"]) == list(holm < 0.05)
+    # The last contrast to be tested faces the whole level, the first a quarter of it: what surely is seen.
+    effect = TTestPower().solve_power(nobs=6, alpha=0.05 / 4, power=0.8)
+    assert table["detectable"].iloc[-1] == pytest.approx(effect * np.std(differences[-1], ddof=1), rel=1e-3)
 
 
 @pytest.mark.parametrize(("values", "differs"), [([0.1, 0.1, 0.1], True), ([0.0, 0.0, 0.0], False)])
