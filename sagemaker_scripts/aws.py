@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import enum
+import functools
 import re
 from datetime import UTC, datetime
 
@@ -140,8 +141,9 @@ def has_credentials(session):
     return session.get_credentials() is not None
 
 
+@functools.lru_cache(maxsize=64)
 def client(session, service, region=None):
-    """A client of `service` that retries throttling by itself, and gives up a dead connection soon."""
+    """The one client of `service` that retries throttling by itself, and gives up a dead connection soon."""
     from botocore.config import Config
 
     config = Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10)

@@ -95,10 +95,10 @@ def _wait_until_idle(client, name):
 
 @contextlib.contextmanager
 def _unless_missing():
-    """Pass on that something is missing; whoever may not look may still be allowed to delete."""
+    """Pass on that something is missing; where the look itself fails, deleting is still worth a try."""
     try:
         yield
-    except ClientError as error:
+    except (ClientError, BotoCoreError) as error:
         if _is_missing(error):
             raise
 
@@ -117,6 +117,8 @@ DELETE = {
 
 
 def _is_missing(error):
+    if not isinstance(error, ClientError):
+        return False
     code, message = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "").lower()
     return code in ("404", "NoSuchKey", "NoSuchBucket", "ResourceNotFound") or (
         code.startswith("Validation") and ("could not find" in message or "does not exist" in message)

@@ -3,12 +3,17 @@
 import contextlib
 import io
 import json
+import os
+import signal
 import tarfile
 
 import boto3
 from botocore.awsrequest import AWSResponse
+from botocore.exceptions import EndpointConnectionError
 from moto import mock_aws
 from moto.sagemakerruntime.models import sagemakerruntime_backends
+
+from sagemaker_scripts import aws
 
 REGION = "us-east-1"
 NUMBER = "123456789012"
@@ -31,15 +36,23 @@ ERRORS = {
 
 
 class Rehearsal:
-    """A moto account and the sessions into it, whose calls can be made to fail by name."""
+    """A moto account and the sessions into it, whose calls can be made to fail by name.
 
-    def __init__(self):
+    `fresh`: with a session of its own. Otherwise all rehearsals share one, because making
+    boto3's clients takes seconds.
+    """
+
+    current = None
+    shared = None
+
+    def __init__(self, fresh=False):
+        Rehearsal.current, self.fresh = self, fresh
         self.failing, self.calls, self.changes = {}, [], {}
         # moto has no list of quotas.
         self.replies = {"ListServiceQuotas": {"Quotas": []}}
 
     def fail(self, call, kind, after=False):
-        """Let `call` (CreateModel, PutObject, ...) fail as ERRORS[kind] says, or raise `kind`, an exception.
+        """Let `call` (CreateModel, PutObject, ...) fail as ERRORS[kind] says, or be "interrupted" or "unreachable".
 
         `after`: the call takes effect first, and only its answer is lost.
         """
@@ -51,15 +64,26 @@ class Rehearsal:
 
     def session(self, region=None, profile=None):
         """As `aws.make_session`."""
-        session = boto3.Session(region_name=region or REGION)
-        session.events.register("before-call", self._before)
-        session.events.register("after-call", self._after)
-        return session
+        if self.fresh or Rehearsal.shared is None:
+            session = boto3.Session(region_name=region or REGION)
+            session.events.register("before-call", lambda **call: Rehearsal.current._before(**call))
+            session.events.register("after-call", lambda **call: Rehearsal.current._after(**call))
+            if self.fresh:
+                return session
+            Rehearsal.shared = session
+        return Rehearsal.shared
+
+    def client(self, service):
+        """A client of the account's session."""
+        return aws.client(self.session(), service, REGION)
 
     def left(self):
         """Everything that this account holds, as strings; [] when nothing is left."""
-        session = boto3.Session(region_name=REGION)
-        sagemaker, s3 = session.client("sagemaker"), session.client("s3")
+        with self.unobserved():
+            return self._list()
+
+    def _list(self):
+        sagemaker, s3 = self.client("sagemaker"), self.client("s3")
         found = [f"endpoint {item['EndpointName']}" for item in sagemaker.list_endpoints()["Endpoints"]]
         found += [
             f"config {item['EndpointConfigName']}" for item in sagemaker.list_endpoint_configs()["EndpointConfigs"]
@@ -69,6 +93,14 @@ class Rehearsal:
             found.append(f"bucket {bucket['Name']}")
             found += [f"object {item['Key']}" for item in s3.list_objects_v2(Bucket=bucket["Name"]).get("Contents", [])]
         return found
+
+    @contextlib.contextmanager
+    def unobserved(self):
+        """Calls within the block neither fail nor are recorded."""
+        before = self.failing, self.calls, self.changes
+        self.failing, self.calls, self.changes = {}, [], {}
+        yield
+        self.failing, self.calls, self.changes = before
 
     def answer(self, body=None):
         """Let the next new question to an endpoint be answered with `body` (default: one prediction)."""
@@ -89,16 +121,19 @@ class Rehearsal:
                 del parsed[empty]  # sagemaker.core refuses moto's empty members.
             if model.name in self.changes:
                 self.changes[model.name](parsed)
-            if model.name in self.failing and self.failing[model.name][1]:
-                _, answer = self._failure(model.name)
+            lost = model.name in self.failing and self.failing[model.name][1]
+            if lost and (failure := self._failure(model.name)):
                 parsed.clear()
-                parsed.update(answer)
+                parsed.update(failure[1])
                 http_response.status_code = 400
 
     def _failure(self, call):
         kind = self.failing[call][0]
-        if not isinstance(kind, str):
-            raise kind
+        if kind == "interrupted":
+            os.kill(os.getpid(), signal.SIGINT)
+            return None
+        if kind == "unreachable":
+            raise EndpointConnectionError(endpoint_url=f"https://{call}")
         code, message = ERRORS[kind]
         answer = {
             "Error": {"Code": code, "Message": message.format(call=call)},
@@ -108,7 +143,7 @@ class Rehearsal:
 
 
 @contextlib.contextmanager
-def account(monkeypatch):
+def account(monkeypatch, fresh=False):
     """A Rehearsal that all scripts work in, with credentials that open nothing else."""
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(name, raising=False)
@@ -116,7 +151,7 @@ def account(monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with mock_aws():
-        rehearsal = Rehearsal()
+        rehearsal = Rehearsal(fresh)
         monkeypatch.setattr("sagemaker_scripts.aws.make_session", rehearsal.session)
         yield rehearsal
 

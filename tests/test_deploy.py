@@ -1,0 +1,350 @@
+"""deploy.py in an account in memory: whatever goes wrong, nothing is left behind."""
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import aws_rehearsal
+import boto3
+import pytest
+import synthetic
+from moto.server import ThreadedMotoServer
+
+from cnnlab import data
+from sagemaker_scripts import aws, common, deploy, endpoint, preflight, resources
+
+ROOT = Path(__file__).resolve().parents[1]
+BUCKET = f"sagemaker-{aws_rehearsal.REGION}-{aws_rehearsal.NUMBER}"
+CREATIONS = ("CreateModel", "CreateEndpointConfig", "CreateEndpoint")
+STEPS = (
+    "CreateBucket", "PutBucketTagging", "PutObject", "CreateModel", "DescribeModel", "CreateEndpointConfig",
+    "DescribeEndpointConfig", "CreateEndpoint", "DescribeEndpoint", "InvokeEndpoint",
+)  # fmt: skip
+
+
+@pytest.fixture
+def account(monkeypatch):
+    with aws_rehearsal.account(monkeypatch) as rehearsal:
+        rehearsal.answer()
+        yield rehearsal
+
+
+@pytest.fixture
+def archive(tmp_path):
+    return aws_rehearsal.bare_archive(tmp_path)
+
+
+@pytest.fixture
+def rehearsed(monkeypatch):
+    """The archives that were rehearsed: the local server itself has its own tests."""
+    archives = []
+    monkeypatch.setattr(
+        deploy, "_rehearse", lambda path: archives.append(path) or deploy.Outcome(path, {"local": True}, rehearsed=True)
+    )
+    return archives
+
+
+@pytest.fixture(scope="module")
+def fresh_clone(tmp_path_factory):
+    """deploy() where there is neither a model nor a credential: (Outcome, what was printed)."""
+    folder = tmp_path_factory.mktemp("clone")
+    dataset = functools.cache(lambda: synthetic.dataset(5_000, 1_000, 1_000, classes=10, side=32))
+    printed = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setitem(data.LOADERS, "cifar10", lambda seed: dataset())
+        patch.setattr(aws, "has_credentials", lambda session: False)
+        patch.setattr("builtins.print", lambda *words, **_: printed.append(" ".join(map(str, words))))
+        outcome = deploy.deploy()
+        outcome.archive = outcome.archive.resolve()
+    return outcome, "\n".join(printed)
+
+
+def run(archive, **options):
+    return deploy.deploy(archive, **{"role": aws_rehearsal.ROLE, "yes": True, "poll": 0, **options})
+
+
+def test_a_fresh_clone_without_credentials_ends_in_a_local_prediction(fresh_clone):
+    outcome, printed = fresh_clone
+    assert outcome.exit_code == common.EXIT_DONE and outcome.rehearsed
+    assert outcome.answer["predicted_class"] in data.CIFAR10_CLASSES
+    assert "no AWS credentials" in printed and "a tiny model, trained now" in printed
+    assert f"answers {outcome.answer['predicted_class']} with probability" in printed
+    assert "next: python sagemaker_scripts/serve_local.py" in printed
+
+
+def test_the_script_itself_rehearses_and_exits_with_0(fresh_clone, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    environment |= {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"}
+    command = [sys.executable, str(ROOT / "sagemaker_scripts" / "deploy.py"), "--archive", str(fresh_clone[0].archive)]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == common.EXIT_DONE, done.stderr
+    assert "rehearsal: the same archive on http://127.0.0.1:" in done.stdout
+
+
+@pytest.mark.parametrize("hardware", [endpoint.Hardware("ml.m5.large"), endpoint.Hardware(memory=2048)], ids=str)
+def test_it_deploys_answers_and_leaves_nothing(account, archive, hardware, capsys):
+    outcome = run(archive, hardware=hardware)
+    assert outcome.answer == aws_rehearsal.ANSWER and outcome.exit_code == common.EXIT_DONE
+    assert not outcome.rehearsed and outcome.endpoint is None
+    assert account.left() == []
+    printed = capsys.readouterr().out
+    assert f"{hardware} costs" in printed and "nothing of it is left" in printed
+    deletions = [call for call in account.calls if call.startswith("Delete")]
+    assert deletions == ["DeleteEndpoint", "DeleteEndpointConfig", "DeleteModel", "DeleteObject", "DeleteBucket"]
+
+
+def test_what_is_kept_is_tagged_named_and_complete(account, archive, capsys):
+    outcome = run(archive, keep=True)
+    name = outcome.endpoint
+    assert name.startswith(aws.PREFIX)
+    client = account.client("sagemaker")
+    arns = [
+        client.describe_endpoint(EndpointName=name)["EndpointArn"],
+        client.describe_endpoint_config(EndpointConfigName=name)["EndpointConfigArn"],
+        client.describe_model(ModelName=name)["ModelArn"],
+    ]
+    for arn in arns:
+        assert client.list_tags(ResourceArn=arn)["Tags"] == aws.tags()
+    container = client.describe_model(ModelName=name)["PrimaryContainer"]
+    assert container["ModelDataUrl"] == f"s3://{BUCKET}/cnnlab/{name}/model.tar.gz"
+    assert container["Image"].endswith("/tensorflow-inference:2.20-cpu-py312")
+    printed = capsys.readouterr().out
+    assert f"next: python sagemaker_scripts/test_endpoint.py --endpoint {name}" in printed
+    assert "next: python sagemaker_scripts/cleanup.py --region us-east-1" in printed
+
+
+def test_a_bucket_that_was_there_stays(account, archive):
+    account.client("s3").create_bucket(Bucket=BUCKET)
+    run(archive)
+    assert account.left() == [f"bucket {BUCKET}"]
+
+
+@pytest.mark.parametrize("kind", ["throttled", "expired", "quota", "unreachable", "interrupted"])
+@pytest.mark.parametrize("call", STEPS)
+def test_any_call_that_fails_leaves_nothing(call, kind, account, archive, rehearsed, capsys):
+    account.fail(call, kind)
+    with pytest.raises(KeyboardInterrupt if kind == "interrupted" else common.ScriptError) as raised:
+        run(archive)
+    assert call in account.calls
+    assert account.left() == []
+    assert not rehearsed
+    if kind in aws_rehearsal.ERRORS:
+        message = str(raised.value)
+        assert message.startswith(f"{call}: {aws_rehearsal.ERRORS[kind][1]}") and "\n" not in message
+        assert raised.value.exit_code == (common.EXIT_DENIED if kind == "expired" else common.EXIT_FAILED)
+
+
+@pytest.mark.parametrize("call", STEPS)
+def test_any_call_that_is_denied_leaves_nothing_and_rehearses(call, account, archive, rehearsed, capsys):
+    account.fail(call, "denied")
+    outcome = run(archive)
+    assert account.left() == []
+    assert outcome.exit_code == common.EXIT_DENIED
+    assert outcome.denied.operation == call and f"denied: {call}" in capsys.readouterr().out
+    assert rehearsed == [archive] and outcome.answer == {"local": True}
+
+
+@pytest.mark.parametrize("kind", ["throttled", "interrupted"])
+@pytest.mark.parametrize("call", ["PutObject", *CREATIONS])
+def test_what_was_made_before_its_answer_was_lost_is_deleted_too(call, kind, account, archive):
+    account.fail(call, kind, after=True)
+    with pytest.raises(KeyboardInterrupt if kind == "interrupted" else common.ScriptError):
+        run(archive)
+    assert account.left() == []
+
+
+def test_a_lab_uses_labrole_and_falls_back_to_the_real_local_server(account, fresh_clone, capsys):
+    account.change("GetCallerIdentity", lambda answer: answer.update(Arn=aws_rehearsal.LAB_ARN))
+    account.fail("CreateEndpointConfig", "denied")
+    outcome = deploy.deploy(fresh_clone[0].archive, yes=True, poll=0)
+    printed = capsys.readouterr().out
+    assert f"arn:aws:iam::{aws_rehearsal.NUMBER}:role/LabRole" in printed and "Learner Lab" in printed
+    assert "denied: CreateEndpointConfig" in printed
+    assert outcome.rehearsed and outcome.answer == fresh_clone[0].answer
+    assert outcome.exit_code == common.EXIT_DENIED
+    assert account.left() == []
+
+
+def test_a_lab_keeps_what_is_allowed_when_asked_to(account, archive, rehearsed, capsys):
+    account.fail("CreateEndpointConfig", "denied")
+    outcome = run(archive, keep=True)
+    assert outcome.endpoint is None and outcome.exit_code == common.EXIT_DENIED
+    assert [line.split()[0] for line in account.left()] == ["model", "bucket", "object"]
+    assert capsys.readouterr().out.count("kept: ") == 4  # with the config's name, which was noted before the denial
+
+
+def test_a_failed_endpoint_says_why(account, archive):
+    def fail(answer):
+        answer.update(EndpointStatus="Failed", FailureReason="The container did not pass the ping health check.")
+
+    account.change("DescribeEndpoint", fail)
+    with pytest.raises(
+        common.ScriptError, match=r"did not pass the ping health check; .*/aws/sagemaker/Endpoints/cnnlab-"
+    ):
+        run(archive)
+    assert account.left() == []
+
+
+def test_an_endpoint_that_takes_too_long_is_waited_for_once_more_and_deleted(account, archive, monkeypatch, capsys):
+    monkeypatch.setattr(resources, "BUSY_POLL_SECONDS", 0)
+
+    def stay_creating(answer):
+        # AWS refuses to delete an endpoint in this state.
+        if account.calls.count("DescribeEndpoint") < 6:
+            assert "DeleteEndpoint" not in account.calls
+            answer.update(EndpointStatus="Creating")
+
+    account.change("DescribeEndpoint", stay_creating)
+    with pytest.raises(common.ScriptError, match="not in service after 0 minutes"):
+        run(archive, timeout=0)
+    assert account.left() == []
+    assert account.calls.count("DescribeEndpoint") >= 6
+    assert "waiting: cnnlab-" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_second_signal_does_not_stop_the_deletion(account, archive, number, capsys):
+    before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    account.change("DescribeEndpoint", lambda answer: signal.raise_signal(number))
+    account.change("DeleteEndpoint", lambda answer: signal.raise_signal(number))
+    with pytest.raises(KeyboardInterrupt):
+        run(archive)
+    assert account.left() == []
+    assert "still deleting" in capsys.readouterr().out
+    assert {name: signal.getsignal(name) for name in before} == before
+
+
+def test_what_cannot_be_deleted_is_named(account, archive, capsys):
+    account.fail("DeleteEndpoint", "denied")
+    outcome = run(archive)
+    assert outcome.exit_code == common.EXIT_FAILED
+    assert [kind for kind, _ in outcome.left] == ["endpoint"]
+    assert [line.split()[0] for line in account.left()] == ["endpoint"]
+    printed = capsys.readouterr().out
+    assert "NOT deleted: endpoint cnnlab-" in printed and "next: python sagemaker_scripts/cleanup.py" in printed
+
+
+def lab(account):
+    account.change("GetCallerIdentity", lambda answer: answer.update(Arn=aws_rehearsal.LAB_ARN))
+
+
+def ended_lab(account):
+    lab(account)
+    account.fail("ListEndpoints", "denied")
+    account.fail("ListBuckets", "denied")
+
+
+def no_quota(account):
+    quota = {"QuotaName": "ml.m5.large for endpoint usage", "Value": 0.0}
+    account.replies["ListServiceQuotas"] = {"Quotas": [quota]}
+
+
+@pytest.mark.parametrize(
+    ("prepare", "options", "exit_code", "message"),
+    [
+        (ended_lab, {}, common.EXIT_DENIED, "the lab session has ended"),
+        (lambda a: a.fail("GetCallerIdentity", "expired"), {}, common.EXIT_DENIED, "start the lab again"),
+        (lambda a: None, {"role": None}, common.EXIT_BAD_ARGUMENTS, "--role"),
+        (lambda a: a.fail("HeadBucket", "denied"), {}, common.EXIT_DENIED, "belongs to somebody else"),
+        (no_quota, {}, common.EXIT_FAILED, "may have no ml.m5.large behind an endpoint"),
+        (lambda a: None, {"archive": "nowhere.tar.gz"}, common.EXIT_BAD_ARGUMENTS, "nowhere.tar.gz is no file"),
+        (lambda a: None, {"yes": False}, common.EXIT_BAD_ARGUMENTS, "add --yes"),
+    ],
+)
+def test_preflight_stops_with_one_line_and_makes_nothing(prepare, options, exit_code, message, account, archive):
+    prepare(account)
+    with pytest.raises(common.ScriptError, match=message) as raised:
+        run(**{"archive": archive, **options})
+    assert raised.value.exit_code == exit_code
+    assert "\n" not in str(raised.value)
+    assert not any(call.startswith(("Create", "Put", "Delete")) for call in account.calls)
+
+
+def test_a_lab_needs_no_region_and_others_do(account, monkeypatch):
+    bare = boto3.Session()
+    sts = account.client("sts")
+    monkeypatch.setattr(preflight, "_everything_is_denied", lambda *_: False)
+    monkeypatch.setattr(aws, "client", lambda session, service, region=None: sts)
+    with pytest.raises(common.BadArgumentsError, match="no region: give --region"):
+        preflight.identify(bare)
+    lab(account)
+    assert preflight.identify(bare).region == aws.LAB_REGION
+
+
+def test_a_region_that_cannot_be_is_a_bad_argument(capsys):
+    assert common.run(deploy.main, ["--region", "moon"]) == common.EXIT_BAD_ARGUMENTS
+    assert "no region is called 'moon'" in capsys.readouterr().err
+
+
+def test_the_plan_makes_nothing(account, archive, capsys):
+    outcome = run(archive, dry_run=True, yes=False)
+    assert outcome.exit_code == common.EXIT_DONE and account.left() == []
+    printed = capsys.readouterr().out
+    for word in ("account:  123456789012", "role:", "bucket:", "price:    ml.m5.large costs about $0.115 an hour"):
+        assert word in printed
+
+
+def test_an_unknown_price_is_called_unknown():
+    assert "unknown" in endpoint.Hardware("ml.x9.huge").price("us-east-1")
+    assert "unknown" in endpoint.Hardware("ml.m5.large").price("eu-west-1")
+
+
+def test_an_answer_that_is_no_prediction_fails_and_leaves_nothing(account, archive):
+    from moto.sagemakerruntime.models import sagemakerruntime_backends
+
+    sagemakerruntime_backends[aws_rehearsal.NUMBER][aws_rehearsal.REGION].results_queue.clear()
+    account.answer("[0.1, 0.9]")
+    with pytest.raises(common.ScriptError, match="the answer is no prediction"):
+        run(archive)
+    assert account.left() == []
+
+
+def test_credentials_are_never_printed(archive, monkeypatch, capsys):
+    secret, token = "sEcReT/" + "k" * 33, "T0kEn" + "t" * 200
+    presigned = f"https://b.s3.amazonaws.com/k?X-Amz-Credential=ASIA1234567890123456&X-Amz-Signature=abc&X-Amz-Security-Token={token}"
+    words = f"aws_secret_access_key={secret} at {presigned} with AKIA1234567890123456 {token}"
+    monkeypatch.setitem(aws_rehearsal.ERRORS, "talkative", ("Oops", words))
+    with aws_rehearsal.account(monkeypatch, fresh=True) as account:
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+        monkeypatch.setenv("AWS_SESSION_TOKEN", token)
+        account.fail("CreateModel", "talkative")
+        with pytest.raises(common.ScriptError) as raised:
+            run(archive)
+        account.failing.clear()
+        account.answer()
+        run(archive)
+    shown = str(raised.value) + "".join(capsys.readouterr())
+    for hidden in (secret, token, "AKIA1234567890123456", "ASIA1234567890123456", "=abc"):
+        assert hidden not in shown
+    assert str(raised.value).startswith("CreateModel: aws_secret_access_key=<hidden>")
+
+
+def test_the_life_cycle_over_http_and_cleanup_as_a_program(tmp_path, archive, monkeypatch):
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        rehearsal = aws_rehearsal.Rehearsal(fresh=True)
+        for name, value in {
+            "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}", "NO_PROXY": host,
+        }.items():  # fmt: skip
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(aws, "make_session", rehearsal.session)
+        rehearsal.answer()  # The server is a thread of this process and shares moto's memory.
+        outcome = run(archive, keep=True)
+        assert outcome.answer == aws_rehearsal.ANSWER
+        assert f"endpoint {outcome.endpoint}" in rehearsal.left()
+        command = [sys.executable, str(ROOT / "sagemaker_scripts" / "cleanup.py"), "--yes"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == common.EXIT_DONE, done.stderr
+        assert f"deleted: endpoint {outcome.endpoint}" in done.stdout
+        assert rehearsal.left() == []
+    finally:
+        server.stop()
