@@ -9,10 +9,10 @@ unverified, and nothing is written outside it.
 import os
 import warnings
 
-from cnnlab import cifar_formats, downloads
-from cnnlab.cache import ArrayCache, cache_folder
-from cnnlab.cifar_spec import CIFAR10
-from cnnlab.errors import BadDataError, DataUnavailableError
+from cnnlab.acquisition import cifar_formats, downloads
+from cnnlab.acquisition.cache import ArrayCache, cache_folder
+from cnnlab.acquisition.cifar_spec import CIFAR10
+from cnnlab.acquisition.errors import BadDataError, DataUnavailableError
 
 PATH_VARIABLE = "CNNLAB_CIFAR10"
 

@@ -4,7 +4,7 @@ import hashlib
 import signal
 
 from cnnlab import sources
-from cnnlab.cache import ArrayCache
+from cnnlab.acquisition.cache import ArrayCache
 
 
 def load_and_report(path, cache, spec, start, results):

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from tiny_cifar import ARRAYS, SPEC
 
-from cnnlab import cache
-from cnnlab.cache import ArrayCache
-from cnnlab.errors import BadDataError
+from cnnlab.acquisition import cache
+from cnnlab.acquisition.cache import ArrayCache
+from cnnlab.acquisition.errors import BadDataError
 
 
 def new(root):

@@ -13,8 +13,8 @@ import pytest
 import tiny_cifar
 from tiny_cifar import ARRAYS, COUNT, SPEC
 
-from cnnlab import cifar_formats, cifar_pickles
-from cnnlab.errors import BadDataError
+from cnnlab.acquisition import cifar_formats, cifar_pickles
+from cnnlab.acquisition.errors import BadDataError
 
 
 def read(path):

@@ -9,7 +9,7 @@ import pytest
 import tiny_cifar
 
 from cnnlab import data, sources
-from cnnlab.cifar_spec import CIFAR10
+from cnnlab.acquisition.cifar_spec import CIFAR10
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import time
 
 import pytest
 
-from cnnlab import downloads
-from cnnlab.downloads import DownloadError, fetch, npm_pack
-from cnnlab.errors import BadDataError
+from cnnlab.acquisition import downloads
+from cnnlab.acquisition.downloads import DownloadError, fetch, npm_pack
+from cnnlab.acquisition.errors import BadDataError
 
 CONTENT = bytes(range(256)) * 400
 MD5 = hashlib.md5(CONTENT).hexdigest()

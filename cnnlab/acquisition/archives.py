@@ -11,7 +11,7 @@ import tarfile
 import zlib
 from pathlib import PurePosixPath
 
-from cnnlab.errors import BadDataError
+from cnnlab.acquisition.errors import BadDataError
 
 MOST_MEMBERS = 1_000
 _GZIP_MAGIC = b"\x1f\x8b"

@@ -18,10 +18,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from cnnlab import archives, cifar_pickles
+from cnnlab.acquisition import archives, cifar_pickles
+from cnnlab.acquisition.cifar_spec import CLASSES, PIXEL_BYTES, SIDE, TRAIN_BATCHES
+from cnnlab.acquisition.errors import BadDataError
 from cnnlab.bars import progress_bar
-from cnnlab.cifar_spec import CLASSES, PIXEL_BYTES, SIDE, TRAIN_BATCHES
-from cnnlab.errors import BadDataError
 
 SHAPES_ON_DISK = (
     "cifar-10-binary.tar.gz or its folder cifar-10-batches-bin",

@@ -10,8 +10,8 @@ import pickle
 
 import numpy as np
 
-from cnnlab.cifar_spec import PIXEL_BYTES
-from cnnlab.errors import BadDataError
+from cnnlab.acquisition.cifar_spec import PIXEL_BYTES
+from cnnlab.acquisition.errors import BadDataError
 
 # NumPy 2 moved _reconstruct; the published files carry the old name.
 _NEEDED = {

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
+from cnnlab.acquisition.errors import BadDataError
 from cnnlab.bars import byte_bar
-from cnnlab.errors import BadDataError
 
 _CHUNK = 1 << 24
 
