@@ -28,11 +28,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from cnnlab import wording
 from cnnlab.evaluation import paired_tests, prediction_interval, t_interval
 from cnnlab.measurements import NotMeasuredError, measure
-from cnnlab.metrics import Metric
-from cnnlab.verdicts import Finding
+from cnnlab.sentences import wording
+from cnnlab.sentences.verdicts import Finding
+from cnnlab.statistics.metrics import Metric
 
 CLAIMS = Path("results") / "published_claims.csv"
 COLUMNS = ("source", "id", "claim", "quantity", "published")

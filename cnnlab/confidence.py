@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from cnnlab.calibration import (
+from cnnlab.statistics.calibration import (
     accuracy_at_coverage,
     apply_temperature,
     expected_calibration_error,

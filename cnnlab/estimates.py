@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 
-from cnnlab import wording
 from cnnlab.evaluation import LEVEL, paired_tests, t_interval
-from cnnlab.verdicts import BETTER, WORSE, undetectable
-from cnnlab.wording import percent, points, signed_points
+from cnnlab.sentences import wording
+from cnnlab.sentences.verdicts import BETTER, WORSE, undetectable
+from cnnlab.sentences.wording import percent, points, signed_points
 
 
 def estimate(values, write=percent, write_end=None):

@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn.metrics import confusion_matrix
 from statsmodels.stats.proportion import proportion_confint
 
-from cnnlab.calibration import (
+from cnnlab.statistics.calibration import (
     accuracy_at_coverage,
     apply_temperature,
     expected_calibration_error,
@@ -18,8 +18,8 @@ from cnnlab.calibration import (
     reliability_bins,
     risk_coverage,
 )
-from cnnlab.contrasts import ALPHA, POWER, McNemar, detectable_difference, mcnemar, paired_tests
-from cnnlab.intervals import LEVEL, Interval, prediction_interval, t_interval, two_level_bootstrap
+from cnnlab.statistics.contrasts import ALPHA, POWER, McNemar, detectable_difference, mcnemar, paired_tests
+from cnnlab.statistics.intervals import LEVEL, Interval, prediction_interval, t_interval, two_level_bootstrap
 
 __all__ = [
     "ALPHA",

@@ -20,8 +20,8 @@ from cnnlab.figures_style import (
     percent,
     styled,
 )
-from cnnlab.intervals import LEVEL, t_interval
-from cnnlab.wording import FAMILIES, plural, readable
+from cnnlab.sentences.wording import FAMILIES, plural, readable
+from cnnlab.statistics.intervals import LEVEL, t_interval
 
 METRIC = "test_accuracy_best"
 _NAMES = {

@@ -1,5 +1,7 @@
 """Figures of one training."""
 
+from matplotlib.ticker import MaxNLocator
+
 from cnnlab.figures_style import BLUE, LIGHT_GREY, VERMILLION, legend_below, new_figure, percent, styled
 
 _CURVES = {
@@ -21,14 +23,14 @@ def training_curves(history, best_epoch, title):
         axis.axvline(best_epoch, color=LIGHT_GREY, linewidth=6, zorder=0, label=f"best epoch ({best_epoch})")
         for prefix, (name, colour, marker, line) in _CURVES.items():
             axis.plot(epochs, history[prefix + quantity], color=colour, marker=marker, linestyle=line, label=name)
-        axis.set(xlabel="epoch", title=quantity.capitalize())
-        axis.locator_params(axis="x", integer=True)
+        axis.set(xlabel="epoch", xlim=(0.5, len(epochs) + 0.5), title=quantity.capitalize())
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.grid(True, axis="y")
     percent(axes[0].yaxis)
     axes[0].set_ylim(0, 1)
     axes[0].set_ylabel("accuracy")
     axes[1].set_ylabel("cross-entropy (nats)")
-    axes[1].set_ylim(bottom=0)
+    axes[1].set_ylim(0, 1.05 * max(history["loss"] + history["val_loss"]))
     figure.suptitle(title)
     legend_below(figure, axes[0], ncols=3)
     return figure

@@ -5,7 +5,7 @@ trained network or one data set in `observations`; tables in `tables`; the audit
 claims in `audit`. Each sentence is a `Finding`.
 """
 
-from cnnlab.comparisons import (
+from cnnlab.sentences.comparisons import (
     adjacent,
     against_baseline,
     choose,
@@ -14,7 +14,7 @@ from cnnlab.comparisons import (
     epochs_confound,
     paired_values,
 )
-from cnnlab.observations import (
+from cnnlab.sentences.observations import (
     calibration,
     commonest_confusions,
     confidence_split,
@@ -24,8 +24,8 @@ from cnnlab.observations import (
     temperature_scaling,
     worst_class,
 )
-from cnnlab.tables import presentable, study_table, to_markdown
-from cnnlab.verdicts import BETTER, WORSE, Finding, undetectable
+from cnnlab.sentences.tables import presentable, study_table, to_markdown
+from cnnlab.sentences.verdicts import BETTER, WORSE, Finding, undetectable
 
 __all__ = [
     "BETTER",

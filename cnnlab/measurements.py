@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cnnlab import probes, studies, wording
-from cnnlab.comparisons import paired_values
+from cnnlab import probes, studies
 from cnnlab.costs import expected_parameters
 from cnnlab.evaluation import confusion_counts, t_interval
 from cnnlab.exploration import pixel_histogram, pixel_statistics
+from cnnlab.sentences import wording
+from cnnlab.sentences.comparisons import paired_values
+from cnnlab.sentences.wording import listing, percent, readable, signed_points
 from cnnlab.store import select
-from cnnlab.wording import listing, percent, readable, signed_points
 
 DENSE, CNN = "dense_128_64", "cnn_32_64_128"
 SMALL_CNN, LARGE_KERNELS = "cnn_32_64_k3", "cnn_32_64_k5"

@@ -5,7 +5,19 @@ from math import log2
 
 from matplotlib.patches import Polygon
 
-from cnnlab.figures_style import BLUE, GREEN, GREY, LIGHT_GREY, ORANGE, SMALL, bare, blank_figure, shape_text, styled
+from cnnlab.figures_style import (
+    BLUE,
+    GREEN,
+    GREY,
+    LIGHT_GREY,
+    ORANGE,
+    SMALL,
+    WIDTH,
+    bare,
+    blank_figure,
+    shape_text,
+    styled,
+)
 from cnnlab.inspection import layer_table
 
 # Layers that change no shape are told in the text of the layer before them.
@@ -21,7 +33,7 @@ _KINDS = {
 }
 # Keras names and numbers the layers that the builders leave without a name.
 _UNNAMED = {"Flatten": "flatten", "GlobalAveragePooling2D": "mean"}
-# All in inches: between two boxes, the tallest box, the column of row names, a line of text.
+# All in inches: between two boxes at least, the tallest box, the column of row names, a line of text.
 _PITCH, _TALLEST, _NAMES, _LINE = 0.9, 1.6, 0.85, 0.17
 # How far the back of a slab is moved right and up, as a share of its side; how thick one doubling
 # of the channels makes it.
@@ -72,7 +84,8 @@ def architecture(model, title):
     boxes = stages(model)
     total = model.count_params()
     work = max(len(box.lines) for box in boxes)
-    width, height = _NAMES + _PITCH * len(boxes), _TALLEST * 1.25 + _LINE * (work + 5.6)
+    width, height = max(WIDTH, _NAMES + _PITCH * len(boxes)), _TALLEST * 1.25 + _LINE * (work + 5.6)
+    pitch = (width - _NAMES) / len(boxes)
     figure = blank_figure(height + 0.4, width)
     axis = bare(figure.add_subplot())
     axis.set(xlim=(0, width), ylim=(-height + _TALLEST * 1.25, _TALLEST * 1.25), aspect="equal")
@@ -82,7 +95,7 @@ def architecture(model, title):
     side = max(max(box.shape[:2]) for box in boxes if len(box.shape) == 3)
     doublings = max(log2(box.shape[0]) for box in boxes if len(box.shape) == 1)
     for index, box in enumerate(boxes):
-        middle = _NAMES + _PITCH * (index + 0.5)
+        middle = _NAMES + pitch * (index + 0.5)
         _, colour = _KINDS.get(box.kind, ("", LIGHT_GREY))
         if len(box.shape) == 3:
             _slab(axis, middle, box.shape, _TALLEST / side, colour)

@@ -4,8 +4,8 @@ import numpy as np
 
 from cnnlab.estimates import differences_verdict, estimate, gap, runs
 from cnnlab.receptive_field import effective_diameters
-from cnnlab.verdicts import BETTER, WORSE, Finding
-from cnnlab.wording import listing, percent, plural, readable
+from cnnlab.sentences.verdicts import BETTER, WORSE, Finding
+from cnnlab.sentences.wording import listing, percent, plural, readable
 
 # Rounding of float32 stays below; a map that does not move with the image is at 0.1 and more.
 EXACT = 1e-4

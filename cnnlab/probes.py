@@ -107,11 +107,11 @@ PROBES = {
         Probe("activations", "How much of a network is silent?", _activations, BOTH, ("inspection",)),
         Probe(
             "calibration", "Is a network right as often as it is sure?", _calibration, BOTH,
-            ("confidence", "calibration"),
+            ("confidence", "statistics.calibration"),
         ),
         Probe(
             "risk_coverage", "How good are the answers if the doubtful images go to a human?", _risk_coverage, BOTH,
-            ("confidence", "calibration"),
+            ("confidence", "statistics.calibration"),
         ),
     )
 }  # fmt: skip

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from cnnlab import audit, budgets, findings, measurements, plotting, probes, studies, wording
+from cnnlab import audit, budgets, findings, measurements, plotting, probes, studies
 from cnnlab.data import load_cifar10
+from cnnlab.sentences import wording
 from cnnlab.store import Store
 
 README = Path("README.md")

@@ -10,7 +10,8 @@ import pytest
 from scipy import special, stats
 from statsmodels.stats.power import TTestPower
 
-from cnnlab import findings, wording
+from cnnlab import findings
+from cnnlab.sentences import wording
 
 PARAMETERS = {"cnn_16_32_64": 2_126_378, "cnn_32_64_128": 4_293_194, "cnn_64_128_256": 8_765_066}
 CLASSES = ("cat", "dog", "bird", "ship")

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cnnlab import evaluation, exploration, figures_style, inspection, model_diagrams, models, plotting
-from cnnlab.intervals import t_interval
+from cnnlab.statistics.intervals import t_interval
 
 matplotlib.use("Agg")
 CLASSES = ("cat", "dog", "a class with a long name", "ship")
@@ -189,6 +189,13 @@ def test_training_curves_mark_the_best_epoch_and_tell_the_curves_apart(curves):
     assert "best epoch (2)" in texts(curves)
 
 
+def test_training_of_one_epoch_is_a_point_on_whole_numbers():
+    history = {"accuracy": [0.4], "loss": [1.5], "val_accuracy": [0.45], "val_loss": [1.4]}
+    _, loss = plotting.training_curves(history, best_epoch=1, title="A network").axes
+    assert loss.get_xlim() == (0.5, 1.5) and loss.get_ylim()[1] > 1.5
+    assert all(tick == int(tick) for tick in loss.get_xticks())
+
+
 def test_prediction_comparison_says_who_is_right(bars_dataset):
     images = bars_dataset.split("test", 2)[0]
     right, wrong = np.array([[0.1, 0.7, 0.1, 0.1]] * 2), np.array([[0.6, 0.2, 0.1, 0.1]] * 2)
@@ -273,6 +280,15 @@ def test_architecture_is_labelled_with_shapes_and_parameters(cnn):
     assert f"A network: {cnn.count_params():,} parameters" in written
     assert {"8×8×6", f"{cnn.get_layer('features').count_params():,}"} <= set(written)
     assert len(figure.axes[0].patches) == 3 * len(model_diagrams.stages(cnn))
+
+
+@pytest.mark.parametrize("units", [(8,), (8,) * 12])
+def test_drawings_of_short_and_long_networks_fill_their_figure(units):
+    figure = plotting.architecture(models.build_dense(units, input_shape=(8, 8, 3)), "A network")
+    figure.draw_without_rendering()
+    assert figure.axes[0].get_position().width > 0.9
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text()]
+    assert not any(first.overlaps(second) for i, first in enumerate(boxes) for second in boxes[:i])
 
 
 def test_boxes_shrink_with_the_feature_maps(cnn):

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 from statsmodels.stats.weightstats import DescrStatsW
 
-from cnnlab import bias_findings, calibration, estimates, probe_findings
+from cnnlab import bias_findings, estimates, probe_findings
+from cnnlab.sentences.verdicts import WORSE
+from cnnlab.statistics import calibration
 from cnnlab.tabular import ORDERS
-from cnnlab.verdicts import WORSE
 
 SEEDS = 5
 

@@ -7,9 +7,10 @@ against another. `n` counts images of the test set, or epochs of one run.
 import numpy as np
 from scipy import stats
 
-from cnnlab import evaluation, wording
-from cnnlab.verdicts import BETTER, WORSE, Finding, undetectable
-from cnnlab.wording import percent, points
+from cnnlab import evaluation
+from cnnlab.sentences import wording
+from cnnlab.sentences.verdicts import BETTER, WORSE, Finding, undetectable
+from cnnlab.sentences.wording import percent, points
 
 SURE = 0.8
 

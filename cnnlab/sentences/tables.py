@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from cnnlab import wording
 from cnnlab.evaluation import t_interval
-from cnnlab.metrics import HEADLINE
+from cnnlab.sentences import wording
+from cnnlab.statistics.metrics import HEADLINE
 
 
 def study_table(frame, metric=HEADLINE):

@@ -10,7 +10,7 @@ from scipy import optimize, stats
 from statsmodels.stats.contingency_tables import mcnemar as mcnemar_test
 from statsmodels.stats.multitest import multipletests
 
-from cnnlab.intervals import LEVEL, t_interval
+from cnnlab.statistics.intervals import LEVEL, t_interval
 
 ALPHA = 1 - LEVEL
 POWER = 0.8

@@ -2,11 +2,11 @@
 
 import dataclasses
 
-from cnnlab import wording
 from cnnlab.evaluation import ALPHA, mcnemar, paired_tests, t_interval
-from cnnlab.metrics import HEADLINE, SELECTION, Metric
-from cnnlab.verdicts import BETTER, WORSE, Finding, undetectable
-from cnnlab.wording import readable
+from cnnlab.sentences import wording
+from cnnlab.sentences.verdicts import BETTER, WORSE, Finding, undetectable
+from cnnlab.sentences.wording import readable
+from cnnlab.statistics.metrics import HEADLINE, SELECTION, Metric
 
 
 def compare(frame, first, second, metric=HEADLINE):

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from cnnlab import wording
+from cnnlab.sentences import wording
 
 HEADLINE = "test_accuracy_best"
 SELECTION = "val_accuracy_best"
