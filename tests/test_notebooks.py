@@ -114,7 +114,7 @@ def test_a_failing_cell_is_named_and_the_original_untouched(tmp_path, monkeypatc
 def test_the_profile_reaches_the_notebook_and_progress_leaves_no_trace(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    bar = "from cnnlab.bars import progress_bar\nfor _ in range(3):\n    with progress_bar(2, 'work', 'step') as bar:\n        bar.update(2)"
+    bar = "from cnnlab.bars import progress_bar\nwith progress_bar(2, 'work', 'step') as bar:\n    bar.update(2)"
     path = _notebook(Path("profile.ipynb"), "BUDGET.name", bar)
     copy = notebooks.execute_notebook(path, budgets.find("smoke"))
     assert copy == Path("runs/smoke/profile.ipynb")
