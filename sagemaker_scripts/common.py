@@ -37,7 +37,11 @@ class DeniedError(ScriptError):
 def parser(description):
     """An ArgumentParser whose --help is the script's docstring and its exit codes."""
     return argparse.ArgumentParser(
-        description=description, epilog=EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        # A script that passes flags on must not take --seed for its own --seeds.
+        allow_abbrev=False,
     )
 
 

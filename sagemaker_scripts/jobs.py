@@ -1,5 +1,6 @@
 """Training jobs in AWS: the code that they carry, one job, and a grid of them as a tuning job."""
 
+import functools
 import importlib.metadata
 import os
 import shutil
@@ -44,7 +45,6 @@ def make_trainer(account, launch, source, hyperparameters, job="", instance="ml.
     `spot`: on spare capacity, cheaper, stopped and resumed as AWS likes.
     """
     os.environ.setdefault("SAGEMAKER_VALIDATE_ROLE", "false")  # It asks IAM, which labs do not allow.
-    from sagemaker.core.helper.session_helper import Session
     from sagemaker.core.training import configs
     from sagemaker.train import ModelTrainer
 
@@ -52,10 +52,7 @@ def make_trainer(account, launch, source, hyperparameters, job="", instance="ml.
     seconds = int(hours * 3600)
     place = f"s3://{account.bucket}/{aws.OBJECT_PREFIX}{launch}"
     trainer = ModelTrainer(
-        sagemaker_session=Session(
-            boto_session=account.session, sagemaker_config=aws.SDK_CONFIG,
-            default_bucket=account.bucket, default_bucket_prefix=aws.OBJECT_PREFIX.rstrip("/"),
-        ),
+        sagemaker_session=_sdk_session(account),
         role=account.role,
         base_job_name=f"{launch}-{job}" if job else launch,
         training_image=image_uri(account.region, instance),
@@ -79,6 +76,8 @@ def make_trainer(account, launch, source, hyperparameters, job="", instance="ml.
 def start_job(trainer, data=None):
     """Start one training job, reading its images from `data` (s3://...); returns its name."""
     trainer.train(input_data_config=_inputs(data), wait=False, logs=False)
+    if trainer._latest_training_job is None:  # The SDK swallows Ctrl-C, and returns as if nothing had happened.
+        raise KeyboardInterrupt
     return trainer._latest_training_job.training_job_name
 
 
@@ -110,6 +109,16 @@ def image_uri(region, instance):
     return image_uris.retrieve(
         "tensorflow", region, version=IMAGE_VERSION, instance_type=instance, image_scope="training"
     )
+
+
+@functools.lru_cache(maxsize=4)
+def _sdk_session(account):
+    from sagemaker.core.helper.session_helper import Session
+
+    return Session(
+        boto_session=account.session, sagemaker_config=aws.SDK_CONFIG,
+        default_bucket=account.bucket, default_bucket_prefix=aws.OBJECT_PREFIX.rstrip("/"),
+    )  # fmt: skip
 
 
 def _inputs(data):

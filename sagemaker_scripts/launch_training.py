@@ -97,7 +97,7 @@ def bring_home(name, store=STORE, models=None, region=None, profile=None, bucket
     """Collect the results of the launch `name` into the folder `store`; returns the keys of their rows."""
     account = preflight.identify(aws.make_session(region, profile), bucket)
     keys, without = collect.collect(account, name, store, models)
-    print(f"{len(keys)} rows are in {store}")
+    print(f"rows in {store}: {len(keys)}")
     for job, reason in without.items():
         print(f"nothing from {job}: {reason}")
     if without:

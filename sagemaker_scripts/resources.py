@@ -75,6 +75,16 @@ def _job_states(client, launch):
     }
 
 
+def _stop_tuning_job(client, name):
+    """Stop a tuning job and all that it started; returns whether it was running."""
+    with _unless_missing():
+        description = client.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+        if description["HyperParameterTuningJobStatus"] != "InProgress":
+            return False
+    client.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+    return True
+
+
 def _stop_jobs(client, launch):
     """Stop the running training jobs of a launch; returns whether there were any."""
     running = [job for job, state in _job_states(client, launch).items() if state == "InProgress"]
@@ -104,7 +114,7 @@ def _unless_missing():
 
 
 DELETE = {
-    "tuning job": lambda client, name: client.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=name),
+    "tuning job": _stop_tuning_job,
     "training job": lambda client, name: client.stop_training_job(TrainingJobName=name),
     "training jobs": _stop_jobs,
     "endpoint": _delete_endpoint,

@@ -1,0 +1,271 @@
+"""launch_training.py: what AWS is asked to run is what would run here, and its results come home."""
+
+import ast
+import dataclasses
+import importlib.util
+import io
+import json
+import sys
+import tarfile
+from pathlib import Path
+
+import aws_rehearsal
+import numpy as np
+import pytest
+
+from cnnlab import studies
+from cnnlab.store import Store
+from sagemaker_scripts import aws, common, jobs, launch_training, train
+
+BUCKET = f"sagemaker-{aws_rehearsal.REGION}-{aws_rehearsal.NUMBER}"
+ARGUMENTS = ["--yes", "--role", aws_rehearsal.ROLE]
+# Import names of what jobs.PACKAGES installs under other ones, and what the image brings along.
+IMPORTED_AS = {"sklearn": "scikit-learn", "PIL": "pillow"}
+IN_THE_IMAGE = {"numpy", "tensorflow"}
+
+
+@pytest.fixture
+def account(monkeypatch):
+    with aws_rehearsal.account(monkeypatch) as rehearsal:
+        yield rehearsal
+
+
+@pytest.fixture
+def small_source(monkeypatch):
+    """Jobs that carry two files: what all of them is, has a test of its own."""
+
+    def stage(folder):
+        (folder / "sagemaker_scripts").mkdir(parents=True)
+        (folder / jobs.ENTRY).touch()
+        (folder / "requirements.txt").touch()
+
+    monkeypatch.setattr(jobs, "stage_source", stage)
+
+
+def launched(account):
+    """Descriptions of all training jobs in the account, in order."""
+    client = account.client("sagemaker")
+    names = [job["TrainingJobName"] for job in client.list_training_jobs()["TrainingJobSummaries"]]
+    return [client.describe_training_job(TrainingJobName=name) for name in sorted(names)]
+
+
+def trial_of(hyperparameters):
+    """The Trial that a job would train: through the SDK driver's own code, as in the container."""
+    sdk = Path(importlib.util.find_spec("sagemaker.train").origin).parent
+    spec = importlib.util.spec_from_file_location("utils", sdk / "container_drivers" / "common" / "utils.py")
+    utils = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(utils)
+    words = utils.hyperparameters_to_cli_args(hyperparameters)
+    return train.make_trial(train.make_parser().parse_args([train._spelled(word) for word in words]))
+
+
+def test_one_job_carries_the_trial_the_code_and_the_limits(account, capsys):
+    flags = [
+        "--filters",
+        "16,32",
+        "--learning-rate",
+        "0.002",
+        "--class-weights",
+        "true",
+        "--label",
+        "mine",
+        "--seed",
+        "2",
+    ]
+    assert launch_training.main([*ARGUMENTS, *flags, "--hours", "2", "--data", "s3://b/cifar", "--spot"]) == 0
+    (job,) = launched(account)
+    expected = train.make_trial(train.make_parser().parse_args(flags))
+    assert trial_of(job["HyperParameters"]) == expected and expected.class_weights
+    assert job["AlgorithmSpecification"]["TrainingImage"].endswith("/tensorflow-training:2.21-cpu-py312")
+    assert job["StoppingCondition"] == {"MaxRuntimeInSeconds": 7200, "MaxWaitTimeInSeconds": 14400}
+    assert job["EnableManagedSpotTraining"]
+    channels = {c["ChannelName"]: c["DataSource"]["S3DataSource"]["S3Uri"] for c in job["InputDataConfig"]}
+    assert set(channels) == {"training", "code", "sm_drivers"} and channels["training"] == "s3://b/cifar"
+    assert job["CheckpointConfig"]["LocalPath"] == str(train.JOB_CHECKPOINTS)
+    assert account.client("sagemaker").list_tags(ResourceArn=job["TrainingJobArn"])["Tags"] == aws.tags()
+    uploaded = " ".join(account.left())
+    assert "input/code/sagemaker_scripts/train.py" in uploaded and "input/code/cnnlab/training.py" in uploaded
+    printed = capsys.readouterr().out
+    assert "ml.m5.xlarge costs about $0.230 an hour" in printed and "at most $0.46 in all" in printed
+    assert f"next: python sagemaker_scripts/launch_training.py --collect {aws.PREFIX}mine-" in printed
+
+
+@pytest.mark.parametrize("name", studies.STUDIES)
+def test_every_trial_of_every_study_survives_the_way_into_a_job(name):
+    arguments = train.make_parser().parse_args(["--study", name])
+    runs = launch_training.plan_runs(arguments, seeds=2)
+    assert [trial_of(run) for run in runs] == studies.find(name).runs(2)
+
+
+def test_a_study_is_a_grid_of_variants_and_seeds(account, small_source):
+    arguments = [*ARGUMENTS, "--study", "sample_size", "--seeds", "3", "--parallel", "4", "--epochs", "1"]
+    assert launch_training.main(arguments) == 0
+    client = account.client("sagemaker")
+    (name,) = [
+        job["HyperParameterTuningJobName"]
+        for job in client.list_hyper_parameter_tuning_jobs()["HyperParameterTuningJobSummaries"]
+    ]
+    assert len(name) <= 32
+    job = client.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+    config, definition = job["HyperParameterTuningJobConfig"], job["TrainingJobDefinition"]
+    grid = {item["Name"]: item["Values"] for item in config["ParameterRanges"]["CategoricalParameterRanges"]}
+    assert config["Strategy"] == "Grid" and config["ResourceLimits"] == {"MaxParallelTrainingJobs": 4}
+    fixed = {k: v for k, v in definition["StaticHyperParameters"].items() if not k.startswith("sagemaker_")}
+    trials = [trial_of({**fixed, "variant": v, "seed": s}) for s in grid["seed"] for v in grid["variant"]]
+    assert trials == [dataclasses.replace(trial, epochs=1) for trial in studies.find("sample_size").runs(3)]
+    objective = config["HyperParameterTuningJobObjective"]["MetricName"]
+    assert objective in {item["Name"] for item in definition["AlgorithmSpecification"]["MetricDefinitions"]}
+    assert definition["StaticHyperParameters"]["sagemaker_program"] == jobs.ENTRY
+
+
+def test_parallel_jobs_wait_for_each_other(account, small_source):
+    running, most = [2, 2, 1, 0], []
+
+    def busy(answer):
+        answer["TrainingJobSummaries"] = answer["TrainingJobSummaries"][: running[0] if running else 0]
+        for job in answer["TrainingJobSummaries"]:
+            job["TrainingJobStatus"] = "InProgress"
+        most.append(running.pop(0) if running else 0)
+
+    account.change("ListTrainingJobs", busy)
+    arguments = train.make_parser().parse_args(["--study", "epochs"])
+    launch_training.launch(arguments, 2, as_jobs=True, parallel=2, role=aws_rehearsal.ROLE, yes=True, poll=0)
+    account.changes.clear()
+    assert most[:3] == [2, 2, 1]  # the third job waited twice
+    assert [trial_of(job["HyperParameters"]) for job in launched(account)] == studies.find("epochs").runs(2)
+
+
+@pytest.mark.parametrize("kind", ["denied", "interrupted"])
+@pytest.mark.parametrize("call", ["CreateTrainingJob", "CreateHyperParameterTuningJob", "PutObject"])
+def test_a_launch_that_fails_leaves_nothing(call, kind, account, small_source):
+    account.fail(call, kind)
+    arguments = [
+        *ARGUMENTS,
+        "--study",
+        "epochs",
+        "--seeds",
+        "1",
+        *(["--as-jobs"] if call == "CreateTrainingJob" else []),
+    ]
+    code = common.run(launch_training.main, arguments)
+    assert code == {"denied": common.EXIT_DENIED, "interrupted": common.EXIT_INTERRUPTED}.get(kind, common.EXIT_FAILED)
+    assert call in account.calls
+    assert [item for item in account.left() if not item.startswith("bucket")] == []
+
+
+def test_a_job_whose_answer_was_lost_is_stopped(account, small_source):
+    account.fail("CreateTrainingJob", "throttled", after=True)
+    account.replies["StopTrainingJob"] = {}
+    account.change(
+        "ListTrainingJobs", lambda a: [j.update(TrainingJobStatus="InProgress") for j in a["TrainingJobSummaries"]]
+    )
+    assert common.run(launch_training.main, [*ARGUMENTS, "--epochs", "1"]) == common.EXIT_FAILED
+    assert "StopTrainingJob" in account.calls
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--study", "none"], "no study is called 'none'"),
+        (["--study", "epochs", "--seed", "1"], "a whole study takes --seeds"),
+        (["--epochs", "0"], "epochs is 0"),
+        (["--data", "/no/where"], "neither a local path nor an s3:// address"),
+        (["--parallel", "0"], "have to be positive"),
+    ],
+)
+def test_bad_arguments_start_nothing(flags, message, account, capsys):
+    assert common.run(launch_training.main, [*ARGUMENTS, *flags]) == common.EXIT_BAD_ARGUMENTS
+    assert message in capsys.readouterr().err
+    assert account.left() == []
+
+
+def test_a_flag_that_nobody_knows_is_refused(capsys):
+    with pytest.raises(SystemExit) as ended:
+        launch_training.main(["--epoch-count", "3"])
+    assert ended.value.code == common.EXIT_BAD_ARGUMENTS
+
+
+def test_the_plan_starts_nothing(account, capsys):
+    assert launch_training.main(["--role", "r", "--study", "filters", "--seeds", "2", "--dry-run"]) == 0
+    assert "8 runs as a grid tuning job, 2 at a time" in capsys.readouterr().out
+    assert account.left() == []
+
+
+def test_results_come_home_as_local_rows(account, small_source, tmp_path, bars_dataset, capsys):
+    flags = ["--dataset", "bars", "--filters", "4,8", "--dense", "8", "--epochs", "1"]
+    assert launch_training.main([*ARGUMENTS, *flags]) == 0
+    (job,) = launched(account)
+    trial = trial_of(job["HyperParameters"])
+    row = train.train(trial, tmp_path / "output", tmp_path / "model", tmp_path / "checkpoints", bars_dataset)
+    for part in ("output", "model"):
+        upload(account, job, tmp_path / part)
+    name = capsys.readouterr().out.split("--collect ")[1].split()[0]
+    home = tmp_path / "home"
+    arguments = ["--collect", name, "--store", str(home / "trials"), "--models", str(home / "models")]
+    assert launch_training.main(arguments) == 0
+    assert "trials: 1\n" in capsys.readouterr().out
+
+    made, store = Store(tmp_path / "output" / "trials"), Store(home / "trials")
+    assert store.row(trial) == made.row(trial) == row
+    for name, values in made.predictions(row["key"]).items():
+        np.testing.assert_array_equal(store.predictions(row["key"])[name], values)
+    assert (home / "models" / f"{row['key']}.keras").read_bytes() == (tmp_path / "model" / "model.keras").read_bytes()
+
+
+def test_jobs_that_gave_nothing_are_named(account, small_source, tmp_path, capsys):
+    launch = launch_training.launch(
+        train.make_parser().parse_args(["--epochs", "1"]), role=aws_rehearsal.ROLE, yes=True
+    )
+    account.change(
+        "ListTrainingJobs", lambda a: [j.update(TrainingJobStatus="Failed") for j in a["TrainingJobSummaries"]]
+    )
+    account.change("DescribeTrainingJob", lambda answer: answer.update(FailureReason="kernel_size 2 is even"))
+    assert launch_training.bring_home(launch, tmp_path) == []
+    assert "Failed: kernel_size 2 is even" in capsys.readouterr().out
+    with pytest.raises(common.BadArgumentsError, match="no training job in us-east-1 is called cnnlab-none"):
+        launch_training.bring_home("cnnlab-none", tmp_path)
+
+
+def upload(account, job, folder):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        tar.add(folder, arcname=".")
+    place = f"{job['OutputDataConfig']['S3OutputPath']}/{job['TrainingJobName']}/output/{folder.name}.tar.gz"
+    key = place.removeprefix(f"s3://{BUCKET}/")
+    account.client("s3").put_object(Bucket=BUCKET, Key=key, Body=packed.getvalue())
+
+
+def test_a_job_installs_all_that_training_imports(tmp_path):
+    jobs.stage_source(tmp_path / "source")
+    required = {line.split("==")[0] for line in (tmp_path / "source" / "requirements.txt").read_text().split()}
+    needed = third_party(tmp_path / "source", "sagemaker_scripts.train")
+    assert {IMPORTED_AS.get(name, name) for name in needed} - IN_THE_IMAGE <= required
+    assert "keras" in needed
+
+
+def third_party(source, module):
+    """Top-level packages that `module` and all it imports from `source` import, at any depth."""
+    seen, waiting, found = set(), [module], set()
+    while waiting:
+        name = waiting.pop()
+        path = source / Path(*name.split("."))
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if name in seen or not path.is_file():
+            continue
+        seen.add(name)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            waiting += [name for name in names if (source / name.split(".")[0]).is_dir()]
+            found |= {name.split(".")[0] for name in names if not (source / name.split(".")[0]).is_dir()}
+    return found - set(sys.stdlib_module_names)
+
+
+def test_hyperparameters_are_text_as_aws_demands():
+    arguments = train.make_parser().parse_args(["--units", "[64, 32]", "--model", "dense", "--dropout", "0.5"])
+    (run,) = launch_training.plan_runs(arguments)
+    assert run == {"model": "dense", "units": "64,32", "dropout": "0.5"}
+    assert json.loads(json.dumps(run)) == run
