@@ -11,8 +11,9 @@ def study_table(frame, metric=HEADLINE):
     """A row a variant of a tidy frame, in its order.
 
     Columns: label, parameters, n (seeds), accuracy (mean of `metric`) with the 95% t-interval
-    low and high (NaN for one seed), loss (mean of the same epoch), seconds (median, because
-    another program on the machine only ever adds to them).
+    low and high (NaN for one seed), loss (mean of the same epoch), seconds of
+    processor time (median; all cores together, which other programs on the machine disturb less
+    than the time on the clock).
     """
     if frame.empty:
         raise ValueError("the frame has no rows; run the study first")
@@ -28,7 +29,7 @@ def study_table(frame, metric=HEADLINE):
                 "low": interval.low,
                 "high": interval.high,
                 "loss": runs[metric.replace("accuracy", "loss")].mean(),
-                "seconds": runs["seconds"].median(),
+                "seconds": runs["cpu_seconds"].median(),
             }
         )
     return pd.DataFrame(rows)
@@ -45,7 +46,7 @@ def presentable(table):
             "Test accuracy": table["accuracy"].map(wording.percent),
             "95% interval": spans,
             "Test loss": table["loss"].map("{:.3f}".format),
-            "Training time": table["seconds"].map(wording.duration),
+            "Processor time": table["seconds"].map(wording.duration),
         }
     )
 
