@@ -29,6 +29,8 @@ class Kind(enum.Enum):
     DENIED = "the account or its role does not allow it: ask its owner, or use another account"
     THROTTLED = "AWS asks for a pause: wait a minute and run the same command again"
     QUOTA = "a quota of the account is used up: clean up, take another --instance, or ask AWS for more"
+    ROLE = "SageMaker cannot take on this role: name one with --role that trusts sagemaker.amazonaws.com"
+    CONTAINER = "the container's own words, whose log is in CloudWatch, below /aws/sagemaker/Endpoints/"
     UNREACHABLE = "AWS cannot be reached: look at the network, the proxy and the region's name"
     OTHER = "see AWS_SAGEMAKER_GUIDE.md"
 
@@ -47,6 +49,7 @@ CODES = {
         "Throttling", "ThrottlingException", "ThrottledException", "TooManyRequestsException",
         "RequestLimitExceeded", "SlowDown", "RequestThrottled",
     },
+    Kind.CONTAINER: {"ModelError"},
     Kind.QUOTA: {"ResourceLimitExceeded", "ServiceQuotaExceededException", "LimitExceededException"},
 }  # fmt: skip
 
@@ -167,6 +170,8 @@ def _kind(code, message):
     lowered = message.lower()
     if "security token" in lowered and "expired" in lowered:
         return Kind.EXPIRED
+    if "could not assume role" in lowered:
+        return Kind.ROLE
     for kind, codes in CODES.items():
         if code in codes:
             return kind

@@ -43,7 +43,7 @@ def intention(kind, path):
 
 
 def make(kind, path):
-    """Path of a model.tar.gz for what `choose` returned; trains for less than a minute where there is nothing."""
+    """Path of a model.tar.gz for what `choose` returned; trains a tiny model where there is nothing."""
     if kind == "archive":
         return path
     from sagemaker_scripts import package_model

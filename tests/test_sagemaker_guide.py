@@ -1,0 +1,45 @@
+"""The guide quotes the scripts: its commands have flags that exist, its errors are lines that are printed."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "sagemaker_scripts"
+GUIDE = (SCRIPTS / "AWS_SAGEMAKER_GUIDE.md").read_text(encoding="utf-8")
+COMMANDS = sorted(set(re.findall(r"^ *python sagemaker_scripts/(\w+\.py)(.*)$", GUIDE, re.MULTILINE)))
+QUOTES = re.findall(r"^> `(.+)`$", GUIDE, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("script", "arguments"), COMMANDS)
+def test_every_command_has_flags_that_exist(script, arguments):
+    source = (SCRIPTS / script).read_text(encoding="utf-8")
+    if script in ("train.py", "launch_training.py"):  # Some flags are made from names, and one passes them on.
+        from sagemaker_scripts import launch_training, train
+
+        source = launch_training.make_parser().format_help() + train.make_parser().format_help()
+    for flag in re.findall(r"--[\w-]+", arguments):
+        assert re.search(rf"{flag}\b", source), f"{script} has no {flag}"
+
+
+@pytest.mark.parametrize("quote", QUOTES)
+def test_every_quoted_error_is_one_that_is_printed(quote):
+    source = "".join(path.read_text(encoding="utf-8") for path in sorted(SCRIPTS.glob("*.py")))
+    # A sentence over several lines of code: what stands between its parts is not printed.
+    source = re.sub(r'"\s*f?"', "", source)
+    source = re.sub(r"\{[^{}]*\}", "…", source)
+    for part in quote.split("…"):
+        assert part.strip("; :") in source or part in ("; ", ": "), part
+
+
+def test_there_are_ten_errors_each_with_its_line_cause_and_cure():
+    sections = re.split(r"^\*\*\d+\. ", GUIDE, flags=re.MULTILINE)[1:]
+    assert len(sections) == 10
+    for section in sections:
+        assert "> `" in section and "Cause" in section and "Cure:" in section, section[:40]
+
+
+def test_every_script_is_named():
+    for path in SCRIPTS.glob("*.py"):
+        if "__main__" in path.read_text(encoding="utf-8"):
+            assert f"`{path.name}`" in GUIDE, path.name
