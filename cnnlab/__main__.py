@@ -53,7 +53,7 @@ def _parser():
 
     command = commands.add_parser("probe", help="measure an inductive bias on trained models")
     command.add_argument("name", help="a probe: " + _names("probes", "PROBES"))
-    command.add_argument("--seeds", type=_positive, default=5, help="how many seeds (default: 5)")
+    command.add_argument("--seeds", type=_positive, help="how many seeds (default: as the probe records)")
     command.set_defaults(run=_probe)
 
     command = commands.add_parser("report", help="rebuild the README's tables and the studies' figures from results/")
@@ -114,8 +114,10 @@ def _study(options):
 
 def _probe(options):
     from cnnlab import probes
+    from cnnlab.sentences import probe_findings
 
-    probes.run_probe(options.name, options.seeds)
+    rows = probes.run_probe(options.name, options.seeds)
+    print(probe_findings.OF_PROBES[options.name](rows).sentence)
 
 
 def _report(options):

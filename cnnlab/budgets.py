@@ -56,7 +56,7 @@ class Budget:
     @property
     def models_folder(self):
         """Folder of trained models, which are never part of the record (they are large)."""
-        return Path("runs") / self.name / "models"
+        return Path("runs") / "models" if self.is_record else self.folder / "models"
 
     def limit(self, trial, sweep=False):
         """`trial` within this budget; `sweep` for one of a study's many variants."""

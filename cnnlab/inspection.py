@@ -10,7 +10,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
-from cnnlab.receptive_field import theoretical_fields
+from cnnlab.probing.receptive_field import theoretical_fields
 from cnnlab.training import predict
 
 # Images at a time where the activations of all layers are held at once.

@@ -1,34 +1,34 @@
 """Every figure of the lab, one function each: data in, a matplotlib Figure out.
 
-The place to look first; the functions stand in `figures_*` and `model_diagrams`. None of them
+The place to look first; the functions stand in `figures`. None of them
 computes a result or writes a file: `save_figure` is the one way to a file.
 """
 
-from cnnlab.figures_data import class_distribution, pixel_distribution, sample_images, spatial_correlation
-from cnnlab.figures_files import FIGURES, figure_view, save_figure
-from cnnlab.figures_networks import (
+from cnnlab.figures.architecture import architecture
+from cnnlab.figures.data import class_distribution, pixel_distribution, sample_images, spatial_correlation
+from cnnlab.figures.files import FIGURES, figure_view, save_figure
+from cnnlab.figures.networks import (
     conv1_filters,
     feature_map_progression,
     feature_maps,
     receptive_field,
     tsne_visualization,
 )
-from cnnlab.figures_predictions import (
+from cnnlab.figures.predictions import (
     confidence_distribution,
     confusion_matrix,
     prediction_comparison,
     reliability_diagram,
     risk_coverage,
 )
-from cnnlab.figures_studies import (
+from cnnlab.figures.studies import (
     accuracy_vs_samples,
     performance_vs_parameters,
     shift_curve,
     study_points,
     tabular_points,
 )
-from cnnlab.figures_training import training_curves
-from cnnlab.model_diagrams import architecture
+from cnnlab.figures.training import training_curves
 
 __all__ = [
     "FIGURES",

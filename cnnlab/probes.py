@@ -1,7 +1,7 @@
 """Probes: the biases of convolution, measured on trained networks; run, resume, read back.
 
-What a probe computes stands in a module of its own: `shift`, `receptive_field`, `tabular`,
-`confidence`; what its rows say, in `probe_findings`. Permutation and sample size need
+What a probe computes stands in a module of its own in `probing`; what its rows say, in
+`sentences`. Permutation and sample size need
 trainings of their own and are studies (see `studies`).
 """
 
@@ -14,14 +14,15 @@ from pathlib import Path
 import keras
 import pandas as pd
 
-from cnnlab import budgets, confidence, data, inspection, receptive_field, shift, studies, tabular
+from cnnlab import budgets, data, inspection, studies
 from cnnlab.machine import code_version
+from cnnlab.probing import confidence, receptive_field, shift, tabular
 from cnnlab.store import Store
 from cnnlab.training import run_trial
 from cnnlab.trials import Trial, trial_key
 
 RECORD = Path("results") / "probes"
-MODELS = Path("runs") / "models"
+MODELS = budgets.find("full").models_folder
 # Enough that the share of zeros is known to three digits: each image has tens of thousands of activations.
 ACTIVATION_IMAGES = 1_000
 # In place of a trial's key where a probe trains its own small models.
@@ -95,23 +96,26 @@ BOTH = (studies.DENSE, studies.CNN)
 PROBES = {
     probe.name: probe
     for probe in (
-        Probe("shift", "Does it matter where in the image a thing is?", _shift, BOTH, ("shift",)),
+        Probe("shift", "Does it matter where in the image a thing is?", _shift, BOTH, ("probing.shift",)),
         Probe(
-            "equivariance", "Do the features move with the image?", _equivariance, BOTH, ("shift", "receptive_field")
+            "equivariance", "Do the features move with the image?", _equivariance, BOTH,
+            ("probing.shift", "probing.receptive_field"),
         ),
         Probe(
             "receptive_field", "How much of what a unit could see matters to it?", _receptive_field, (studies.CNN,),
-            ("receptive_field",),
+            ("probing.receptive_field",),
         ),
-        Probe("tabular", "Is convolution of use where neighbours mean nothing?", tabular.tabular, (), ("tabular",)),
+        Probe(
+            "tabular", "Is convolution of use where neighbours mean nothing?", tabular.tabular, (), ("probing.tabular",)
+        ),
         Probe("activations", "How much of a network is silent?", _activations, BOTH, ("inspection",)),
         Probe(
             "calibration", "Is a network right as often as it is sure?", _calibration, BOTH,
-            ("confidence", "statistics.calibration"),
+            ("probing.confidence", "statistics.calibration"),
         ),
         Probe(
             "risk_coverage", "How good are the answers if the doubtful images go to a human?", _risk_coverage, BOTH,
-            ("confidence", "statistics.calibration"),
+            ("probing.confidence", "statistics.calibration"),
         ),
     )
 }  # fmt: skip

@@ -6,7 +6,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cnnlab import evaluation, exploration, figures_style, inspection, model_diagrams, models, plotting
+from cnnlab import evaluation, exploration, inspection, models, plotting
+from cnnlab.figures import architecture as model_diagrams
+from cnnlab.figures import style as figures_style
 from cnnlab.statistics.intervals import t_interval
 
 matplotlib.use("Agg")

@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 from statsmodels.stats.weightstats import DescrStatsW
 
-from cnnlab import bias_findings, estimates, probe_findings
+from cnnlab.probes import PROBES
+from cnnlab.probing.tabular import ORDERS
+from cnnlab.sentences import bias_findings, probe_findings
 from cnnlab.sentences.verdicts import WORSE
-from cnnlab.statistics import calibration
-from cnnlab.tabular import ORDERS
+from cnnlab.statistics import calibration, estimates
 
 SEEDS = 5
 
@@ -247,3 +248,21 @@ def test_the_reliability_diagram_pools_the_images_of_all_seeds():
 def test_no_rows_are_no_finding():
     with pytest.raises(ValueError, match="no rows of shift; run `python -m cnnlab probe shift`"):
         probe_findings.shift(pd.DataFrame())
+
+
+def test_every_probe_has_its_sentence():
+    assert probe_findings.OF_PROBES.keys() == PROBES.keys()
+
+
+def test_silent_activations_are_averaged_over_layers_and_seeds():
+    rows = pd.DataFrame(
+        [
+            ("cnn_32_64_128", seed, layer, share + 0.01 * seed)
+            for seed in (0, 1)
+            for layer, share in (("conv1", 0.2), ("conv2", 0.6))
+        ],
+        columns=["label", "seed", "layer", "zero_fraction"],
+    )
+    finding = probe_findings.activations(rows)
+    assert finding.numbers["cnn_32_64_128"] == pytest.approx(0.405)
+    assert "conv2 60.5%" in finding.sentence

@@ -9,7 +9,8 @@ import pytest
 import synthetic
 from scipy import ndimage
 
-from cnnlab import confidence, data, models, probes, receptive_field, shift, tabular
+from cnnlab import data, models, probes
+from cnnlab.probing import confidence, receptive_field, shift, tabular
 from cnnlab.store import Store
 from cnnlab.training import permute_pixels, predict
 from cnnlab.trials import Trial, trial_key

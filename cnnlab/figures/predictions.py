@@ -4,7 +4,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.colors import PowerNorm
 
-from cnnlab.figures_style import (
+from cnnlab.figures.style import (
     BLUE,
     COLOURS,
     GREY,

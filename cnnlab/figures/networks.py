@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
-from cnnlab.figures_style import (
+from cnnlab.figures.style import (
     BLUE,
     HEAT,
     SMALL,

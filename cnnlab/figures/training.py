@@ -2,7 +2,7 @@
 
 from matplotlib.ticker import MaxNLocator
 
-from cnnlab.figures_style import BLUE, LIGHT_GREY, VERMILLION, legend_below, new_figure, percent, styled
+from cnnlab.figures.style import BLUE, LIGHT_GREY, VERMILLION, legend_below, new_figure, percent, styled
 
 _CURVES = {
     "": ("training (during the epoch)", VERMILLION, "s", "--"),

@@ -3,7 +3,7 @@
 import io
 from pathlib import Path
 
-from cnnlab.figures_style import GREY, SMALL, STRIP, in_style
+from cnnlab.figures.style import GREY, SMALL, STRIP, in_style
 
 # Sharp in print at the width of a page, and still a small file.
 DOTS_PER_INCH = 150

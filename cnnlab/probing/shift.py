@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from cnnlab.receptive_field import theoretical_fields
+from cnnlab.probing.receptive_field import theoretical_fields
 from cnnlab.training import predict
 
 SHIFTS = tuple(range(9))

@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from cnnlab.estimates import differences_verdict, estimate, gap, runs
-from cnnlab.receptive_field import effective_diameters
+from cnnlab.probing.receptive_field import effective_diameters
+from cnnlab.sentences.bias_findings import tabular
 from cnnlab.sentences.verdicts import BETTER, WORSE, Finding
 from cnnlab.sentences.wording import listing, percent, plural, readable
+from cnnlab.statistics.estimates import differences_verdict, estimate, gap, runs
 
 # Rounding of float32 stays below; a map that does not move with the image is at 0.1 and more.
 EXACT = 1e-4
@@ -134,6 +135,21 @@ def calibration(rows):
     return Finding(sentence, verdict, {**numbers, **test})
 
 
+def activations(rows):
+    """What share of the ReLU activations is zero: `inspection.zero_activations` with label and seed."""
+    _need(rows, "activations")
+    parts, numbers = [], {}
+    for label, mine in rows.groupby("label", sort=False):
+        share, interval = estimate(mine.groupby("seed")["zero_fraction"].mean())
+        layers = [
+            f"{layer} {percent(values.mean())}" for layer, values in mine.groupby("layer", sort=False)["zero_fraction"]
+        ]
+        parts.append(f"in {readable(label)}, {share} of them, averaged over the layers ({listing(layers)})")
+        numbers[label] = interval.mean
+    sentence = f"ReLU activations that are zero: {'; '.join(parts)} ({runs(rows['seed'].nunique())})."
+    return Finding(sentence, None, numbers)
+
+
 def risk_coverage(rows, coverage=0.8):
     """Accuracy when the least confident images go to a human: `confidence.referral_curve` rows."""
     _need(rows, "risk_coverage")
@@ -150,6 +166,18 @@ def risk_coverage(rows, coverage=0.8):
         f"({runs(rows['seed'].nunique())})."
     )
     return Finding(sentence, None, numbers)
+
+
+# What the rows of each probe of `probes.PROBES` say.
+OF_PROBES = {
+    "shift": shift,
+    "equivariance": equivariance,
+    "receptive_field": receptive_field,
+    "tabular": tabular,
+    "activations": activations,
+    "calibration": calibration,
+    "risk_coverage": risk_coverage,
+}
 
 
 def reliability_panels(rows):

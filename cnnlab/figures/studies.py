@@ -8,7 +8,7 @@ import textwrap
 
 import pandas as pd
 
-from cnnlab.figures_style import (
+from cnnlab.figures.style import (
     COLOURS,
     GREY,
     LIGHT_GREY,

@@ -5,7 +5,7 @@ from math import log2
 
 from matplotlib.patches import Polygon
 
-from cnnlab.figures_style import (
+from cnnlab.figures.style import (
     BLUE,
     GREEN,
     GREY,
