@@ -1,6 +1,7 @@
 """The lab's command line: `python -m cnnlab COMMAND`."""
 
 import argparse
+import importlib
 import sys
 
 from cnnlab import budgets
@@ -44,7 +45,7 @@ def _parser():
     command.set_defaults(run=_notebook)
 
     command = commands.add_parser("study", help="run what is missing of a study, and show its table and findings")
-    command.add_argument("name", help="a study: " + _names("studies", "STUDIES"))
+    command.add_argument("name", help="a study: " + _names("study", "STUDIES"))
     command.add_argument("--seeds", type=_positive, help="how many paired seeds (default: as the study records)")
     command.add_argument("--store", help="folder of the result rows (default: the budget's)")
     command.add_argument("--keep-models", action="store_true", help="keep the trained models under runs/")
@@ -52,7 +53,7 @@ def _parser():
     command.set_defaults(run=_study)
 
     command = commands.add_parser("probe", help="measure an inductive bias on trained models")
-    command.add_argument("name", help="a probe: " + _names("probes", "PROBES"))
+    command.add_argument("name", help="a probe: " + _names("probe", "PROBES"))
     command.add_argument("--seeds", type=_positive, help="how many seeds (default: as the probe records)")
     command.set_defaults(run=_probe)
 
@@ -61,13 +62,11 @@ def _parser():
     return parser
 
 
-def _names(module, table):
-    """The keys of a table, read only when help is shown: importing Keras takes seconds."""
-    if not {"-h", "--help"} & set(sys.argv):
+def _names(command, table):
+    """The keys of a table, read only for that command's help: importing Keras takes seconds."""
+    if command not in sys.argv or not {"-h", "--help"} & set(sys.argv):
         return "see --help"
-    import importlib
-
-    return ", ".join(getattr(importlib.import_module(f"cnnlab.{module}"), table))
+    return ", ".join(getattr(importlib.import_module(f"cnnlab.{table.lower()}"), table))
 
 
 def _add_budget(command, default):
