@@ -4,12 +4,15 @@ import dataclasses
 import hashlib
 
 import numpy as np
+import pandas as pd
 from sklearn.model_selection import train_test_split
 
 from cnnlab import sources
+from cnnlab.acquisition.mars_listing import Listing
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SPLITS = ("train", "validation", "test")
+LARGEST_MARS_SIZE = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +38,14 @@ class Dataset:
 
     `splits`: {"train", "validation", "test"} to a Split. The rows of a split are in no order
     of class, so that its first n are a random sample of it, and those of a smaller n lie
-    within those of a larger one.
+    within those of a larger one. `metadata`: what else is known of the images, one row for each
+    row of the arrays, where a data set has such knowledge.
     """
 
     name: str
     class_names: tuple[str, ...]
     splits: dict[str, Split]
+    metadata: pd.DataFrame | None = None
 
     def split(self, name, limit=None):
         """(images uint8 (n, height, width, channels), labels (n,)) of split `name`, or its first `limit`.
@@ -98,7 +103,36 @@ def load_cifar10(path=None, cache=None, split_seed=0, validation_images=10_000, 
     )
 
 
-LOADERS = {"cifar10": lambda seed: load_cifar10(split_seed=seed)}
+def load_mars(path=None, cache=None, size=128, letterbox=True, progress=True):
+    """Curiosity's surface images (MSL, DOI 10.5281/zenodo.1049137): 3,746, 1,640 and 1,305 in 24 classes.
+
+    `path`: the published zip, its folder, or a folder that holds either (default: the
+    environment variable CNNLAB_MARS, else a download); `cache`: the cache folder, as in
+    `load_cifar10`; `size` of the square images, in pixels; `letterbox`: keep the aspect ratio
+    and fill up with black, because wheels are round and the pictures' own shapes run from 1:1 to
+    3:1 (False: stretch, so that no bars tell of the picture's shape); `progress`: whether to
+    show bars.
+    Returns a Dataset, memory-mapped, with the published split by Martian day. Labels count from
+    0 without the gap of the published ids; `metadata` has both, and sol, camera, sequence, frame
+    and group (see `mars_listing.Listing.metadata`). Raises `sources.DataUnavailableError` with
+    what was tried, ValueError for a size that makes no images.
+    """
+    if isinstance(size, bool) or int(size) != size or not 8 <= size <= LARGEST_MARS_SIZE:
+        raise ValueError(f"size is {size!r}; expected 8 to {LARGEST_MARS_SIZE} pixels (the pictures have 256 at most)")
+    arrays = sources.mars_arrays(path, cache, size, letterbox, progress)
+    listing = Listing.from_bytes(arrays["listing"])
+    metadata = listing.metadata()
+    labels = metadata["label"].to_numpy("uint8")
+    splits = {name: Split(arrays["images"], labels, np.flatnonzero(metadata["split"] == name)) for name in SPLITS}
+    return Dataset(f"mars-{size}{'' if letterbox else '-stretch'}", listing.class_names, splits, metadata)
+
+
+LOADERS = {
+    "cifar10": lambda seed: load_cifar10(split_seed=seed),
+    # The published split is never drawn anew, whatever the seed.
+    "mars": lambda seed: load_mars(),
+    "mars64": lambda seed: load_mars(size=64),
+}
 
 
 def load(name, seed=0):

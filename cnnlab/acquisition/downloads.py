@@ -36,8 +36,9 @@ class DownloadError(RuntimeError):
 def fetch(url, folder, md5, largest, progress=True):
     """Download `url` into `folder`; returns its path.
 
-    Raises DownloadError where the server does not answer or is too slow, BadDataError where
-    what came has another `md5` or more than `largest` bytes.
+    `md5` None: the content is the caller's to check. Raises DownloadError where the server does
+    not answer or is too slow, BadDataError where what came has another `md5` or more than
+    `largest` bytes.
     """
     target = Path(folder) / url.rsplit("/", 1)[-1]
     digest = hashlib.md5(usedforsecurity=False)
@@ -52,7 +53,7 @@ def fetch(url, folder, md5, largest, progress=True):
             file.write(chunk)
             digest.update(chunk)
             bar.update(len(chunk))
-    if digest.hexdigest() != md5:
+    if md5 is not None and digest.hexdigest() != md5:
         raise BadDataError(f"the {received:,} bytes that came have MD5 {digest.hexdigest()}, expected {md5}")
     return target
 
