@@ -4,7 +4,7 @@ import argparse
 import importlib
 import sys
 
-from cnnlab import budgets
+from cnnlab import budgets, quiet
 
 EXIT_FAILED = 1
 EXIT_BAD_ARGUMENTS = 2
@@ -15,6 +15,8 @@ def main(arguments=None):
     """Run one command; returns its exit code: 0 done, 1 failed, 2 bad arguments, 130 interrupted."""
     options = _parser().parse_args(arguments)
     try:
+        if options.run in (_study, _probe, _report):
+            quiet.import_keras()
         options.run(options)
     except KeyboardInterrupt:
         print("\nstopped: finished trials are kept, and the same command goes on from here", file=sys.stderr)
@@ -66,6 +68,7 @@ def _names(command, table):
     """The keys of a table, read only for that command's help: importing Keras takes seconds."""
     if command not in sys.argv or not {"-h", "--help"} & set(sys.argv):
         return "see --help"
+    quiet.import_keras()
     return ", ".join(getattr(importlib.import_module(f"cnnlab.{table.lower()}"), table))
 
 
