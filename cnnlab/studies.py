@@ -94,6 +94,7 @@ STUDIES = {
             "filters of the three convolutions",
             f"{PROTOCOL}; 10 epochs for every variant; 3x3 kernels, dense layer of 512, dropout 0.5",
             tuple(Trial(_label("cnn", filters), options={"filters": list(filters)}) for filters in FILTERS),
+            seeds=3,
         ),
         Study(
             "filters_gap",

@@ -52,6 +52,13 @@ def test_a_bad_call_gets_one_clear_line_and_exit_code_2(arguments, message, caps
     assert "Traceback" not in shown
 
 
+def test_a_misspelt_study_says_one_line_and_nothing_of_tensorflow():
+    finished = run("study", "filtres")
+    assert finished.returncode == 2
+    assert finished.stderr.startswith("cnnlab: no study is called")
+    assert finished.stderr.count("\n") == 1
+
+
 def test_an_unwritable_store_gets_one_line_and_exit_code_1(tiny, tmp_path, capsys):
     (tmp_path / "file").touch()
     assert main(["study", "tiny", "--seeds", "1", "--store", str(tmp_path / "file" / "rows")]) == 1
