@@ -30,7 +30,7 @@ def permutation(rows, margin=EQUIVALENCE_MARGIN, metric=HEADLINE):
     shown = "shows that it stays" if unchanged else "does not show that it stays"
     sentence = (
         f"With all pixels permuted, {readable(dense.columns[0])} changes by {signed_points(interval.mean)} percentage "
-        f"points{f' (90% interval {ends})' if ends else ''}, which {shown} within the margin of {points(margin)}; "
+        f"points ({f'90% interval {ends}, ' if ends else ''}{runs(len(dense))}), which {shown} within the margin of {points(margin)}; "
         f"{readable(cnn.columns[0])} {_moves(_loss(cnn))} ({verdict}), which leaves it "
         f"{'ahead of' if lead.mean() > 0 else 'behind'} the permuted dense network by {gap(lead)[0]} "
         f"({runs(len(left))})."
