@@ -1,0 +1,84 @@
+"""What is in the Mars images, before any model: classes, cameras, frames that recur, the way to the input.
+
+Class counts are those of `exploration.class_counts`.
+"""
+
+import numpy as np
+import pandas as pd
+
+from cnnlab.acquisition.mars_images import preprocessing_steps
+from cnnlab.exploration import class_counts
+from cnnlab.sources import mars_original
+
+
+def metadata_of(dataset, split):
+    """What is known of the images of `dataset.split(split)`, in its order, indexed by row of the arrays."""
+    if dataset.metadata is None:
+        raise ValueError(f"{dataset.name} has no metadata; expected a data set of data.load_mars")
+    return dataset.metadata.iloc[dataset.splits[split].indices]
+
+
+def missing_classes(dataset):
+    """Classes that some split lacks: `exploration.class_counts` of these, and missing_from (text)."""
+    counts = class_counts(dataset)
+    gaps = counts[(counts == 0).any(axis=1)]
+    return gaps.assign(missing_from=[", ".join(gaps.columns[row == 0]) for row in gaps.to_numpy()])
+
+
+def camera_shares(dataset):
+    """Images of each camera: share of each split, a DataFrame of camera (index) by split (columns)."""
+    return _by_split(dataset, lambda table: table["camera"].value_counts(normalize=True)).fillna(0.0)
+
+
+def recurring_frames(dataset):
+    """How many images of a split are new pictures: a DataFrame by split.
+
+    Columns: images, frames (distinct, by name), groups (sol-and-sequence), most_images (of one
+    frame), repeated_share (of the images: what is left when each frame counts once), two_classes
+    (frames whose images are labelled differently).
+    """
+
+    def of(table):
+        frames = table.groupby("frame")
+        return pd.Series(
+            {
+                "images": len(table),
+                "frames": frames.ngroups,
+                "groups": table["group"].nunique(),
+                "most_images": frames.size().max(),
+                "repeated_share": 1 - frames.ngroups / len(table),
+                "two_classes": int((frames["label"].nunique() > 1).sum()),
+            }
+        )
+
+    whole = ["images", "frames", "groups", "most_images", "two_classes"]
+    return _by_split(dataset, of).T.astype(dict.fromkeys(whole, "int64"))
+
+
+def samples(dataset, split, per_class, seed=0):
+    """Rows of up to `per_class` images of each class, no two of one frame, drawn by `seed`.
+
+    Returns a DataFrame: class (name), row (of the arrays: `dataset.splits[split].images[row]`),
+    file. A class that the split lacks has no row, one with few frames fewer.
+    """
+    table = metadata_of(dataset, split)
+    table = table.assign(row=table.index).sample(frac=1, random_state=seed)
+    chosen = table.drop_duplicates("frame").groupby("label").head(per_class).sort_values("label", kind="stable")
+    names = [dataset.class_names[label] for label in chosen["label"]]
+    return pd.DataFrame({"class": names, "row": chosen["row"].to_numpy(), "file": chosen["file"].to_numpy()})
+
+
+def pipeline(file, size=128, letterbox=True, path=None, cache=None):
+    """From the published file to the network, as {step: array}: see `mars_images.preprocessing_steps`.
+
+    `file`: a name of the metadata; `path` and `cache` as in `data.load_mars`. The last step,
+    "scaled", is what the network's first layer makes of the input: float32 in 0..1.
+    Raises DataUnavailableError where the published files are not at hand.
+    """
+    steps = preprocessing_steps(mars_original(file, path, cache), size, letterbox)
+    return {**steps, "scaled": steps["input"].astype("float32") / np.float32(255)}
+
+
+def _by_split(dataset, summarise):
+    """`summarise(metadata)` of each split, a Series each, side by side."""
+    return pd.DataFrame({name: summarise(metadata_of(dataset, name)) for name in dataset.splits})

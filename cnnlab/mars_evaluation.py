@@ -1,0 +1,129 @@
+"""What a model's answers on the Mars images are worth: by camera, by Martian day, by frame, against constants.
+
+`predicted` are integer classes (n,) for the images of a split in its order; scores and
+intervals are those of `group_scores`, over sol-and-sequence groups.
+"""
+
+import numpy as np
+import pandas as pd
+
+from cnnlab.mars import metadata_of
+from cnnlab.statistics import group_scores
+
+
+def scores_with_intervals(dataset, split, predicted):
+    """Accuracy, balanced accuracy and macro-F1 of a split: `group_scores.group_bootstrap`.
+
+    `predicted` may be (seeds, n): the scores are averaged over the seeds.
+    """
+    table = metadata_of(dataset, split)
+    return group_scores.group_bootstrap(table["label"], predicted, table["group"], len(dataset.class_names))
+
+
+def recalls(dataset, split, predicted):
+    """Recall of each class, with images, groups and interval: `group_scores.recall_by_class`."""
+    table = metadata_of(dataset, split)
+    return group_scores.recall_by_class(table["label"], predicted, table["group"], dataset.class_names)
+
+
+def constant_baselines(dataset):
+    """Always the same answer: a DataFrame of split, baseline, answer (class) and the three scores.
+
+    Baselines: "train's majority", which a model could know, and "the split's own majority",
+    which it could not.
+    """
+    labels = {name: metadata_of(dataset, name)["label"].to_numpy() for name in dataset.splits}
+    majority = {name: np.bincount(values).argmax() for name, values in labels.items()}
+    rows = []
+    for split, values in labels.items():
+        for baseline, answer in (
+            ("train's majority", majority["train"]),
+            ("the split's own majority", majority[split]),
+        ):
+            constant = group_scores.scores(values, np.full(len(values), answer), len(dataset.class_names))
+            rows.append({"split": split, "baseline": baseline, "answer": dataset.class_names[answer], **constant})
+    return pd.DataFrame(rows)
+
+
+def by_camera(dataset, split, predicted):
+    """The three scores of each camera's images, over the classes that it took: a DataFrame by camera."""
+    table = metadata_of(dataset, split).assign(predicted=np.asarray(predicted))
+    rows = {}
+    for camera, part in table.groupby("camera"):
+        parts = group_scores.scores(part["label"], part["predicted"], len(dataset.class_names))
+        rows[camera] = {"images": len(part), "groups": part["group"].nunique(), **parts}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("camera")
+
+
+def by_frame(dataset, split, predicted):
+    """Accuracy when what recurs counts once, or not at all: a DataFrame by way of counting.
+
+    Rows: "every image"; "each frame once", its images sharing one vote; "frames first seen here",
+    images of a frame that no earlier split has; "sequences first seen here", of a camera's
+    sequence number that no earlier split has, which is stricter, since a number stands for the
+    same commanded pictures on another sol. Earlier splits are those before `split` in the order
+    of `dataset.splits`. Columns: images, frames, accuracy.
+    """
+    table = metadata_of(dataset, split)
+    table = table.assign(correct=table["label"].to_numpy() == np.asarray(predicted))
+    order = list(dataset.splits)
+    earlier = [metadata_of(dataset, name) for name in order[: order.index(split)]]
+    before = pd.concat([table.iloc[:0], *earlier])
+    sequence, sequence_before = (part["camera"] + part["sequence"] for part in (table, before))
+    ways = {
+        "every image": (table, table["correct"].mean()),
+        "each frame once": (table, table.groupby("frame")["correct"].mean().mean()),
+    }
+    for name, seen in (
+        ("frames first seen here", table["frame"].isin(before["frame"])),
+        ("sequences first seen here", sequence.isin(sequence_before)),
+    ):
+        ways[name] = (table[~seen], table.loc[~seen, "correct"].mean())
+    rows = {
+        name: {"images": len(part), "frames": part["frame"].nunique(), "accuracy": accuracy}
+        for name, (part, accuracy) in ways.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("counted")
+
+
+def most_confident_wrong(dataset, split, predicted, confidence, count=12):
+    """The wrong answers of highest `confidence` (n,), one a frame: a DataFrame, surest first.
+
+    Columns: row (of the arrays), file, true, answer, confidence, sol, camera.
+    """
+    table = metadata_of(dataset, split)
+    names = np.asarray(dataset.class_names)
+    table = table.assign(
+        row=table.index,
+        true=names[table["label"]],
+        answer=names[np.asarray(predicted)],
+        confidence=np.asarray(confidence, "float64"),
+    )
+    wrong = table[table["true"] != table["answer"]].sort_values("confidence", ascending=False, kind="stable")
+    columns = ["row", "file", "true", "answer", "confidence", "sol", "camera"]
+    return wrong.drop_duplicates("frame").head(count)[columns].reset_index(drop=True)
+
+
+def accuracy_by_sol(dataset, split, predicted, bins=8):
+    """Accuracy against the Martian day: spans of sols with about the same number of groups each.
+
+    Returns a DataFrame, one row a span: first_sol, last_sol, images, groups, accuracy, low, high
+    (by groups). Raises ValueError for more spans than there are sols in two groups each.
+    """
+    table = metadata_of(dataset, split)
+    table = table.assign(correct=table["label"].to_numpy() == np.asarray(predicted))
+    groups = table.drop_duplicates("group").sort_values("sol", kind="stable")
+    if not 1 <= bins <= len(groups) // 2:
+        raise ValueError(f"bins is {bins}; expected 1 to {len(groups) // 2}, two groups in each at least")
+    # All groups of one sol fall into one span.
+    rank = groups["sol"].rank(method="min").sub(1)
+    span = dict(zip(groups["group"], (rank * bins // len(groups)).astype("int64"), strict=True))
+    rows = []
+    for _, part in table.groupby(table["group"].map(span)):
+        size = {"images": len(part), "groups": part["group"].nunique()}
+        mean, low, high = part["correct"].mean(), np.nan, np.nan
+        if size["groups"] > 1:
+            mean, low, high = group_scores.mean_by_group(part["correct"], part["group"])
+        ends = {"first_sol": part["sol"].min(), "last_sol": part["sol"].max()}
+        rows.append({**ends, **size, "accuracy": mean, "low": low, "high": high})
+    return pd.DataFrame(rows)

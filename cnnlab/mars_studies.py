@@ -1,0 +1,70 @@
+"""The experiments on the Mars images: the dense baseline, the kernel's size, and what may help."""
+
+import dataclasses
+
+from cnnlab.studies import Study
+from cnnlab.trials import Trial
+
+# Early stopping: on validation accuracy, whose best epoch's weights are also those that are kept.
+STOPPING = {"epochs": 20, "monitor": "val_accuracy", "patience": 5}
+PROTOCOL = (
+    "Adam, learning rate 0.001, batches of 64; at most 20 epochs, ended when validation accuracy has not risen for 5; "
+    "the published split by sol; letterboxed pictures"
+)
+DENSE = Trial(
+    "mars_dense_512_256",
+    model="dense",
+    options={"units": [512, 256], "dropout": [0.3, 0.0]},
+    dataset="mars64",
+    **STOPPING,
+)
+CNN = Trial(
+    "mars_cnn_k3",
+    options={"filters": [32, 64, 128, 256], "kernel_size": 3, "batch_norm": True, "dense": 256, "dropout": 0.5},
+    dataset="mars",
+    **STOPPING,
+)
+
+
+def _with_kernels(label, kernel_size):
+    return dataclasses.replace(CNN, label=label, options={**CNN.options, "kernel_size": kernel_size})
+
+
+MARS_STUDIES = {
+    study.name: study
+    for study in (
+        Study(
+            "mars_baseline",
+            "How far does a network get on Mars that knows nothing of images?",
+            "the network: dense on 64x64 pixels, convolutional on 128x128",
+            PROTOCOL,
+            (DENSE, CNN),
+            seeds=3,
+        ),
+        Study(
+            "mars_kernels",
+            "Do larger kernels see more of Mars that matters?",
+            "kernel size of the four convolutions, in pixels",
+            f"{PROTOCOL}; 32, 64, 128 and 256 filters with batch normalisation, dense layer of 256, dropout 0.5",
+            (
+                CNN,
+                _with_kernels("mars_cnn_k5", 5),
+                _with_kernels("mars_cnn_k7", 7),
+                _with_kernels("mars_cnn_k3to5", [3, 3, 5, 5]),
+            ),
+            seeds=3,
+        ),
+        Study(
+            "mars_help",
+            "Does it help to weigh rare classes more, or to vary the training images?",
+            "class weights inverse to frequency; mirrored and shifted training images",
+            f"{PROTOCOL}; the network with 3x3 kernels",
+            (
+                CNN,
+                dataclasses.replace(CNN, label="mars_cnn_k3_weighted", class_weights=True),
+                dataclasses.replace(CNN, label="mars_cnn_k3_augmented", augment="flip_translate"),
+            ),
+            seeds=3,
+        ),
+    )
+}

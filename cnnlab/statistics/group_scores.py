@@ -1,0 +1,119 @@
+"""Scores for classes of unequal size, with intervals for images that come in groups.
+
+Images taken together are alike, so that an interval which takes each for a new one is too
+narrow: here whole groups are drawn anew. All scores follow from counts by group and class, so
+that a resample costs one matrix product.
+"""
+
+import numpy as np
+import pandas as pd
+
+from cnnlab.statistics.intervals import LEVEL
+
+SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
+RESAMPLES = 2_000
+
+
+def scores(labels, predicted, classes):
+    """Series of SCORES: `labels`, `predicted` are integer classes (n,), 0 to `classes` - 1.
+
+    Balanced accuracy is the mean recall, macro-F1 the mean F1 of the classes that `labels` has:
+    an answer with a class that it lacks is an error, and no class of its own.
+    """
+    one = np.zeros(len(labels), "int64")
+    return pd.Series(_scores(*_counts(labels, predicted, one, classes)).ravel(), SCORES)
+
+
+def group_bootstrap(labels, predicted, groups, classes, resamples=RESAMPLES, level=LEVEL, seed=0):
+    """SCORES with percentile intervals over resampled groups: a DataFrame indexed by score.
+
+    `labels` (n,); `predicted` (n,), or (models, n), whose scores are averaged, each resample
+    drawing the same groups for all models; `groups` (n,), what each image was taken together
+    with, as any values. A resample without a class takes the mean over those it has.
+    Returns the columns value (on all images), low, high, groups, images. Raises ValueError
+    where the lengths differ or there are fewer than two groups.
+    Source: the cluster bootstrap, Field and Welsh, "Bootstrapping clustered data", Journal of
+    the Royal Statistical Society B 69 (2007).
+    """
+    predicted = np.atleast_2d(predicted)
+    codes, weights = _draw(labels, predicted, groups, resamples, seed)
+    models = [_counts(labels, answers, codes, classes) for answers in predicted]
+    value = np.mean([_scores(*(part.sum(axis=0, keepdims=True) for part in counts)) for counts in models], axis=0)
+    drawn = np.mean([_scores(*(weights @ part for part in counts)) for counts in models], axis=0)
+    return _table(value.ravel(), drawn, SCORES, level).assign(groups=weights.shape[1], images=len(labels))
+
+
+def recall_by_class(labels, predicted, groups, class_names, resamples=RESAMPLES, level=LEVEL, seed=0):
+    """Recall of each class: a DataFrame indexed by class: images, groups, value, low, high.
+
+    Arguments as in `group_bootstrap`. A class without images has NaN; one whose images are all
+    of one group has a recall and no interval, for nothing is known of other groups.
+    """
+    predicted, classes = np.atleast_2d(predicted), len(class_names)
+    codes, weights = _draw(labels, predicted, groups, resamples, seed)
+    parts = [_counts(labels, answers, codes, classes) for answers in predicted]
+    hits, images = np.mean([part[0] for part in parts], axis=0), parts[0][1]
+    value = _share(hits.sum(axis=0), images.sum(axis=0))
+    table = _table(value, _share(weights @ hits, weights @ images), list(class_names), level)
+    of_class = (images > 0).sum(axis=0)
+    table.loc[of_class < 2, ["low", "high"]] = np.nan
+    table.insert(0, "images", images.sum(axis=0).astype("int64"))
+    table.insert(1, "groups", of_class)
+    return table.rename_axis("class")
+
+
+def mean_by_group(values, groups, resamples=RESAMPLES, level=LEVEL, seed=0):
+    """(mean, low, high) of `values` (n,), numbers or bools, over resampled `groups` (n,)."""
+    values = np.asarray(values, "float64")
+    codes, weights = _draw(values, values[None], groups, resamples, seed)
+    sums, sizes = (np.bincount(codes, part) for part in (values, np.ones_like(values)))
+    low, high = np.quantile(weights @ sums / (weights @ sizes), _tails(level))
+    return float(values.mean()), float(low), float(high)
+
+
+def _draw(labels, predicted, groups, resamples, seed):
+    """(codes (n,): 0, 1, ... for the groups, weights (resamples, groups): how often each is drawn)."""
+    if predicted.shape[1] != len(labels) or len(groups) != len(labels):
+        raise ValueError(
+            f"{len(labels)} labels, {predicted.shape[1]} answers, {len(groups)} groups; expected one of each an image"
+        )
+    codes, names = pd.factorize(np.asarray(groups))
+    if len(names) < 2:
+        raise ValueError(f"{len(names)} group; expected two at least, for groups are what is drawn anew")
+    generator = np.random.default_rng(seed)
+    return codes, generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
+
+
+def _counts(labels, predicted, codes, classes):
+    """(hits, images, answers), each (groups, classes): right answers, images and answers of each class."""
+    labels, predicted = np.asarray(labels, "int64"), np.asarray(predicted, "int64")
+    groups, right = codes.max() + 1, labels == predicted
+
+    def count(values, where=slice(None)):
+        cells = codes[where] * classes + values[where]
+        return np.bincount(cells, minlength=groups * classes).reshape(groups, classes).astype("float64")
+
+    return count(labels, right), count(labels), count(predicted)
+
+
+def _scores(hits, images, answers):
+    """(rows, 3): SCORES from counts (rows, classes)."""
+    f1 = np.where(images > 0, _share(2 * hits, images + answers), np.nan)
+    accuracy = hits.sum(axis=1) / images.sum(axis=1)
+    return np.stack([accuracy, np.nanmean(_share(hits, images), axis=1), np.nanmean(f1, axis=1)], axis=1)
+
+
+def _share(part, whole):
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
+
+
+def _table(value, drawn, names, level):
+    low, high = np.nanquantile(np.where(np.isnan(value), 0.0, drawn), _tails(level), axis=0)
+    present = ~np.isnan(value)
+    return pd.DataFrame(
+        {"value": value, "low": np.where(present, low, np.nan), "high": np.where(present, high, np.nan)}, index=names
+    )
+
+
+def _tails(level):
+    return (1 - level) / 2, (1 + level) / 2

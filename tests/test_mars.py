@@ -1,0 +1,202 @@
+"""What is said of the Mars images: on a tiny set with every quirk, and on the real one where it is at hand."""
+
+import hashlib
+import zipfile
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny_mars
+
+from cnnlab import data, exploration, mars, mars_evaluation, sources
+from cnnlab.acquisition.mars_spec import MSL
+
+REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "msl-images.zip"
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    return tiny_mars.write_zip(tmp_path_factory.mktemp("copy"))
+
+
+@pytest.fixture(scope="module")
+def tiny(copy, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "mars_arrays", partial(sources.mars_arrays, spec=tiny_mars.SPEC))
+        return data.load_mars(copy, tmp_path_factory.mktemp("cache"), 16, progress=False)
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory):
+    if not REAL.exists():
+        pytest.skip("the Mars images are not at hand (shared/data/msl-images.zip beside the clone)")
+    return data.load_mars(REAL, tmp_path_factory.mktemp("mars"), 32, progress=False)
+
+
+def wrong_on(dataset, split, *positions):
+    """Answers that are right but for the images at `positions` of the split, which get the next class."""
+    answers = dataset.split(split)[1].astype("int64")
+    answers[list(positions)] = (answers[list(positions)] + 1) % len(dataset.class_names)
+    return answers
+
+
+def test_missing_classes_and_cameras(tiny):
+    gaps = mars.missing_classes(tiny)
+    assert gaps["missing_from"].to_dict() == {"hole": "test"}
+    assert gaps.loc["hole", ["train", "validation", "test"]].tolist() == [2, 1, 0]
+    shares = mars.camera_shares(tiny)
+    assert shares.loc["MAHLI"].to_dict() == {"train": 0.4, "validation": 0.75, "test": pytest.approx(1 / 3)}
+    assert shares.loc["Mastcam right", "validation"] == 0
+    np.testing.assert_allclose(shares.sum(), 1)
+
+
+def test_recurring_frames(tiny):
+    table = mars.recurring_frames(tiny)
+    assert table.loc["train"].to_dict() == pytest.approx(
+        {"images": 10, "frames": 7, "groups": 4, "most_images": 2, "repeated_share": 0.3, "two_classes": 1}
+    )
+    assert table.loc["test", ["images", "frames", "groups"]].tolist() == [6, 5, 5]
+
+
+def test_samples_show_no_frame_twice(tiny):
+    chosen = mars.samples(tiny, "train", 3)
+    counts = chosen["class"].value_counts()
+    assert counts["rock"] == 3
+    assert counts["hole"] == 1  # two images of one frame
+    assert not chosen["file"].str[:22].duplicated().any()
+    for row in chosen.itertuples():
+        assert tiny.class_names[tiny.splits["train"].labels[row.row]] == row[1]
+    pd.testing.assert_frame_equal(chosen, mars.samples(tiny, "train", 3))
+    assert "hole" not in set(mars.samples(tiny, "test", 3)["class"])
+
+
+def test_the_pipeline_ends_at_what_the_network_sees(tiny, copy):
+    steps = mars.pipeline(tiny.metadata["file"][5], 16, path=copy)
+    assert list(steps) == ["original", "rgb", "resized", "input", "scaled"]
+    assert steps["original"].ndim == 2  # product D is greyscale
+    np.testing.assert_array_equal(steps["input"], tiny.splits["train"].images[5])
+    assert steps["scaled"].dtype == np.float32
+    np.testing.assert_allclose(steps["scaled"] * 255, steps["input"], atol=1e-4)
+
+
+def test_metadata_is_needed(bars_dataset):
+    with pytest.raises(ValueError, match="bars has no metadata"):
+        mars.camera_shares(bars_dataset)
+
+
+def test_constant_baselines(tiny):
+    table = mars_evaluation.constant_baselines(tiny).set_index(["split", "baseline"])
+    known = table.loc[("validation", "train's majority")]
+    assert (known["answer"], known["accuracy"]) == ("rock", 0.25)
+    assert known["balanced_accuracy"] == pytest.approx(1 / 3)
+    own = table.loc[("validation", "the split's own majority")]
+    assert (own["answer"], own["accuracy"]) == ("big wheel", 0.5)
+
+
+def test_scores_recalls_and_cameras(tiny):
+    answers = wrong_on(tiny, "test", 0, 1)
+    table = mars_evaluation.scores_with_intervals(tiny, "test", answers)
+    assert table.loc["accuracy", "value"] == pytest.approx(4 / 6)
+    assert table.loc["accuracy", "groups"] == 5
+    recalls = mars_evaluation.recalls(tiny, "test", answers)
+    assert recalls.loc["big wheel", ["images", "groups", "value"]].tolist() == pytest.approx([3, 2, 1 / 3])
+    cameras = mars_evaluation.by_camera(tiny, "test", answers)
+    assert cameras["accuracy"].to_dict() == {"MAHLI": 0, "Mastcam left": 1, "Mastcam right": 1}
+    assert cameras["images"].sum() == 6
+
+
+def test_what_recurs_counts_once_or_not_at_all(tiny):
+    table = mars_evaluation.by_frame(tiny, "test", wrong_on(tiny, "test", 0, 1))
+    assert table["images"].to_dict() == {
+        "every image": 6, "each frame once": 6, "frames first seen here": 6, "sequences first seen here": 4,
+    }  # fmt: skip
+    assert table["accuracy"].tolist() == pytest.approx([4 / 6, 4 / 5, 4 / 6, 1])
+
+
+def test_the_surest_wrong_answers_show_each_frame_once(tiny):
+    answers = wrong_on(tiny, "test", 0, 1, 3)
+    table = mars_evaluation.most_confident_wrong(tiny, "test", answers, [0.8, 0.9, 1.0, 0.7, 1.0, 1.0])
+    assert table["confidence"].tolist() == [0.9, 0.7]
+    assert table["file"].tolist() == [tiny_mars.SPLITS["test"][1][0], tiny_mars.SPLITS["test"][3][0]]
+    assert table["true"].tolist() == ["big wheel", "rock"]
+    assert table["answer"].tolist() == ["rock", "hole"]
+
+
+def test_accuracy_by_sol(tiny):
+    table = mars_evaluation.accuracy_by_sol(tiny, "test", wrong_on(tiny, "test", 0, 1), bins=2)
+    assert table[["first_sol", "last_sol", "images", "groups"]].to_numpy().tolist() == [[20, 21, 4, 3], [22, 23, 2, 2]]
+    assert table["accuracy"].tolist() == [0.5, 1]
+    assert table.loc[0, "low"] < 0.5 < table.loc[0, "high"]
+    with pytest.raises(ValueError, match="bins is 3; expected 1 to 2"):
+        mars_evaluation.accuracy_by_sol(tiny, "test", wrong_on(tiny, "test", 0), bins=3)
+
+
+def counts_from_the_text_files():
+    """{(split, class name): images}, read from the zip without cnnlab."""
+    with zipfile.ZipFile(REAL) as archive:
+        lines = {
+            name: archive.read(f"msl-images/{name}").decode().splitlines()
+            for name in ("msl_synset_words-indexed.txt", *tiny_mars.SPLIT_FILES.values())
+        }
+    names = dict(line.split(maxsplit=1) for line in lines["msl_synset_words-indexed.txt"])
+    return Counter(
+        (split, names[line.split()[1]]) for split, name in tiny_mars.SPLIT_FILES.items() for line in lines[name]
+    )
+
+
+def test_the_real_splits_and_classes(real):
+    assert {name: len(split) for name, split in real.splits.items()} == MSL.images
+    assert len(real.class_names) == 24
+    assert "sun" not in real.class_names
+    counts = exploration.class_counts(real)
+    published = counts_from_the_text_files()
+    assert {(split, name): number for split in counts for name, number in counts[split].items() if number} == published
+    assert (counts > 0).sum().to_dict() == {"train": 24, "validation": 20, "test": 22}
+    shares = counts / counts.sum()
+    assert shares["train"].idxmax() == "ground"
+    np.testing.assert_allclose(shares.loc["ground"], [0.625, 0.053, 0.195], atol=5e-4)
+    np.testing.assert_allclose(shares.loc["wheel", ["validation", "test"]], [0.384, 0.230], atol=5e-4)
+    np.testing.assert_allclose(shares.loc["drill holes", ["validation", "test"]], [0.287, 0], atol=5e-4)
+    drt = counts.loc[["drt front", "drt side"]].sum()
+    assert drt["train"] == 12
+    assert drt["test"] / 1_305 == pytest.approx(0.161, abs=5e-4)
+    assert set(mars.missing_classes(real).query("test == 0").index) == {"drill holes", "turret"}
+
+
+def test_the_real_labels_keep_both_ids(real):
+    pairs = real.metadata[["class_id", "label"]].drop_duplicates().sort_values("label").to_numpy().tolist()
+    assert pairs == [[label if label < 22 else label + 1, label] for label in range(24)]
+
+
+def test_the_real_groups_and_frames(real):
+    table = mars.recurring_frames(real)
+    assert table["groups"].tolist() == [493, 359, 326]
+    assert table["frames"].tolist() == [2_389, 949, 820]
+    sols = real.metadata.groupby("split")["sol"].agg(["min", "max"])
+    assert sols.loc[["train", "validation", "test"]].to_numpy().tolist() == [[3, 180], [182, 564], [565, 1060]]
+    for unit in ("file", "frame", "group", "sol"):
+        assert (real.metadata.groupby(unit)["split"].nunique() == 1).all()
+    np.testing.assert_allclose(mars.camera_shares(real).loc["MAHLI"], [0.085, 0.827, 0.559], atol=5e-4)
+
+
+def test_the_real_baselines(real):
+    table = mars_evaluation.constant_baselines(real).set_index(["baseline", "split"])["accuracy"]
+    assert table["train's majority", "validation"] == pytest.approx(0.053, abs=5e-4)
+    assert table["train's majority", "test"] == pytest.approx(0.195, abs=5e-4)
+    assert table["the split's own majority", "test"] == pytest.approx(0.230, abs=5e-4)
+
+
+def test_the_real_pixels(real):
+    images = real.splits["train"].images
+    assert images.dtype == np.uint8
+    assert images.shape == (6_691, 32, 32, 3)
+    assert isinstance(images, np.memmap)
+    grey = (real.metadata["product"] == "D").to_numpy()
+    assert grey.sum() == 172  # 184 with those in no split
+    grey_images = images[grey]
+    assert (grey_images == grey_images[..., :1]).all()
+    digests = {hashlib.sha256(image).digest() for image in images}
+    assert len(digests) > 6_600

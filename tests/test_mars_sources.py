@@ -1,0 +1,299 @@
+"""The Mars images from whatever copy is at hand: verified, decoded, cached; and what is said of a bad one."""
+
+import dataclasses
+import functools
+import http.server
+import io
+import os
+import shutil
+import stat
+import threading
+import zipfile
+
+import numpy as np
+import pytest
+import tiny_mars
+from PIL import Image
+from tiny_mars import FILES, SPEC
+
+from cnnlab import data, sources
+from cnnlab.acquisition import mars_reading
+from cnnlab.acquisition.errors import BadDataError
+from cnnlab.acquisition.mars_images import decode, preprocessing_steps
+from cnnlab.acquisition.mars_names import parse_names
+
+TRAIN, TEST, SYNSET = "train-calibrated-shuffled.txt", "test-calibrated-shuffled.txt", "msl_synset_words-indexed.txt"
+FIRST, SECOND = (f"calibrated/{name}" for name, _ in tiny_mars.SPLITS["train"][:2])
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch):
+    for variable in ("CNNLAB_CACHE", "CNNLAB_MARS"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache"
+
+
+def load(path=None, cache=None, size=16, letterbox=True, spec=SPEC):
+    return sources.mars_arrays(path, cache, size, letterbox, progress=False, spec=spec)
+
+
+def listed():
+    return [name for rows in tiny_mars.SPLITS.values() for name, _ in rows]
+
+
+def holder_of_zip(parent):
+    return tiny_mars.write_zip(parent / "downloads").parent
+
+
+def holder_of_folder(parent):
+    return tiny_mars.write_folder(parent).parent
+
+
+@pytest.mark.parametrize("write", [tiny_mars.write_folder, tiny_mars.write_zip, holder_of_folder, holder_of_zip])
+def test_every_shape_of_copy_fills_the_cache_which_then_suffices(tmp_path, cache, write):
+    path = write(tmp_path / "copy")
+    arrays = load(path, cache)
+    shutil.rmtree(tmp_path / "copy")
+    again = load(None, cache)
+    for images in (arrays["images"], again["images"]):
+        assert isinstance(images, np.memmap)
+        assert images.dtype == np.uint8
+        for image, name in zip(images, listed(), strict=True):
+            np.testing.assert_array_equal(image, decode(FILES[f"calibrated/{name}"], 16))
+
+
+def test_sizes_and_modes_are_cached_apart(tmp_path, cache):
+    path = tiny_mars.write_zip(tmp_path)
+    assert load(path, cache, 16)["images"].shape == (20, 16, 16, 3)
+    assert load(path, cache, 24)["images"].shape == (20, 24, 24, 3)
+    assert not np.array_equal(load(path, cache)["images"], load(path, cache, letterbox=False)["images"])
+
+
+def test_the_dataset_keeps_split_ids_and_names(tmp_path, cache, monkeypatch):
+    monkeypatch.setattr(sources, "mars_arrays", functools.partial(sources.mars_arrays, spec=SPEC))
+    monkeypatch.setenv("CNNLAB_MARS", str(tiny_mars.write_zip(tmp_path)))
+    dataset = data.load_mars(None, cache, 16, progress=False)
+    assert dataset.class_names == tiny_mars.CLASS_NAMES
+    assert dataset.name == "mars-16"
+    assert data.load_mars(None, cache, 16, letterbox=False, progress=False).fingerprint != dataset.fingerprint
+    position = {0: 0, 1: 1, 3: 2}
+    for split, rows in tiny_mars.SPLITS.items():
+        images, labels = dataset.split(split)
+        table = dataset.metadata.iloc[dataset.splits[split].indices]
+        assert table["file"].tolist() == [name for name, _ in rows]
+        assert table["class_id"].tolist() == [number for _, number in rows]
+        assert labels.tolist() == table["label"].tolist() == [position[number] for _, number in rows]
+        np.testing.assert_array_equal(images[0], decode(FILES[f"calibrated/{rows[0][0]}"], 16))
+
+
+@pytest.mark.parametrize("size", [0, 4, 1_000, 31.5, True])
+def test_a_size_that_makes_no_images_is_refused(size):
+    with pytest.raises(ValueError, match="size is .*expected 8 to 512 pixels"):
+        data.load_mars(size=size)
+
+
+def test_names_say_when_by_which_camera_and_which_frame():
+    table = parse_names(["0830MR0036510000500684E01_DRCL.JPG", "0830MR0036510000500684I01_DRCL.JPG", "holiday.jpg"])
+    first = table.iloc[0]
+    assert (first["sol"], first["camera"], first["sequence"]) == (830, "Mastcam right", "003651")
+    assert (first["frame"], first["product"], first["group"]) == ("0830MR0036510000500684", "E", "0830MR003651")
+    assert table["frame"][0] == table["frame"][1]
+    assert table.loc[2].isna()[["camera", "frame", "group"]].all()
+
+
+def test_letterbox_keeps_the_shape_and_stretch_fills(tmp_path):
+    wide = tiny_mars.picture(4)  # 48 x 16
+    boxed, stretched = decode(wide, 24), decode(wide, 24, letterbox=False)
+    assert boxed.shape == stretched.shape == (24, 24, 3)
+    assert not boxed[:8].any()
+    assert not boxed[16:].any()
+    assert (boxed[8:16, 16:, 0] > 150).all()
+    assert (stretched[:, 16:, 0] > 150).all()
+    tall = decode(tiny_mars.picture(2), 30)  # 20 x 30
+    assert not tall[:, :5].any()
+    assert not tall[:, 25:].any()
+
+
+def test_pixels_are_those_of_pillow_step_by_step():
+    data_ = tiny_mars.picture(3, grey=True)
+    steps = preprocessing_steps(data_, 31)
+    with Image.open(io.BytesIO(data_)) as image:
+        grey = np.asarray(image)
+    assert list(steps) == ["original", "rgb", "resized", "input"]
+    np.testing.assert_array_equal(steps["original"], grey)
+    np.testing.assert_array_equal(steps["input"], np.repeat(grey[..., None], 3, axis=2))
+
+
+def changed(changes):
+    """The tiny set with other content for some files (None: without them)."""
+    return {name: content for name, content in {**FILES, **changes}.items() if content is not None}
+
+
+def with_line(file, line):
+    return {file: FILES[file] + line.encode()}
+
+
+def replaced(file, old, new):
+    assert old in FILES[file].decode()
+    return {file: FILES[file].decode().replace(old, new, 1).encode()}
+
+
+def crossing(name, source):
+    """An image listed in train with the name that `source` gives it."""
+    return {**with_line(TRAIN, f"calibrated/{name} 0\n"), f"calibrated/{name}": FILES[source]}
+
+
+LINES = FILES[TRAIN].decode().splitlines(keepends=True)
+BAD = {
+    "missing image": ({FIRST: None}, r"listed images that are missing \(1\): 0003ML0000010000000001E01"),
+    "truncated image": ({FIRST: FILES[FIRST][:400]}, "cannot be read .*0001E01_DRCL.JPG is no whole JPEG"),
+    "no image": ({FIRST: b"<html>"}, "0001E01_DRCL.JPG is no JPEG picture"),
+    "huge file": ({FIRST: bytes(2 << 20)}, "0001E01_DRCL.JPG has 2,097,152 bytes, more than any file"),
+    "altered picture": ({FIRST: tiny_mars.picture(9)}, "not all pictures are: they were changed"),
+    "pictures swapped": ({FIRST: FILES[SECOND], SECOND: FILES[FIRST]}, "changed places"),
+    "unknown class": (replaced(TEST, "E01_DRCL.JPG 3", "E01_DRCL.JPG 7"), "does not have .* 7 of 0020MH"),
+    "another class": (replaced(TEST, "E01_DRCL.JPG 3", "E01_DRCL.JPG 0"), "text files say something else"),
+    "another order": ({TRAIN: "".join(reversed(LINES)).encode()}, "text files say something else"),
+    "no line": (with_line(TRAIN, "calibrated/a picture.JPG\n"), "no 'calibrated/NAME.JPG class' .*line 11"),
+    "climbing line": (with_line(TRAIN, "calibrated/../../secret 0\n"), "no 'calibrated/NAME.JPG class'"),
+    "other scheme": (crossing("IMG_0001.JPG", FIRST), "names that say no sol, camera and frame .*IMG_0001.JPG"),
+    "two classes": (with_line(TRAIN, f"{FIRST} 3\n"), r"images of two classes .*E01_DRCL.JPG \(0, 3\)"),
+    "in two splits": (with_line(TEST, f"{FIRST} 0\n"), r"images in two splits .*E01_DRCL.JPG \(train, test\)"),
+    "frame in two splits": (
+        crossing("0020ML0000050000000010I01_DRCL.JPG", FIRST),
+        r"frames in two splits.*0020ML0000050000000010 \(train, test\)",
+    ),
+    "sol in two splits": (crossing("0023MH0000010000000099E01_DRCL.JPG", FIRST), r"sols in two splits.*23 \(train"),
+    "line lost": ({TRAIN: "".join(LINES[1:]).encode()}, r"another size than published .*train has 9, expected 10"),
+    "no split file": ({TEST: None}, "cannot be had .*test-calibrated-shuffled.txt is missing"),
+    "class twice": (with_line(SYNSET, "3 sky\n"), "a class that comes twice"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_copy_is_named_and_leaves_no_trace(tmp_path, cache, name):
+    changes, said = BAD[name]
+    write = tiny_mars.write_folder if len(name) % 2 else tiny_mars.write_zip
+    with pytest.raises(sources.DataUnavailableError, match=said) as caught:
+        load(write(tmp_path / "copy", changed(changes)), cache)
+    assert "the path that you named" in str(caught.value)
+    assert "10.5281/zenodo.1049137" in str(caught.value)
+    assert [entry.name for entry in cache.iterdir()] == ["mars-16-letterbox.lock"]
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path, cache):
+    content = changed({FIRST: None, **with_line(TEST, f"{SECOND} 0\n")})
+    with pytest.raises(sources.DataUnavailableError, match=r"(?s)in two splits.*are missing.*another size"):
+        load(tiny_mars.write_folder(tmp_path, content), cache)
+
+
+def test_what_does_no_harm_is_only_said(tmp_path, cache):
+    twice = {TRAIN: (FILES[TRAIN] + LINES[0].encode()).replace(b"\n", b"\r\n")}
+    with pytest.warns(UserWarning, match=r"come twice, counted once \(1\): 0003ML0000010000000001E01"):
+        arrays = load(tiny_mars.write_zip(tmp_path, changed(twice)), cache)
+    assert len(arrays["images"]) == 20
+
+
+def member(name, mode=stat.S_IFREG | 0o644):
+    info = zipfile.ZipInfo(name)
+    info.external_attr = mode << 16
+    return info
+
+
+HOSTILE = {
+    "outside its folder": (member("../climbed.JPG"), b""),
+    "land outside": (member("/etc/climbed"), b""),
+    "is a link": (member("msl-images/link", stat.S_IFLNK | 0o777), b"/etc/passwd"),
+    "unpacks to more than": (member("msl-images/bomb"), bytes(1 << 29)),
+    "README.txt twice": (member("msl-images/README.txt"), b""),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("said", HOSTILE)
+def test_a_hostile_zip_is_refused(tmp_path, cache, said):
+    name, content = HOSTILE[said]
+    name.compress_type = zipfile.ZIP_DEFLATED
+    path = tiny_mars.write_zip(tmp_path / "copy", extra=[(name, content)])
+    with pytest.raises(sources.DataUnavailableError, match=said):
+        load(path, cache)
+    assert not list(tmp_path.rglob("climbed*"))
+
+
+def test_a_lying_or_damaged_zip_is_refused(tmp_path, cache):
+    path = tiny_mars.write_zip(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[200:260] = bytes(60)  # within the first picture
+    path.write_bytes(content)
+    with pytest.raises(sources.DataUnavailableError, match="cannot be unpacked|is no JPEG|no whole JPEG"):
+        load(path, cache)
+    os.truncate(path, len(content) // 2)
+    with pytest.raises(sources.DataUnavailableError, match="no zip archive, or a damaged one"):
+        load(path, cache)
+
+
+@pytest.mark.parametrize("side, said", [(4_000, "4000 x 4000 pixels, far more"), (65_520, "decompression bomb")])
+def test_a_picture_far_larger_than_its_file_is_not_decoded(side, said):
+    header = bytearray(tiny_mars.picture(0))
+    start = header.index(b"\xff\xc0") + 5
+    header[start : start + 4] = side.to_bytes(2, "big") * 2
+    with pytest.raises(BadDataError, match=said):
+        decode(bytes(header), 16)
+
+
+def test_a_damaged_cache_is_built_again(tmp_path, cache):
+    path = tiny_mars.write_zip(tmp_path)
+    whole = np.array(load(path, cache)["images"])
+    for damage in (
+        lambda folder: os.truncate(folder / "images.npy", 1_000),
+        lambda folder: (folder / "manifest.json").unlink(),
+        lambda folder: (folder / "manifest.json").write_text('{"images": 3}'),
+    ):
+        damage(cache / "mars-16-letterbox")
+        with pytest.warns(UserWarning, match="is damaged and is built again"):
+            np.testing.assert_array_equal(load(path, cache)["images"], whole)
+
+
+def test_pixels_made_by_other_code_are_made_again(tmp_path, cache, monkeypatch):
+    path = tiny_mars.write_zip(tmp_path)
+    load(path, cache)
+    monkeypatch.setattr(sources, "decoding_version", lambda: "another")
+    with pytest.warns(UserWarning, match="another version of the code"):
+        load(path, cache)
+
+
+def test_without_a_copy_one_message_says_how_to_get_it(cache):
+    with pytest.raises(sources.DataUnavailableError) as caught:
+        load(None, cache)
+    message = str(caught.value)
+    for part in ("Tried, in this order", tiny_mars.NOWHERE, "download msl-images.zip", SPEC.doi, "CNNLAB_MARS"):
+        assert part in message
+    with pytest.raises(sources.DataUnavailableError, match="No original of x.JPG at .*no such file"):
+        sources.mars_original("x.JPG", cache=cache)
+
+
+def test_a_download_is_kept_for_other_sizes_and_for_originals(tmp_path, cache):
+    tiny_mars.write_zip(tmp_path / "server")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / "server")
+    handler.log_message = lambda *_: None
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        spec = dataclasses.replace(SPEC, url=f"http://127.0.0.1:{server.server_port}/msl-images.zip")
+        load(None, cache, 16, spec=spec)
+        server.shutdown()
+    assert load(None, cache, 24)["images"].shape == (20, 24, 24, 3)
+    assert sources.mars_original(listed()[0], cache=cache) == FILES[FIRST]
+
+
+def test_examine_names_what_is_odd_and_what_is_wrong(tmp_path):
+    table = mars_reading.examine(tiny_mars.write_zip(tmp_path), SPEC).set_index("problem")
+    assert not table["fatal"].any()
+    assert table.loc["frames whose images have two classes", "where"] == "0004MH0000010000000003"
+    assert table.loc["classes without an image", "where"] == "sun"
+    assert table.loc["images in no split", "count"] == len(tiny_mars.UNLISTED)
+    table = mars_reading.examine(tiny_mars.write_folder(tmp_path / "bad", changed({FIRST: None})), SPEC)
+    assert table.loc[table["fatal"], "problem"].tolist() == ["listed images that are missing"]

@@ -1,0 +1,60 @@
+"""The networks of the Mars studies have the sizes that were computed by hand, and compare what they say."""
+
+from functools import partial
+
+import pytest
+import tiny_mars
+
+from cnnlab import data, mars_evaluation, models, sources
+from cnnlab.mars_studies import MARS_STUDIES
+from cnnlab.studies import STUDIES
+from cnnlab.training import run_trial
+from cnnlab.trials import Trial
+
+TRIALS = {trial.label: trial for study in MARS_STUDIES.values() for trial in study.trials}
+SIDES = {"mars": 128, "mars64": 64}
+# 3-to-5: as 3, with 16 weights more for each pair of channels of the third and fourth convolution.
+PARAMETERS = {
+    "mars_dense_512_256": 6_429_464,
+    "mars_cnn_k3": 4_591_064,
+    "mars_cnn_k5": 5_280_728,
+    "mars_cnn_k7": 6_315_224,
+    "mars_cnn_k3to5": 4_591_064 + 16 * (64 * 128 + 128 * 256),
+    "mars_cnn_k3_weighted": 4_591_064,
+    "mars_cnn_k3_augmented": 4_591_064,
+}
+
+
+@pytest.mark.parametrize("label", PARAMETERS)
+def test_parameters(label):
+    trial = TRIALS[label]
+    side = SIDES[trial.dataset]
+    model = models.build(trial.model, input_shape=(side, side, 3), num_classes=24, **trial.options)
+    assert model.count_params() == PARAMETERS[label]
+
+
+def test_the_studies_are_whole():
+    assert set(TRIALS) == set(PARAMETERS)
+    assert not set(MARS_STUDIES) & set(STUDIES)
+    for name, study in MARS_STUDIES.items():
+        assert study.name == name
+        for trial in study.trials:
+            assert trial.dataset in data.LOADERS
+            assert (trial.monitor, trial.patience) == ("val_accuracy", 5)
+            # One label stands for one configuration, in whichever study.
+            assert trial == TRIALS[trial.label]
+
+
+def test_a_training_from_files_to_scores(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "mars_arrays", partial(sources.mars_arrays, spec=tiny_mars.SPEC))
+    dataset = data.load_mars(tiny_mars.write_zip(tmp_path), tmp_path / "cache", 16, progress=False)
+    options = {**TRIALS["mars_cnn_k3to5"].options, "filters": [4, 4, 4, 4], "dense": 8}
+    trial = Trial(
+        "tiny", options=options, epochs=2, batch_size=5, class_weights=True, augment="flip_translate",
+        patience=1, precision="float32",
+    )  # fmt: skip
+    result = run_trial(trial, dataset, progress=False)
+    assert result.row["data_version"] == dataset.fingerprint
+    answers = result.probabilities["test"].argmax(axis=1)
+    scores = mars_evaluation.scores_with_intervals(dataset, "test", answers)
+    assert scores.loc["accuracy", "value"] == pytest.approx(result.row["test_accuracy_best"])
