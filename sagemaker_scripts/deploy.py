@@ -21,6 +21,10 @@ from sagemaker_scripts.resources import Ledger
 POLL_SECONDS = 15
 TIMEOUT_MINUTES = 30
 SERVERLESS_MEMORY = 2048
+# What may stay in the account after a denial, because it costs next to nothing.
+FREE = ("bucket", "object", "model")
+# The calls that make what was noted last: denied, there is nothing of it.
+MAKERS = ("CreateBucket", "PutObject", "CreateModel", "CreateEndpointConfig", "CreateEndpoint")
 
 
 @dataclasses.dataclass
@@ -93,7 +97,10 @@ def _deploy(account, name, archive, hardware, minutes, keep, poll, timeout):
             if outcome.denied is None:
                 raise
             print(f"denied: {outcome.denied}", flush=True)
-        if keep:
+            if keep:
+                # An endpoint that may not be asked would only cost money.
+                _print_kept(ledger.keep(FREE, unmade=outcome.denied.operation in MAKERS))
+        if outcome.endpoint:
             _print_kept(ledger.keep())
     outcome.left = [(kind, left) for kind, left, _ in ledger.failed]
     if outcome.denied:
@@ -186,12 +193,12 @@ def make_parser():
     parser.add_argument("--instance", default=endpoint.ANY_CPU_INSTANCE, help="default: %(default)s")
     parser.add_argument("--serverless", action="store_true", help="no instance: paid by the request")
     parser.add_argument(
-        "--memory", type=int, default=SERVERLESS_MEMORY, help="of --serverless, MB; default: %(default)s"
-    )
-    parser.add_argument("--minutes", type=float, default=0, help="how long the endpoint stays; default: for one answer")
-    parser.add_argument(
-        "--keep", action="store_true", help="leave the endpoint running, and paid for, until cleanup.py"
-    )
+        "--memory", type=int, choices=range(1024, 6145, 1024), default=SERVERLESS_MEMORY, metavar="MB",
+        help="of --serverless, 1024 to 6144 in steps of 1024; default: %(default)s",
+    )  # fmt: skip
+    stay = parser.add_mutually_exclusive_group()
+    stay.add_argument("--minutes", type=float, default=0, help="how long the endpoint stays; default: for one answer")
+    stay.add_argument("--keep", action="store_true", help="leave the endpoint running, and paid for, until cleanup.py")
     parser.add_argument("--timeout", type=float, default=TIMEOUT_MINUTES, help="minutes to wait; default: %(default)s")
     parser.add_argument("--yes", action="store_true", help="agree to the price")
     parser.add_argument("--dry-run", action="store_true", help="only print the plan")

@@ -152,9 +152,14 @@ class Ledger:
         """Note that `name` of `kind` is about to be made."""
         self.entries.append((kind, name))
 
-    def keep(self):
-        """What was made so far stays. Returns it as a list of (kind, name)."""
-        kept, self.entries = self.entries, []
+    def keep(self, kinds=tuple(DELETE), unmade=False):
+        """What was made so far of `kinds` stays; `unmade`: the last one noted does not exist.
+
+        Returns what stays, as a list of (kind, name).
+        """
+        made = self.entries[:-1] if unmade else self.entries
+        kept = [entry for entry in made if entry[0] in kinds]
+        self.entries = [entry for entry in self.entries if entry not in kept]
         return kept
 
     def __enter__(self):

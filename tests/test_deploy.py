@@ -171,12 +171,13 @@ def test_a_lab_uses_labrole_and_falls_back_to_the_real_local_server(account, fre
     assert account.left() == []
 
 
-def test_a_lab_keeps_what_is_allowed_when_asked_to(account, archive, rehearsed, capsys):
-    account.fail("CreateEndpointConfig", "denied")
+@pytest.mark.parametrize("call", ["CreateEndpointConfig", "CreateEndpoint", "InvokeEndpoint"])
+def test_a_lab_keeps_what_is_allowed_and_free_when_asked_to(call, account, archive, rehearsed, capsys):
+    account.fail(call, "denied")
     outcome = run(archive, keep=True)
     assert outcome.endpoint is None and outcome.exit_code == common.EXIT_DENIED
     assert [line.split()[0] for line in account.left()] == ["model", "bucket", "object"]
-    assert capsys.readouterr().out.count("kept: ") == 4  # with the config's name, which was noted before the denial
+    assert capsys.readouterr().out.count("kept: ") == 3
 
 
 def test_a_failed_endpoint_says_why(account, archive):
