@@ -34,7 +34,7 @@ class Budget:
     def label(self):
         """What to write beside a figure or a number that this budget produced."""
         if self.is_record:
-            return "full protocol"
+            return "the record's full protocol"
         epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
         return f"{self.name} budget: at most {self.train_images:,} training images and {epochs}"
 

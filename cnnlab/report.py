@@ -7,12 +7,15 @@ import pandas as pd
 
 from cnnlab import audit, budgets, findings, measurements, plotting, probes, studies
 from cnnlab.data import load_cifar10
+from cnnlab.probing.receptive_field import effective_diameters
 from cnnlab.sentences import wording
+from cnnlab.sentences.probe_findings import reliability_panels
 from cnnlab.store import Store
 
 README = Path("README.md")
 RECORD = budgets.find("full")
-STAMP = "record: full protocol"
+# (height, width) of CIFAR-10's images, on which the networks of the probes were trained.
+IMAGE_SIZE = (32, 32)
 BLOCK = re.compile(r"(<!-- begin:(\S+) -->\n).*?(<!-- end:\2 -->)", re.DOTALL)
 # Bookkeeping of a row that a reader of the table does without; it stays in the row's own file.
 UNTABLED = ["options", "finished", "python", "numpy", "data_version"]
@@ -30,8 +33,8 @@ def rebuild(root=Path()):
         raise ValueError(f"{root / RECORD.store_folder} holds no finished trials; run a study first")
     written = [write_table(name, frame, root) for name, frame in frames.items()]
     written += [
-        plotting.save_figure(figure, name, root / RECORD.images_folder, STAMP)
-        for name, figure in figures(frames).items()
+        plotting.save_figure(figure, name, root / RECORD.images_folder, RECORD.label)
+        for name, figure in figures(frames, root / probes.RECORD).items()
     ]
     readme = root / README
     readme.write_text(fill(readme.read_text(encoding="utf-8"), blocks(frames, root)), encoding="utf-8")
@@ -44,8 +47,8 @@ def record(folder):
     return {name: frame for name, frame in frames.items() if not frame.empty}
 
 
-def figures(frames):
-    """{name: Figure} of everything that the record's rows can draw."""
+def figures(frames, probes_folder=probes.RECORD):
+    """{name: Figure} of all that the record can draw: `frames` of its studies, and its probes' rows."""
     titles = {
         "filters": ("filters_study", "Test accuracy by number of filters"),
         "filters_gap": ("filters_gap_study", "Filters, with global average pooling"),
@@ -62,7 +65,7 @@ def figures(frames):
         drawn["performance_vs_parameters"] = plotting.performance_vs_parameters(networks(frames))
     if "sample_size" in frames:
         drawn["sample_size"] = plotting.accuracy_vs_samples(frames["sample_size"])
-    return drawn
+    return drawn | _probe_figures(probes_folder)
 
 
 def networks(frames):
@@ -97,6 +100,21 @@ def write_table(name, frame, root):
     path = root / "results" / f"{name}.csv"
     frame.drop(columns=UNTABLED, errors="ignore").to_csv(path, index=False, float_format="%.6g")
     return path
+
+
+def _probe_figures(folder):
+    draw = {
+        "shift": ("shift_accuracy", plotting.shift_curve),
+        "receptive_field": ("receptive_field", _receptive_field),
+        "tabular": ("tabular", plotting.tabular_points),
+        "calibration": ("calibration", lambda rows: plotting.reliability_diagram(reliability_panels(rows))),
+    }
+    recorded = {probe: probes.read_probe(probe, folder) for probe in draw}
+    return {draw[probe][0]: draw[probe][1](rows) for probe, rows in recorded.items() if len(rows)}
+
+
+def _receptive_field(rows):
+    return plotting.receptive_field(rows, effective_diameters(rows), IMAGE_SIZE)
 
 
 def _study(frame):

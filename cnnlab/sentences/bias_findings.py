@@ -28,9 +28,10 @@ def permutation(rows, margin=EQUIVALENCE_MARGIN, metric=HEADLINE):
     lead = (left.iloc[:, 0] - left.iloc[:, 1]).to_numpy()
     ends = wording.span(interval.low, interval.high, signed_points)
     shown = "shows that it stays" if unchanged else "does not show that it stays"
+    extent = f"90% interval {ends}, {runs(len(dense))}" if ends else runs(len(dense))
     sentence = (
         f"With all pixels permuted, {readable(dense.columns[0])} changes by {signed_points(interval.mean)} percentage "
-        f"points ({f'90% interval {ends}, ' if ends else ''}{runs(len(dense))}), which {shown} within the margin of {points(margin)}; "
+        f"points ({extent}), which {shown} within the margin of {points(margin)}; "
         f"{readable(cnn.columns[0])} {_moves(_loss(cnn))} ({verdict}), which leaves it "
         f"{'ahead of' if lead.mean() > 0 else 'behind'} the permuted dense network by {gap(lead)[0]} "
         f"({runs(len(left))})."
