@@ -19,7 +19,7 @@ export JUPYTER_RUNTIME_DIR := $(CNNLAB_CACHE)/jupyter/runtime
 export KERAS_HOME := $(CNNLAB_CACHE)/keras
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help notebook test lint data lab report clean
+.PHONY: help notebook test lint data lab report bench clean
 
 help:
 	@echo 'make notebook [PROFILE=quick|full|smoke]  execute cnn_assignment.ipynb'
@@ -28,6 +28,7 @@ help:
 	@echo 'make data                                 fetch and verify the data, once, for work without a network'
 	@echo 'make lab                                  open Jupyter on the notebooks'
 	@echo 'make report                               rebuild the README tables and figures from results/'
+	@echo 'make bench                                measure serving side by side, as ratios'
 	@echo 'make clean                                remove what quick runs left in runs/'
 
 notebook: $(VENV)/installed data
@@ -52,6 +53,9 @@ lab: $(VENV)/installed
 
 report: $(VENV)/installed
 	$(RUN) -m cnnlab report
+
+bench: $(VENV)/installed
+	$(RUN) benchmarks/serving.py
 
 clean:
 	rm -rf runs
