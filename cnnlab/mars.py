@@ -79,6 +79,41 @@ def pipeline(file, size=128, letterbox=True, path=None, cache=None):
     return {**steps, "scaled": steps["input"].astype("float32") / np.float32(255)}
 
 
+def nearest(dataset, split, among=("train",), side=16):
+    """The image of the splits `among` that looks most like each image of `split`: a DataFrame in its order.
+
+    Frames of the same commanded sequence on another sol can look alike to the pixel, under a
+    name of their own. Likeness is the Pearson correlation of grey thumbnails of `side` x `side`
+    pixels (means of blocks; bars of a letterbox included).
+    Columns: row, nearest_row (of the arrays), correlation, nearest_label. Raises ValueError
+    where `side` does not divide the images' side.
+    """
+    images, own = dataset.splits[split].images, dataset.splits[split].indices
+    if images.shape[1] % side:
+        raise ValueError(f"side is {side}; expected a divisor of the images' side, {images.shape[1]} pixels")
+    others = np.concatenate([dataset.splits[name].indices for name in among])
+    correlation = _thumbnails(images, own, side) @ _thumbnails(images, others, side).T
+    chosen = others[correlation.argmax(axis=1)]
+    labels = dataset.splits[split].labels
+    return pd.DataFrame(
+        {
+            "row": own,
+            "nearest_row": chosen,
+            "correlation": correlation.max(axis=1),
+            "nearest_label": labels[chosen].astype("int64"),
+        }
+    )
+
+
+def _thumbnails(images, rows, side):
+    """Grey thumbnails of mean 0 and length 1, so that a product is a correlation: float32 (n, side * side)."""
+    block = images.shape[1] // side
+    small = np.stack([images[row].reshape(side, block, side, block, 3).mean(axis=(1, 3, 4)).ravel() for row in rows])
+    small -= small.mean(axis=1, keepdims=True)
+    # A picture of one colour has no correlation with any other: its zeros stay zeros.
+    return (small / np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-9)).astype("float32")
+
+
 def _by_split(dataset, summarise):
     """`summarise(metadata)` of each split, a Series each, side by side."""
     return pd.DataFrame({name: summarise(metadata_of(dataset, name)) for name in dataset.splits})

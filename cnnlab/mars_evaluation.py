@@ -86,6 +86,30 @@ def by_frame(dataset, split, predicted):
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("counted")
 
 
+def by_likeness(dataset, split, predicted, likeness, thresholds=(0.9, 0.95, 0.98)):
+    """Accuracy apart for images that look like one seen in training, and for those that do not.
+
+    `likeness`: the correlation (n,) of `mars.nearest`. Returns a DataFrame, two rows a threshold:
+    threshold, looks_like_training, images, groups, accuracy (NaN where there is no image).
+    """
+    table = metadata_of(dataset, split)
+    correct = table["label"].to_numpy() == np.asarray(predicted)
+    rows = []
+    for threshold in thresholds:
+        for alike in (True, False):
+            part = (np.asarray(likeness) >= threshold) == alike
+            rows.append(
+                {
+                    "threshold": threshold,
+                    "looks_like_training": alike,
+                    "images": int(part.sum()),
+                    "groups": table.loc[part, "group"].nunique(),
+                    "accuracy": correct[part].mean() if part.any() else np.nan,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
 def most_confident_wrong(dataset, split, predicted, confidence, count=12):
     """The wrong answers of highest `confidence` (n,), one a frame: a DataFrame, surest first.
 

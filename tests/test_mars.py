@@ -82,6 +82,31 @@ def test_the_pipeline_ends_at_what_the_network_sees(tiny, copy):
     np.testing.assert_allclose(steps["scaled"] * 255, steps["input"], atol=1e-4)
 
 
+def test_nearest_is_the_highest_correlation(bars_dataset):
+    table = mars.nearest(bars_dataset, "test", ("train", "validation"), side=8)
+    images = bars_dataset.splits["test"].images
+    small = images.reshape(len(images), 8, 2, 8, 2, 3).mean(axis=(2, 4, 5)).reshape(len(images), -1)
+    seen = np.concatenate([bars_dataset.splits[name].indices for name in ("train", "validation")])
+    for row, nearest_row, correlation, label in table.iloc[:5].itertuples(index=False):
+        found = [np.corrcoef(small[row], small[other])[0, 1] for other in seen]
+        assert nearest_row == seen[np.argmax(found)]
+        assert correlation == pytest.approx(max(found), abs=1e-5)
+        assert label == bars_dataset.splits["test"].labels[nearest_row]
+    itself = mars.nearest(bars_dataset, "test", ("test",), side=16)
+    assert (itself["row"] == itself["nearest_row"]).all()
+    np.testing.assert_allclose(itself["correlation"], 1, atol=1e-5)
+    with pytest.raises(ValueError, match="side is 5; expected a divisor of the images' side, 16 pixels"):
+        mars.nearest(bars_dataset, "test", side=5)
+
+
+def test_accuracy_by_likeness(tiny):
+    table = mars_evaluation.by_likeness(
+        tiny, "test", wrong_on(tiny, "test", 0, 1), [0.99, 0.5, 0.97, 0.5, 0.5, 0.5], thresholds=(0.95, 0.999)
+    )
+    assert table["images"].tolist() == [2, 4, 0, 6]
+    assert table["accuracy"].tolist() == pytest.approx([0.5, 0.75, np.nan, 4 / 6], nan_ok=True)
+
+
 def test_metadata_is_needed(bars_dataset):
     with pytest.raises(ValueError, match="bars has no metadata"):
         mars.camera_shares(bars_dataset)
@@ -187,6 +212,16 @@ def test_the_real_baselines(real):
     assert table["train's majority", "validation"] == pytest.approx(0.053, abs=5e-4)
     assert table["train's majority", "test"] == pytest.approx(0.195, abs=5e-4)
     assert table["the split's own majority", "test"] == pytest.approx(0.230, abs=5e-4)
+
+
+def test_the_real_set_has_look_alikes_across_splits(real):
+    # No file and no frame is in two splits, but pictures of a sequence that was taken again are
+    # alike: a bare memory of the training images answers far better than any constant.
+    table = mars.nearest(real, "test")
+    right = table["nearest_label"].to_numpy() == mars.metadata_of(real, "test")["label"].to_numpy()
+    alike = table["correlation"].to_numpy() > 0.9
+    assert right.mean() > 0.4
+    assert right[alike].mean() > right[~alike].mean() + 0.2
 
 
 def test_the_real_pixels(real):
