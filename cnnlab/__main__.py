@@ -15,7 +15,7 @@ def main(arguments=None):
     """Run one command; returns its exit code: 0 done, 1 failed, 2 bad arguments, 130 interrupted."""
     options = _parser().parse_args(arguments)
     try:
-        if options.run in (_study, _probe, _report):
+        if options.run in (_study, _probe, _record, _report):
             quiet.import_keras()
         options.run(options)
     except KeyboardInterrupt:
@@ -58,6 +58,9 @@ def _parser():
     command.add_argument("name", help="a probe: " + _names("probe", "PROBES"))
     command.add_argument("--seeds", type=_positive, help="how many seeds (default: as the probe records)")
     command.set_defaults(run=_probe)
+
+    command = commands.add_parser("record", help="run what is missing of every study and probe of the record (hours)")
+    command.set_defaults(run=_record)
 
     command = commands.add_parser("report", help="rebuild the README's tables and the studies' figures from results/")
     command.set_defaults(run=_report)
@@ -120,6 +123,17 @@ def _probe(options):
 
     rows = probes.run_probe(options.name, options.seeds)
     print(probe_findings.OF_PROBES[options.name](rows).sentence)
+
+
+def _record(options):
+    from cnnlab import probes, studies
+    from cnnlab.store import Store
+
+    record = budgets.find("full")
+    for study in studies.STUDIES.values():
+        studies.run_study(study, study.seeds, Store(record.store_folder), models_folder=record.models_folder)
+    for name in probes.PROBES:
+        probes.run_probe(name)
 
 
 def _report(options):

@@ -86,8 +86,8 @@ def summary(audited):
     counts = {name: int((audited["verdict"] == name).sum()) for name in (HOLDS, WITHIN_NOISE, CONTRADICTED)}
     untested = int((audited["verdict"] == NOT_TESTABLE).sum())
     sentence = (
-        f"Of {len(audited)} published claims, {counts[HOLDS]} hold, {counts[WITHIN_NOISE]} are within the noise of one "
-        f"run, {counts[CONTRADICTED]} are contradicted, and {untested} are not testable."
+        f"Of {len(audited)} published claims: {counts[HOLDS]} holding, {counts[WITHIN_NOISE]} within the noise of one "
+        f"run, {counts[CONTRADICTED]} contradicted, {untested} not testable."
     )
     return Finding(sentence, None, {**counts, NOT_TESTABLE: untested})
 

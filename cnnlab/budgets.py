@@ -1,4 +1,4 @@
-"""How much a run may cost: the record's full protocol, a student's quarter of an hour, a test's minute."""
+"""How much a run may cost: the record's full protocol, a student's ten minutes, a test's one."""
 
 import dataclasses
 import os
@@ -37,6 +37,14 @@ class Budget:
             return "the record's full protocol"
         epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
         return f"{self.name} budget: at most {self.train_images:,} training images and {epochs}"
+
+    @property
+    def sweep_label(self):
+        """`label` for a study of many variants."""
+        if self.is_record:
+            return self.label
+        epochs = "1 epoch" if self.sweep_epochs == 1 else f"{self.sweep_epochs} epochs"
+        return f"{self.name} budget: {self.sweep_images:,} training images, {epochs}, {self.seeds} seeds"
 
     @property
     def folder(self):

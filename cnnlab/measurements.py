@@ -147,8 +147,9 @@ def gather(store, dataset=None, extra=None):
 def from_probes(folder=probes.RECORD):
     """What the recorded probes say of quantities in SUPPLIED: {quantity: float array, a value a seed}.
 
-    The share of zero activations is the mean over the network's ReLU layers; the drop is that of
-    the CNN's accuracy at the largest shift.
+    The share of zero activations is the mean over the network's ReLU layers; the drop is what
+    position alone costs the CNN at the largest shift: the image held in place, with the same
+    strip lost, against the image shifted.
     """
     found = {}
     silent, shifted = (probes.read_probe(name, folder) for name in ("activations", "shift"))
@@ -156,9 +157,9 @@ def from_probes(folder=probes.RECORD):
         mine = silent[silent["label"] == CNN]
         found[f"{CNN}.relu_zero_fraction"] = mine.groupby("seed")["zero_fraction"].mean().to_numpy()
     if len(shifted):
-        mine = shifted[(shifted["label"] == CNN) & (shifted["treatment"] == "shifted")]
-        means = mine.groupby(["seed", "shift"])["accuracy"].mean().unstack("shift")
-        found["shift.cnn_accuracy_drop"] = (means[0] - means[means.columns.max()]).to_numpy()
+        mine = shifted[(shifted["label"] == CNN) & (shifted["shift"] == shifted["shift"].max())]
+        means = mine.groupby(["seed", "treatment"])["accuracy"].mean().unstack("treatment")
+        found["shift.cnn_accuracy_drop"] = (means["held"] - means["shifted"]).to_numpy()
     return found
 
 

@@ -8,12 +8,21 @@ import pandas as pd
 from cnnlab import audit, budgets, findings, measurements, plotting, probes, studies
 from cnnlab.data import load_cifar10
 from cnnlab.probing.receptive_field import effective_diameters
-from cnnlab.sentences import wording
+from cnnlab.sentences import bias_findings, wording
 from cnnlab.sentences.probe_findings import reliability_panels
+from cnnlab.statistics.metrics import HEADLINE
 from cnnlab.store import Store
 
 README = Path("README.md")
 RECORD = budgets.find("full")
+# Studies that ask something else than whether each variant beats the one before it.
+SAID = {
+    "epochs": lambda frame: [findings.epochs_confound(frame)],
+    "permutation": lambda frame: [bias_findings.permutation(frame)],
+    "sample_size": lambda frame: [bias_findings.sample_size(frame)],
+}
+# The published sweep reports the last epoch, so its confound is measured there.
+METRICS = {"epochs": "test_accuracy_last"}
 # (height, width) of CIFAR-10's images, on which the networks of the probes were trained.
 IMAGE_SIZE = (32, 32)
 BLOCK = re.compile(r"(<!-- begin:(\S+) -->\n).*?(<!-- end:\2 -->)", re.DOTALL)
@@ -75,7 +84,7 @@ def networks(frames):
 
 def blocks(frames, root=Path()):
     """{block name: Markdown} of everything that the README states as measured."""
-    text = {f"table:{name}": _study(frame) for name, frame in frames.items()}
+    text = {f"table:{name}": _study(name, frame) for name, frame in frames.items()}
     text["answer"] = findings.against_baseline(networks(frames)).sentence
     text["made-on"] = _made_on(frames)
     text["audit"] = _audit(root)
@@ -117,10 +126,11 @@ def _receptive_field(rows):
     return plotting.receptive_field(rows, effective_diameters(rows), IMAGE_SIZE)
 
 
-def _study(frame):
-    table = findings.to_markdown(findings.presentable(findings.study_table(frame)))
-    said = "\n".join(f"- {finding.sentence}" for finding in findings.adjacent(frame))
-    return f"{table}\n\n{said}"
+def _study(name, frame):
+    """The table of a study and what it says; a study without a sentence of its own compares neighbours."""
+    table = findings.to_markdown(findings.presentable(findings.study_table(frame, METRICS.get(name, HEADLINE))))
+    said = SAID[name](frame) if name in SAID else findings.adjacent(frame)
+    return f"{table}\n\n" + "\n".join(f"- {finding.sentence}" for finding in said)
 
 
 def _audit(root):
@@ -141,5 +151,5 @@ def _made_on(frames):
     )
     return (
         f"{len(rows)} trainings on {machines} ({wording.listing(sorted(set(rows['precision'])))}; {software}), "
-        f"{rows['seconds'].sum() / 3600:.1f} hours in all."
+        f"{rows['cpu_seconds'].sum() / 3600:.1f} processor hours in all."
     )

@@ -195,7 +195,7 @@ def test_receptive_field_tells_the_widths():
     ).explode("sensitivity")
     finding = probe_findings.receptive_field(rows.astype({"sensitivity": float}))
     assert finding.numbers["conv1"] == {"theoretical": 3, "effective": 2.0, "core": pytest.approx(3**0.5)}
-    assert "conv1 could see 3 pixels, is moved by 2.0" in finding.sentence
+    assert "conv1 could see 3 pixels, is moved noticeably by 2.0" in finding.sentence
 
 
 def calibration_rows(after, accuracy_after=0.7):

@@ -131,14 +131,15 @@ def tabular(rows):
     (verdict, order), *others = differences_verdict(contrasts, overlap_spread(n, share))
     means = listing(f"{_model(label)} {percent(table[label, 'published'].mean())}" for label in ["conv1d", *rivals])
     against = listing(
-        f"from {_model(rival)} by {signed_points(test['mean'])} ({word})"
+        f"with {_model(rival)} {signed_points(test['mean'])} percentage points ({word})"
         for rival, (word, test) in zip(rivals, others, strict=True)
     )
     seen = f"; {points(order['detectable'])} could have been seen" if "detectable" in order else ""
+    size = rows["train_rows"].iloc[0] + rows["test_rows"].iloc[0]
     sentence = (
-        f"On a table of {rows['train_rows'].iloc[0] + rows['test_rows'].iloc[0]:,} rows, test accuracy is: {means} "
+        f"On scikit-learn's breast cancer table of {size:,} rows, test accuracy is: {means} "
         f"(n = {n} splits). Shuffling its columns changes the 1-D CNN by {signed_points(order['mean'])} percentage "
-        f"points ({verdict}{seen}); in the published order it differs {against}."
+        f"points ({verdict}{seen}); in the published order the difference is {against}."
     )
     return Finding(sentence, verdict, {"accuracy": table.mean().to_dict(), **order})
 
@@ -158,7 +159,8 @@ def _loss(pairs):
 
 
 def _moves(differences):
-    return f"{'falls' if differences.mean() < 0 else 'rises'} by {gap(differences)[0]}"
+    falls = differences.mean() < 0
+    return f"{'falls' if falls else 'rises'} by {gap(-differences if falls else differences)[0]}"
 
 
 def _by_size(rows, kind, metric):

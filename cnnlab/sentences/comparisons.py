@@ -104,12 +104,12 @@ def compare_predictions(labels, first, second, names=("the first network", "the 
     numbers = {**dataclasses.asdict(test), "mean": test.difference}
     if test.p_value < ALPHA:
         verdict = BETTER if test.difference > 0 else WORSE
-        sentence = f"{counts}: as trained, {names[0]} is {verdict} by {wording.points(test.difference)}."
+        sentence = f"{_capital(counts)}: as trained, {names[0]} is {verdict} by {wording.points(test.difference)}."
         return Finding(sentence, verdict, numbers)
     numbers["detectable"] = test.detectable
     sentence = (
-        f"{counts}: no difference detectable between these two networks at n = {test.n:,} images; the smallest that "
-        f"could have been seen is about {wording.points(test.detectable)}."
+        f"{_capital(counts)}: no difference detectable between these two networks at n = {test.n:,} images; the "
+        f"smallest that could have been seen is about {wording.points(test.detectable)}."
     )
     return Finding(sentence, undetectable(test.n), numbers)
 
@@ -166,6 +166,10 @@ def _verdict(pairs, test, metric, contrasts):
         f"in four of five such studies is {measure.write_size(test.detectable)}."
     )
     return Finding(sentence, undetectable(test.n), numbers)
+
+
+def _capital(text):
+    return text[:1].upper() + text[1:]
 
 
 def _labels(frame):

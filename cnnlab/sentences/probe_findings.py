@@ -1,5 +1,7 @@
 """What the probes of trained networks found: their rows in, one computed sentence each out."""
 
+import math
+
 import numpy as np
 
 from cnnlab.probing.receptive_field import effective_diameters
@@ -28,10 +30,11 @@ def shift(rows):
         costs.append((after["shifted"] - after["held"]).to_numpy())
         (start, _), (end, fallen) = estimate(before["shifted"], percent), estimate(after["shifted"])
         held, kept = estimate(after["held"])
-        position, _ = gap(-costs[-1])
+        position, _ = gap(costs[-1] if costs[-1].mean() > 0 else -costs[-1])
+        does = "gains" if costs[-1].mean() > 0 else "costs"
         parts.append(
             f"{readable(label)} goes from {start} to {end}; held in place with the same strip lost it has {held}, "
-            f"so that position alone costs {position}"
+            f"so that position alone {does} {position}"
         )
         numbers[label] = {"shifted": fallen.mean, "held": kept.mean, "position": -costs[-1].mean()}
     *_, (verdict, test) = differences_verdict(costs)
@@ -96,7 +99,8 @@ def receptive_field(rows):
         core, half = estimate(mine["core"], "{:.1f}".format)
         size = int(mine["theoretical"].iloc[0])
         parts.append(
-            f"{layer} could see {size} pixels, is moved by {effective}, and has half of its sensitivity in {core}"
+            f"{layer} could see {size} pixels, is moved noticeably by {effective}, and has half of its sensitivity in "
+            f"a square of {core} (spread evenly it would be {size / math.sqrt(2):.1f})"
         )
         numbers[layer] = {"theoretical": size, "effective": interval.mean, "core": half.mean}
     sentence = (
