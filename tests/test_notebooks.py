@@ -21,6 +21,7 @@ MEASUREMENT = re.compile(
 # Constants of the method, versions and addresses: none of them is measured.
 ALLOWED = {
     "0.5",  # the dropout rate
+    "90%", "95%",  # levels of confidence
     "40,000", "10,000", "50,000", "60,000",  # sizes of CIFAR-10's splits
     "3.11",  # Python
     "127.0",  # the local address
