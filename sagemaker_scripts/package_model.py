@@ -138,6 +138,9 @@ def _load(path):
     """The Keras classifier in `path`, if it is one that can be served on raw pixels."""
     if path.suffix != ".keras" or not path.is_file():
         raise BadArgumentsError(f"{path} is not an existing .keras file; train and save a model first")
+    from cnnlab import quiet
+
+    quiet.import_keras()
     import keras
     import numpy as np
 
