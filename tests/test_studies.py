@@ -103,7 +103,8 @@ def test_two_processes_share_the_work_and_do_nothing_twice(undisturbed, tmp_path
     assert [process.returncode for process in processes] == [0, 0]
     actual = read(STUDY, STUDY.seeds, Store(tmp_path))
     pd.testing.assert_frame_equal(actual.drop(columns=INCIDENTAL), expected.drop(columns=INCIDENTAL))
-    assert "epoch 4/4" in output
+    # A training shows its empty bar once, when it starts.
+    assert output.count("| 0/64 [") == len(expected)
 
 
 def test_predictions_are_those_behind_the_accuracy(undisturbed, bars_dataset):
