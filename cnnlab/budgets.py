@@ -4,6 +4,8 @@ import dataclasses
 import os
 from pathlib import Path
 
+from cnnlab.sentences.wording import plural
+
 PROFILE_VARIABLE = "CNNLAB_PROFILE"
 
 
@@ -35,16 +37,15 @@ class Budget:
         """What to write beside a figure or a number that this budget produced."""
         if self.is_record:
             return "the record's full protocol"
-        epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
-        return f"{self.name} budget: at most {self.train_images:,} training images and {epochs}"
+        return f"{self.name} budget: at most {self.train_images:,} training images and {plural(self.epochs, 'epoch')}"
 
     @property
     def sweep_label(self):
         """`label` for a study of many variants."""
         if self.is_record:
             return self.label
-        epochs = "1 epoch" if self.sweep_epochs == 1 else f"{self.sweep_epochs} epochs"
-        return f"{self.name} budget: {self.sweep_images:,} training images, {epochs}, {self.seeds} seeds"
+        epochs, seeds = plural(self.sweep_epochs, "epoch"), plural(self.seeds, "seed")
+        return f"{self.name} budget: {self.sweep_images:,} training images, {epochs}, {seeds}"
 
     @property
     def folder(self):

@@ -6,7 +6,6 @@ import importlib.metadata
 import io
 import os
 import platform
-import subprocess
 import tokenize
 from functools import cache
 from importlib.util import find_spec
@@ -81,18 +80,6 @@ def code_version(*modules):
     for name in sorted(modules):
         digest.update(_bare_code(Path(find_spec(name).origin).read_text(encoding="utf-8")).encode())
     return digest.hexdigest()[:12]
-
-
-def git_commit():
-    """Commit of the checkout that this package lies in, or "" where there is none."""
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return answer.stdout.strip()
 
 
 def _bare_code(source):

@@ -18,7 +18,6 @@ from cnnlab import budgets, data, inspection, studies
 from cnnlab.machine import code_version
 from cnnlab.probing import confidence, receptive_field, shift, tabular
 from cnnlab.store import Store
-from cnnlab.training import run_trial
 from cnnlab.trials import Trial, trial_key
 
 RECORD = Path("results") / "probes"
@@ -202,33 +201,22 @@ def trained_model(trial, models_folder, store, progress=True):
     kept there; its row goes to `store` where that has none.
     Raises RuntimeError if another process is training it, ValueError for a file that is no model.
     """
-    path = Path(models_folder) / f"{trial_key(trial)}.keras"
+    path = studies.model_path(trial, models_folder)
     if not path.exists():
-        _train(trial, path, store, progress)
+        _train(trial, store, models_folder, progress)
     try:
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises what its archive reader happens to raise.
         raise ValueError(f"{path} is no model that Keras can load; delete it, and it is trained again") from error
 
 
-def _train(trial, path, store, progress):
+def _train(trial, store, models_folder, progress):
     with store.claim(trial) as mine:
         if not mine:
             raise RuntimeError(
                 f"another process is training {trial.label}, seed {trial.seed}; try again when it is done"
             )
-        dataset = data.load(trial.dataset, trial.seed)
-        result = run_trial(
-            trial, dataset, progress and f"{trial.label} seed {trial.seed}", store.checkpoint_path(trial)
-        )
-        if result.interrupted:
-            raise KeyboardInterrupt
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.stem}.{os.getpid()}.partial.keras")
-        result.model.save(partial)
-        partial.replace(path)
-        if trial not in store:
-            store.save(result)
+        studies.train_claimed(trial, store, progress and f"{trial.label} seed {trial.seed}", models_folder)
 
 
 def _rows(probe, part, trial, store, models_folder, progress):

@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import json
+import os
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -210,6 +211,31 @@ def read_all(chosen, store, seeds=None):
     return {name: select(records, study.runs(seeds or study.seeds), version) for name, study in chosen.items()}
 
 
+def model_path(trial, models_folder):
+    """Where `train_claimed` keeps the model of `trial`."""
+    return Path(models_folder) / f"{trial_key(trial)}.keras"
+
+
+def train_claimed(trial, store, title, models_folder):
+    """Train `trial`, which the caller has claimed in `store`; keep its model, and its row where `store` has none.
+
+    `title` of the progress bar (None: no bar); `models_folder` as in `run_study`. An interrupted
+    training is not kept: KeyboardInterrupt is passed on.
+    """
+    dataset = data.load(trial.dataset, trial.seed)
+    result = run_trial(trial, dataset, progress=title or False, checkpoint=store.checkpoint_path(trial))
+    if result.interrupted:
+        raise KeyboardInterrupt
+    if models_folder is not None:
+        path = model_path(trial, models_folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.stem}.{os.getpid()}.partial.keras")
+        result.model.save(partial)
+        partial.replace(path)
+    if trial not in store:
+        store.save(result)
+
+
 class _Clock:
     """Time left of a list of trials, from the floating-point operations they cost."""
 
@@ -246,13 +272,6 @@ def _settle(trial, store, title, models_folder):
             return False
         if trial in store:  # Finished by another process since we looked.
             return True
-        dataset = data.load(trial.dataset, trial.seed)
-        result = run_trial(trial, dataset, progress=title or False, checkpoint=store.checkpoint_path(trial))
-        if result.interrupted:
-            raise KeyboardInterrupt
-        if models_folder is not None:
-            Path(models_folder).mkdir(parents=True, exist_ok=True)
-            result.model.save(Path(models_folder) / f"{trial_key(trial)}.keras")
-        store.save(result)
+        train_claimed(trial, store, title, models_folder)
     gc.collect()
     return True

@@ -9,16 +9,14 @@ The first two are described at https://www.cs.toronto.edu/~kriz/cifar.html.
 
 import contextlib
 import dataclasses
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from cnnlab.acquisition import archives, cifar_pickles
+from cnnlab.acquisition import archives, cifar_pickles, pictures
 from cnnlab.acquisition.cifar_spec import CLASSES, PIXEL_BYTES, SIDE, TRAIN_BATCHES
 from cnnlab.acquisition.errors import BadDataError
 from cnnlab.bars import progress_bar
@@ -141,19 +139,12 @@ def _decode_pickle(data, count):
 
 
 def _decode_png(data, count):
-    try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            # The header alone is read so far: a picture of terabytes is refused unopened.
-            if image.size != (SIDE * SIDE, count) or image.mode != "RGB":
-                width, height = image.size
-                raise BadDataError(f"is {width} x {height} {image.mode}, expected {SIDE * SIDE} x {count} RGB")
-            return np.asarray(image).reshape(count, SIDE, SIDE, 3), None
-    except BadDataError:
-        raise
-    except UnidentifiedImageError:
-        raise BadDataError("is no PNG picture") from None
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and others
-        raise BadDataError(f"is no whole PNG picture ({error})") from None
+    with pictures.opened(data, "PNG") as image:
+        # A picture of terabytes is refused by its header.
+        if image.size != (SIDE * SIDE, count) or image.mode != "RGB":
+            width, height = image.size
+            raise BadDataError(f"is {width} x {height} {image.mode}, expected {SIDE * SIDE} x {count} RGB")
+        return np.asarray(image).reshape(count, SIDE, SIDE, 3), None
 
 
 def _decode_json(data, count):

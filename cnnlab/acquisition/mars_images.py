@@ -5,13 +5,13 @@ set takes, and give pixels that no other reader of the same file gives.
 """
 
 import hashlib
-import io
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import PIL
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from cnnlab.acquisition import pictures
 from cnnlab.acquisition.errors import BadDataError
 from cnnlab.acquisition.mars_spec import FOLDER, LARGEST_SIDE
 from cnnlab.acquisition.problems import found, refuse
@@ -81,18 +81,11 @@ def decoding_version():
 
 
 def _opened(data):
-    try:
-        image = Image.open(io.BytesIO(data), formats=["JPEG"])
-        if max(image.size) > LARGEST_SIDE:  # the header alone is read so far
+    with pictures.opened(data, "JPEG") as image:
+        if max(image.size) > LARGEST_SIDE:
             raise BadDataError(f"is {image.width} x {image.height} pixels, far more than any picture of the set")
         image.load()
-    except BadDataError:
-        raise
-    except UnidentifiedImageError:
-        raise BadDataError("is no JPEG picture") from None
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and others
-        raise BadDataError(f"is no whole JPEG picture ({error})") from None
-    return image
+        return image
 
 
 def _fitted(original, size):

@@ -100,11 +100,7 @@ def accuracy_vs_samples(rows, metric=METRIC):
     axis.set(xscale="log", xlabel="training images (log scale)", ylabel=_name(metric))
     axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axis.set_xticks([], minor=True)
-    axis.set_title("Accuracy against the number of training images")
-    axis.grid(True)
-    percent(axis.yaxis)
-    legend_below(figure, axis, ncols=4, title=_small_and_large(rows), title_fontsize=SMALL)
-    return figure
+    return _finished(figure, axis, rows, "Accuracy against the number of training images")
 
 
 @styled
@@ -119,11 +115,7 @@ def shift_curve(rows):
             look = {"linestyle": LINES[line], "markerfacecolor": "white" if line else COLOURS[index]}
             _draw_curve(axis, curve, "shift", "accuracy", index, f"{network}, {treatment}", **look)
     axis.set(xlabel="shift of the image (pixels; mean over directions)", ylabel=_name("accuracy"))
-    axis.set_title("Accuracy on shifted images (held: the same strip lost, nothing moved)")
-    axis.grid(True)
-    percent(axis.yaxis)
-    legend_below(figure, axis, ncols=4, title=_small_and_large(rows), title_fontsize=SMALL)
-    return figure
+    return _finished(figure, axis, rows, "Accuracy on shifted images (held: the same strip lost, nothing moved)")
 
 
 @styled
@@ -144,6 +136,15 @@ def tabular_points(rows):
     axis.set_xticks(range(len(labels)), [readable(label).replace("_", " ") for label in labels])
     percent(axis.yaxis)
     legend_below(figure, axis, ncols=2, title=_small_and_large(rows), title_fontsize=SMALL)
+    return figure
+
+
+def _finished(figure, axis, rows, title):
+    """`figure` of curves with what all of them have: title, grid, percent, and the legend below."""
+    axis.set_title(title)
+    axis.grid(True)
+    percent(axis.yaxis)
+    legend_below(figure, axis, ncols=4, title=_small_and_large(rows), title_fontsize=SMALL)
     return figure
 
 
