@@ -107,8 +107,9 @@ def _study(options):
     from cnnlab import findings, studies
     from cnnlab.store import Store
 
-    budget = budgets.find(options.budget)
-    study = studies.find(options.name).within(budget)
+    study = studies.find(options.name)
+    budget = budgets.find(options.budget, study.dataset)
+    study = study.within(budget)
     store = Store(options.store or budget.store_folder)
     models_folder = budget.models_folder if options.keep_models else None
     frame = studies.run_study(study, options.seeds or study.seeds, store, models_folder=models_folder)

@@ -86,27 +86,37 @@ def _least(*numbers):
     return min(known) if known else None
 
 
-BUDGETS = {
-    budget.name: budget
-    for budget in (
-        Budget("full"),
-        Budget(
-            "quick", seeds=2, epochs=4, train_images=20_000, eval_images=5_000, sweep_images=4_000, sweep_epochs=3
-        ),
-        Budget(
-            "smoke", seeds=2, epochs=1, train_images=512, eval_images=256, sweep_images=128, sweep_epochs=1,
-            sample_images=200,
-        ),
-    )
-}  # fmt: skip
+def _table(*budgets):
+    return {budget.name: budget for budget in budgets}
 
 
-def find(name=None):
-    """The budget called `name` (default: the environment variable CNNLAB_PROFILE, else quick).
+BUDGETS = _table(
+    Budget("full"),
+    Budget("quick", seeds=2, epochs=4, train_images=20_000, eval_images=5_000, sweep_images=4_000, sweep_epochs=3),
+    Budget(
+        "smoke", seeds=2, epochs=1, train_images=512, eval_images=256, sweep_images=128, sweep_epochs=1,
+        sample_images=200,
+    ),
+)  # fmt: skip
+# A picture of 128x128 pixels costs what sixteen of CIFAR-10's do, and there are fewer of them.
+MARS_BUDGETS = _table(
+    Budget("full"),
+    Budget("quick", seeds=2, epochs=6, train_images=3_000, sweep_images=1_000, sweep_epochs=3, sample_images=1_000),
+    Budget(
+        "smoke", seeds=2, epochs=1, train_images=128, eval_images=64, sweep_images=64, sweep_epochs=1,
+        sample_images=64,
+    ),
+)  # fmt: skip
+OF_DATASETS = {"mars": MARS_BUDGETS, "mars64": MARS_BUDGETS}
 
-    Raises ValueError with the names there are.
+
+def find(name=None, dataset="cifar10"):
+    """The budget called `name` for a data set of `data.LOADERS`.
+
+    Default of `name`: the environment variable CNNLAB_PROFILE, else quick. Raises ValueError
+    with the names there are.
     """
     name = name or os.environ.get(PROFILE_VARIABLE) or "quick"
     if name not in BUDGETS:
         raise ValueError(f"no budget is called {name!r}; expected one of {', '.join(BUDGETS)}")
-    return BUDGETS[name]
+    return OF_DATASETS.get(dataset, BUDGETS)[name]

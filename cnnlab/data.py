@@ -127,6 +127,8 @@ def load_mars(path=None, cache=None, size=128, letterbox=True, progress=True):
     return Dataset(f"mars-{size}{'' if letterbox else '-stretch'}", listing.class_names, splits, metadata)
 
 
+# What each data set feeds a network: ((height, width, channels) in pixels, classes), known before it is loaded.
+SHAPES = {"cifar10": ((32, 32, 3), 10), "mars": ((128, 128, 3), 24), "mars64": ((64, 64, 3), 24)}
 LOADERS = {
     "cifar10": lambda seed: load_cifar10(split_seed=seed),
     # The published split is never drawn anew, whatever the seed.

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from cnnlab.studies import Study
+from cnnlab.study import Study
 from cnnlab.trials import Trial
 
 # Early stopping: on validation accuracy, whose best epoch's weights are also those that are kept.

@@ -14,6 +14,7 @@ import pandas as pd
 
 from cnnlab import probes, studies
 from cnnlab.costs import expected_parameters
+from cnnlab.data import SHAPES
 from cnnlab.evaluation import confusion_counts, t_interval
 from cnnlab.exploration import pixel_histogram, pixel_statistics
 from cnnlab.sentences import wording
@@ -26,17 +27,6 @@ SMALL_CNN, LARGE_KERNELS = "cnn_32_64_k3", "cnn_32_64_k5"
 LONGER = "cnn_32_64_128_15_epochs"
 # The published study trained this one variant longer than the others.
 PUBLISHED_AS = {CNN: LONGER}
-MARS_CNN = {
-    "filters": [32, 64, 128, 256], "dense": 256, "batch_norm": True, "input_shape": (128, 128, 3), "num_classes": 24,
-}  # fmt: skip
-# Published models that may have no study (yet): builder and its arguments.
-PUBLISHED_MODELS = {
-    "mars_dense_512_256": ("dense", {"units": [512, 256], "input_shape": (64, 64, 3), "num_classes": 24}),
-    "mars_cnn_k3": ("cnn", {**MARS_CNN, "kernel_size": 3}),
-    "mars_cnn_k5": ("cnn", {**MARS_CNN, "kernel_size": 5}),
-    "mars_cnn_k7": ("cnn", {**MARS_CNN, "kernel_size": 7}),
-    "mars_cnn_k3to5": ("cnn", {**MARS_CNN, "kernel_size": [3, 3, 5, 5]}),
-}
 # The claimed best first.
 MARS_KERNELS = ("mars_cnn_k3", "mars_cnn_k5", "mars_cnn_k7", "mars_cnn_k3to5")
 # Two standard errors of an accuracy measured on 10,000 validation images.
@@ -181,11 +171,12 @@ def measure(evidence, quantity, published):
 
 def parameter_count(label, evidence):
     """(parameters of `label`, how known): by formula, and as counted in its trained model if there is one."""
-    defined = {trial.label: (trial.model, trial.options) for s in studies.STUDIES.values() for trial in s.trials}
-    model = PUBLISHED_MODELS.get(label) or defined.get(label)
-    if model is None:
+    defined = {trial.label: trial for study in studies.STUDIES.values() for trial in study.trials}
+    if label not in defined:
         raise NotMeasuredError(f"no model called {label} is defined")
-    formula = expected_parameters(model[0], **model[1])
+    trial = defined[label]
+    input_shape, num_classes = SHAPES[trial.dataset]
+    formula = expected_parameters(trial.model, input_shape=input_shape, num_classes=num_classes, **trial.options)
     trained = evidence.rows[evidence.rows["label"] == label] if len(evidence.rows) else evidence.rows
     if trained.empty:
         return formula, "by formula"

@@ -15,6 +15,7 @@ import keras
 import pandas as pd
 
 from cnnlab import budgets, data, inspection, studies
+from cnnlab.cifar_studies import CNN, DENSE
 from cnnlab.machine import code_version
 from cnnlab.probing import confidence, receptive_field, shift, tabular
 from cnnlab.store import Store
@@ -91,7 +92,7 @@ def _sample(dataset, count, limit):
     return dataset.split("validation", min(count, limit or count, len(dataset.splits["validation"])))[0]
 
 
-BOTH = (studies.DENSE, studies.CNN)
+BOTH = (DENSE, CNN)
 PROBES = {
     probe.name: probe
     for probe in (
@@ -101,7 +102,7 @@ PROBES = {
             ("probing.shift", "probing.receptive_field"),
         ),
         Probe(
-            "receptive_field", "How much of what a unit could see matters to it?", _receptive_field, (studies.CNN,),
+            "receptive_field", "How much of what a unit could see matters to it?", _receptive_field, (CNN,),
             ("probing.receptive_field",),
         ),
         Probe(

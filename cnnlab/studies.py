@@ -1,162 +1,29 @@
-"""A Study is trials x seeds: define, run, resume, read back as a tidy frame."""
+"""All studies: run, resume, read back as tidy frames.
 
-import dataclasses
+A new study stands with those of its data set, in `cifar_studies` or `mars_studies`.
+"""
+
 import gc
-import json
 import os
 import time
 from datetime import timedelta
 from pathlib import Path
 
 from cnnlab import budgets, data, models
+from cnnlab.cifar_studies import CIFAR_STUDIES
 from cnnlab.costs import training_flops
 from cnnlab.machine import code_version
+from cnnlab.mars_studies import MARS_STUDIES
 from cnnlab.store import select
 from cnnlab.training import run_trial
-from cnnlab.trials import TRAINING_CODE, Trial, trial_key
+from cnnlab.trials import TRAINING_CODE, trial_key
 
 # Where the record's rows lie.
 RECORD = budgets.find("full").store_folder
 # Seconds between two looks at a trial that another process is running.
 POLL_SECONDS = 2.0
 
-
-@dataclasses.dataclass(frozen=True)
-class Study:
-    """A question put as an experiment.
-
-    `varied` is the quantity the question is about; `fixed` what is held still, a caveat on
-    every conclusion; `trials` one Trial a variant, in the order of the varied quantity, with
-    seed 0; `seeds` how many the record holds.
-    """
-
-    name: str
-    question: str
-    varied: str
-    fixed: str
-    trials: tuple[Trial, ...]
-    seeds: int = 5
-
-    def __post_init__(self):
-        labels = [trial.label for trial in self.trials]
-        if len(set(labels)) != len(labels):
-            raise ValueError(f"study {self.name} has two variants of one label: {labels}")
-
-    def runs(self, seeds):
-        """The trials for seeds 0 to `seeds` - 1: all variants of a seed before the next seed.
-
-        Seed k of every variant has the same split and the same order, so that a study cut
-        short still compares like with like.
-        """
-        return [dataclasses.replace(trial, seed=seed) for seed in range(seeds) for trial in self.trials]
-
-    def within(self, budget):
-        """This study cut down to `budget` (a `budgets.Budget`).
-
-        Variants that become the same by it stand in it once.
-        """
-        limited = {}
-        for trial in self.trials:
-            small = budget.limit(trial, sweep=True)
-            limited.setdefault(json.dumps(small.configuration(), sort_keys=True), small)
-        return dataclasses.replace(self, trials=tuple(limited.values()), seeds=budget.seeds or self.seeds)
-
-
-PROTOCOL = "Adam, learning rate 0.001, batches of 64, 40,000 training images, best of all epochs chosen on validation"
-DENSE = Trial("dense_128_64", model="dense", options={"units": [128, 64]})
-CNN = Trial("cnn_32_64_128", options={"filters": [32, 64, 128]})
-FILTERS = ((16, 32, 64), (32, 64, 128), (64, 128, 256), (128, 256, 512))
-SMALL_CNN = Trial("cnn_32_64_k3", options={"filters": [32, 64], "dense": 128})
-SAMPLE_SIZES = (500, 1_000, 2_000, 5_000, 10_000, 20_000, 40_000)
-PERMUTATION_SEED = 0
-
-
-def _label(prefix, numbers):
-    return "_".join([prefix, *map(str, numbers)])
-
-
-STUDIES = {
-    study.name: study
-    for study in (
-        Study(
-            "baselines",
-            "How far does a network get that knows nothing of images?",
-            "width of the two hidden layers",
-            f"{PROTOCOL}; 10 epochs",
-            tuple(
-                Trial(_label("dense", units), model="dense", options={"units": list(units)})
-                for units in ((128, 64), (256, 128), (512, 256))
-            ),
-            seeds=10,
-        ),
-        Study(
-            "filters",
-            "Do more filters make a better classifier?",
-            "filters of the three convolutions",
-            f"{PROTOCOL}; 10 epochs for every variant; 3x3 kernels, dense layer of 512, dropout 0.5",
-            tuple(Trial(_label("cnn", filters), options={"filters": list(filters)}) for filters in FILTERS),
-            seeds=3,
-        ),
-        Study(
-            "filters_gap",
-            "Is it the filters, or the dense layer that grows with them?",
-            "filters of the three convolutions, with global average pooling in place of flatten and dense",
-            f"{PROTOCOL}; 10 epochs for every variant; 3x3 kernels, no dense layer and so no dropout",
-            tuple(
-                Trial(
-                    _label("gap", filters),
-                    options={"filters": list(filters), "head": "gap", "dense": 0, "dropout": 0.0},
-                )
-                for filters in FILTERS
-            ),
-        ),
-        Study(
-            "kernels",
-            "Do larger kernels see more that matters?",
-            "kernel size of both convolutions, in pixels",
-            f"{PROTOCOL}; 10 epochs; 32 and 64 filters, dense layer of 128, dropout 0.5",
-            tuple(
-                dataclasses.replace(
-                    SMALL_CNN, label=f"cnn_32_64_k{size}", options={**SMALL_CNN.options, "kernel_size": size}
-                )
-                for size in (1, 3, 5, 7)
-            ),
-        ),
-        Study(
-            "epochs",
-            "What is it worth to train one variant for 15 epochs and the others for 10?",
-            "epochs of the 32-64-128 network",
-            f"{PROTOCOL}; 3x3 kernels, dense layer of 512, dropout 0.5",
-            (CNN, dataclasses.replace(CNN, label="cnn_32_64_128_15_epochs", epochs=15)),
-        ),
-        Study(
-            "permutation",
-            "What is left of each network when neighbours are no longer neighbours?",
-            "one fixed permutation of all pixel positions, in training and test alike",
-            f"{PROTOCOL}; 10 epochs",
-            (
-                DENSE,
-                dataclasses.replace(DENSE, label="dense_128_64_permuted", permute_pixels=PERMUTATION_SEED),
-                CNN,
-                dataclasses.replace(CNN, label="cnn_32_64_128_permuted", permute_pixels=PERMUTATION_SEED),
-            ),
-        ),
-        Study(
-            "sample_size",
-            "How many images does each network need?",
-            "number of training images",
-            "Adam, learning rate 0.001, batches of 64, 3,125 steps whatever the number of images; "
-            "networks of comparable parameter counts",
-            tuple(
-                dataclasses.replace(
-                    trial, label=f"{trial.label}_n{images}", train_images=images, epochs=5, steps_per_epoch=625
-                )
-                for trial in (DENSE, SMALL_CNN)
-                for images in SAMPLE_SIZES
-            ),
-        ),
-    )
-}
+STUDIES = CIFAR_STUDIES | MARS_STUDIES
 
 
 def find(name):
@@ -259,7 +126,8 @@ class _Clock:
     def _cost(self, trial):
         if trial.label not in self.costs:
             dataset = data.load(trial.dataset, trial.seed)
-            model = models.build(trial.model, input_shape=dataset.input_shape, **trial.options)
+            task = {"input_shape": dataset.input_shape, "num_classes": len(dataset.class_names)}
+            model = models.build(trial.model, **task, **trial.options)
             batches = trial.steps_per_epoch or (trial.train_images or len(dataset.splits["train"])) / trial.batch_size
             self.costs[trial.label] = training_flops(model, trial.epochs * batches * trial.batch_size)
         return self.costs[trial.label]

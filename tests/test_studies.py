@@ -213,8 +213,8 @@ def test_a_misspelt_study_is_refused_with_the_names_there_are():
 
 @pytest.mark.parametrize("name", ["smoke", "quick"])
 def test_a_budget_limits_every_trial_and_repeats_none(name):
-    budget = budgets.find(name)
     for study in studies.STUDIES.values():
+        budget = budgets.find(name, study.dataset)
         small = study.within(budget)
         assert all(trial.epochs <= study.trials[0].epochs for trial in small.trials)
         assert all(trial.train_images <= budget.sweep_images for trial in small.trials)

@@ -6,7 +6,8 @@ import synthetic
 
 from cnnlab import data
 from cnnlab.store import Store
-from cnnlab.studies import Study, run_study
+from cnnlab.studies import run_study
+from cnnlab.study import Study
 from cnnlab.trials import Trial
 
 data.LOADERS["bars"] = lambda seed: synthetic.dataset(seed=seed)

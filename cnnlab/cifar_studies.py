@@ -1,0 +1,101 @@
+"""The experiments on CIFAR-10: what each asks, varies and holds still."""
+
+import dataclasses
+
+from cnnlab.study import Study
+from cnnlab.trials import Trial
+
+PROTOCOL = "Adam, learning rate 0.001, batches of 64, 40,000 training images, best of all epochs chosen on validation"
+DENSE = Trial("dense_128_64", model="dense", options={"units": [128, 64]})
+CNN = Trial("cnn_32_64_128", options={"filters": [32, 64, 128]})
+FILTERS = ((16, 32, 64), (32, 64, 128), (64, 128, 256), (128, 256, 512))
+SMALL_CNN = Trial("cnn_32_64_k3", options={"filters": [32, 64], "dense": 128})
+SAMPLE_SIZES = (500, 1_000, 2_000, 5_000, 10_000, 20_000, 40_000)
+PERMUTATION_SEED = 0
+
+
+def _label(prefix, numbers):
+    return "_".join([prefix, *map(str, numbers)])
+
+
+CIFAR_STUDIES = {
+    study.name: study
+    for study in (
+        Study(
+            "baselines",
+            "How far does a network get that knows nothing of images?",
+            "width of the two hidden layers",
+            f"{PROTOCOL}; 10 epochs",
+            tuple(
+                Trial(_label("dense", units), model="dense", options={"units": list(units)})
+                for units in ((128, 64), (256, 128), (512, 256))
+            ),
+            seeds=10,
+        ),
+        Study(
+            "filters",
+            "Do more filters make a better classifier?",
+            "filters of the three convolutions",
+            f"{PROTOCOL}; 10 epochs for every variant; 3x3 kernels, dense layer of 512, dropout 0.5",
+            tuple(Trial(_label("cnn", filters), options={"filters": list(filters)}) for filters in FILTERS),
+        ),
+        Study(
+            "filters_gap",
+            "Is it the filters, or the dense layer that grows with them?",
+            "filters of the three convolutions, with global average pooling in place of flatten and dense",
+            f"{PROTOCOL}; 10 epochs for every variant; 3x3 kernels, no dense layer and so no dropout",
+            tuple(
+                Trial(
+                    _label("gap", filters),
+                    options={"filters": list(filters), "head": "gap", "dense": 0, "dropout": 0.0},
+                )
+                for filters in FILTERS
+            ),
+        ),
+        Study(
+            "kernels",
+            "Do larger kernels see more that matters?",
+            "kernel size of both convolutions, in pixels",
+            f"{PROTOCOL}; 10 epochs; 32 and 64 filters, dense layer of 128, dropout 0.5",
+            tuple(
+                dataclasses.replace(
+                    SMALL_CNN, label=f"cnn_32_64_k{size}", options={**SMALL_CNN.options, "kernel_size": size}
+                )
+                for size in (1, 3, 5, 7)
+            ),
+        ),
+        Study(
+            "epochs",
+            "What is it worth to train one variant for 15 epochs and the others for 10?",
+            "epochs of the 32-64-128 network",
+            f"{PROTOCOL}; 3x3 kernels, dense layer of 512, dropout 0.5",
+            (CNN, dataclasses.replace(CNN, label="cnn_32_64_128_15_epochs", epochs=15)),
+        ),
+        Study(
+            "permutation",
+            "What is left of each network when neighbours are no longer neighbours?",
+            "one fixed permutation of all pixel positions, in training and test alike",
+            f"{PROTOCOL}; 10 epochs",
+            (
+                DENSE,
+                dataclasses.replace(DENSE, label="dense_128_64_permuted", permute_pixels=PERMUTATION_SEED),
+                CNN,
+                dataclasses.replace(CNN, label="cnn_32_64_128_permuted", permute_pixels=PERMUTATION_SEED),
+            ),
+        ),
+        Study(
+            "sample_size",
+            "How many images does each network need?",
+            "number of training images",
+            "Adam, learning rate 0.001, batches of 64, 3,125 steps whatever the number of images; "
+            "networks of comparable parameter counts",
+            tuple(
+                dataclasses.replace(
+                    trial, label=f"{trial.label}_n{images}", train_images=images, epochs=5, steps_per_epoch=625
+                )
+                for trial in (DENSE, SMALL_CNN)
+                for images in SAMPLE_SIZES
+            ),
+        ),
+    )
+}

@@ -1,0 +1,52 @@
+"""A Study: a question put as an experiment, trials x seeds."""
+
+import dataclasses
+import json
+
+from cnnlab.trials import Trial
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A question put as an experiment.
+
+    `varied` is the quantity the question is about; `fixed` what is held still, a caveat on
+    every conclusion; `trials` one Trial a variant, in the order of the varied quantity, with
+    seed 0; `seeds` how many the record holds.
+    """
+
+    name: str
+    question: str
+    varied: str
+    fixed: str
+    trials: tuple[Trial, ...]
+    seeds: int = 5
+
+    def __post_init__(self):
+        labels = [trial.label for trial in self.trials]
+        if len(set(labels)) != len(labels):
+            raise ValueError(f"study {self.name} has two variants of one label: {labels}")
+
+    @property
+    def dataset(self):
+        """Name of the data set that all variants are trained on, at whatever size of its images."""
+        return self.trials[0].dataset
+
+    def runs(self, seeds):
+        """The trials for seeds 0 to `seeds` - 1: all variants of a seed before the next seed.
+
+        Seed k of every variant has the same split and the same order, so that a study cut
+        short still compares like with like.
+        """
+        return [dataclasses.replace(trial, seed=seed) for seed in range(seeds) for trial in self.trials]
+
+    def within(self, budget):
+        """This study cut down to `budget` (a `budgets.Budget`).
+
+        Variants that become the same by it stand in it once.
+        """
+        limited = {}
+        for trial in self.trials:
+            small = budget.limit(trial, sweep=True)
+            limited.setdefault(json.dumps(small.configuration(), sort_keys=True), small)
+        return dataclasses.replace(self, trials=tuple(limited.values()), seeds=budget.seeds or self.seeds)
