@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from cnnlab.trials import Trial, trial_key
+from cnnlab.trials import trial_key
 
 
 class Store:
@@ -19,19 +19,23 @@ class Store:
 
     The key hashes a trial's whole configuration and the training code, so that a row is found
     by nothing but what made it. Rows appear by renaming a complete file; a killed process
-    leaves at most a `.partial` file, which nobody reads.
+    leaves at most a `.partial` file, which nobody reads. `key`: the function that names a
+    trial's result; trials of another kind (`recipes.recipe`) have a folder and a key of their own.
     """
 
-    def __init__(self, folder):
-        self.folder = Path(folder)
+    def __init__(self, folder, key=trial_key):
+        self.folder, self.key = Path(folder), key
 
     def __contains__(self, trial):
-        return self._row_path(trial_key(trial)).exists()
+        return self._row_path(self.key(trial)).exists()
 
     def save(self, result):
-        """Write a `training.TrialResult`: predictions first, because the row says that all is there."""
+        """Write a `training.TrialResult` or `recipes.running.RecipeResult`.
+
+        Predictions first, because the row says that all is there.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        key = trial_key(result.trial)
+        key = self.key(result.trial)
         test = result.probabilities["test"]
         with _whole(self._predictions_path(key), "wb") as file:
             # The class and its confidence: what intervals, paired tests and calibration need.
@@ -58,7 +62,7 @@ class Store:
 
     def row(self, trial):
         """The row of `trial`; KeyError where it has none."""
-        path = self._row_path(trial_key(trial))
+        path = self._row_path(self.key(trial))
         if not path.exists():
             raise KeyError(f"{self.folder} holds no result of {trial.label}, seed {trial.seed}")
         return json.loads(path.read_text(encoding="utf-8"))
@@ -73,7 +77,7 @@ class Store:
         """True within the block when no other process is at work on `trial`; released even by kill -9."""
         locks = self.folder / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(locks / f"{trial_key(trial)}.lock")
+        lock = FileLock(locks / f"{self.key(trial)}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -86,7 +90,7 @@ class Store:
 
     def checkpoint_path(self, trial):
         """Where the unfinished training of `trial` keeps its state."""
-        return self.folder / ".checkpoints" / f"{trial_key(trial)}.npz"
+        return self.folder / ".checkpoints" / f"{self.key(trial)}.npz"
 
     def check_writable(self):
         """Raise OSError at once, rather than after an hour of training, if nothing can be written."""
@@ -112,9 +116,10 @@ def select(records, trials, code_version=None):
     empty where nothing matches. `frame.attrs["code_version"]` says whose rows they are.
     """
     order = {_identity(trial.configuration()): (place, trial.label) for place, trial in enumerate(trials)}
+    deciding = trials[0].configuration() if trials else ()
     groups = {}
     for record in records:
-        if (identity := _identity(record)) in order:
+        if (identity := _identity({name: record.get(name) for name in deciding})) in order:
             group = groups.setdefault((record["code_version"], record["precision"]), {})
             group[identity] = record
     if not groups:
@@ -129,11 +134,9 @@ def select(records, trials, code_version=None):
     return frame
 
 
-_DECIDING = [name for name in Trial.__dataclass_fields__ if name not in ("label", "precision")]
-
-
 def _identity(configuration):
-    return json.dumps({name: configuration[name] for name in _DECIDING}, sort_keys=True)
+    """All that decides a result but the precision, as one text."""
+    return json.dumps({name: value for name, value in configuration.items() if name != "precision"}, sort_keys=True)
 
 
 @contextlib.contextmanager

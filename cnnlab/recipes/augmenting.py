@@ -1,0 +1,48 @@
+"""Training images mirrored and moved, in an order that is drawn anew each epoch."""
+
+import numpy as np
+
+from cnnlab.batches import ShuffledBatches
+
+
+class AugmentedBatches(ShuffledBatches):
+    """`ShuffledBatches` whose images are mirrored and moved as a recipe says.
+
+    `flip`: "none"; "random", each image with probability 1/2; or "alternating", each image in
+    every second epoch, half of them in the first: two epochs show both sides of every image
+    (Jordan, 2024, section 3.6); `translate`: at most so many pixels in each direction;
+    `labels`: what training compares with, one row an image.
+    """
+
+    def __init__(self, images, labels, batch_size, seed, flip="none", translate=0, steps_per_epoch=None):
+        self.flip, self.translate = flip, translate
+        self.first_mirrored = np.random.default_rng(seed).random(len(images)) < 0.5
+        super().__init__(images, labels, batch_size, seed, steps_per_epoch)
+
+    def __getitem__(self, step):
+        chosen = self.order[step * self.batch_size : (step + 1) * self.batch_size]
+        generator = np.random.default_rng([self.seed, self.epoch, step])
+        images = mirror(self.images[chosen], self._mirrored(chosen, generator))
+        return translate(images, self.translate, generator), self.labels[chosen]
+
+    def _mirrored(self, chosen, generator):
+        if self.flip == "alternating":
+            return self.first_mirrored[chosen] ^ (self.epoch % 2 == 1)
+        drawn = generator.random(len(chosen)) < 0.5
+        return drawn if self.flip == "random" else np.zeros_like(drawn)
+
+
+def mirror(images, which):
+    """`images` (n, height, width, channels), those where `which` (n,) is true mirrored left to right."""
+    return np.where(which[:, None, None, None], images[:, :, ::-1], images)
+
+
+def translate(images, pixels, generator):
+    """Each of `images` moved by -`pixels` to `pixels`, down and right alike; edges are reflected."""
+    if not pixels:
+        return images
+    count, height, width, _ = images.shape
+    padded = np.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)), mode="reflect")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
+    down, right = generator.integers(0, 2 * pixels + 1, (2, count))
+    return np.ascontiguousarray(np.moveaxis(windows[np.arange(count), down, right], 1, -1))

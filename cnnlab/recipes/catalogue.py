@@ -1,0 +1,130 @@
+"""The recipes of the lab: the walk from the assignment's CNN, its changes alone and left out, and three that end it."""
+
+import dataclasses
+
+from cnnlab.recipes.recipe import Recipe
+
+# Learning rates are the same for an image whatever the batch, as the mean loss is a batch's.
+SMALL_BATCHES = {"batch_size": 64, "learning_rate": 0.094}
+LARGE_BATCHES = {"batch_size": 1_000, "learning_rate": 1.5}
+SGD = {"optimizer": "sgd", "momentum": 0.85, "weight_decay": 1.33e-3, "schedule": "triangular"}
+# Without normalisation the network bears smaller steps.
+GENTLE_SGD = {**SGD, "learning_rate": 0.02}
+FLIP_AND_TRANSLATE = {"flip": "random", "translate": 2}
+BLOCKS = {"network": "blocks", "widths": (64, 128, 128)}
+
+# The yardstick: the code that is published, in the precision that is published.
+PUBLISHED = Recipe("published", loop="published", precision="float32", tta=0)
+ASSIGNMENT = Recipe("assignment")
+
+# Label, what is changed in words, and what is changed: each step keeps all the changes before it.
+STEPS = (
+    ("batch_norm", "batch normalisation", {"batch_norm": True}),
+    ("flip_translate", "flip and translate", FLIP_AND_TRANSLATE),
+    ("blocks", "six convolutions in three blocks, maximum over positions", BLOCKS),
+    ("sgd", "SGD with Nesterov momentum and a triangular schedule", {**SGD, **SMALL_BATCHES}),
+    ("large_batches", "batches of 1,000", LARGE_BATCHES),
+    ("label_smoothing", "label smoothing", {"label_smoothing": 0.2}),
+    ("whitening", "whitening first layer", {"whitening": True}),
+    ("dirac", "dirac initialisation", {"dirac": True}),
+    ("bias_scale", "scaled rate of norm biases", {"bias_scale": 64.0}),
+    ("lookahead", "lookahead", {"average": "lookahead"}),
+    ("alternating_flip", "alternating flip", {"flip": "alternating"}),
+    ("wide", "blocks of 64, 256 and 256 filters", {"widths": (64, 256, 256)}),
+)
+# The step with every change but width: what is left out, or taken instead, is compared with it.
+FULL = "alternating_flip"
+
+# One change of the assignment's CNN; the walk's first step is batch normalisation's.
+ALONE = (
+    ("only_flip_translate", "flip and translate", FLIP_AND_TRANSLATE),
+    ("only_flip", "flip", {"flip": "random"}),
+    ("only_alternating_flip", "alternating flip", {"flip": "alternating"}),
+    ("only_triangular", "triangular schedule", {"schedule": "triangular"}),
+    ("only_sgd", "SGD with Nesterov momentum and a triangular schedule", GENTLE_SGD),
+    ("only_label_smoothing", "label smoothing", {"label_smoothing": 0.2}),
+    ("only_lookahead", "lookahead", {"average": "lookahead"}),
+    ("only_ema", "moving average of the weights", {"average": "ema"}),
+)
+# The full recipe without one of its changes; random flips instead of alternating ones are the walk's.
+WITHOUT = (
+    ("without_flip_translate", "flip and translate", {"flip": "none", "translate": 0}),
+    ("without_label_smoothing", "label smoothing", {"label_smoothing": 0.0}),
+    ("without_whitening", "whitening first layer", {"whitening": False}),
+    ("without_dirac", "dirac initialisation", {"dirac": False}),
+    ("without_bias_scale", "scaled rate of norm biases", {"bias_scale": 1.0}),
+    ("without_lookahead", "lookahead", {"average": "none"}),
+)
+# The full recipe with something else in the place of what it has.
+INSTEAD = (
+    ("ema", "moving average for lookahead", {"average": "ema"}),
+    ("silu", "SiLU for ReLU", {"activation": "silu"}),
+    ("gelu", "GELU for ReLU", {"activation": "gelu"}),
+    ("narrow", "blocks of 24, 64 and 64 filters", {"widths": (24, 64, 64)}),
+    ("shallow", "one convolution a block", {"depth": 1}),
+    ("deep", "three convolutions a block", {"depth": 3}),
+)
+
+
+def _walk():
+    steps = [ASSIGNMENT]
+    for label, _, changes in STEPS:
+        steps.append(dataclasses.replace(steps[-1], label=label, **changes))
+    return tuple(steps)
+
+
+def _changed(recipe, variants):
+    return tuple(dataclasses.replace(recipe, label=label, **changes) for label, _, changes in variants)
+
+
+WALK = _walk()
+_FULL = next(recipe for recipe in WALK if recipe.label == FULL)
+# All 50,000 images train: nothing is chosen any more.
+ENDINGS = (
+    dataclasses.replace(
+        _FULL, label="to_74", widths=(24, 64, 64), batch_size=500, learning_rate=0.75, epochs=2, tta=0,
+        train_split="all",
+    ),
+    dataclasses.replace(_FULL, label="to_93", epochs=9.9, train_split="all"),
+    dataclasses.replace(_FULL, label="to_94", widths=(64, 256, 256), epochs=9.9, train_split="all"),
+)  # fmt: skip
+ALL = (
+    PUBLISHED, *WALK, *_changed(ASSIGNMENT, ALONE), *_changed(_FULL, WITHOUT), *_changed(_FULL, INSTEAD), *ENDINGS
+)  # fmt: skip
+RECIPES = {recipe.label: recipe for recipe in ALL}
+
+# Accuracy that an ending is to reach, and within how many yardsticks.
+TARGETS = {"to_74": (0.7444, 0.25), "to_93": (0.93, 3.0), "to_94": (0.94, 6.0)}
+NAMES = {
+    "published": "the published code",
+    "assignment": "the assignment's CNN",
+    **{label: f"+ {text}" for label, text, _ in STEPS},
+    **{label: f"only {text}" for label, text, _ in ALONE},
+    **{label: f"without {text}" for label, text, _ in WITHOUT},
+    **{label: text for label, text, _ in INSTEAD},
+    "to_74": "recipe for the assignment's accuracy",
+    "to_93": "recipe for 93%",
+    "to_94": "recipe for 94%",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Contrast:
+    """What a change is worth: variant `first` against variant `second`, of one `kind`.
+
+    `kind`: "walk" (on top of the steps before), "alone" (on the assignment's CNN), "left out"
+    (what the full recipe has of it) or "instead" (in the full recipe); `change` in words.
+    """
+
+    kind: str
+    change: str
+    first: str
+    second: str
+
+
+CONTRASTS = (
+    *(Contrast("walk", text, label, before.label) for (label, text, _), before in zip(STEPS, WALK, strict=False)),
+    *(Contrast("alone", text, label, ASSIGNMENT.label) for label, text, _ in ALONE),
+    *(Contrast("left out", text, FULL, label) for label, text, _ in WITHOUT),
+    *(Contrast("instead", text, label, FULL) for label, text, _ in INSTEAD),
+)

@@ -1,0 +1,46 @@
+"""Test-time augmentation: one answer from several views of an image."""
+
+import numpy as np
+from scipy.special import softmax
+
+from cnnlab.training import predict
+
+# A probability below this counts as this, for it has no logarithm at zero.
+SMALLEST = 1e-7
+LEVELS = (0, 1, 2)
+
+
+def views(images, level):
+    """[(weight, images)] of the views of `images`, uint8 (n, height, width, channels); weights sum to 1.
+
+    The first view is always `images` themselves. `level` 0: no other; 1: and mirrored left to
+    right; 2: and both moved by one pixel, up and left, down and right, edges reflected, which
+    together weigh as much as those not moved.
+    Source: Jordan (2024), section 3.5. Raises ValueError for another level.
+    """
+    if level not in LEVELS:
+        raise ValueError(f"tta is {level!r}; expected level 0 (none), 1 (mirrored) or 2 (mirrored and shifted)")
+    if level == 0:
+        return [(1.0, images)]
+    if level == 1:
+        return [(0.5, images), (0.5, images[:, :, ::-1])]
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+    moved = (padded[:, 2:, 2:], padded[:, :-2, :-2])
+    both_sides = views(images, 1)
+    return [(weight / 2, view) for weight, view in both_sides] + [
+        (weight / 4, view) for shifted in moved for weight, view in views(shifted, 1)
+    ]
+
+
+def predict_views(model, images, level):
+    """(plain, augmented) probabilities of `model` for uint8 `images`: float32 (n, classes) each.
+
+    "plain" are those of the images as they are, "augmented" those of all `views`: the weighted
+    mean is taken of the logarithms, which is that of the logits.
+    """
+    answers = [(weight, predict(model, view)) for weight, view in views(images, level)]
+    plain = answers[0][1]
+    if level == 0:
+        return plain, plain
+    logarithms = sum(weight * np.log(np.maximum(answer, SMALLEST)) for weight, answer in answers)
+    return plain, softmax(logarithms, axis=1).astype("float32")
