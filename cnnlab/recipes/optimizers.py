@@ -39,10 +39,12 @@ class NesterovSGD(keras.optimizers.Optimizer):
             return
         super().build(variables)
         self.velocities = self.add_optimizer_variables(variables, "velocity")
+        # Asked here, for `update_step` is given TensorFlow's variables, which have other names.
+        self.scales = [self.bias_scale if variable.name == "beta" else 1.0 for variable in variables]
 
     def update_step(self, gradient, variable, learning_rate):
-        velocity = self.velocities[self._get_variable_index(variable)]
-        scale = self.bias_scale if variable.name == "beta" else 1.0
+        index = self._get_variable_index(variable)
+        velocity, scale = self.velocities[index], self.scales[index]
         rate = ops.cast(learning_rate, variable.dtype) * scale
         gradient = ops.cast(gradient, variable.dtype) + variable * (self.l2 / scale)
         self.assign(velocity, velocity * self.momentum + gradient)

@@ -1,0 +1,242 @@
+"""What training costs: throughput, the machine's ceiling, loading, and the way to 74.44%, in one run.
+
+The published way is the assignment's CNN with plain `model.fit` on float32 arrays. The ways take
+turns, so that another load on the machine slows all of them. On a busy machine read the ratios,
+not the times.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from cnnlab import quiet
+
+quiet.import_keras()
+
+import keras  # noqa: E402
+
+from cnnlab import models, recipe_studies  # noqa: E402
+from cnnlab.batches import ShuffledBatches, feed  # noqa: E402
+from cnnlab.cifar_studies import FILTERS  # noqa: E402
+from cnnlab.costs import training_flops  # noqa: E402
+from cnnlab.data import load_cifar10  # noqa: E402
+from cnnlab.machine import choose_precision, environment  # noqa: E402
+from cnnlab.recipes.catalogue import PUBLISHED, TARGETS  # noqa: E402
+from cnnlab.recipes.running import run_recipe  # noqa: E402
+from cnnlab.training import MAKE_OPTIMIZER, STEPS_PER_EXECUTION, dtype_policy  # noqa: E402
+
+BATCH = 64
+MATRIX = 4096
+ROOT = Path(__file__).resolve().parents[1]
+MEGABYTE = 1e6
+
+
+def throughput(images, labels, rounds):
+    """Training images a second of the assignment's CNN, median of `rounds` turns: one row a way."""
+    ways = {
+        "published: model.fit, float32": published(images, labels),
+        "here, float32": here(images, labels, "float32"),
+        f"here, {choose_precision()}": here(images, labels, choose_precision()),
+    }
+    if importlib.util.find_spec("torch"):
+        ways["PyTorch eager, channels_last, float32"] = pytorch(images, labels)
+    seconds = take_turns(ways, rounds)
+    frame = pd.DataFrame([{"way": way, "images_per_second": len(images) / np.median(s)} for way, s in seconds.items()])
+    frame["times_published"] = frame["images_per_second"] / frame["images_per_second"][0]
+    return frame
+
+
+def take_turns(ways, rounds):
+    """{way: seconds of each of `rounds` turns}, after one turn each that is not counted."""
+    seconds = {way: [] for way in ways}
+    for count in range(rounds + 1):
+        for way, turn in ways.items():
+            begin = time.perf_counter()
+            turn()
+            if count:
+                seconds[way].append(time.perf_counter() - begin)
+    return seconds
+
+
+def published(images, labels):
+    """A turn of the published way: one epoch of plain `fit` on arrays."""
+    with dtype_policy("float32"):
+        model = models.build_cnn()
+    model.compile("adam", "sparse_categorical_crossentropy", ["accuracy"])
+    pixels = images.astype("float32")
+    return lambda: model.fit(pixels, labels, batch_size=BATCH, verbose=0)
+
+
+def here(images, labels, precision, filters=(32, 64, 128)):
+    """A turn of the lab's way: one epoch as `training.run_trial` feeds and compiles it."""
+    with dtype_policy(precision):
+        model = models.build_cnn(filters)
+    model.compile(
+        MAKE_OPTIMIZER["adam"](1e-3), "sparse_categorical_crossentropy", ["accuracy"],
+        steps_per_execution=STEPS_PER_EXECUTION, jit_compile=False,
+    )  # fmt: skip
+    source = feed(ShuffledBatches(images, labels, BATCH, seed=0))
+    return lambda: model.fit(source, verbose=0, shuffle=False)
+
+
+def pytorch(images, labels):
+    """A turn of the same network in PyTorch: one epoch of an eager loop."""
+    import torch
+    from torch import nn
+
+    widths = (3, 32, 64, 128)
+    blocks = []
+    for index, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+        blocks += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU()]
+        blocks += [nn.MaxPool2d(2)] if index < 2 else []
+    network = nn.Sequential(
+        *blocks, nn.Flatten(), nn.Linear(8 * 8 * 128, 512), nn.ReLU(), nn.Dropout(0.5), nn.Linear(512, 10)
+    ).to(memory_format=torch.channels_last)
+    optimizer, loss = torch.optim.Adam(network.parameters()), nn.CrossEntropyLoss()
+    # By the buffer and not by NumPy's interface, which old versions of PyTorch lost with NumPy 2.
+    pixels = torch.frombuffer(bytearray(images), dtype=torch.uint8).reshape(images.shape).permute(0, 3, 1, 2)
+    answers = torch.frombuffer(bytearray(labels.astype("int64")), dtype=torch.int64)
+
+    def turn():
+        order = torch.randperm(len(pixels))
+        for start in range(0, len(pixels) - BATCH + 1, BATCH):
+            chosen = order[start : start + BATCH]
+            batch = (pixels[chosen].float() / 255).contiguous(memory_format=torch.channels_last)
+            optimizer.zero_grad(set_to_none=True)
+            loss(network(batch), answers[chosen]).backward()
+            optimizer.step()
+
+    return turn
+
+
+def share_of_ceiling(images, labels, rounds):
+    """Floating-point rate of training each variant of the filter study, and its share of a matrix product's.
+
+    The product, of 4096 x 4096 matrices in the same precision, takes turns with the trainings.
+    """
+    precision = choose_precision()
+    ways = {"matrix product": matrix_product("bfloat16" if precision == "mixed_bfloat16" else "float32")}
+    work = {"matrix product": 2 * MATRIX**3}
+    for filters in FILTERS:
+        name = "-".join(map(str, filters))
+        ways[name] = here(images, labels, precision, filters)
+        work[name] = training_flops(models.build_cnn(filters), len(images) // BATCH * BATCH)
+    seconds = take_turns(ways, rounds)
+    frame = pd.DataFrame([{"filters": name, "gflops": work[name] / np.median(s) / 1e9} for name, s in seconds.items()])
+    frame["share"] = frame["gflops"] / frame["gflops"][0]
+    return frame
+
+
+def matrix_product(dtype):
+    matrix = keras.ops.cast(np.random.default_rng(0).normal(size=(MATRIX, MATRIX)), dtype)
+    # One number of it is read, because a backend may return before the product is done.
+    return lambda: float(keras.ops.matmul(matrix, matrix)[0, 0])
+
+
+# What each way of loading does in a process of its own; the same arrays, for there may be no network.
+LOADING = {
+    "keras.datasets and float conversion": """
+from cnnlab.sources import cifar10_arrays
+arrays = {name: array.copy() for name, array in cifar10_arrays(progress=False).items()}
+train, test = (arrays[name].astype("float32") / 255 for name in ("x_train", "x_test"))
+""",
+    "here": """
+from cnnlab.data import load_cifar10
+dataset = load_cifar10(progress=False)
+train, test = (dataset.split(name)[0] for name in ("train", "test"))
+""",
+}
+MEASURED = """
+import resource, time
+import numpy, pandas, sklearn.model_selection
+import cnnlab.data
+before, begin = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+{}
+print(time.perf_counter() - begin, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * {})
+"""
+# The unit of ru_maxrss: kilobytes, but bytes on macOS.
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+def loading(rounds):
+    """Seconds and peak memory, in megabytes beyond the imports, to have the images in memory: one row a way."""
+    found = {way: [] for way in LOADING}
+    for _ in range(rounds):
+        for way, code in LOADING.items():
+            process = subprocess.run(
+                [sys.executable, "-c", MEASURED.format(code, RSS_UNIT)], cwd=ROOT, check=True, capture_output=True,
+                text=True,
+            )  # fmt: skip
+            found[way].append([float(number) for number in process.stdout.split()])
+    rows = [
+        {"way": way, "seconds": np.median(values, axis=0)[0], "peak_MB": np.median(values, axis=0)[1] / MEGABYTE}
+        for way, values in found.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def time_to_target(label="to_74"):
+    """One training of the published code and one of the recipe `label`: seconds, accuracy, and the ratio."""
+    dataset = load_cifar10(progress=False)
+    rows = []
+    for recipe in (PUBLISHED, recipe_studies.find(label)):
+        row = run_recipe(recipe, dataset).row
+        rows.append({"recipe": recipe.label, "seconds": row["seconds"], "test_accuracy": row["test_accuracy_tta"]})
+    frame = pd.DataFrame(rows)
+    frame["yardsticks"] = frame["seconds"] / frame["seconds"][0]
+    frame["target"] = [np.nan, TARGETS[label][0]]
+    return frame
+
+
+def notebook():
+    """Minutes and peak memory of the assignment's notebook in the quick budget, from a cold start."""
+    import resource
+
+    begin = time.perf_counter()
+    command = [sys.executable, "-m", "cnnlab", "notebook", "cnn_assignment.ipynb", "--budget", "quick"]
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * RSS_UNIT
+    return pd.DataFrame([{"minutes": (time.perf_counter() - begin) / 60, "peak_MB": peak / MEGABYTE}])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each way (default: %(default)s)")
+    parser.add_argument("--images", type=int, default=6_400, help="trained on in a turn (default: %(default)s)")
+    parser.add_argument("--no-target", action="store_true", help="leave out the two trainings to 74.44%% (minutes)")
+    parser.add_argument("--notebook", action="store_true", help="also run the notebook in the quick budget (minutes)")
+    parser.add_argument("--output", type=Path, help="also write everything to this JSON file")
+    options = parser.parse_args()
+    images, labels = load_cifar10().split("train", options.images)
+    labels = labels.astype("int32")
+    tables = {
+        "training the assignment's CNN": throughput(images, labels, options.rounds),
+        "share of the matrix product's rate": share_of_ceiling(images, labels, options.rounds),
+        "loading": loading(options.rounds),
+    }
+    if not options.no_target:
+        tables["time to the target"] = time_to_target()
+    if options.notebook:
+        tables["notebook, quick budget"] = notebook()
+    machine = environment()
+    print(f"{machine['cpu']}, {machine['cores']} cores; load {os.getloadavg()[0]:.1f}")
+    for title, frame in tables.items():
+        print(f"\n{title}\n{frame.to_string(index=False, float_format='{:.2f}'.format)}")
+    if options.output:
+        content = {"machine": machine, **{title: table.to_dict("records") for title, table in tables.items()}}
+        options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

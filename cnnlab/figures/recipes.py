@@ -1,0 +1,142 @@
+"""Figures of the recipes: accuracy against time, and what each change adds."""
+
+import textwrap
+
+import numpy as np
+
+from cnnlab.figures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    LIGHT_GREY,
+    SMALL,
+    VERMILLION,
+    bare,
+    legend_below,
+    new_figure,
+    percent,
+    styled,
+)
+from cnnlab.sentences.wording import plural
+from cnnlab.statistics.intervals import LEVEL, t_interval
+
+# Shares of right answers and times that are marked on the axes where they fall into their range.
+SHARES = (0.1, 0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.88, 0.9, 0.92, 0.93, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99)
+TIMES = [digit * 10.0**power for power in range(-3, 5) for digit in (1, 2, 5)]
+# Kinds of contrast: colour, marker, name, and how far from the middle of their row they stand.
+KINDS = {
+    "walk": (BLUE, "o", "on top of the steps before", 0.0),
+    "alone": (VERMILLION, "s", "alone, on the assignment's CNN", 0.22),
+    "left out": (GREEN, "^", "against leaving it out of the full recipe", -0.22),
+}
+# Characters of a change's name beside an axis, and of a recipe's in the list.
+_NAME_WIDTH, _KEY_WIDTH = 22, 38
+
+
+@styled
+def recipe_frontier(rows, walk, metric, endings=(), targets=None, names=None):
+    """Accuracy against the time of a training (log axis): the walk joined by a line, each step named.
+
+    `rows`: label, seed, seconds, `metric` (a share), and yardsticks where the published code ran
+    (`effects.with_yardsticks`), which then are the unit of time; `walk`: labels in its order;
+    `endings`: labels beside it that are named too, the other recipes being small dots;
+    `targets`: {label: (share, yardsticks)}, drawn as crosses; `names`: {label: words}.
+    """
+    in_yardsticks = "yardsticks" in rows and rows["yardsticks"].notna().all()
+    time = "yardsticks" if in_yardsticks else "seconds"
+    found = rows.groupby("label")
+    times, scores = found[time].median(), found[metric].agg(list).map(t_interval)
+    walked, ended = ([label for label in labels if label in times] for labels in (walk, endings))
+    figure, (axis, key) = new_figure(height=5.4, columns=2, width_ratios=[1.9, 1])
+    others = [label for label in times.index if label not in (*walked, *ended)]
+    axis.plot(times[others], [scores[label].mean for label in others], "o", color=LIGHT_GREY, markersize=4)
+    axis.plot(times[walked], [scores[label].mean for label in walked], color=BLUE, linewidth=1)
+    for number, label in enumerate([*walked, *ended]):
+        colour = BLUE if label in walked else GREEN
+        _draw_mean(axis, times[label], scores[label], colour)
+        side = 1 if number % 2 else -1
+        axis.annotate(
+            number, (times[label], scores[label].mean), (7 * side, 3), textcoords="offset points",
+            ha="left" if side > 0 else "right", fontsize=SMALL, weight="bold", color=colour,
+        )  # fmt: skip
+    crosses = (targets or {}).values() if in_yardsticks else ()
+    for share, limit in crosses:
+        axis.plot(limit, share, "+", color=VERMILLION, markersize=11, markeredgewidth=2)
+    _mark_axes(axis)
+    unit = "1: the published code's ten epochs" if in_yardsticks else "seconds"
+    axis.set(xlabel=f"time of a training ({unit}; log scale)", ylabel="test accuracy (scale: log of right to wrong)")
+    _list_names(key, [(names or {}).get(label, label) for label in (*walked, *ended)], bool(others), bool(crosses))
+    figure.suptitle(f"Accuracy against time ({_about(rows['seed'].nunique())})")
+    return figure
+
+
+@styled
+def recipe_waterfall(effects, start):
+    """What each step of the walk adds to test accuracy, and what the same changes are worth elsewhere.
+
+    `effects`: the frame of `effects.effects`; `start`: mean test accuracy of the assignment's
+    CNN, a share. Left, from `start` to the end; right, each change with its interval. Changes
+    that are no step of the walk are not drawn.
+    """
+    walk = effects[effects["kind"] == "walk"]
+    changes = list(walk["change"])
+    figure, (left, right) = new_figure(height=1.8 + 0.36 * len(changes), columns=2, sharey=True)
+    after = start + np.cumsum(walk["mean"].to_numpy())
+    colours = [BLUE if step >= 0 else VERMILLION for step in walk["mean"]]
+    left.barh(range(len(changes)), walk["mean"], left=after - walk["mean"], color=colours, height=0.6)
+    for place, (level, step) in enumerate(zip(after, walk["mean"], strict=True)):
+        left.plot([level, level], [place, min(place + 1, len(changes) - 1)], color=GREY, linewidth=0.8)
+        place_of_text = max(level, level - step), place
+        left.annotate(
+            f"{100 * level:.1f}%", place_of_text, (4, 0), textcoords="offset points", va="center", fontsize=SMALL
+        )
+    left.set(xlabel="test accuracy", ylim=(len(changes) - 0.5, -0.5))
+    left.margins(x=0.16)
+    left.set_yticks(range(len(changes)), [textwrap.fill(change, _NAME_WIDTH) for change in changes], fontsize=SMALL)
+    left.set_title(f"The walk, from {100 * start:.1f}%")
+    percent(left.xaxis)
+    for kind, (colour, marker, name, beside) in KINDS.items():
+        mine = effects[(effects["kind"] == kind) & effects["change"].isin(changes)]
+        if not mine.empty:
+            places = mine["change"].map(changes.index) + beside
+            reach = [(mine["mean"] - mine["low"]).fillna(0), (mine["high"] - mine["mean"]).fillna(0)]
+            style = {"color": colour, "marker": marker, "linestyle": "none", "capsize": 2, "label": name}
+            right.errorbar(mine["mean"], places, xerr=reach, **style)
+    right.axvline(0, color=GREY, linewidth=0.8)
+    right.hlines(np.arange(len(changes) - 1) + 0.5, *right.get_xlim(), color=LIGHT_GREY, linewidth=0.5, zorder=0)
+    right.xaxis.set_major_formatter(lambda value, _: f"{round(100 * value, 6):+g}" if abs(value) > 1e-9 else "0")
+    right.set_xlabel("change of test accuracy (percentage points)")
+    right.set_title("Each change")
+    right.grid(True, axis="x")
+    figure.suptitle(f"What each change adds ({_about(int(effects['n'].max()))})")
+    legend_below(figure, right, ncols=3)
+    return figure
+
+
+def _draw_mean(axis, x, interval, colour):
+    reach = [[interval.mean - interval.low], [interval.high - interval.mean]] if interval.n > 1 else None
+    axis.errorbar(x, interval.mean, reach, color=colour, marker="o", capsize=3)
+
+
+def _mark_axes(axis):
+    """Both scales, with ticks at round shares and times."""
+    axis.set(xscale="log", yscale="logit")
+    axis.margins(0.08)
+    for ticks, limits, mark in ((SHARES, axis.get_ylim(), axis.set_yticks), (TIMES, axis.get_xlim(), axis.set_xticks)):
+        mark([tick for tick in ticks if limits[0] <= tick <= limits[1]])
+        mark([], minor=True)
+    percent(axis.yaxis)
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.grid(True)
+
+
+def _list_names(axis, names, others, crosses):
+    """The names behind the numbers, as text in the place of an axis."""
+    bare(axis)
+    lines = [textwrap.fill(f"{n:>2}  {name}", _KEY_WIDTH, subsequent_indent="     ") for n, name in enumerate(names)]
+    notes = ["grey: other variants"] * others + ["crosses: targets"] * crosses
+    axis.text(0, 1, "\n".join([*lines, "", *notes]), fontsize=SMALL, va="top", linespacing=1.5)
+
+
+def _about(seeds):
+    return f"mean, {LEVEL:.0%} interval, {plural(seeds, 'seed')}" if seeds > 1 else "one seed"

@@ -1,0 +1,154 @@
+"""What the changes of the recipes add, and which targets are reached, in sentences."""
+
+import math
+
+from cnnlab.recipes.catalogue import ASSIGNMENT, FULL, NAMES, PUBLISHED, TARGETS
+from cnnlab.recipes.effects import AUGMENTED, METRIC, effects, frontier, with_yardsticks
+from cnnlab.sentences import wording
+from cnnlab.sentences.comparisons import paired_values
+from cnnlab.sentences.verdicts import BETTER, WORSE, Finding, undetectable
+from cnnlab.sentences.wording import percent, points, signed_points
+from cnnlab.statistics.estimates import differences_verdict, estimate, gap, runs
+
+PLACES = {
+    "walk": "on top of the steps before it",
+    "alone": "alone, on the assignment's CNN",
+    "left out": "in the full recipe, against leaving it out",
+    "instead": "in the full recipe",
+}
+
+
+def each_change(table):
+    """A Finding for each row of `effects.effects`: what the change is worth, in accuracy and in time."""
+    return [_change(row) for row in table.itertuples()]
+
+
+def walk(frame):
+    """Where the walk begins and ends, which step is worth most, and which show no difference.
+
+    `frame`: rows of `recipe_studies.read` with at least one step. The verdict is the end against
+    the beginning.
+    """
+    table = effects(frame)
+    steps = table[table["kind"] == "walk"]
+    if steps.empty:
+        raise ValueError("the frame has no step of the walk; run the study first")
+    last = steps["first"].iloc[-1]
+    (start, _), (end, _) = (estimate(frame.loc[frame["label"] == label, METRIC]) for label in (ASSIGNMENT.label, last))
+    pairs = paired_values(frame, last, ASSIGNMENT.label, METRIC)
+    gained = (pairs.iloc[:, 0] - pairs.iloc[:, 1]).to_numpy()
+    ((verdict, numbers),) = differences_verdict([gained])
+    largest = steps.loc[steps["mean"].idxmax()]
+    sentence = (
+        f"The walk goes from {start} to {end} test accuracy in {wording.plural(len(steps), 'step')}: "
+        f"{gap(gained)[0]} ({runs(len(pairs))}). The largest step is {largest['change']} "
+        f"({signed_points(largest['mean'])})."
+    )
+    silent = list(steps.loc[~steps["differs"], "change"])
+    if silent and len(pairs) > 1:
+        sentence += f" No difference is detectable for {wording.listing(silent)}."
+    return Finding(sentence, verdict, {**numbers, "steps": len(steps), "largest": largest["first"]})
+
+
+def test_time_augmentation(frame, label=FULL):
+    """What answering from several views of each image adds to the recipe called `label`."""
+    rows = frame[frame["label"] == label]
+    if rows.empty:
+        raise ValueError(f"the frame has no recipe {label!r}; run the study first")
+    added = (rows[AUGMENTED] - rows[METRIC]).to_numpy()
+    ((verdict, numbers),) = differences_verdict([added])
+    direction = {BETTER: "adds", WORSE: "costs"}.get(verdict, "makes no detectable difference:")
+    sentence = (
+        f"Test-time augmentation {direction} {gap(added)[0]} of test accuracy in the recipe {label} "
+        f"({runs(len(rows))}), and takes {percent((rows['seconds_tta'] / rows['seconds']).median())} of its time."
+    )
+    return Finding(sentence, verdict, numbers)
+
+
+def target(frame, label):
+    """Whether the recipe `label`, a key of `catalogue.TARGETS`, reaches its accuracy in its time.
+
+    The mean over seeds counts, of accuracy with the recipe's test-time augmentation and of the
+    time from raw data to the last answer, in yardsticks of the published code in the same run.
+    `numbers` has accuracy, yardsticks, reached (bool).
+    """
+    wanted, limit = TARGETS[label]
+    rows = with_yardsticks(frame)
+    rows = rows[rows["label"] == label]
+    if rows.empty:
+        raise ValueError(f"the frame has no recipe {label!r}; run the study first")
+    score, interval = estimate(rows[AUGMENTED])
+    time, ratio = estimate(rows["yardsticks"].dropna(), "{:.2f}".format) if rows["yardsticks"].any() else (None, None)
+    numbers = {"accuracy": interval.mean, "yardsticks": ratio.mean if ratio else math.nan, "n": interval.n}
+    goal = f"{_exact(wanted)} in at most {_count(limit)} of the published code's ten epochs"
+    if ratio is None:
+        sentence = (
+            f"The {NAMES[label]} reaches {score} test accuracy; its time has no yardstick, because the published "
+            f"code did not run with the same seeds, so that the target ({goal}) is open."
+        )
+        return Finding(sentence, None, {**numbers, "reached": False})
+    accurate, quick = interval.mean >= wanted, ratio.mean <= limit
+    yardstick = frame.loc[frame["label"] == PUBLISHED.label, "seconds"].median()
+    verdict = {
+        (True, True): "is reached",
+        (True, False): "is not reached: it takes too long",
+        (False, True): "is not reached: accuracy is too low",
+        (False, False): "is not reached, neither in accuracy nor in time",
+    }[accurate, quick]
+    sentence = (
+        f"The {NAMES[label]} reaches {score} test accuracy in {time} yardsticks ({runs(interval.n)}; a yardstick, the "
+        f"published code's ten epochs, is {wording.duration(yardstick)} here): the target, {goal}, {verdict}."
+    )
+    return Finding(sentence, None, {**numbers, "reached": bool(accurate and quick)})
+
+
+def best_frontier(frame):
+    """The recipes that no other beats in accuracy without taking longer, each with both figures."""
+    rows = with_yardsticks(frame)
+    labels = frontier(rows)
+    parts = []
+    for label in labels:
+        mine = rows[rows["label"] == label]
+        time = mine["yardsticks"].median()
+        written = wording.duration(mine["seconds"].median()) if math.isnan(time) else f"{time:.2f} yardsticks"
+        parts.append(f"{NAMES.get(label, label)} ({percent(mine[AUGMENTED].mean())}, {written})")
+    return Finding(
+        f"No other recipe is as accurate in less time than {wording.listing(parts)}.", None, {"labels": labels}
+    )
+
+
+def _change(row):
+    what = f"from {row.change}, {PLACES[row.kind]},"
+    numbers = {"mean": row.mean, "n": row.n, "detectable": row.detectable, "times": row.times}
+    time = f"at {row.times:.2f} times the time"
+    if row.n < 2:
+        sentence = (
+            f"One run has no interval: the change of test accuracy {what} is {signed_points(row.mean)} percentage "
+            f"points {time}, and no conclusion is drawn."
+        )
+        return Finding(sentence, undetectable(1), numbers)
+    corrected = f" after Holm for {row.family} changes" if row.family > 1 else ""
+    evidence = (
+        f"95% interval {wording.span(row.low, row.high, signed_points)}, n = {row.n} paired seeds, "
+        f"{wording.p_value(row.p_holm)}{corrected}"
+    )
+    numbers |= {"low": row.low, "high": row.high, "p_holm": row.p_holm}
+    if row.differs:
+        name, verdict = ("gain", BETTER) if row.mean > 0 else ("loss", WORSE)
+        sentence = f"The {name} {what} is {points(row.mean)} of test accuracy ({evidence}), {time}."
+        return Finding(sentence, verdict, numbers)
+    sentence = (
+        f"No difference {what} is detectable at n = {row.n}: {signed_points(row.mean)} percentage points of test "
+        f"accuracy ({evidence}), {time}; the smallest that could have been seen in four of five such studies is "
+        f"{points(row.detectable)}."
+    )
+    return Finding(sentence, undetectable(row.n), numbers)
+
+
+def _exact(share):
+    """0.94 -> '94%', 0.7444 -> '74.44%'."""
+    return f"{round(100 * share, 6):g}%"
+
+
+def _count(limit):
+    return {0.25: "a quarter"}.get(limit, f"{limit:g} times the time")

@@ -1,0 +1,172 @@
+"""What the recipes are worth: differences, sentences with each verdict, and the figures' data."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from cnnlab.evaluation import t_interval
+from cnnlab.figures.recipes import recipe_frontier, recipe_waterfall
+from cnnlab.recipes.catalogue import NAMES, TARGETS, WALK
+from cnnlab.recipes.effects import AUGMENTED, METRIC, effects, frontier, with_yardsticks
+from cnnlab.sentences import recipe_findings
+
+SEEDS = 5
+NOISE = np.array([-0.002, 0.001, 0.0, 0.002, -0.001])
+# Label: (accuracy, seconds, how its noise differs from the others').
+PLANTED = {
+    "published": (0.72, 100.0, 0),
+    "assignment": (0.74, 80.0, 0),
+    "batch_norm": (0.76, 90.0, 1),
+    "flip_translate": (0.76, 91.0, 2),
+    "blocks": (0.75, 240.0, 3),
+    "only_flip": (0.77, 82.0, 1),
+    "to_74": (0.75, 20.0, 0),
+    "to_93": (0.92, 200.0, 0),
+    "to_94": (0.945, 700.0, 0),
+}
+
+
+def rows(planted=PLANTED, seeds=SEEDS):
+    found = []
+    for label, (accuracy, seconds, turn) in planted.items():
+        noise = NOISE + 0.3 * np.roll(NOISE, turn)
+        for seed in range(seeds):
+            plain = accuracy + noise[seed]
+            found.append(
+                {
+                    "label": label, "seed": seed, METRIC: plain, AUGMENTED: plain + 0.01 + noise[seed] / 10,
+                    "seconds": seconds * (1 + 0.01 * seed), "seconds_tta": seconds / 20, "parameters": 1000,
+                }
+            )  # fmt: skip
+    return pd.DataFrame(found)
+
+
+def test_effects_are_paired_and_corrected_within_their_kind():
+    frame = rows()
+    table = effects(frame).set_index("first")
+    assert list(table["kind"]) == ["walk"] * 3 + ["alone"]
+    values = frame.pivot(index="seed", columns="label", values=METRIC)
+    p_values = {}
+    for later, earlier in (
+        ("batch_norm", "assignment"),
+        ("flip_translate", "batch_norm"),
+        ("blocks", "flip_translate"),
+    ):
+        difference = values[later] - values[earlier]
+        p_values[later] = stats.ttest_rel(values[later], values[earlier]).pvalue
+        interval = t_interval(difference)
+        assert table.loc[later, "mean"] == pytest.approx(difference.mean())
+        assert tuple(table.loc[later, ["low", "high"]]) == pytest.approx((interval.low, interval.high))
+    smallest = min(p_values, key=p_values.get)
+    assert table.loc[smallest, "p_holm"] == pytest.approx(3 * p_values[smallest])
+    assert table.loc["only_flip", "p_holm"] == pytest.approx(
+        stats.ttest_rel(values["only_flip"], values["assignment"]).pvalue
+    )
+    assert list(table["differs"]) == [True, False, True, True]
+    assert table.loc["blocks", "times"] == pytest.approx(240 / 91)
+
+
+def test_each_change_ends_in_its_own_verdict():
+    gain, nothing, loss, alone = recipe_findings.each_change(effects(rows()))
+    assert gain.verdict == "better"
+    assert gain.sentence.startswith(
+        "The gain from batch normalisation, on top of the steps before it, is 2.00 percentage"
+    )
+    assert "after Holm for 3 changes" in gain.sentence
+    assert nothing.verdict == "no difference detectable at n = 5"
+    assert "the smallest that could have been seen" in nothing.sentence
+    assert loss.verdict == "worse"
+    assert loss.sentence.startswith("The loss from three blocks of two convolutions")
+    assert "2.64 times the time" in loss.sentence
+    assert "alone, on the assignment's CNN" in alone.sentence
+    assert "Holm" not in alone.sentence, "one change needs no correction"
+
+
+def test_one_seed_is_no_conclusion():
+    first, *_ = recipe_findings.each_change(effects(rows(seeds=1)))
+    assert first.verdict == "no difference detectable at n = 1"
+    assert first.sentence.startswith("One run has no interval")
+    assert "no interval" in str(recipe_findings.walk(rows(seeds=1)))
+
+
+def test_the_walk_says_where_it_begins_and_ends_and_what_shows_nothing():
+    finding = recipe_findings.walk(rows())
+    assert "goes from 74.0%" in finding.sentence
+    assert "to 75.0%" in finding.sentence
+    assert "in 3 steps" in finding.sentence
+    assert "The largest step is batch normalisation (+2.00)" in finding.sentence
+    assert finding.sentence.endswith("No difference is detectable for flip and translate.")
+    assert finding.verdict == "better"
+
+
+@pytest.mark.parametrize(
+    ("label", "reached", "words"),
+    [
+        ("to_74", True, "74.44% in at most a quarter of the published code's ten epochs, is reached"),
+        ("to_93", False, "accuracy is too low"),
+        ("to_94", False, "it takes too long"),
+    ],
+)
+def test_targets_are_held_against_both_limits(label, reached, words):
+    finding = recipe_findings.target(rows(), label)
+    assert finding.numbers["reached"] is reached
+    assert words in finding.sentence
+
+
+def test_a_target_without_a_yardstick_is_open():
+    frame = rows({label: planted for label, planted in PLANTED.items() if label != "published"})
+    finding = recipe_findings.target(frame, "to_94")
+    assert finding.numbers["reached"] is False
+    assert "is open" in finding.sentence
+
+
+def test_yardsticks_are_those_of_the_same_seed():
+    frame = with_yardsticks(rows())
+    assert frame.loc[frame["label"] == "published", "yardsticks"].tolist() == [1.0] * SEEDS
+    assert frame.loc[frame["label"] == "to_93", "yardsticks"].to_numpy() == pytest.approx(2.0)
+
+
+def test_the_frontier_holds_what_nothing_quicker_beats():
+    assert frontier(rows()) == ["to_74", "only_flip", "to_93", "to_94"]
+    assert "recipe for 94% (95.5%, 7.00 yardsticks)" in str(recipe_findings.best_frontier(rows()))
+
+
+def test_test_time_augmentation_is_reported_apart():
+    finding = recipe_findings.test_time_augmentation(rows(), "to_94")
+    assert finding.verdict == "better"
+    assert "adds 1.00 percentage points" in finding.sentence
+    assert "takes 5.0% of its time" in finding.sentence
+
+
+@pytest.mark.parametrize("call", [effects, recipe_findings.walk])
+def test_a_frame_that_cannot_answer_is_refused(call):
+    with pytest.raises(ValueError, match="run the study first"):
+        call(rows({"to_94": PLANTED["to_94"]}))
+
+
+def test_the_frontier_figure_draws_every_recipe_and_names_the_walk():
+    frame = with_yardsticks(rows())
+    figure = recipe_frontier(frame, [recipe.label for recipe in WALK], AUGMENTED, list(TARGETS), TARGETS, NAMES)
+    axis, key = figure.axes
+    assert axis.get_xscale() == "log"
+    places = np.array([point for line in axis.lines for point in line.get_xydata()])
+    means = frame.groupby("label")[AUGMENTED].mean()
+    times = frame.groupby("label")["yardsticks"].median()
+    for label in means.index:
+        assert np.isclose(places, (times[label], means[label])).all(axis=1).any(), label
+    named = key.texts[0].get_text()
+    assert "0  the assignment's CNN" in named
+    assert "recipe for 94%" in named
+    assert "published" in axis.get_xlabel()
+    in_seconds = recipe_frontier(rows(), [recipe.label for recipe in WALK], AUGMENTED)
+    assert "seconds" in in_seconds.axes[0].get_xlabel()
+
+
+def test_the_waterfall_ends_where_the_walk_does():
+    left, right = recipe_waterfall(effects(rows()), start=0.74).axes
+    assert [bar.get_width() for bar in left.patches] == pytest.approx([0.02, 0.0, -0.01], abs=1e-9)
+    assert [text.get_text() for text in left.texts][-1] == "75.0%"
+    assert [label.get_text() for label in left.get_yticklabels()][:2] == ["batch normalisation", "flip and translate"]
+    assert right.get_legend() is None, "the legend stands below both"
+    assert len(right.containers) == 1, "the lone change is no step of this walk"
