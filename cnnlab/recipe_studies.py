@@ -11,6 +11,8 @@ import json
 import os
 from pathlib import Path
 
+import pandas as pd
+
 from cnnlab import budgets, data
 from cnnlab.costs import training_flops
 from cnnlab.machine import code_version
@@ -39,42 +41,50 @@ def find(name):
     return RECIPES[name]
 
 
-def store_of(budget=None):
-    """The `store.Store` of the recipes' rows in `budget` (a `budgets.Budget`; None: the record)."""
+def store_of(budget=None, folder=None):
+    """The `store.Store` of the recipes' rows: `folder`, or that of `budget` (a `budgets.Budget`; None: the record)."""
     budget = budget or budgets.find("full")
-    return Store(budget.folder / "results" / "recipes", key=recipe_key)
+    return Store(folder or budget.folder / "results" / "recipes", key=recipe_key)
 
 
-def run(seeds=None, store=None, study=STUDY, progress=True):
+def run(seeds=None, store=None, study=STUDY, progress=True, models_folder=None):
     """Run what `store` does not hold yet of `study` for `seeds` seeds, and read all of it back.
 
     Defaults: as many seeds as the study records, and the record's store. Whoever is killed loses
     no finished training, and the next call goes on after it; several processes share the work.
+    `models_folder`: where to keep each trained model as <key>.keras (None: not kept).
     Returns the tidy frame of `read`. Raises OSError at once if the store cannot be written.
     """
     seeds, store = study.seeds if seeds is None else seeds, store or store_of()
     if seeds < 1:
         raise ValueError(f"seeds is {seeds}; expected at least 1")
-    work_through(study.name, study.runs(seeds), store, functools.partial(_train_into, store), _cost, progress)
+
+    def train_one(recipe, title):
+        result = run_recipe(recipe, data.load(recipe.dataset, recipe.seed), title or False)
+        if models_folder is not None:
+            _save_model(result.model, Path(models_folder) / f"{recipe_key(recipe)}.keras")
+        store.save(result)
+
+    work_through(study.name, study.runs(seeds), store, train_one, _cost, progress)
     return read(seeds, store, study)
 
 
 def read(seeds=None, store=None, study=STUDY):
-    """The finished rows of `study`, one a recipe and seed: a tidy frame in the study's order.
+    """The finished rows of `study`, one a recipe and seed: a tidy frame that mixes no two code versions.
 
-    The published code is float32 and the rest of the machine's precision: each is read for
-    itself, as the most complete group of rows of one code version and precision.
+    The published code is float32 and the rest of whatever precision this machine trains in, so
+    that the two are read for themselves (see `store.select`); first what has a precision of its own.
     """
-    import pandas as pd
-
-    seeds, records, version = seeds or study.seeds, (store or store_of()).records(), code_version(*RECIPE_CODE)
-    runs = study.runs(seeds)
-    parts = [
-        select(records, [run for run in runs if (run.precision == "auto") == automatic], version)
-        for automatic in (False, True)
-    ]
-    parts = [part for part in parts if not part.empty]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    store, version = store or store_of(), code_version(*RECIPE_CODE)
+    records, runs = store.records(), study.runs(seeds or study.seeds)
+    automatic = select(records, [run for run in runs if run.precision == "auto"], version)
+    version = automatic.attrs.get("code_version", version)
+    same_code = [record for record in records if record["code_version"] == version]
+    fixed = select(same_code, [run for run in runs if run.precision != "auto"], version)
+    found = [part for part in (fixed, automatic) if not part.empty]
+    frame = pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+    frame.attrs["code_version"] = version
+    return frame
 
 
 def train(name, seed=0, out=None, budget=None, progress=True):
@@ -91,18 +101,19 @@ def train(name, seed=0, out=None, budget=None, progress=True):
     out = Path(out or folder / "recipes" / f"{name}-seed{seed}.keras")
     if out.suffix != ".keras":
         raise ValueError(f"out is {out}; expected a file that ends in .keras")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)  # It is known now, and not after the training, that it can be.
     result = run_recipe(recipe, data.load(recipe.dataset, seed), f"{name}, seed {seed}" if progress else False)
-    partial = out.with_name(f"{out.stem}.{os.getpid()}.partial.keras")
-    result.model.save(partial)
-    partial.replace(out)
+    _save_model(result.model, out)
     row = {"key": recipe_key(recipe), **result.row}
     out.with_suffix(".json").write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
     return result, out
 
 
-def _train_into(store, recipe, title):
-    store.save(run_recipe(recipe, data.load(recipe.dataset, recipe.seed), progress=title or False))
+def _save_model(model, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.stem}.{os.getpid()}.partial.keras")
+    model.save(partial)
+    partial.replace(path)
 
 
 @functools.cache

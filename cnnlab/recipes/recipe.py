@@ -8,7 +8,7 @@ from cnnlab.machine import choose_precision, code_version
 
 # What decides the numbers that a training yields; a change here makes stored results strangers.
 RECIPE_CODE = (
-    *(f"cnnlab.{module}" for module in ("adam", "batches", "data", "models", "training")),
+    *(f"cnnlab.{module}" for module in ("adam", "batches", "models", "training")),
     *(
         f"cnnlab.recipes.{module}"
         for module in (

@@ -18,6 +18,16 @@ PLACES = {
 }
 
 
+def summary(frame):
+    """All that `frame`, rows of `recipe_studies.read`, allows one to say: a list of Findings."""
+    table, labels = effects(frame), set(frame["label"])
+    found = [walk(frame)] if "walk" in set(table["kind"]) else []
+    found += each_change(table)
+    found += [test_time_augmentation(frame)] if FULL in labels else []
+    found += [target(frame, label) for label in TARGETS if label in labels]
+    return [*found, best_frontier(frame)]
+
+
 def each_change(table):
     """A Finding for each row of `effects.effects`: what the change is worth, in accuracy and in time."""
     return [_change(row) for row in table.itertuples()]
