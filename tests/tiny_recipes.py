@@ -13,9 +13,9 @@ from cnnlab.study import Study
 data.LOADERS["bars"] = lambda seed: synthetic.dataset(seed=seed)
 
 TINY = Recipe(
-    "full", network="blocks", widths=(4, 8), batch_norm=True, whitening=True, dirac=True, label_smoothing=0.1,
-    optimizer="sgd", learning_rate=0.5, weight_decay=1e-3, bias_scale=8.0, schedule="triangular", batch_size=16,
-    epochs=4.5, flip="alternating", translate=1, average="lookahead", dataset="bars", precision="float32",
+    "full", network="blocks", widths=(8, 16), batch_norm=True, whitening=True, dirac=True, label_smoothing=0.1,
+    optimizer="sgd", learning_rate=0.3, weight_decay=1e-3, bias_scale=8.0, schedule="triangular", batch_size=16,
+    epochs=8.5, flip="alternating", translate=1, average="lookahead", dataset="bars", precision="float32",
 )  # fmt: skip
 PUBLISHED = Recipe("published", widths=(4, 4, 8), loop="published", epochs=2, dataset="bars", precision="float32")
 STUDY = Study(
