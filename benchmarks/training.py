@@ -6,6 +6,7 @@ not the times.
 """
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import math
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 
 if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -41,6 +43,8 @@ BATCH = 64
 MATRIX = 4096
 ROOT = Path(__file__).resolve().parents[1]
 MEGABYTE = 1e6
+# Between two looks at the memory of the notebook's processes.
+POLL_SECONDS = 0.2
 
 
 def throughput(images, labels, rounds):
@@ -74,7 +78,7 @@ def published(images, labels):
     """A turn of the published way: one epoch of plain `fit` on arrays."""
     with dtype_policy("float32"):
         model = models.build_cnn()
-    model.compile("adam", "sparse_categorical_crossentropy", ["accuracy"])
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     pixels = images.astype("float32")
     return lambda: model.fit(pixels, labels, batch_size=BATCH, verbose=0)
 
@@ -86,7 +90,7 @@ def here(images, labels, precision, filters=(32, 64, 128)):
     batches = ShuffledBatches(images, labels, BATCH, seed=0)
     together = math.gcd(len(batches), STEPS_PER_EXECUTION)
     model.compile(
-        MAKE_OPTIMIZER["adam"](1e-3), "sparse_categorical_crossentropy", ["accuracy"],
+        MAKE_OPTIMIZER["adam"](1e-3), "sparse_categorical_crossentropy", metrics=["accuracy"],
         steps_per_execution=together, jit_compile=False,
     )  # fmt: skip
     source = feed(batches)
@@ -161,15 +165,22 @@ train, test = (dataset.split(name)[0] for name in ("train", "test"))
 """,
 }
 MEASURED = """
-import resource, time
+import re, resource, time
+from pathlib import Path
 import numpy, pandas, sklearn.model_selection
 import cnnlab.data
-before, begin = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+
+def peak():
+    # Linux counts what this process began as in getrusage, which is the benchmark itself.
+    status = Path("/proc/self/status")
+    if status.exists():
+        return 1024 * int(re.search("VmHWM:\\s*(\\d+)", status.read_text())[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+before, begin = peak(), time.perf_counter()
 {}
-print(time.perf_counter() - begin, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * {})
+print(time.perf_counter() - begin, peak() - before)
 """
-# The unit of ru_maxrss: kilobytes, but bytes on macOS.
-RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 def loading(rounds):
@@ -178,7 +189,7 @@ def loading(rounds):
     for _ in range(rounds):
         for way, code in LOADING.items():
             process = subprocess.run(
-                [sys.executable, "-c", MEASURED.format(code, RSS_UNIT)], cwd=ROOT, check=True, capture_output=True,
+                [sys.executable, "-c", MEASURED.format(code)], cwd=ROOT, check=True, capture_output=True,
                 text=True,
             )  # fmt: skip
             found[way].append([float(number) for number in process.stdout.split()])
@@ -203,13 +214,17 @@ def time_to_target(label="to_74"):
 
 
 def notebook():
-    """Minutes and peak memory of the assignment's notebook in the quick budget, from a cold start."""
-    import resource
-
-    begin = time.perf_counter()
+    """Minutes of the assignment's notebook in the quick budget, and the peak memory of its processes together."""
+    begin, peak = time.perf_counter(), 0
     command = [sys.executable, "-m", "cnnlab", "notebook", "cnn_assignment.ipynb", "--budget", "quick"]
-    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * RSS_UNIT
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+        watched = psutil.Process(process.pid)
+        while process.poll() is None:
+            with contextlib.suppress(psutil.Error):  # One of them may end while it is looked at.
+                peak = max(peak, sum(each.memory_info().rss for each in [watched, *watched.children(recursive=True)]))
+            time.sleep(POLL_SECONDS)
+    if process.returncode:
+        raise SystemExit(f"the notebook failed with exit code {process.returncode}; run it by itself to see why")
     return pd.DataFrame([{"minutes": (time.perf_counter() - begin) / 60, "peak_MB": peak / MEGABYTE}])
 
 

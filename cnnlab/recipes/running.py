@@ -156,30 +156,36 @@ def _fit(model, recipe, plan, splits, classes, title):
     images, labels = splits["train"]
     one_hot = np.eye(classes, dtype="float32")[labels]
     lasting = [WeightAverage(recipe.average, plan.steps)] if recipe.average != "none" else []
-    history = {}
+    history = {"loss": [], "accuracy": []}
     for first, last, steps in plan.stretches:
         batches = AugmentedBatches(images, one_hot, plan.batch_size, recipe.seed, recipe.flip, recipe.translate, steps)
-        callbacks = [NewOrder(batches), *lasting]
-        if title:
-            callbacks.append(TrainingProgress(title, last, steps, first))
-        found = model.fit(
-            feed(batches), epochs=last, initial_epoch=first, verbose=0, shuffle=False, callbacks=callbacks
-        )
-        for name, values in found.history.items():
-            history.setdefault(name, []).extend(map(float, values))
+        bar = TrainingProgress(title, last, steps, first)
+        found = _fit_with_bar(model, bar, [NewOrder(batches), *lasting], feed(batches), shuffle=False)
+        for name, values in history.items():
+            values += map(float, found[name])
     return history
 
 
 def _fit_as_published(model, recipe, plan, splits, classes, title):
     """Plain `fit` on float32 arrays in memory; same arguments and result as `_fit`."""
     (images, labels), (unseen, answers) = splits["train"], splits["validation"]
-    found = model.fit(
-        images.astype("float32"), labels, batch_size=plan.batch_size, epochs=int(recipe.epochs), verbose=0,
+    bar = TrainingProgress(title, int(recipe.epochs), math.ceil(len(images) / plan.batch_size))
+    found = _fit_with_bar(
+        model, bar, [], images.astype("float32"), labels, batch_size=plan.batch_size,
         validation_data=(unseen.astype("float32"), answers),
-        callbacks=[TrainingProgress(title, int(recipe.epochs), math.ceil(len(images) / plan.batch_size))]
-        if title else None,
     )  # fmt: skip
-    return {name: list(map(float, found.history[name])) for name in ("loss", "accuracy")}
+    return {name: list(map(float, found[name])) for name in ("loss", "accuracy")}
+
+
+def _fit_with_bar(model, bar, callbacks, *arrays, **options):
+    """`model.fit` over the epochs of `bar`, which is shown where it has a title; returns the history."""
+    try:
+        return model.fit(
+            *arrays, epochs=bar.epochs, initial_epoch=bar.first_epoch, verbose=0,
+            callbacks=[*callbacks, bar] if bar.description else callbacks, **options,
+        ).history  # fmt: skip
+    finally:
+        bar.close()
 
 
 def _evaluate(model, recipe, images, labels, short):
