@@ -1,4 +1,5 @@
 # make notebook        run cnn_assignment.ipynb in the quick budget (PROFILE=full renews the record)
+# make mars            run cnn_exploration.ipynb likewise
 # make test            run the tests
 # make help            the rest
 
@@ -19,10 +20,14 @@ export JUPYTER_RUNTIME_DIR := $(CNNLAB_CACHE)/jupyter/runtime
 export KERAS_HOME := $(CNNLAB_CACHE)/keras
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help notebook test lint data lab report bench clean
+# The Mars images, where a copy lies beside the clone; set it to wherever yours is.
+export CNNLAB_MARS ?= $(abspath $(wildcard ../shared/data/msl-images.zip))
+
+.PHONY: help notebook mars test lint data lab report bench clean
 
 help:
 	@echo 'make notebook [PROFILE=quick|full|smoke]  execute cnn_assignment.ipynb'
+	@echo 'make mars     [PROFILE=quick|full|smoke]  execute cnn_exploration.ipynb'
 	@echo 'make test                                 run the tests'
 	@echo 'make lint                                 check style with ruff'
 	@echo 'make data                                 fetch and verify the data, once, for work without a network'
@@ -34,9 +39,19 @@ help:
 # The record is more than the notebook: its studies and probes first, what reads them afterwards.
 notebook: $(VENV)/installed data
 ifeq ($(PROFILE),full)
-	$(RUN) -m cnnlab record
+	$(RUN) -m cnnlab record --dataset cifar10
 endif
 	$(RUN) -m cnnlab notebook cnn_assignment.ipynb --budget $(PROFILE)
+ifeq ($(PROFILE),full)
+	$(RUN) -m cnnlab report
+endif
+
+mars: $(VENV)/installed
+	$(RUN) -m cnnlab data --mars
+ifeq ($(PROFILE),full)
+	$(RUN) -m cnnlab record --dataset mars
+endif
+	$(RUN) -m cnnlab notebook cnn_exploration.ipynb --budget $(PROFILE)
 ifeq ($(PROFILE),full)
 	$(RUN) -m cnnlab report
 endif

@@ -38,7 +38,8 @@ def _parser():
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     command = commands.add_parser("data", help="fetch and verify the data, so that later runs need no network")
-    command.add_argument("--path", help="where CIFAR-10 lies on this machine (default: cache, then download)")
+    command.add_argument("--path", help="where the data lies on this machine (default: cache, then download)")
+    command.add_argument("--mars", action="store_true", help="the Mars images instead of CIFAR-10")
     command.set_defaults(run=_data)
 
     command = commands.add_parser("notebook", help="execute a notebook top to bottom")
@@ -59,7 +60,10 @@ def _parser():
     command.add_argument("--seeds", type=_positive, help="how many seeds (default: as the probe records)")
     command.set_defaults(run=_probe)
 
-    command = commands.add_parser("record", help="run what is missing of every study and probe of the record (hours)")
+    command = commands.add_parser("record", help="run what is missing of the record's studies and probes (hours)")
+    command.add_argument(
+        "--dataset", choices=["cifar10", "mars"], help="only what is trained on this data set (default: all)"
+    )
     command.set_defaults(run=_record)
 
     command = commands.add_parser("report", help="rebuild the README's tables and the studies' figures from results/")
@@ -88,11 +92,16 @@ def _positive(text):
 
 
 def _data(options):
-    from cnnlab.data import load_cifar10
+    from cnnlab import data
 
-    dataset = load_cifar10(options.path)
-    sizes = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
-    print(f"{dataset.name}: {sizes} images of {'x'.join(map(str, dataset.input_shape))}, verified")
+    if options.mars:
+        # The sizes that the networks take; the first load says what is odd about the set.
+        loaded = [data.load_mars(options.path, size=size) for size in data.MARS_SIZES]
+    else:
+        loaded = [data.load_cifar10(options.path)]
+    for dataset in loaded:
+        sizes = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
+        print(f"{dataset.name}: {sizes} images of {'x'.join(map(str, dataset.input_shape))}, verified")
 
 
 def _notebook(options):
@@ -127,14 +136,19 @@ def _probe(options):
 
 
 def _record(options):
-    from cnnlab import probes, studies
+    from cnnlab import data, mars_record, probes, studies
     from cnnlab.store import Store
 
     record = budgets.find("full")
+    store = Store(record.store_folder)
     for study in studies.STUDIES.values():
-        studies.run_study(study, study.seeds, Store(record.store_folder), models_folder=record.models_folder)
-    for name in probes.PROBES:
-        probes.run_probe(name)
+        if options.dataset in (None, "mars" if study.dataset.startswith("mars") else study.dataset):
+            studies.run_study(study, study.seeds, store, models_folder=record.models_folder)
+    if options.dataset != "mars":
+        for name in probes.PROBES:
+            probes.run_probe(name)
+    if options.dataset != "cifar10":
+        mars_record.write(mars_record.evaluate(data.load_mars(), studies.predictions(studies.MARS_STUDIES, store)))
 
 
 def _report(options):

@@ -103,7 +103,7 @@ MARS_BUDGETS = _table(
     Budget("full"),
     Budget("quick", seeds=2, epochs=6, train_images=3_000, sweep_images=1_000, sweep_epochs=3, sample_images=1_000),
     Budget(
-        "smoke", seeds=2, epochs=1, train_images=128, eval_images=64, sweep_images=64, sweep_epochs=1,
+        "smoke", seeds=1, epochs=1, train_images=128, eval_images=64, sweep_images=64, sweep_epochs=1,
         sample_images=64,
     ),
 )  # fmt: skip

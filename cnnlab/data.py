@@ -13,6 +13,8 @@ from cnnlab.acquisition.mars_listing import Listing
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SPLITS = ("train", "validation", "test")
 LARGEST_MARS_SIZE = 512
+# Side in pixels of what the lab's networks take: the convolutional ones, and the dense baseline.
+MARS_SIZES = (128, 64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,3 +144,13 @@ def load(name, seed=0):
     if name not in LOADERS:
         raise ValueError(f"no data set is called {name!r}; expected one of {', '.join(LOADERS)}")
     return LOADERS[name](seed)
+
+
+def path_variable(name):
+    """The environment variable that says where the data set `name` lies on this machine."""
+    return sources.MARS_PATH_VARIABLE if name.startswith("mars") else f"CNNLAB_{name.upper()}"
+
+
+def class_names(name):
+    """The class names of the data set `name`, in the order of its labels; loaded only where it says them itself."""
+    return CIFAR10_CLASSES if name == "cifar10" else load(name).class_names

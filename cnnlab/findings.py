@@ -8,6 +8,7 @@ claims in `audit`. Each sentence is a `Finding`.
 from cnnlab.sentences.comparisons import (
     adjacent,
     against_baseline,
+    against_each,
     choose,
     compare,
     compare_predictions,
@@ -33,6 +34,7 @@ __all__ = [
     "Finding",
     "adjacent",
     "against_baseline",
+    "against_each",
     "calibration",
     "choose",
     "commonest_confusions",

@@ -1,7 +1,8 @@
 """What a model's answers on the Mars images are worth: by camera, by Martian day, by frame, against constants.
 
-`predicted` are integer classes (n,) for the images of a split in its order; scores and
-intervals are those of `group_scores`, over sol-and-sequence groups.
+`predicted` are integer classes for the first n images of a split, in its order, or for all of
+them: (n,), or (seeds, n), over which scores are averaged. Scores and intervals are those of `group_scores`, over
+sol-and-sequence groups.
 """
 
 import numpy as np
@@ -12,17 +13,14 @@ from cnnlab.statistics import group_scores
 
 
 def scores_with_intervals(dataset, split, predicted):
-    """Accuracy, balanced accuracy and macro-F1 of a split: `group_scores.group_bootstrap`.
-
-    `predicted` may be (seeds, n): the scores are averaged over the seeds.
-    """
-    table = metadata_of(dataset, split)
+    """Accuracy, balanced accuracy and macro-F1 of a split: `group_scores.group_bootstrap`."""
+    table = _answered(dataset, split, predicted)
     return group_scores.group_bootstrap(table["label"], predicted, table["group"], len(dataset.class_names))
 
 
 def recalls(dataset, split, predicted):
     """Recall of each class, with images, groups and interval: `group_scores.recall_by_class`."""
-    table = metadata_of(dataset, split)
+    table = _answered(dataset, split, predicted)
     return group_scores.recall_by_class(table["label"], predicted, table["group"], dataset.class_names)
 
 
@@ -45,13 +43,42 @@ def constant_baselines(dataset):
     return pd.DataFrame(rows)
 
 
+def against(dataset, split, predicted, baselines):
+    """What the answers are right on more often than `baselines`, {name: integers (n,)}, by the same groups.
+
+    Returns a DataFrame of baseline, difference (of accuracies), low, high, groups.
+    """
+    table = _answered(dataset, split, predicted)
+    correct, rows = _correct(table, predicted), []
+    for name, answers in baselines.items():
+        difference, low, high = group_scores.mean_by_group(correct - _correct(table, answers), table["group"])
+        rows.append({"baseline": name, "difference": difference, "low": low, "high": high})
+    return pd.DataFrame(rows).assign(groups=table["group"].nunique())
+
+
+def sol_trend(dataset, split, predicted):
+    """Accuracy on the later half of a split's Martian days, less that on the earlier half: a DataFrame of one row.
+
+    Half of the sols that have images, whatever their number of images. Columns: first_sol,
+    middle_sol (the first of the later half), last_sol, gap, low, high (over groups), groups.
+    """
+    table = _answered(dataset, split, predicted)
+    sols = np.unique(table["sol"])
+    middle = sols[len(sols) // 2]
+    later = table["sol"].to_numpy() >= middle
+    gap, low, high = group_scores.gap_by_group(_correct(table, predicted), table["group"], later)
+    ends = {"first_sol": sols[0], "middle_sol": middle, "last_sol": sols[-1]}
+    return pd.DataFrame([{**ends, "gap": gap, "low": low, "high": high, "groups": table["group"].nunique()}])
+
+
 def by_camera(dataset, split, predicted):
     """The three scores of each camera's images, over the classes that it took: a DataFrame by camera."""
-    table = metadata_of(dataset, split).assign(predicted=np.asarray(predicted))
+    table, predicted = _answered(dataset, split, predicted), np.atleast_2d(predicted)
     rows = {}
-    for camera, part in table.groupby("camera"):
-        parts = group_scores.scores(part["label"], part["predicted"], len(dataset.class_names))
-        rows[camera] = {"images": len(part), "groups": part["group"].nunique(), **parts}
+    for camera, places in table.reset_index(drop=True).groupby("camera").indices.items():
+        part = table.iloc[places]
+        parts = [group_scores.scores(part["label"], found[places], len(dataset.class_names)) for found in predicted]
+        rows[camera] = {"images": len(part), "groups": part["group"].nunique(), **pd.DataFrame(parts).mean()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("camera")
 
 
@@ -64,8 +91,8 @@ def by_frame(dataset, split, predicted):
     same commanded pictures on another sol. Earlier splits are those before `split` in the order
     of `dataset.splits`. Columns: images, frames, accuracy.
     """
-    table = metadata_of(dataset, split)
-    table = table.assign(correct=table["label"].to_numpy() == np.asarray(predicted))
+    table = _answered(dataset, split, predicted)
+    table = table.assign(correct=_correct(table, predicted))
     order = list(dataset.splits)
     earlier = [metadata_of(dataset, name) for name in order[: order.index(split)]]
     before = pd.concat([table.iloc[:0], *earlier])
@@ -92,8 +119,8 @@ def by_likeness(dataset, split, predicted, likeness, thresholds=(0.9, 0.95, 0.98
     `likeness`: the correlation (n,) of `mars.nearest`. Returns a DataFrame, two rows a threshold:
     threshold, looks_like_training, images, groups, accuracy (NaN where there is no image).
     """
-    table = metadata_of(dataset, split)
-    correct = table["label"].to_numpy() == np.asarray(predicted)
+    table = _answered(dataset, split, predicted)
+    correct = _correct(table, predicted)
     rows = []
     for threshold in thresholds:
         for alike in (True, False):
@@ -115,7 +142,7 @@ def most_confident_wrong(dataset, split, predicted, confidence, count=12):
 
     Columns: row (of the arrays), file, true, answer, confidence, sol, camera.
     """
-    table = metadata_of(dataset, split)
+    table = _answered(dataset, split, predicted)
     names = np.asarray(dataset.class_names)
     table = table.assign(
         row=table.index,
@@ -134,8 +161,8 @@ def accuracy_by_sol(dataset, split, predicted, bins=8):
     Returns a DataFrame, one row a span: first_sol, last_sol, images, groups, accuracy, low, high
     (by groups). Raises ValueError for more spans than there are sols in two groups each.
     """
-    table = metadata_of(dataset, split)
-    table = table.assign(correct=table["label"].to_numpy() == np.asarray(predicted))
+    table = _answered(dataset, split, predicted)
+    table = table.assign(correct=_correct(table, predicted))
     groups = table.drop_duplicates("group").sort_values("sol", kind="stable")
     if not 1 <= bins <= len(groups) // 2:
         raise ValueError(f"bins is {bins}; expected 1 to {len(groups) // 2}, two groups in each at least")
@@ -151,3 +178,13 @@ def accuracy_by_sol(dataset, split, predicted, bins=8):
         ends = {"first_sol": part["sol"].min(), "last_sol": part["sol"].max()}
         rows.append({**ends, **size, "accuracy": mean, "low": low, "high": high})
     return pd.DataFrame(rows)
+
+
+def _answered(dataset, split, predicted):
+    """`mars.metadata_of` the images that `predicted` answers."""
+    return metadata_of(dataset, split).iloc[: np.shape(predicted)[-1]]
+
+
+def _correct(table, predicted):
+    """Share of the seeds that answer each image of `table` correctly: float64 (n,)."""
+    return (np.atleast_2d(predicted) == table["label"].to_numpy()).mean(axis=0)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cnnlab import probes, studies
+from cnnlab import mars_record, probes, studies
 from cnnlab.costs import expected_parameters
 from cnnlab.data import SHAPES
 from cnnlab.evaluation import confusion_counts, t_interval
@@ -153,6 +153,15 @@ def from_probes(folder=probes.RECORD):
     return found
 
 
+def from_mars(folder=mars_record.FOLDER):
+    """What the recorded tables say of the Mars set itself: {quantity: number}, empty without a record."""
+    tables = mars_record.read(folder)
+    if "images" not in tables:
+        return {}
+    images = tables["images"]
+    return {"mars.images": int(images["images"].sum()), "mars.classes": int(images["classes"].max())}
+
+
 def measure(evidence, quantity, published):
     """The list of Measured that the claim about `quantity` rests on; all of them must bear it out.
 
@@ -174,9 +183,7 @@ def parameter_count(label, evidence):
     defined = {trial.label: trial for study in studies.STUDIES.values() for trial in study.trials}
     if label not in defined:
         raise NotMeasuredError(f"no model called {label} is defined")
-    trial = defined[label]
-    input_shape, num_classes = SHAPES[trial.dataset]
-    formula = expected_parameters(trial.model, input_shape=input_shape, num_classes=num_classes, **trial.options)
+    formula = formula_of(defined[label])
     trained = evidence.rows[evidence.rows["label"] == label] if len(evidence.rows) else evidence.rows
     if trained.empty:
         return formula, "by formula"
@@ -184,6 +191,12 @@ def parameter_count(label, evidence):
     if counted == formula:
         return counted, "by formula, and counted in the trained model"
     return counted, f"counted in the trained model, where the formula gives {formula:,}"
+
+
+def formula_of(trial):
+    """Parameters of the network of `trial`, by formula, for the images and classes of its data set."""
+    input_shape, num_classes = SHAPES[trial.dataset]
+    return expected_parameters(trial.model, input_shape=input_shape, num_classes=num_classes, **trial.options)
 
 
 def _parameters(evidence, label, **_):

@@ -7,6 +7,16 @@ computes a result or writes a file: `save_figure` is the one way to a file.
 from cnnlab.figures.architecture import architecture
 from cnnlab.figures.data import class_distribution, pixel_distribution, sample_images, spatial_correlation
 from cnnlab.figures.files import FIGURES, figure_view, save_figure
+from cnnlab.figures.mars import (
+    accuracy_by_sol,
+    camera_shares,
+    captioned_images,
+    class_imbalance,
+    class_recalls,
+    class_samples,
+    group_scores,
+    image_pipeline,
+)
 from cnnlab.figures.networks import (
     conv1_filters,
     feature_map_progression,
@@ -32,15 +42,23 @@ from cnnlab.figures.training import training_curves
 
 __all__ = [
     "FIGURES",
+    "accuracy_by_sol",
     "accuracy_vs_samples",
     "architecture",
+    "camera_shares",
+    "captioned_images",
     "class_distribution",
+    "class_imbalance",
+    "class_recalls",
+    "class_samples",
     "confidence_distribution",
     "confusion_matrix",
     "conv1_filters",
     "feature_map_progression",
     "feature_maps",
     "figure_view",
+    "group_scores",
+    "image_pipeline",
     "performance_vs_parameters",
     "pixel_distribution",
     "prediction_comparison",

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from cnnlab import audit, budgets, findings, measurements, plotting, probes, studies
+from cnnlab import audit, budgets, findings, mars_record, measurements, plotting, probes, studies
 from cnnlab.data import load_cifar10
 from cnnlab.probing.receptive_field import effective_diameters
-from cnnlab.sentences import bias_findings, wording
+from cnnlab.sentences import bias_findings, mars_findings, wording
 from cnnlab.sentences.probe_findings import reliability_panels
 from cnnlab.statistics.metrics import HEADLINE
 from cnnlab.store import Store
@@ -20,7 +20,10 @@ SAID = {
     "epochs": lambda frame: [findings.epochs_confound(frame)],
     "permutation": lambda frame: [bias_findings.permutation(frame)],
     "sample_size": lambda frame: [bias_findings.sample_size(frame)],
+    "mars_kernels": lambda frame: [*findings.against_each(frame, MARS_CNN), findings.choose(frame)],
+    "mars_help": mars_findings.help_chosen,
 }
+MARS_CNN, MARS_DENSE = "mars_cnn_k3", "mars_dense_512_256"
 # The published sweep reports the last epoch, so its confound is measured there.
 METRICS = {"epochs": "test_accuracy_last"}
 # (height, width) of CIFAR-10's images, on which the networks of the probes were trained.
@@ -43,7 +46,7 @@ def rebuild(root=Path()):
     written = [write_table(name, frame, root) for name, frame in frames.items()]
     written += [
         plotting.save_figure(figure, name, root / RECORD.images_folder, RECORD.label)
-        for name, figure in figures(frames, root / probes.RECORD).items()
+        for name, figure in figures(frames, root / probes.RECORD, root / mars_record.FOLDER).items()
     ]
     readme = root / README
     readme.write_text(fill(readme.read_text(encoding="utf-8"), blocks(frames, root)), encoding="utf-8")
@@ -56,13 +59,15 @@ def record(folder):
     return {name: frame for name, frame in frames.items() if not frame.empty}
 
 
-def figures(frames, probes_folder=probes.RECORD):
-    """{name: Figure} of all that the record can draw: `frames` of its studies, and its probes' rows."""
+def figures(frames, probes_folder=probes.RECORD, mars_folder=mars_record.FOLDER):
+    """{name: Figure} of all that the record can draw: `frames` of its studies, its probes' rows and Mars tables."""
     titles = {
         "filters": ("filters_study", "Test accuracy by number of filters"),
         "filters_gap": ("filters_gap_study", "Filters, with global average pooling"),
         "kernels": ("kernels_study", "Test accuracy by kernel size"),
         "permutation": ("permutation", "Ordinary and permuted pixels"),
+        "mars_kernels": ("mars_kernels_study", "Mars: test accuracy by kernel size"),
+        "mars_help": ("mars_help_study", "Mars: weighted classes and augmented images"),
     }
     drawn = {
         name: plotting.study_points(frames[study], title) for study, (name, title) in titles.items() if study in frames
@@ -74,7 +79,7 @@ def figures(frames, probes_folder=probes.RECORD):
         drawn["performance_vs_parameters"] = plotting.performance_vs_parameters(networks(frames))
     if "sample_size" in frames:
         drawn["sample_size"] = plotting.accuracy_vs_samples(frames["sample_size"])
-    return drawn | _probe_figures(probes_folder)
+    return drawn | _probe_figures(probes_folder) | _mars_figures(mars_record.read(mars_folder))
 
 
 def networks(frames):
@@ -84,10 +89,12 @@ def networks(frames):
 
 def blocks(frames, root=Path()):
     """{block name: Markdown} of everything that the README states as measured."""
-    text = {f"table:{name}": _study(name, frame) for name, frame in frames.items()}
+    text = {f"table:{name}": f"Not recorded yet: `python -m cnnlab study {name}`." for name in studies.STUDIES}
+    text |= {f"table:{name}": _study(name, frame) for name, frame in frames.items()}
     text["answer"] = findings.against_baseline(networks(frames)).sentence
     text["made-on"] = _made_on(frames)
     text["audit"] = _audit(root)
+    text["mars"] = _mars(mars_record.read(root / mars_record.FOLDER))
     text["figures"] = "\n".join(f"- `{name}`: {described}" for name, described in plotting.FIGURES.items())
     return text
 
@@ -122,6 +129,15 @@ def _probe_figures(folder):
     return {draw[probe][0]: draw[probe][1](rows) for probe, rows in recorded.items() if len(rows)}
 
 
+def _mars_figures(tables):
+    draw = {
+        "scores": ("mars_scores", plotting.group_scores),
+        "recalls": ("mars_class_recalls", plotting.class_recalls),
+        "sols": ("mars_accuracy_by_sol", plotting.accuracy_by_sol),
+    }
+    return {draw[name][0]: draw[name][1](table) for name, table in tables.items() if name in draw}
+
+
 def _receptive_field(rows):
     return plotting.receptive_field(rows, effective_diameters(rows), IMAGE_SIZE)
 
@@ -133,12 +149,29 @@ def _study(name, frame):
     return f"{table}\n\n" + "\n".join(f"- {finding.sentence}" for finding in said)
 
 
+def _mars(tables):
+    """What the evaluation of the recorded Mars networks says."""
+    if not tables:
+        return "Not recorded yet: `make mars PROFILE=full` makes the rows."
+    said = [mars_findings.constant_answers(tables["images"])]
+    for label in tables["against"]["label"].unique():
+        said.append(mars_findings.scores(tables["scores"], label, mars_record.NEAREST, tables["against"]))
+    for label in (MARS_DENSE, MARS_CNN):
+        said.append(mars_findings.recalls(tables["recalls"], label))
+    for sentence, table in (
+        (mars_findings.cameras, "cameras"),
+        (mars_findings.sol_trend, "trend"),
+        (mars_findings.first_seen, "frames"),
+    ):
+        said.append(sentence(tables[table], MARS_CNN))
+    return "\n".join(f"- {finding.sentence}" for finding in said)
+
+
 def _audit(root):
+    supplied = measurements.from_probes(root / probes.RECORD) | measurements.from_mars(root / mars_record.FOLDER)
     audited = audit.audit(
         audit.published_claims(root / audit.CLAIMS),
-        measurements.gather(
-            Store(root / RECORD.store_folder), load_cifar10(), measurements.from_probes(root / probes.RECORD)
-        ),
+        measurements.gather(Store(root / RECORD.store_folder), load_cifar10(), supplied),
     )
     return f"{audit.summary(audited).sentence}\n\n{findings.to_markdown(audit.presentable(audited))}"
 

@@ -9,6 +9,9 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
 from cnnlab import budgets, data, models
 from cnnlab.cifar_studies import CIFAR_STUDIES
 from cnnlab.costs import training_flops
@@ -76,6 +79,18 @@ def read_all(chosen, store, seeds=None):
     """
     records, version = store.records(), code_version(*TRAINING_CODE)
     return {name: select(records, study.runs(seeds or study.seeds), version) for name, study in chosen.items()}
+
+
+def predictions(chosen, store):
+    """{label: uint8 (seeds, n)}: the answers to the test images that `store` has of the studies `chosen`, by seed."""
+    rows = pd.concat(read_all(chosen, store).values())
+    if rows.empty:
+        raise ValueError(f"{store.folder} has no rows of {', '.join(chosen)}; run them first")
+    rows = rows.drop_duplicates("key").sort_values("seed", kind="stable")
+    return {
+        label: np.stack([store.predictions(key)["predicted"] for key in mine["key"]])
+        for label, mine in rows.groupby("label", sort=False)
+    }
 
 
 def model_path(trial, models_folder):

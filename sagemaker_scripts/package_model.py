@@ -200,16 +200,12 @@ def _class_names(given, row, count):
         raise BadArgumentsError(
             "which classes are these? Give class_names (--classes a,b,c), or the row of the trial (--row)"
         )
-    names = _names_of(row["dataset"]) if given is None else list(given)
+    from cnnlab import data
+
+    names = list(data.class_names(row["dataset"]) if given is None else given)
     if len(names) != count or len(set(names)) != count or not all(isinstance(n, str) and n for n in names):
         raise BadArgumentsError(f"{len(names)} class names ({', '.join(map(str, names))}); expected {count} different")
     return names
-
-
-def _names_of(dataset):
-    from cnnlab import data
-
-    return list(data.CIFAR10_CLASSES if dataset == "cifar10" else data.load(dataset).class_names)
 
 
 def _split_classes(text):

@@ -17,6 +17,7 @@ import pandas as pd
 if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from cnnlab.trials import Trial
 from sagemaker_scripts import common
 from sagemaker_scripts.common import ScriptError
 
@@ -146,7 +147,7 @@ def _parse(argv):
     target.add_argument("--endpoint", help="name of a SageMaker endpoint")
     parser.add_argument("--region", help="of the endpoint (default: the AWS configuration's)")
     parser.add_argument("--profile", help="of the AWS configuration")
-    parser.add_argument("--dataset", default="cifar10", help="whose test images to send (default: %(default)s)")
+    parser.add_argument("--dataset", default=Trial.dataset, help="whose test images to send (default: %(default)s)")
     parser.add_argument("--sample", type=whole_number, default=SAMPLE, help="how many (default: %(default)s)")
     parser.add_argument("--form", choices=ENCODERS, default="npy", help="how to send them (default: %(default)s)")
     return parser.parse_args(argv)

@@ -132,7 +132,7 @@ def load_data(trial, environment=os.environ):
     from cnnlab import data, sources
 
     if folder := data_channel(environment):
-        os.environ[f"CNNLAB_{trial.dataset.upper()}"] = folder
+        os.environ[data.path_variable(trial.dataset)] = folder
     try:
         return data.load(trial.dataset, trial.seed)
     except sources.DataUnavailableError as error:

@@ -1,10 +1,41 @@
 """Fixtures that several test modules share."""
 
+import os
+from functools import partial
+from pathlib import Path
+
 import pytest
 import synthetic
+import tiny_mars
+
+from cnnlab import data, sources
 
 
 @pytest.fixture(scope="session")
 def bars_dataset():
     """A small Dataset of 16x16 images in four classes."""
     return synthetic.dataset()
+
+
+@pytest.fixture(scope="session")
+def mars_copy(tmp_path_factory):
+    """Path of a zip with a tiny Mars set in the published layout."""
+    return tiny_mars.write_zip(tmp_path_factory.mktemp("copy"))
+
+
+@pytest.fixture(scope="session")
+def mars_tiny(mars_copy, tmp_path_factory):
+    """The Dataset of `mars_copy`, its images 16x16."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "mars_arrays", partial(sources.mars_arrays, spec=tiny_mars.SPEC))
+        return data.load_mars(mars_copy, tmp_path_factory.mktemp("cache"), 16, progress=False)
+
+
+@pytest.fixture(scope="session")
+def mars_path():
+    """Where the real Mars set lies on this machine; without it the test is skipped."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data" / "msl-images.zip"
+    path = os.environ.get(sources.MARS_PATH_VARIABLE) or beside
+    if not Path(path).exists():
+        pytest.skip(f"the Mars images are not at hand (name them in {sources.MARS_PATH_VARIABLE})")
+    return Path(path).resolve()

@@ -87,3 +87,12 @@ def test_ctrl_c_says_what_is_kept(tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(studies, "run_trial", interrupted)
     assert main(["study", "tiny", "--seeds", "1", "--store", str(tmp_path)]) == 130
     assert "the same command goes on from here" in capsys.readouterr().err
+
+
+def test_missing_mars_images_are_said_in_one_message_with_what_to_do(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CNNLAB_CACHE", str(tmp_path / "cache"))
+    assert main(["data", "--mars", "--path", str(tmp_path / "absent.zip")]) == 1
+    shown = capsys.readouterr().err
+    assert shown.count("What you can do:") == 1
+    assert "absent.zip" in shown
+    assert "CNNLAB_MARS" in shown

@@ -95,3 +95,15 @@ def test_a_second_load_is_quick_and_copies_nothing(cifar10):
     tracemalloc.stop()
     # Indices and labels; the images are 184 MB, and would be 1.5 GB in float64.
     assert peak < 20e6
+
+
+def test_where_a_data_set_lies_is_said_by_one_variable_whatever_its_size():
+    assert data.path_variable("cifar10") == sources.PATH_VARIABLE
+    assert data.path_variable("mars") == data.path_variable("mars64") == sources.MARS_PATH_VARIABLE
+
+
+def test_shapes_are_known_before_the_data(cifar10):
+    assert data.SHAPES["cifar10"] == (cifar10.input_shape, len(cifar10.class_names))
+    assert data.class_names("cifar10") == cifar10.class_names
+    # Tests add data sets of their own to the loaders.
+    assert set(data.SHAPES) <= set(data.LOADERS)

@@ -3,37 +3,19 @@
 import hashlib
 import zipfile
 from collections import Counter
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import tiny_mars
 
-from cnnlab import data, exploration, mars, mars_evaluation, sources
+from cnnlab import data, exploration, mars, mars_evaluation
 from cnnlab.acquisition.mars_spec import MSL
-
-REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "msl-images.zip"
-
-
-@pytest.fixture(scope="module")
-def copy(tmp_path_factory):
-    return tiny_mars.write_zip(tmp_path_factory.mktemp("copy"))
-
-
-@pytest.fixture(scope="module")
-def tiny(copy, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "mars_arrays", partial(sources.mars_arrays, spec=tiny_mars.SPEC))
-        return data.load_mars(copy, tmp_path_factory.mktemp("cache"), 16, progress=False)
 
 
 @pytest.fixture(scope="session")
-def real(tmp_path_factory):
-    if not REAL.exists():
-        pytest.skip("the Mars images are not at hand (shared/data/msl-images.zip beside the clone)")
-    return data.load_mars(REAL, tmp_path_factory.mktemp("mars"), 32, progress=False)
+def real(mars_path, tmp_path_factory):
+    return data.load_mars(mars_path, tmp_path_factory.mktemp("mars"), 32, progress=False)
 
 
 def wrong_on(dataset, split, *positions):
@@ -43,41 +25,41 @@ def wrong_on(dataset, split, *positions):
     return answers
 
 
-def test_missing_classes_and_cameras(tiny):
-    gaps = mars.missing_classes(tiny)
+def test_missing_classes_and_cameras(mars_tiny):
+    gaps = mars.missing_classes(mars_tiny)
     assert gaps["missing_from"].to_dict() == {"hole": "test"}
     assert gaps.loc["hole", ["train", "validation", "test"]].tolist() == [2, 1, 0]
-    shares = mars.camera_shares(tiny)
+    shares = mars.camera_shares(mars_tiny)
     assert shares.loc["MAHLI"].to_dict() == {"train": 0.4, "validation": 0.75, "test": pytest.approx(1 / 3)}
     assert shares.loc["Mastcam right", "validation"] == 0
     np.testing.assert_allclose(shares.sum(), 1)
 
 
-def test_recurring_frames(tiny):
-    table = mars.recurring_frames(tiny)
+def test_recurring_frames(mars_tiny):
+    table = mars.recurring_frames(mars_tiny)
     assert table.loc["train"].to_dict() == pytest.approx(
         {"images": 10, "frames": 7, "groups": 4, "most_images": 2, "repeated_share": 0.3, "two_classes": 1}
     )
     assert table.loc["test", ["images", "frames", "groups"]].tolist() == [6, 5, 5]
 
 
-def test_samples_show_no_frame_twice(tiny):
-    chosen = mars.samples(tiny, "train", 3)
+def test_samples_show_no_frame_twice(mars_tiny):
+    chosen = mars.samples(mars_tiny, "train", 3)
     counts = chosen["class"].value_counts()
     assert counts["rock"] == 3
     assert counts["hole"] == 1  # two images of one frame
     assert not chosen["file"].str[:22].duplicated().any()
     for row in chosen.itertuples():
-        assert tiny.class_names[tiny.splits["train"].labels[row.row]] == row[1]
-    pd.testing.assert_frame_equal(chosen, mars.samples(tiny, "train", 3))
-    assert "hole" not in set(mars.samples(tiny, "test", 3)["class"])
+        assert mars_tiny.class_names[mars_tiny.splits["train"].labels[row.row]] == row[1]
+    pd.testing.assert_frame_equal(chosen, mars.samples(mars_tiny, "train", 3))
+    assert "hole" not in set(mars.samples(mars_tiny, "test", 3)["class"])
 
 
-def test_the_pipeline_ends_at_what_the_network_sees(tiny, copy):
-    steps = mars.pipeline(tiny.metadata["file"][5], 16, path=copy)
+def test_the_pipeline_ends_at_what_the_network_sees(mars_tiny, mars_copy):
+    steps = mars.pipeline(mars_tiny.metadata["file"][5], 16, path=mars_copy)
     assert list(steps) == ["original", "rgb", "resized", "input", "scaled"]
     assert steps["original"].ndim == 2  # product D is greyscale
-    np.testing.assert_array_equal(steps["input"], tiny.splits["train"].images[5])
+    np.testing.assert_array_equal(steps["input"], mars_tiny.splits["train"].images[5])
     assert steps["scaled"].dtype == np.float32
     np.testing.assert_allclose(steps["scaled"] * 255, steps["input"], atol=1e-4)
 
@@ -99,9 +81,9 @@ def test_nearest_is_the_highest_correlation(bars_dataset):
         mars.nearest(bars_dataset, "test", side=5)
 
 
-def test_accuracy_by_likeness(tiny):
+def test_accuracy_by_likeness(mars_tiny):
     table = mars_evaluation.by_likeness(
-        tiny, "test", wrong_on(tiny, "test", 0, 1), [0.99, 0.5, 0.97, 0.5, 0.5, 0.5], thresholds=(0.95, 0.999)
+        mars_tiny, "test", wrong_on(mars_tiny, "test", 0, 1), [0.99, 0.5, 0.97, 0.5, 0.5, 0.5], thresholds=(0.95, 0.999)
     )
     assert table["images"].tolist() == [2, 4, 0, 6]
     assert table["accuracy"].tolist() == pytest.approx([0.5, 0.75, np.nan, 4 / 6], nan_ok=True)
@@ -112,8 +94,8 @@ def test_metadata_is_needed(bars_dataset):
         mars.camera_shares(bars_dataset)
 
 
-def test_constant_baselines(tiny):
-    table = mars_evaluation.constant_baselines(tiny).set_index(["split", "baseline"])
+def test_constant_baselines(mars_tiny):
+    table = mars_evaluation.constant_baselines(mars_tiny).set_index(["split", "baseline"])
     known = table.loc[("validation", "train's majority")]
     assert (known["answer"], known["accuracy"]) == ("rock", 0.25)
     assert known["balanced_accuracy"] == pytest.approx(1 / 3)
@@ -121,47 +103,72 @@ def test_constant_baselines(tiny):
     assert (own["answer"], own["accuracy"]) == ("big wheel", 0.5)
 
 
-def test_scores_recalls_and_cameras(tiny):
-    answers = wrong_on(tiny, "test", 0, 1)
-    table = mars_evaluation.scores_with_intervals(tiny, "test", answers)
+def test_scores_recalls_and_cameras(mars_tiny):
+    answers = wrong_on(mars_tiny, "test", 0, 1)
+    table = mars_evaluation.scores_with_intervals(mars_tiny, "test", answers)
     assert table.loc["accuracy", "value"] == pytest.approx(4 / 6)
     assert table.loc["accuracy", "groups"] == 5
-    recalls = mars_evaluation.recalls(tiny, "test", answers)
+    recalls = mars_evaluation.recalls(mars_tiny, "test", answers)
     assert recalls.loc["big wheel", ["images", "groups", "value"]].tolist() == pytest.approx([3, 2, 1 / 3])
-    cameras = mars_evaluation.by_camera(tiny, "test", answers)
+    cameras = mars_evaluation.by_camera(mars_tiny, "test", answers)
     assert cameras["accuracy"].to_dict() == {"MAHLI": 0, "Mastcam left": 1, "Mastcam right": 1}
     assert cameras["images"].sum() == 6
 
 
-def test_what_recurs_counts_once_or_not_at_all(tiny):
-    table = mars_evaluation.by_frame(tiny, "test", wrong_on(tiny, "test", 0, 1))
+def test_what_recurs_counts_once_or_not_at_all(mars_tiny):
+    table = mars_evaluation.by_frame(mars_tiny, "test", wrong_on(mars_tiny, "test", 0, 1))
     assert table["images"].to_dict() == {
         "every image": 6, "each frame once": 6, "frames first seen here": 6, "sequences first seen here": 4,
     }  # fmt: skip
     assert table["accuracy"].tolist() == pytest.approx([4 / 6, 4 / 5, 4 / 6, 1])
 
 
-def test_the_surest_wrong_answers_show_each_frame_once(tiny):
-    answers = wrong_on(tiny, "test", 0, 1, 3)
-    table = mars_evaluation.most_confident_wrong(tiny, "test", answers, [0.8, 0.9, 1.0, 0.7, 1.0, 1.0])
+def test_the_surest_wrong_answers_show_each_frame_once(mars_tiny):
+    answers = wrong_on(mars_tiny, "test", 0, 1, 3)
+    table = mars_evaluation.most_confident_wrong(mars_tiny, "test", answers, [0.8, 0.9, 1.0, 0.7, 1.0, 1.0])
     assert table["confidence"].tolist() == [0.9, 0.7]
     assert table["file"].tolist() == [tiny_mars.SPLITS["test"][1][0], tiny_mars.SPLITS["test"][3][0]]
     assert table["true"].tolist() == ["big wheel", "rock"]
     assert table["answer"].tolist() == ["rock", "hole"]
 
 
-def test_accuracy_by_sol(tiny):
-    table = mars_evaluation.accuracy_by_sol(tiny, "test", wrong_on(tiny, "test", 0, 1), bins=2)
+def test_scores_are_means_over_seeds_and_may_cover_the_first_images_only(mars_tiny):
+    seeds = np.stack([wrong_on(mars_tiny, "test", 0, 1), wrong_on(mars_tiny, "test")])
+    cameras = mars_evaluation.by_camera(mars_tiny, "test", seeds)
+    assert cameras.loc["MAHLI", ["accuracy", "balanced_accuracy"]].tolist() == [0.5, 0.5]
+    frames = mars_evaluation.by_frame(mars_tiny, "test", seeds[:, :2])
+    assert frames.loc["every image", ["images", "frames", "accuracy"]].tolist() == [2, 1, 0.5]
+
+
+def test_against_baselines_counts_image_by_image(mars_tiny):
+    truth = wrong_on(mars_tiny, "test")
+    table = mars_evaluation.against(
+        mars_tiny, "test", truth, {"none": (truth + 1) % 3, "half": wrong_on(mars_tiny, "test", 0, 1, 2)}
+    )
+    assert table["difference"].tolist() == [1, 0.5]
+    assert table.loc[0, ["low", "high"]].tolist() == [1, 1]
+    assert (table["groups"] == 5).all()
+
+
+def test_the_trend_is_the_later_half_of_the_sols_less_the_earlier(mars_tiny):
+    row = mars_evaluation.sol_trend(mars_tiny, "test", wrong_on(mars_tiny, "test", 0, 1)).iloc[0]
+    assert row[["first_sol", "middle_sol", "last_sol"]].tolist() == [20, 22, 23]
+    assert row["gap"] == 0.5
+    assert row["low"] <= 0.5 <= row["high"]
+
+
+def test_accuracy_by_sol(mars_tiny):
+    table = mars_evaluation.accuracy_by_sol(mars_tiny, "test", wrong_on(mars_tiny, "test", 0, 1), bins=2)
     assert table[["first_sol", "last_sol", "images", "groups"]].to_numpy().tolist() == [[20, 21, 4, 3], [22, 23, 2, 2]]
     assert table["accuracy"].tolist() == [0.5, 1]
     assert table.loc[0, "low"] < 0.5 < table.loc[0, "high"]
     with pytest.raises(ValueError, match="bins is 3; expected 1 to 2"):
-        mars_evaluation.accuracy_by_sol(tiny, "test", wrong_on(tiny, "test", 0), bins=3)
+        mars_evaluation.accuracy_by_sol(mars_tiny, "test", wrong_on(mars_tiny, "test", 0), bins=3)
 
 
-def counts_from_the_text_files():
+def counts_from_the_text_files(path):
     """{(split, class name): images}, read from the zip without cnnlab."""
-    with zipfile.ZipFile(REAL) as archive:
+    with zipfile.ZipFile(path) as archive:
         lines = {
             name: archive.read(f"msl-images/{name}").decode().splitlines()
             for name in ("msl_synset_words-indexed.txt", *tiny_mars.SPLIT_FILES.values())
@@ -172,12 +179,12 @@ def counts_from_the_text_files():
     )
 
 
-def test_the_real_splits_and_classes(real):
+def test_the_real_splits_and_classes(real, mars_path):
     assert {name: len(split) for name, split in real.splits.items()} == MSL.images
-    assert len(real.class_names) == 24
+    assert len(real.class_names) == data.SHAPES["mars"][1] == 24
     assert "sun" not in real.class_names
     counts = exploration.class_counts(real)
-    published = counts_from_the_text_files()
+    published = counts_from_the_text_files(mars_path)
     assert {(split, name): number for split in counts for name, number in counts[split].items() if number} == published
     assert (counts > 0).sum().to_dict() == {"train": 24, "validation": 20, "test": 22}
     shares = counts / counts.sum()

@@ -14,6 +14,13 @@ from cnnlab.store import Store
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted(ROOT.glob("*.ipynb"))
 README = ROOT / "README.md"
+RECORDED = studies.read_all(studies.STUDIES, Store(ROOT / studies.RECORD))
+NOT_YET = pytest.mark.xfail(strict=True, reason="the record has no Mars trainings yet, and a full run needs them")
+# A notebook is committed as run in full as soon as the record has what that takes.
+AS_COMMITTED = [
+    pytest.param(path, marks=[NOT_YET] if path.stem == "cnn_exploration" and RECORDED["mars_kernels"].empty else [])
+    for path in NOTEBOOKS
+]
 # What `report` writes into the README is computed, and compared with results/ in test_report.
 GENERATED = re.compile(r"<!-- begin:(\S+) -->.*?<!-- end:\1 -->", re.DOTALL)
 MEASUREMENT = re.compile(
@@ -26,6 +33,7 @@ ALLOWED = {
     "40,000", "10,000", "50,000", "60,000",  # sizes of CIFAR-10's splits
     "3.11",  # Python
     "127.0",  # the local address
+    "10.5281",  # the prefix of a DOI
 }  # fmt: skip
 
 
@@ -66,7 +74,7 @@ def test_cells_are_short_and_define_nothing_long(path):
                 assert node.end_lineno - node.lineno < 3, f"{node.name} belongs in the package"
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", AS_COMMITTED, ids=lambda path: path.name)
 def test_the_committed_notebook_is_one_run_of_the_full_protocol(path):
     code = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code" and c.source.strip()]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
@@ -131,7 +139,9 @@ def test_the_profile_reaches_the_notebook_and_progress_leaves_no_trace(tmp_path,
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
-def test_the_notebook_runs_in_the_smoke_budget_and_leaves_its_figures(path, tmp_path, monkeypatch):
+def test_the_notebook_runs_in_the_smoke_budget_and_leaves_its_figures(path, tmp_path, monkeypatch, request):
+    if path.stem == "cnn_exploration":
+        monkeypatch.setenv("CNNLAB_MARS", str(request.getfixturevalue("mars_path")))
     (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "results").symlink_to(ROOT / "results")
     (tmp_path / "sagemaker_scripts").symlink_to(ROOT / "sagemaker_scripts")
@@ -143,7 +153,6 @@ def test_the_notebook_runs_in_the_smoke_budget_and_leaves_its_figures(path, tmp_
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     named = {name for name in FIGURES for cell in code if f'"{name}"' in cell.source}
     drawn = {figure.stem for figure in (tmp_path / "runs" / "smoke" / "images").glob("*.png")}
-    recorded = studies.read_all(studies.STUDIES, Store(ROOT / studies.RECORD))
-    unrecorded = {f"{name}_study" for name, frame in recorded.items() if frame.empty}
+    unrecorded = {f"{name}_study" for name, frame in RECORDED.items() if frame.empty}
     assert drawn == named - unrecorded
     assert not (tmp_path / "images").exists(), "a smoke run wrote to the record"

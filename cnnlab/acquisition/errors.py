@@ -7,3 +7,7 @@ class BadDataError(ValueError):
 
 class DataUnavailableError(RuntimeError):
     """No source gave the data; the message says what was tried and what to do."""
+
+    def _render_traceback_(self):
+        """What IPython shows in place of a traceback: the message, which is all that a reader can act on."""
+        return [str(self)]

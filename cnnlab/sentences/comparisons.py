@@ -32,6 +32,13 @@ def adjacent(frame, metric=HEADLINE, labels=None):
     return _findings([paired_values(frame, later, earlier, metric) for later, earlier in steps], metric)
 
 
+def against_each(frame, base, metric=HEADLINE):
+    """Each variant of a study against `base`, with Holm's correction: a list of Findings, in the frame's order."""
+    _check(frame, [base], [metric])
+    others = [label for label in _labels(frame) if label != base]
+    return _findings([paired_values(frame, label, base, metric) for label in others], metric)
+
+
 def choose(frame, metric=HEADLINE, selection=SELECTION):
     """Which variant of a sweep to take, by mean validation accuracy, and whether it lies on the edge.
 

@@ -52,8 +52,10 @@ SUFFIXES = (
     (r"_k(\d+)to(\d+)", r", \1x\1 to \2x\2 kernels"),
     (r"_k(\d+)", r", \1x\1 kernels"),
     (r"_(\d+)_epochs", r", \1 epochs"),
-    (r"_n(\d+)", r", \1 training images"),
+    (r"_n(\d+)", lambda match: f", {int(match[1]):,} training images"),
     (r"_permuted", ", permuted pixels"),
+    (r"_weighted", ", rare classes weighted"),
+    (r"_augmented", ", augmented"),
 )
 
 

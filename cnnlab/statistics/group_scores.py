@@ -71,6 +71,25 @@ def mean_by_group(values, groups, resamples=RESAMPLES, level=LEVEL, seed=0):
     return float(values.mean()), float(low), float(high)
 
 
+def gap_by_group(values, groups, chosen, resamples=RESAMPLES, level=LEVEL, seed=0):
+    """(gap, low, high): the mean of `values` (n,) where `chosen` (n,) bool, less that of the others, over groups.
+
+    A group is drawn with all its images, on whichever side they lie. Raises ValueError where
+    one side is empty.
+    """
+    values, chosen = np.asarray(values, "float64"), np.asarray(chosen, bool)
+    if chosen.all() or not chosen.any():
+        raise ValueError(f"{chosen.sum()} of {len(chosen)} images are chosen; expected some on both sides")
+    codes, weights = _draw(values, values[None], groups, resamples, seed)
+
+    def means(side):
+        sums, sizes = (np.bincount(codes, part, weights.shape[1]) for part in (values * side, side.astype("float64")))
+        return _share(weights @ sums, weights @ sizes)
+
+    low, high = np.nanquantile(means(chosen) - means(~chosen), _tails(level))
+    return float(values[chosen].mean() - values[~chosen].mean()), float(low), float(high)
+
+
 def _draw(labels, predicted, groups, resamples, seed):
     """(codes (n,): 0, 1, ... for the groups, weights (resamples, groups): how often each is drawn)."""
     if predicted.shape[1] != len(labels) or len(groups) != len(labels):
