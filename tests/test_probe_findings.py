@@ -97,6 +97,16 @@ def test_the_cnn_that_never_gets_there():
     assert "needs more than 4,000 in 5 of 5 runs" in finding.sentence
 
 
+def test_a_study_cut_short_counts_the_seeds_that_are_whole():
+    rows = sample_rows((0.22, 0.34, 0.54, 0.64))
+    cut = rows[~((rows["label"] == "cnn_4_n4000") & (rows["seed"] == SEEDS - 1))]
+    finding = bias_findings.sample_size(cut)
+    whole = rows[rows["seed"] != SEEDS - 1]
+    assert finding.numbers["needed"] == pytest.approx(bias_findings.sample_size(whole).numbers["needed"])
+    with pytest.raises(ValueError, match="no seed of sample_size has all sizes"):
+        bias_findings.sample_size(cut[(cut["seed"] == SEEDS - 1) | (cut["label"] != "cnn_4_n500")])
+
+
 def test_images_needed_at_the_ends_and_between():
     curves = pd.DataFrame([[0.2, 0.4, 0.6]] * 3, columns=[100, 1000, 10000])
     targets = pd.Series([0.1, 0.3, 0.7])

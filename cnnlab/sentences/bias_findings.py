@@ -59,9 +59,10 @@ def check_dense_unchanged(rows, margin=EQUIVALENCE_MARGIN, metric=HEADLINE):
 
 
 def sample_size(rows, metric=HEADLINE):
-    """How many images each network needs: `rows` of the study `sample_size`.
+    """How many images each network needs: `rows` of the study `sample_size`, perhaps cut short.
 
-    The verdict is that of the CNN against the dense network at the largest number of images;
+    Each size speaks of the seeds that have it in both networks; how many images the CNN needs,
+    of the seeds that have all sizes. Raises ValueError where none has. The verdict is that of the CNN against the dense network at the largest number of images;
     Holm's correction is for the number of sizes.
     """
     dense, cnn = (_by_size(rows, kind, metric) for kind in ("dense", "cnn"))
@@ -74,7 +75,10 @@ def sample_size(rows, metric=HEADLINE):
     ]
     worse = [images for images, (verdict, _) in zip(both, verdicts, strict=True) if verdict == WORSE]
     ahead = _ahead_from(list(both), [values.mean() > 0 for values in differences])
-    needed = images_needed(cnn, dense.iloc[:, -1])
+    whole = cnn.dropna().index.intersection(dense.dropna().index)
+    if whole.empty:
+        raise ValueError("no seed of sample_size has all sizes; run python -m cnnlab study sample_size")
+    needed = images_needed(cnn.loc[whole], dense.loc[whole].iloc[:, -1])
     passes = (
         f"The CNN is ahead of the dense network from {ahead:,} training images on"
         if ahead
