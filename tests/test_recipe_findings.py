@@ -7,8 +7,8 @@ from scipy import stats
 
 from cnnlab.evaluation import t_interval
 from cnnlab.figures.recipes import recipe_frontier, recipe_waterfall
-from cnnlab.recipes.catalogue import NAMES, TARGETS, WALK
-from cnnlab.recipes.effects import AUGMENTED, METRIC, effects, frontier, with_yardsticks
+from cnnlab.recipes.catalogue import NAMES, RECIPES, TARGETS, WALK
+from cnnlab.recipes.effects import AUGMENTED, METRIC, effects, frontier, named, with_yardsticks
 from cnnlab.sentences import recipe_findings
 
 SEEDS = 5
@@ -36,7 +36,8 @@ def rows(planted=PLANTED, seeds=SEEDS):
             found.append(
                 {
                     "label": label, "seed": seed, METRIC: plain, AUGMENTED: plain + 0.01 + noise[seed] / 10,
-                    "seconds": seconds * (1 + 0.01 * seed), "seconds_tta": seconds * (1 + 0.01 * seed) / 20, "parameters": 1000,
+                    "seconds": seconds * (1 + 0.01 * seed), "seconds_tta": seconds * (1 + 0.01 * seed) / 20,
+                    "parameters": 1000,
                 }
             )  # fmt: skip
     return pd.DataFrame(found)
@@ -130,6 +131,11 @@ def test_yardsticks_are_those_of_the_same_seed():
 def test_the_frontier_holds_what_nothing_quicker_beats():
     assert frontier(rows()) == ["to_74", "only_flip", "to_93", "to_94"]
     assert "recipe for 94% (95.5%, 7.00 yardsticks)" in str(recipe_findings.best_frontier(rows()))
+
+
+def test_tables_name_recipes_in_words_and_every_recipe_has_words_of_its_own():
+    assert set(named(rows())["label"]) >= {"the published code", "+ batch normalisation", "only flip"}
+    assert len(set(NAMES.values())) == len(NAMES) == len(RECIPES)
 
 
 def test_test_time_augmentation_is_reported_apart():

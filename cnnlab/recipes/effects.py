@@ -70,9 +70,9 @@ def with_yardsticks(frame):
     return frame.assign(yardsticks=frame["seconds"] / frame["seed"].map(published))
 
 
-def named(labels):
-    """What the recipes called `labels` are in words."""
-    return [NAMES.get(label, label) for label in labels]
+def named(frame):
+    """`frame` with the labels of recipes in words, for tables."""
+    return frame.assign(label=frame["label"].map(lambda label: NAMES.get(label, label)))
 
 
 def frontier(frame, metric=AUGMENTED):
