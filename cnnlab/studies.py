@@ -3,10 +3,9 @@
 A new study stands with those of its data set, in `cifar_studies` or `mars_studies`.
 """
 
-import gc
+import functools
+import json
 import os
-import time
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +18,11 @@ from cnnlab.machine import code_version
 from cnnlab.mars_studies import MARS_STUDIES
 from cnnlab.store import select
 from cnnlab.training import run_trial
-from cnnlab.trials import TRAINING_CODE, trial_key
+from cnnlab.trials import TRAINING_CODE, Trial, trial_key
+from cnnlab.work import work_through
 
 # Where the record's rows lie.
 RECORD = budgets.find("full").store_folder
-# Seconds between two looks at a trial that another process is running.
-POLL_SECONDS = 2.0
 
 STUDIES = CIFAR_STUDIES | MARS_STUDIES
 
@@ -46,24 +44,11 @@ def run_study(study, seeds, store, progress=True, models_folder=None):
     """
     if seeds < 1:
         raise ValueError(f"seeds is {seeds}; expected at least 1")
-    store.check_writable()
-    runs = study.runs(seeds)
-    waiting = [trial for trial in runs if trial not in store]
-    clock = _Clock(waiting)
-    while waiting:
-        elsewhere = []
-        for trial in waiting:
-            title = f"{study.name} {len(runs) - clock.left + 1}/{len(runs)}  {trial.label} seed {trial.seed}"
-            seconds = time.perf_counter()
-            if not _settle(trial, store, title if progress else None, models_folder):
-                elsewhere.append(trial)
-                continue
-            clock.finished(trial, time.perf_counter() - seconds)
-            if progress:
-                print(f"{title}: {clock.remaining()}", flush=True)
-        waiting = elsewhere
-        if waiting:
-            time.sleep(POLL_SECONDS)
+
+    def train(trial, title):
+        train_claimed(trial, store, title, models_folder)
+
+    work_through(study.name, study.runs(seeds), store, train, _cost, progress)
     return read(study, seeds, store)
 
 
@@ -118,43 +103,16 @@ def train_claimed(trial, store, title, models_folder):
         store.save(result)
 
 
-class _Clock:
-    """Time left of a list of trials, from the floating-point operations they cost."""
-
-    def __init__(self, trials):
-        self.costs = {}
-        self.left, self.work_left = len(trials), sum(self._cost(trial) for trial in trials)
-        self.work_done = self.seconds = 0.0
-
-    def finished(self, trial, seconds):
-        self.left -= 1
-        self.work_left -= self._cost(trial)
-        self.work_done += self._cost(trial)
-        self.seconds += seconds
-
-    def remaining(self):
-        if not self.left:
-            return "done"
-        left = self.seconds / self.work_done * self.work_left
-        return f"done, {self.left} to go, about {timedelta(seconds=round(left))} left"
-
-    def _cost(self, trial):
-        if trial.label not in self.costs:
-            dataset = data.load(trial.dataset, trial.seed)
-            task = {"input_shape": dataset.input_shape, "num_classes": len(dataset.class_names)}
-            model = models.build(trial.model, **task, **trial.options)
-            batches = trial.steps_per_epoch or (trial.train_images or len(dataset.splits["train"])) / trial.batch_size
-            self.costs[trial.label] = training_flops(model, trial.epochs * batches * trial.batch_size)
-        return self.costs[trial.label]
+@functools.cache
+def _cost_of(configuration):
+    trial = Trial("", **json.loads(configuration))
+    dataset = data.load(trial.dataset)
+    task = {"input_shape": dataset.input_shape, "num_classes": len(dataset.class_names)}
+    model = models.build(trial.model, **task, **trial.options)
+    batches = trial.steps_per_epoch or (trial.train_images or len(dataset.splits["train"])) / trial.batch_size
+    return training_flops(model, trial.epochs * batches * trial.batch_size)
 
 
-def _settle(trial, store, title, models_folder):
-    """See to it that `store` has `trial`; False where another process is at work on it."""
-    with store.claim(trial) as mine:
-        if not mine:
-            return False
-        if trial in store:  # Finished by another process since we looked.
-            return True
-        train_claimed(trial, store, title, models_folder)
-    gc.collect()
-    return True
+def _cost(trial):
+    """Floating-point operations of training `trial`, whatever its seed."""
+    return _cost_of(json.dumps({**trial.configuration(), "seed": 0}))

@@ -62,7 +62,8 @@ def sample_size(rows, metric=HEADLINE):
     """How many images each network needs: `rows` of the study `sample_size`, perhaps cut short.
 
     Each size speaks of the seeds that have it in both networks; how many images the CNN needs,
-    of the seeds that have all sizes. Raises ValueError where none has. The verdict is that of the CNN against the dense network at the largest number of images;
+    of the seeds that have all sizes. Raises ValueError where none has.
+    The verdict is that of the CNN against the dense network at the largest number of images;
     Holm's correction is for the number of sizes.
     """
     dense, cnn = (_by_size(rows, kind, metric) for kind in ("dense", "cnn"))
