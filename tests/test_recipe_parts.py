@@ -1,6 +1,7 @@
 """The parts of a recipe, each against an independent computation."""
 
 import dataclasses
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import synthetic
 from scipy.special import softmax
 
-from cnnlab.recipes import averaging
+from cnnlab.recipes import averaging, recipe
 from cnnlab.recipes.augmenting import AugmentedBatches, translate
 from cnnlab.recipes.averaging import WeightAverage
 from cnnlab.recipes.catalogue import ALL, CONTRASTS, RECIPES, STEPS, TARGETS, WALK
@@ -59,6 +60,12 @@ def test_every_field_but_the_label_changes_the_key():
         else:
             pytest.fail(f"{name} was never changed")
     assert recipe_key(dataclasses.replace(BLOCKS, label="another")) == recipe_key(BLOCKS)
+
+
+def test_the_key_covers_every_module_that_trains():
+    modules = {f"cnnlab.recipes.{path.stem}" for path in Path(recipe.__file__).parent.glob("*.py")}
+    reading = {f"cnnlab.recipes.{name}" for name in ("__init__", "catalogue", "effects")}
+    assert modules - reading == {name for name in recipe.RECIPE_CODE if name.startswith("cnnlab.recipes.")}
 
 
 def test_changed_code_changes_the_key(monkeypatch):

@@ -16,8 +16,9 @@ import pytest
 from tiny_recipes import PUBLISHED, STUDY, TINY
 
 from cnnlab import budgets, inspection, machine, recipe_studies
-from cnnlab.recipes.recipe import recipe_key
-from cnnlab.recipes.running import Plan, RecipeResult, prepare, run_recipe
+from cnnlab.recipes.fitting import Plan
+from cnnlab.recipes.recipe import RECIPE_CODE, recipe_key
+from cnnlab.recipes.running import RecipeResult, prepare, run_recipe
 from cnnlab.recipes.tta import predict_views
 from cnnlab.store import Store, select
 from cnnlab.training import cross_entropy
@@ -134,6 +135,18 @@ def test_a_second_run_trains_nothing_and_progress_tells_the_time_left(undisturbe
     shown = capsys.readouterr().out
     assert "tiny 1/2  full seed 0: done, 1 to go, about 0:00:0" in shown
     assert "tiny 2/2  full seed 1: done" in shown
+
+
+def test_the_record_is_both_studies_each_with_its_seeds(tmp_path, monkeypatch):
+    def untrained(recipe, dataset, progress):
+        row = {"code_version": machine.code_version(*RECIPE_CODE), **recipe.resolved().configuration()}
+        return RecipeResult(recipe, row, {}, None, {"test": np.ones((1, 2))})
+
+    monkeypatch.setattr(recipe_studies, "run_recipe", untrained)
+    monkeypatch.setattr(recipe_studies, "STUDY", dataclasses.replace(STUDY, trials=(PUBLISHED, TINY)))
+    monkeypatch.setattr(recipe_studies, "TARGET_STUDY", dataclasses.replace(STUDY, trials=(PUBLISHED,), seeds=3))
+    frame = recipe_studies.run_record(Store(tmp_path, key=recipe_key), progress=False)
+    assert frame.groupby("label")["seed"].nunique().to_dict() == {"published": 3, "full": 1}
 
 
 def test_rows_of_trials_and_of_recipes_are_told_apart(undisturbed):

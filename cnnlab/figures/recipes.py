@@ -66,7 +66,7 @@ def recipe_frontier(rows, walk, metric, endings=(), targets=None, names=None):
     unit = "1: the published code's ten epochs" if in_yardsticks else "seconds"
     axis.set(xlabel=f"time of a training ({unit}; log scale)", ylabel="test accuracy (scale: log of right to wrong)")
     _list_names(key, [(names or {}).get(label, label) for label in (*walked, *ended)], bool(others), bool(crosses))
-    figure.suptitle(f"Accuracy against time ({_about(rows['seed'].nunique())})")
+    figure.suptitle(f"Accuracy against time ({_about(found['seed'].nunique())})")
     return figure
 
 
@@ -108,7 +108,7 @@ def recipe_waterfall(effects, start):
     right.set_xlabel("change of test accuracy (percentage points)")
     right.set_title("Each change")
     right.grid(True, axis="x")
-    figure.suptitle(f"What each change adds ({_about(int(effects['n'].max()))})")
+    figure.suptitle(f"What each change adds ({_about(walk['n'])})")
     legend_below(figure, right, ncols=3)
     return figure
 
@@ -139,4 +139,8 @@ def _list_names(axis, names, others, crosses):
 
 
 def _about(seeds):
-    return f"mean, {LEVEL:.0%} interval, {plural(seeds, 'seed')}" if seeds > 1 else "one seed"
+    """What is drawn: the mean over `seeds`, a number for each thing that is drawn."""
+    few, many = int(min(seeds)), int(max(seeds))
+    if many == 1:
+        return "one seed"
+    return f"mean, {LEVEL:.0%} interval, {plural(many, 'seed') if few == many else f'{few} to {many} seeds'}"

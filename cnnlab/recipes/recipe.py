@@ -12,8 +12,8 @@ RECIPE_CODE = (
     *(
         f"cnnlab.recipes.{module}"
         for module in (
-            "augmenting", "averaging", "initial", "network", "normalization", "optimizers", "recipe", "running",
-            "schedules", "tta", "whitening",
+            "augmenting", "averaging", "fitting", "initial", "network", "normalization", "optimizers", "recipe",
+            "running", "schedules", "tta", "whitening",
         )
     ),
 )  # fmt: skip
