@@ -138,7 +138,7 @@ def by_likeness(dataset, split, predicted, likeness, thresholds=(0.9, 0.95, 0.98
 
 
 def most_confident_wrong(dataset, split, predicted, confidence, count=12):
-    """The wrong answers of highest `confidence` (n,), one a frame: a DataFrame, surest first.
+    """The wrong answers of highest `confidence` (n,), one a group of images: a DataFrame, surest first.
 
     Columns: row (of the arrays), file, true, answer, confidence, sol, camera.
     """
@@ -152,7 +152,7 @@ def most_confident_wrong(dataset, split, predicted, confidence, count=12):
     )
     wrong = table[table["true"] != table["answer"]].sort_values("confidence", ascending=False, kind="stable")
     columns = ["row", "file", "true", "answer", "confidence", "sol", "camera"]
-    return wrong.drop_duplicates("frame").head(count)[columns].reset_index(drop=True)
+    return wrong.drop_duplicates("group").head(count)[columns].reset_index(drop=True)
 
 
 def accuracy_by_sol(dataset, split, predicted, bins=8):

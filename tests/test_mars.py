@@ -123,7 +123,7 @@ def test_what_recurs_counts_once_or_not_at_all(mars_tiny):
     assert table["accuracy"].tolist() == pytest.approx([4 / 6, 4 / 5, 4 / 6, 1])
 
 
-def test_the_surest_wrong_answers_show_each_frame_once(mars_tiny):
+def test_the_surest_wrong_answers_show_each_group_once(mars_tiny):
     answers = wrong_on(mars_tiny, "test", 0, 1, 3)
     table = mars_evaluation.most_confident_wrong(mars_tiny, "test", answers, [0.8, 0.9, 1.0, 0.7, 1.0, 1.0])
     assert table["confidence"].tolist() == [0.9, 0.7]

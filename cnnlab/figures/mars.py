@@ -79,7 +79,7 @@ def class_samples(images, table, blocks=2, per_class=3):
     """
     groups = {name: mine["row"].head(per_class) for name, mine in table.groupby("class", sort=False)}
     rows = -(-len(groups) // blocks)
-    figure, axes = new_grid(rows * blocks * per_class, blocks * per_class, 0.8, width=6.4)
+    figure, axes = new_grid(rows * blocks * per_class, blocks * per_class, 0.68, width=5.6)
     for axis in axes:
         axis.set_visible(False)
     for index, (name, chosen) in enumerate(groups.items()):
