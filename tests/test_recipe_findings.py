@@ -95,7 +95,7 @@ def test_the_walk_says_where_it_begins_and_ends_and_what_shows_nothing():
     finding = recipe_findings.walk(rows())
     assert "goes from 74.0%" in finding.sentence
     assert "to 75.0%" in finding.sentence
-    assert "in 3 steps" in finding.sentence
+    assert "in 3 steps: +1.00 percentage points (95% interval " in finding.sentence
     assert "The largest step is batch normalisation (+2.00)" in finding.sentence
     assert finding.sentence.endswith("No difference is detectable for flip and translate.")
     assert finding.verdict == "better"

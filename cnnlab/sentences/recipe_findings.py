@@ -51,7 +51,7 @@ def walk(frame):
     largest = steps.loc[steps["mean"].idxmax()]
     sentence = (
         f"The walk goes from {start} to {end} test accuracy in {wording.plural(len(steps), 'step')}: "
-        f"{gap(gained)[0]} ({runs(len(pairs))}). The largest step is {largest['change']} "
+        f"{_change_of(gained)}, {runs(len(pairs))}. The largest step is {largest['change']} "
         f"({signed_points(largest['mean'])})."
     )
     silent = list(steps.loc[~steps["differs"], "change"])
@@ -153,6 +153,11 @@ def _change(row):
         f"{points(row.detectable)}."
     )
     return Finding(sentence, undetectable(row.n), numbers)
+
+
+def _change_of(differences):
+    """'+19.71 percentage points (95% interval +19.56 to +19.86)'."""
+    return estimate(differences, lambda mean: f"{signed_points(mean)} percentage points", signed_points)[0]
 
 
 def _exact(share):
