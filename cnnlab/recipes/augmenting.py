@@ -10,7 +10,7 @@ class AugmentedBatches(ShuffledBatches):
 
     `flip`: "none"; "random", each image with probability 1/2; or "alternating", each image in
     every second epoch, half of them in the first: two epochs show both sides of every image
-    (Jordan, 2024, section 3.6); `translate`: at most so many pixels in each direction;
+    (Jordan, 2024, "alternating flip"); `translate`: at most so many pixels in each direction;
     `labels`: what training compares with, one row an image.
     """
 

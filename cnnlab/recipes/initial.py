@@ -9,7 +9,7 @@ def dirac(kernel):
     The first min(inputs, outputs) filters become a one at the centre of their own channel; the
     rest stay as they are. A stack of such layers begins as a shallow one, through which the
     gradient passes unchanged. Source: Zagoruyko and Komodakis, DiracNets (2017); of part of the
-    filters, Jordan (2024), section 3.2. Sizes must be odd. Returns a new array.
+    filters, Jordan (2024), "identity initialization". Sizes must be odd. Returns a new array.
     """
     height, width, inputs, outputs = kernel.shape
     copies = np.arange(min(inputs, outputs))

@@ -16,7 +16,7 @@ def views(images, level):
     The first view is always `images` themselves. `level` 0: no other; 1: and mirrored left to
     right; 2: and both moved by one pixel, up and left, down and right, edges reflected, which
     together weigh as much as those not moved.
-    Source: Jordan (2024), section 3.5. Raises ValueError for another level.
+    Source: Jordan (2024), "multi-crop evaluation". Raises ValueError for another level.
     """
     if level not in LEVELS:
         raise ValueError(f"tta is {level!r}; expected level 0 (none), 1 (mirrored) or 2 (mirrored and shifted)")
