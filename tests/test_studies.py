@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from tiny_study import STUDY
 
-from cnnlab import budgets, machine, store, studies
+from cnnlab import budgets, data, machine, store, studies
 from cnnlab.store import Store, select
 from cnnlab.studies import read, run_study
 from cnnlab.trials import Trial, trial_key
@@ -53,6 +53,17 @@ def test_one_row_a_trial_and_seed_in_the_order_of_the_study(undisturbed):
     assert frame[["label", "seed"]].to_numpy().tolist() == [["cnn_2", 0], ["cnn_4", 0], ["cnn_2", 1], ["cnn_4", 1]]
     assert frame["key"].is_unique
     assert frame["test_accuracy_best"].between(0, 1).all()
+
+
+def test_the_answers_of_a_variant_stand_by_seed(undisturbed, tmp_path):
+    folder, frame = undisturbed
+    answers = studies.predictions({STUDY.name: STUDY}, folder)
+    assert list(answers) == ["cnn_2", "cnn_4"]
+    labels = data.load("bars").split("test")[1]
+    for label, mine in frame.groupby("label"):
+        np.testing.assert_allclose((answers[label] == labels).mean(axis=1), mine["test_accuracy_best"])
+    with pytest.raises(ValueError, match="has no rows of tiny; run them first"):
+        studies.predictions({STUDY.name: STUDY}, Store(tmp_path))
 
 
 def test_a_second_run_trains_nothing(undisturbed, monkeypatch):
