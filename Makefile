@@ -33,7 +33,7 @@ help:
 	@echo 'make data                                 fetch and verify the data, once, for work without a network'
 	@echo 'make lab                                  open Jupyter on the notebooks'
 	@echo 'make report                               rebuild the README tables and figures from results/'
-	@echo 'make bench                                measure serving side by side, as ratios'
+	@echo 'make bench                                measure training and serving side by side, as ratios'
 	@echo 'make clean                                remove what quick and smoke runs left in runs/'
 
 # The record is more than the notebook: its studies and probes first, what reads them afterwards.
@@ -77,6 +77,7 @@ report: $(VENV)/installed
 	$(RUN) -m cnnlab report
 
 bench: $(VENV)/installed
+	$(RUN) benchmarks/training.py
 	$(RUN) benchmarks/serving.py
 
 clean:

@@ -15,7 +15,7 @@ def main(arguments=None):
     """Run one command; returns its exit code: 0 done, 1 failed, 2 bad arguments, 130 interrupted."""
     options = _parser().parse_args(arguments)
     try:
-        if options.run in (_study, _probe, _record, _report):
+        if options.run in (_study, _train, _probe, _record, _report):
             quiet.import_keras()
         options.run(options)
     except KeyboardInterrupt:
@@ -48,15 +48,22 @@ def _parser():
     command.set_defaults(run=_notebook)
 
     command = commands.add_parser("study", help="run what is missing of a study, and show its table and findings")
-    command.add_argument("name", help="a study: " + _names("study", "STUDIES"))
+    command.add_argument("name", help="a study: recipe, " + _names("study", "studies", "STUDIES"))
     command.add_argument("--seeds", type=_positive, help="how many paired seeds (default: as the study records)")
     command.add_argument("--store", help="folder of the result rows (default: the budget's)")
     command.add_argument("--keep-models", action="store_true", help="keep the trained models under runs/")
     _add_budget(command, "full")
     command.set_defaults(run=_study)
 
+    command = commands.add_parser("train", help="train one recipe on the way from 74 to 94%%, and keep its model")
+    command.add_argument("--recipe", required=True, help="a recipe: " + _names("train", "recipe_studies", "RECIPES"))
+    command.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation (default: 0)")
+    command.add_argument("--out", help="the .keras file to write (default: under runs/); its row goes beside it")
+    _add_budget(command, "full")
+    command.set_defaults(run=_train)
+
     command = commands.add_parser("probe", help="measure an inductive bias on trained models")
-    command.add_argument("name", help="a probe: " + _names("probe", "PROBES"))
+    command.add_argument("name", help="a probe: " + _names("probe", "probes", "PROBES"))
     command.add_argument("--seeds", type=_positive, help="how many seeds (default: as the probe records)")
     command.set_defaults(run=_probe)
 
@@ -71,12 +78,12 @@ def _parser():
     return parser
 
 
-def _names(command, table):
+def _names(command, module, table):
     """The keys of a table, read only for that command's help: importing Keras takes seconds."""
     if command not in sys.argv or not {"-h", "--help"} & set(sys.argv):
         return "see --help"
     quiet.import_keras()
-    return ", ".join(getattr(importlib.import_module(f"cnnlab.{table.lower()}"), table))
+    return ", ".join(getattr(importlib.import_module(f"cnnlab.{module}"), table))
 
 
 def _add_budget(command, default):
@@ -113,6 +120,9 @@ def _notebook(options):
 
 
 def _study(options):
+    if options.name == "recipe":
+        _recipe_study(options)
+        return
     from cnnlab import findings, studies
     from cnnlab.store import Store
 
@@ -127,6 +137,36 @@ def _study(options):
         print(finding.sentence)
 
 
+def _recipe_study(options):
+    from cnnlab import findings, recipe_studies
+    from cnnlab.recipes.effects import METRIC, named
+    from cnnlab.sentences import recipe_findings
+
+    budget = budgets.find(options.budget)
+    study, store = recipe_studies.STUDY.within(budget), recipe_studies.store_of(budget, options.store)
+    models_folder = budget.models_folder if options.keep_models else None
+    if budget.is_record and not options.seeds:
+        frame = recipe_studies.run_record(store, models_folder=models_folder)
+    else:
+        frame = recipe_studies.run(options.seeds or study.seeds, store, study, models_folder=models_folder)
+    table = findings.study_table(named(frame), METRIC)
+    print(f"\n{study.question}\n\n{table.to_string(index=False)}\n")
+    for finding in recipe_findings.summary(frame):
+        print(finding.sentence)
+
+
+def _train(options):
+    from cnnlab import recipe_studies
+
+    result, path = recipe_studies.train(options.recipe, options.seed, options.out, budgets.find(options.budget))
+    for split, short in (("validation", "val"), ("test", "test")):
+        plain, augmented = (result.row[f"{short}_accuracy_{which}"] for which in ("last", "tta"))
+        if plain is not None:
+            print(f"{split} accuracy {plain:.2%}, with test-time augmentation {augmented:.2%}")
+    print(f"{result.row['seconds']:.0f} s; kept as {path}, its row as {path.with_suffix('.json')}")
+    print(f"pack it: python sagemaker_scripts/package_model.py {path} --row {path.with_suffix('.json')}")
+
+
 def _probe(options):
     from cnnlab import probes
     from cnnlab.sentences import probe_findings
@@ -136,7 +176,7 @@ def _probe(options):
 
 
 def _record(options):
-    from cnnlab import data, mars_record, probes, studies
+    from cnnlab import data, mars_record, probes, recipe_studies, studies
     from cnnlab.store import Store
 
     record = budgets.find("full")
@@ -147,6 +187,7 @@ def _record(options):
     if options.dataset != "mars":
         for name in probes.PROBES:
             probes.run_probe(name)
+        recipe_studies.run_record()
     if options.dataset != "cifar10":
         mars_record.write(mars_record.evaluate(data.load_mars(), studies.predictions(studies.MARS_STUDIES, store)))
 

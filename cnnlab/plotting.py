@@ -31,6 +31,7 @@ from cnnlab.figures.predictions import (
     reliability_diagram,
     risk_coverage,
 )
+from cnnlab.figures.recipes import recipe_frontier, recipe_waterfall
 from cnnlab.figures.studies import (
     accuracy_vs_samples,
     performance_vs_parameters,
@@ -63,6 +64,8 @@ __all__ = [
     "pixel_distribution",
     "prediction_comparison",
     "receptive_field",
+    "recipe_frontier",
+    "recipe_waterfall",
     "reliability_diagram",
     "risk_coverage",
     "sample_images",

@@ -25,6 +25,8 @@ from cnnlab.store import Store, select
 from cnnlab.study import Study
 from cnnlab.work import work_through
 
+# Where the record's rows lie.
+RECORD = Path("results") / "recipes"
 STUDY = Study(
     "recipe",
     "What does each of a handful of changes add, from the assignment's CNN to 94%?",
@@ -47,7 +49,7 @@ def find(name):
 def store_of(budget=None, folder=None):
     """The `store.Store` of the recipes' rows: `folder`, or that of `budget` (a `budgets.Budget`; None: the record)."""
     budget = budget or budgets.find("full")
-    return Store(folder or budget.folder / "results" / "recipes", key=recipe_key)
+    return Store(folder or budget.folder / RECORD, key=recipe_key)
 
 
 def run(seeds=None, store=None, study=STUDY, progress=True, models_folder=None):

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from cnnlab import audit, budgets, findings, mars_record, measurements, plotting, probes, studies
+from cnnlab import audit, budgets, findings, mars_record, measurements, plotting, probes, recipe_studies, studies
 from cnnlab.data import load_cifar10
 from cnnlab.probing.receptive_field import effective_diameters
-from cnnlab.sentences import bias_findings, mars_findings, wording
+from cnnlab.recipes.catalogue import ASSIGNMENT, NAMES, PUBLISHED, TARGETS, WALK
+from cnnlab.recipes.effects import AUGMENTED, METRIC, effects, named, with_yardsticks
+from cnnlab.sentences import bias_findings, mars_findings, recipe_findings, wording
 from cnnlab.sentences.probe_findings import reliability_panels
 from cnnlab.statistics.metrics import HEADLINE
 from cnnlab.store import Store
@@ -48,6 +50,10 @@ def rebuild(root=Path()):
         plotting.save_figure(figure, name, root / RECORD.images_folder, RECORD.label)
         for name, figure in figures(frames, root / probes.RECORD, root / mars_record.FOLDER).items()
     ]
+    written += [
+        plotting.save_figure(figure, name, root / RECORD.images_folder, RECORD.label)
+        for name, figure in recipe_figures(recipes(root)).items()
+    ]
     readme = root / README
     readme.write_text(fill(readme.read_text(encoding="utf-8"), blocks(frames, root)), encoding="utf-8")
     return [*written, readme]
@@ -82,6 +88,25 @@ def figures(frames, probes_folder=probes.RECORD, mars_folder=mars_record.FOLDER)
     return drawn | _probe_figures(probes_folder) | _mars_figures(mars_record.read(mars_folder))
 
 
+def recipes(root=Path()):
+    """The recorded rows of the recipes, a tidy frame; empty where there are none."""
+    return recipe_studies.read(store=recipe_studies.store_of(folder=Path(root) / recipe_studies.RECORD))
+
+
+def recipe_figures(frame):
+    """{name: Figure} of the recipes' rows: none where there are none."""
+    if frame.empty:
+        return {}
+    start = frame.loc[frame["label"] == ASSIGNMENT.label, METRIC].mean()
+    beside = [*TARGETS, PUBLISHED.label]
+    return {
+        "recipe_frontier": plotting.recipe_frontier(
+            with_yardsticks(frame), [recipe.label for recipe in WALK], AUGMENTED, beside, TARGETS, NAMES
+        ),
+        "recipe_waterfall": plotting.recipe_waterfall(effects(frame), start),
+    }
+
+
 def networks(frames):
     """Rows of the dense baselines and the four filter configurations in one frame."""
     return pd.concat([frames["baselines"], frames["filters"]], ignore_index=True)
@@ -94,6 +119,7 @@ def blocks(frames, root=Path()):
     text["answer"] = findings.against_baseline(networks(frames)).sentence
     text["made-on"] = _made_on(frames)
     text["audit"] = _audit(root)
+    text["recipe"] = _recipes(recipes(root))
     text["mars"] = _mars(mars_record.read(root / mars_record.FOLDER))
     text["figures"] = "\n".join(f"- `{name}`: {described}" for name, described in plotting.FIGURES.items())
     return text
@@ -147,6 +173,14 @@ def _study(name, frame):
     table = findings.to_markdown(findings.presentable(findings.study_table(frame, METRICS.get(name, HEADLINE))))
     said = SAID[name](frame) if name in SAID else findings.adjacent(frame)
     return f"{table}\n\n" + "\n".join(f"- {finding.sentence}" for finding in said)
+
+
+def _recipes(frame):
+    """The table of the recipes, and what each change is worth."""
+    if frame.empty:
+        return "Not recorded yet: `python -m cnnlab study recipe` makes the rows."
+    table = findings.to_markdown(findings.presentable(findings.study_table(named(frame), METRIC)))
+    return f"{table}\n\n" + "\n".join(f"- {finding.sentence}" for finding in recipe_findings.summary(frame))
 
 
 def _mars(tables):

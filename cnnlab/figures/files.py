@@ -60,6 +60,10 @@ FIGURES = {
     "interval.",
     "calibration": "Reliability diagrams of the dense and the convolutional network before and after temperature "
     "scaling.",
+    "recipe_frontier": "Test accuracy against training time on a logarithmic axis for the recipes from the "
+    "assignment's network to the best one, each step named.",
+    "recipe_waterfall": "What each change of the recipes adds to the test accuracy, with its interval: on top of the "
+    "steps before, alone, and left out.",
     "mars_class_imbalance": "Bar charts of the number of Mars images of each class, one chart a split.",
     "mars_class_samples": "Grid of Mars images, one row for each class.",
     "mars_camera_shares": "Stacked bars of the cameras' shares of the Mars images in each split.",
