@@ -36,25 +36,19 @@ help:
 	@echo 'make bench                                measure training and serving side by side, as ratios'
 	@echo 'make clean                                remove what quick and smoke runs left in runs/'
 
-# The record is more than the notebook: its studies and probes first, what reads them afterwards.
+# $(1) a data set, $(2) its notebook. The record is more than that: studies first, what reads them afterwards.
+define RUN_NOTEBOOK
+	$(if $(filter full,$(PROFILE)),$(RUN) -m cnnlab record --dataset $(1))
+	$(RUN) -m cnnlab notebook $(2) --budget $(PROFILE)
+	$(if $(filter full,$(PROFILE)),$(RUN) -m cnnlab report)
+endef
+
 notebook: $(VENV)/installed data
-ifeq ($(PROFILE),full)
-	$(RUN) -m cnnlab record --dataset cifar10
-endif
-	$(RUN) -m cnnlab notebook cnn_assignment.ipynb --budget $(PROFILE)
-ifeq ($(PROFILE),full)
-	$(RUN) -m cnnlab report
-endif
+	$(call RUN_NOTEBOOK,cifar10,cnn_assignment.ipynb)
 
 mars: $(VENV)/installed
 	$(RUN) -m cnnlab data --mars
-ifeq ($(PROFILE),full)
-	$(RUN) -m cnnlab record --dataset mars
-endif
-	$(RUN) -m cnnlab notebook cnn_exploration.ipynb --budget $(PROFILE)
-ifeq ($(PROFILE),full)
-	$(RUN) -m cnnlab report
-endif
+	$(call RUN_NOTEBOOK,mars,cnn_exploration.ipynb)
 
 test: $(VENV)/installed-dev data
 	$(RUN) -m pytest -n 2 --dist loadfile
