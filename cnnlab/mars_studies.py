@@ -6,9 +6,10 @@ from cnnlab.study import Study
 from cnnlab.trials import Trial
 
 # Early stopping: on validation accuracy, whose best epoch's weights are also those that are kept.
-STOPPING = {"epochs": 20, "monitor": "val_accuracy", "patience": 5}
+# In the first epochs it lies near chance, with ups and downs: patience must outlast these.
+STOPPING = {"epochs": 12, "monitor": "val_accuracy", "patience": 6}
 PROTOCOL = (
-    "Adam, learning rate 0.001, batches of 64; at most 20 epochs, ended when validation accuracy has not risen for 5; "
+    "Adam, learning rate 0.001, batches of 64; at most 12 epochs, ended when validation accuracy has not risen for 6; "
     "the published split by sol; letterboxed pictures"
 )
 DENSE = Trial(
@@ -56,13 +57,17 @@ MARS_STUDIES = {
         ),
         Study(
             "mars_help",
-            "Does it help to weigh rare classes more, or to vary the training images?",
-            "class weights inverse to frequency; mirrored and shifted training images",
+            "Does it help to weigh rare classes more, to vary the training images, or to leave normalisation out?",
+            "class weights inverse to frequency; mirrored and shifted training images; batch normalisation",
             f"{PROTOCOL}; the network with 3x3 kernels",
             (
                 CNN,
                 dataclasses.replace(CNN, label="mars_cnn_k3_weighted", class_weights=True),
                 dataclasses.replace(CNN, label="mars_cnn_k3_augmented", augment="flip_translate"),
+                # Its moving averages are of the training images, most of which another camera took than the test's.
+                dataclasses.replace(
+                    CNN, label="mars_cnn_k3_unnormalised", options={**CNN.options, "batch_norm": False}
+                ),
             ),
             seeds=3,
         ),

@@ -73,7 +73,7 @@ def figures(frames, probes_folder=probes.RECORD, mars_folder=mars_record.FOLDER)
         "kernels": ("kernels_study", "Test accuracy by kernel size"),
         "permutation": ("permutation", "Ordinary and permuted pixels"),
         "mars_kernels": ("mars_kernels_study", "Mars: test accuracy by kernel size"),
-        "mars_help": ("mars_help_study", "Mars: weighted classes and augmented images"),
+        "mars_help": ("mars_help_study", "Mars: what may help the network"),
     }
     drawn = {
         name: plotting.study_points(frames[study], title) for study, (name, title) in titles.items() if study in frames

@@ -77,8 +77,8 @@ FIGURES = {
     "answers and of the nearest training image, with intervals.",
     "mars_kernels_study": "Test accuracy on Mars images for three kernel sizes and one that grows: each seed's point, "
     "mean and interval.",
-    "mars_help_study": "Test accuracy on Mars images of the network as it is, with rare classes weighted, and with "
-    "augmented images: each seed's point, mean and interval.",
+    "mars_help_study": "Test accuracy on Mars images of the network as it is, with rare classes weighted, with "
+    "augmented images, and without batch normalisation: each seed's point, mean and interval.",
     "mars_class_recalls": "Recall of each Mars class with its interval, one mark for each network.",
     "mars_accuracy_by_sol": "Accuracy on Mars test images in spans of Martian days, with intervals.",
     "mars_confusion_matrix": "Confusion matrix of the Mars classes: true class by row, predicted class by column.",

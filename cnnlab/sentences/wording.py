@@ -56,6 +56,7 @@ SUFFIXES = (
     (r"_permuted", ", permuted pixels"),
     (r"_weighted", ", rare classes weighted"),
     (r"_augmented", ", augmented"),
+    (r"_unnormalised", " without batch normalisation"),
 )
 
 
