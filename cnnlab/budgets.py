@@ -101,7 +101,10 @@ BUDGETS = _table(
 # A picture of 128x128 pixels costs what sixteen of CIFAR-10's do, and there are fewer of them.
 MARS_BUDGETS = _table(
     Budget("full"),
-    Budget("quick", seeds=2, epochs=6, train_images=3_000, sweep_images=1_000, sweep_epochs=3, sample_images=1_000),
+    Budget(
+        "quick", seeds=2, epochs=6, train_images=3_000, eval_images=600, sweep_images=640, sweep_epochs=2,
+        sample_images=600,
+    ),
     Budget(
         "smoke", seeds=1, epochs=1, train_images=128, eval_images=64, sweep_images=64, sweep_epochs=1,
         sample_images=64,

@@ -151,6 +151,11 @@ def path_variable(name):
     return sources.MARS_PATH_VARIABLE if name.startswith("mars") else f"CNNLAB_{name.upper()}"
 
 
+def is_letterboxed(name):
+    """Whether `load(name)` keeps the aspect ratio of its pictures; they fill the input otherwise."""
+    return name.startswith("mars") and not name.endswith("-stretch")
+
+
 def class_names(name):
     """The class names of the data set `name`, in the order of its labels; loaded only where it says them itself."""
     return CIFAR10_CLASSES if name == "cifar10" else load(name).class_names

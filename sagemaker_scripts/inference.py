@@ -13,9 +13,9 @@ A request is one of
 - application/json: {"instances": [image, ...]}, {"images": [image, ...]} or {"image": image},
   an image being rows of pixels of channel values, numbers from 0 to 255;
 - application/x-npy: a uint8 array in C order, (height, width, channels) or (n, ...) of them;
-- image/png, image/jpeg: one picture of any size. The SavedModel decodes it and stretches it to
-  the model's size (bilinear, antialiased; the aspect ratio is not kept, an EXIF rotation is not
-  applied, transparency is dropped).
+- image/png, image/jpeg: one picture of any size. The SavedModel decodes it and makes it the
+  model's size, stretched or centred on black as its training images were (the model card says
+  which; an EXIF rotation is not applied, transparency is dropped).
 
 The scale is always 0..255 and never guessed from the values. A request that is none of these is
 answered 400, 413 or 415 with a sentence that says what was expected.

@@ -22,6 +22,11 @@ from sagemaker_scripts import archive, common
 from sagemaker_scripts.common import BadArgumentsError
 
 HERE = Path(__file__).resolve().parent
+# How a picture becomes the model's size: letterboxed or not, as its training images were.
+RESIZING = {
+    True: "centred on black at the input size: bicubic, antialiased, aspect ratio kept",
+    False: "stretched to the input size: bilinear, antialiased, aspect ratio not kept",
+}
 ROWS = HERE.parent / "results" / "trials"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 METRIC = re.compile(r"(train|val|test)_(accuracy|loss)_(best|last)")
@@ -48,12 +53,13 @@ def package(model_path, output_path="model.tar.gz", name=None, class_names=None,
     if not NAME.fullmatch(name) or name == "code":
         raise BadArgumentsError(f"name is {name!r}; expected letters, digits, - and _, and not 'code'")
     _check_permutation(row)
-    card = model_card(model, name, _class_names(class_names, row, model.output_shape[1]), row)
+    letterbox = _is_letterboxed(row)
+    card = model_card(model, name, _class_names(class_names, row, model.output_shape[1]), row, letterbox)
     output_path.parent.mkdir(parents=True, exist_ok=True)
     partial = output_path.with_name(f"{output_path.name}.{os.getpid()}.partial")
     try:
         with tempfile.TemporaryDirectory(prefix="package-") as folder:
-            _stage(model, card, Path(folder))
+            _stage(model, card, Path(folder), letterbox)
             archive.pack(folder, partial)
         verify(partial, model)
         partial.replace(output_path)
@@ -62,14 +68,14 @@ def package(model_path, output_path="model.tar.gz", name=None, class_names=None,
     return output_path
 
 
-def model_card(model, name, class_names, row):
+def model_card(model, name, class_names, row, letterbox=False):
     """What the archive says of itself, as a dict for JSON: nothing that changes between two packings."""
     return {
         "name": name,
         "input_shape": list(model.input_shape[1:]),
         "class_names": class_names,
         "pixels": "0 to 255; the model rescales them itself",
-        "pictures": "stretched to the input size: bilinear, antialiased, aspect ratio not kept",
+        "pictures": RESIZING[letterbox],
         "parameters": model.count_params(),
         "weights_sha256": _weights_sha256(model),
         "metrics": {key: value for key, value in row.items() if METRIC.fullmatch(key)},
@@ -124,10 +130,10 @@ def main(argv=None):
     common.print_next(f"python sagemaker_scripts/deploy.py --archive {path}", "or on SageMaker")
 
 
-def _stage(model, card, folder):
+def _stage(model, card, folder, letterbox):
     from sagemaker_scripts import savedmodel
 
-    savedmodel.export(model, folder / card["name"] / "1")
+    savedmodel.export(model, folder / card["name"] / "1", letterbox)
     code = folder / "code"
     code.mkdir()
     shutil.copyfile(HERE / "inference.py", code / "inference.py")
@@ -192,6 +198,12 @@ def _find_row(model_path):
 def _check_permutation(row):
     if row.get("permute_pixels") is not None:
         raise BadArgumentsError("the model was trained on permuted pixels and would misread every real picture")
+
+
+def _is_letterboxed(row):
+    from cnnlab import data
+
+    return data.is_letterboxed(row.get("dataset") or "")
 
 
 def _class_names(given, row, count):

@@ -12,14 +12,14 @@ OUTPUT = "probabilities"
 ARGUMENT_NAME = "_user_specified_name"
 
 
-def export(model, folder):
+def export(model, folder, letterbox=False):
     """Write `model`, (n, height, width, channels) in 0..255 to (n, classes), as a SavedModel.
 
     Signatures, each answering {"probabilities": float32 (n, classes)}:
     - serving_default(pixels): float32 (n, height, width, channels) in 0..255;
     - serve_uint8(pixels): strings (n,), each the uint8 values of one image in C order;
-    - serve_image(images): strings (n,), each a PNG or JPEG file of any size, stretched to the
-      model's size (bilinear, antialiased).
+    - serve_image(images): strings (n,), each a PNG or JPEG file of any size, made the model's
+      size by `stretched` or, with `letterbox`, by `boxed`: as the training images were.
 
     Not `keras.export.ExportArchive`: it numbers variables in the order of a set and keeps the
     seeds of dropout layers, so that no two exports have the same bytes.
@@ -27,12 +27,33 @@ def export(model, folder):
     module = tf.Module()
     module.weights = [weight.value for weight in model.weights]
     tf.saved_model.save(
-        module, str(folder), signatures=_signatures(model), options=tf.saved_model.SaveOptions(save_debug_info=False)
+        module,
+        str(folder),
+        signatures=_signatures(model, boxed if letterbox else stretched),
+        options=tf.saved_model.SaveOptions(save_debug_info=False),
     )
     _normalise(Path(folder))
 
 
-def _signatures(model):
+def stretched(picture, height, width):
+    """`picture` (any, any, channels) as float32 (height, width, channels): bilinear, antialiased."""
+    return tf.image.resize(picture, (height, width), method="bilinear", antialias=True)
+
+
+def boxed(picture, height, width):
+    """`picture` (any, any, channels) as float32 (height, width, channels): its shape kept, centred on black.
+
+    Bicubic, antialiased, in whole numbers from 0 to 255: what Pillow makes of it, but for rounding.
+    """
+    original = tf.shape(picture)[:2]
+    by = tf.reduce_max(tf.cast(original, "float64") / (height, width))
+    size = tf.maximum(tf.cast(tf.round(tf.cast(original, "float64") / by), "int32"), 1)
+    resized = tf.image.resize(picture, size, method="bicubic", antialias=True)
+    above, left = (height - size[0]) // 2, (width - size[1]) // 2
+    return tf.image.pad_to_bounding_box(tf.round(tf.clip_by_value(resized, 0, 255)), above, left, height, width)
+
+
+def _signatures(model, resize):
     height, width, channels = model.input_shape[1:]
 
     image = tf.TensorSpec((height, width, channels), "float32")
@@ -40,7 +61,7 @@ def _signatures(model):
     def from_file(data):
         picture = tf.io.decode_image(data, channels=channels, expand_animations=False)
         picture.set_shape((None, None, channels))
-        return tf.image.resize(picture, (height, width), method="bilinear", antialias=True)
+        return tf.ensure_shape(resize(picture, height, width), image.shape)
 
     def from_pixels(pixels):
         return {OUTPUT: model(pixels, training=False)}

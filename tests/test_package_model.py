@@ -13,8 +13,10 @@ import numpy as np
 import packed
 import pytest
 import tensorflow as tf
+import tiny_mars
 
 from cnnlab import models
+from cnnlab.acquisition import mars_images
 from sagemaker_scripts import archive, package_model, savedmodel
 from sagemaker_scripts.common import BadArgumentsError
 
@@ -110,6 +112,35 @@ def test_size_channels_and_classes_come_from_the_model(tmp_path, options):
     expected = model.predict_on_batch(images.astype("float32"))
     np.testing.assert_allclose(found, expected, atol=1e-6)
     np.testing.assert_allclose(from_png, expected[:1], atol=1e-6)
+
+
+@pytest.mark.parametrize("letterbox", [True, False])
+def test_a_picture_becomes_the_input_as_in_training(letterbox):
+    """Of the pixels themselves: Pillow's, as the training images were made, against the exported resizing."""
+    for number in range(len(tiny_mars.SIZES)):
+        steps = mars_images.preprocessing_steps(tiny_mars.picture(number), 24, letterbox)
+        found = (savedmodel.boxed if letterbox else savedmodel.stretched)(steps["rgb"], 24, 24).numpy()
+        # One step of 256 for rounding; stretched pictures are bilinear here and bicubic there.
+        assert np.abs(found - steps["input"]).max() <= (1 if letterbox else 40)
+        assert found.min() >= 0
+        assert found.max() <= 255
+
+
+@pytest.mark.parametrize(("dataset", "kept"), [("mars", True), ("mars-24-stretch", False), ("cifar10", False)])
+def test_the_package_resizes_as_its_data_set_did(tmp_path, dataset, kept):
+    model = models.build_cnn((4, 8), dense=8, input_shape=(24, 24, 3), num_classes=3)
+    path = package_model.package(
+        save(model, tmp_path), tmp_path / "model.tar.gz", class_names=letters(3), row={"dataset": dataset}
+    )
+    jpeg = tiny_mars.picture(4)  # 48 x 16
+    resize = savedmodel.boxed if kept else savedmodel.stretched
+    expected = model.predict_on_batch(resize(tf.io.decode_image(jpeg, 3, expand_animations=False), 24, 24)[None])
+    with archive.unpacked(path) as folder:
+        handlers = archive.load_handlers(folder)
+        found = handlers.predict_fn(handlers.input_fn(jpeg, "image/jpeg"), handlers.model_fn(folder))
+        card = json.loads((folder / "code" / "model_card.json").read_text())
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert ("aspect ratio kept" in card["pictures"]) == kept
 
 
 def test_the_three_signatures_are_those_promised(tiny):
