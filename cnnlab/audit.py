@@ -86,8 +86,8 @@ def summary(audited):
     counts = {name: int((audited["verdict"] == name).sum()) for name in (HOLDS, WITHIN_NOISE, CONTRADICTED)}
     untested = int((audited["verdict"] == NOT_TESTABLE).sum())
     sentence = (
-        f"Of {len(audited)} published claims: {counts[HOLDS]} holding, {counts[WITHIN_NOISE]} within the noise of one "
-        f"run, {counts[CONTRADICTED]} contradicted, {untested} not testable."
+        f"Verdicts on {len(audited)} published claims: holds {counts[HOLDS]}, within noise {counts[WITHIN_NOISE]}, "
+        f"contradicted {counts[CONTRADICTED]}, not testable {untested}."
     )
     return Finding(sentence, None, {**counts, NOT_TESTABLE: untested})
 

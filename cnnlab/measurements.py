@@ -223,7 +223,8 @@ def _difference(first, *others, metric="test_accuracy_last"):
 
     def difference(evidence, **_):
         contrasts = [evidence.differences(first, other, metric) for other in others]
-        return [Measured(contrasts, "points", f"{readable(first)} minus {listing(map(readable, others))}")]
+        note = f"{readable(first)} minus {listing(map(readable, others))}, {metric.rpartition('_')[2]} epoch"
+        return [Measured(contrasts, "points", note)]
 
     return difference
 
@@ -239,7 +240,7 @@ def _ranking(evidence, **_):
     longer = t_interval(evidence.differences(LONGER, CNN, "test_accuracy_last"))
     span = f" ({extent})" if (extent := wording.span(longer.low, longer.high, signed_points)) else ""
     note = (
-        f"each step at 10 epochs (the published {readable(CNN)} had 15, which are worth "
+        f"each step at 10 epochs, at the last of them (the published {readable(CNN)} had 15, which are worth "
         f"{signed_points(longer.mean)}{span} percentage points)"
     )
     return [Measured(steps, "points", note)]
@@ -248,7 +249,7 @@ def _ranking(evidence, **_):
 def _pixels(evidence, statistic, **_):
     if statistic not in evidence.pixels:
         raise NotMeasuredError("the images were not at hand")
-    return [Measured.exactly(evidence.pixels[statistic], "number", "all pixels of the training images")]
+    return [Measured.exactly(evidence.pixels[statistic], "number", "all pixels of training and validation together")]
 
 
 def _plateau_epoch(evidence, label, **_):
@@ -261,7 +262,7 @@ def _plateau_epoch(evidence, label, **_):
 
 def _mostly_sure(evidence, **_):
     shares = np.array([np.mean(sure[said == evidence.labels] > SURE) for said, sure in evidence.answers(LONGER)])
-    note = f"{percent(shares.mean())} of correct answers, less the half that 'most' asks for"
+    note = f"{readable(LONGER)}: {percent(shares.mean())} of correct answers, less the half that 'most' asks for"
     return [Measured([shares - 0.5], "points", note)]
 
 
@@ -275,7 +276,8 @@ def _confusion(evidence, name, published):
     shares = pd.DataFrame(rows).div(np.sum(evidence.labels == evidence.class_names.index(name)))
     means = shares.mean()
     rival = means.drop([name, published]).idxmax()
-    note = f"{name} taken for {published} in {percent(means[published])}, for {rival} in {percent(means[rival])}"
+    taken = f"{name} taken for {published} in {percent(means[published])}, for {rival} in {percent(means[rival])}"
+    note = f"{readable(LONGER)}: {taken}"
     return [Measured([(shares[published] - shares[rival]).to_numpy()], "points", note)]
 
 

@@ -26,6 +26,8 @@ SAID = {
     "mars_help": mars_findings.help_chosen,
 }
 MARS_CNN, MARS_DENSE = "mars_cnn_k3", "mars_dense_512_256"
+# A convolutional network and a dense one, of which the first has somewhat fewer parameters.
+SIMILAR_SIZE = ("cnn_32_64_k3", "dense_256_128")
 # The published sweep reports the last epoch, so its confound is measured there.
 METRICS = {"epochs": "test_accuracy_last"}
 # (height, width) of CIFAR-10's images, on which the networks of the probes were trained.
@@ -60,9 +62,9 @@ def rebuild(root=Path()):
 
 
 def record(folder):
-    """{study: tidy frame} of the studies that the store `folder` has rows of."""
+    """{study: tidy frame} of the studies that the store `folder` has two variants of: one is another study's."""
     frames = studies.read_all(studies.STUDIES, Store(folder))
-    return {name: frame for name, frame in frames.items() if not frame.empty}
+    return {name: frame for name, frame in frames.items() if not frame.empty and frame["label"].nunique() > 1}
 
 
 def figures(frames, probes_folder=probes.RECORD, mars_folder=mars_record.FOLDER):
@@ -112,11 +114,20 @@ def networks(frames):
     return pd.concat([frames["baselines"], frames["filters"]], ignore_index=True)
 
 
+def answers(frames):
+    """Convolution against none, as Findings: the assignment's networks, and two of similar size."""
+    found = [findings.against_baseline(networks(frames))]
+    if "kernels" in frames:
+        similar = pd.concat([frames["baselines"], frames["kernels"]], ignore_index=True)
+        found.append(findings.against_baseline(similar, *SIMILAR_SIZE))
+    return found
+
+
 def blocks(frames, root=Path()):
     """{block name: Markdown} of everything that the README states as measured."""
     text = {f"table:{name}": f"Not recorded yet: `python -m cnnlab study {name}`." for name in studies.STUDIES}
     text |= {f"table:{name}": _study(name, frame) for name, frame in frames.items()}
-    text["answer"] = findings.against_baseline(networks(frames)).sentence
+    text["answer"] = "\n\n".join(finding.sentence for finding in answers(frames))
     text["made-on"] = _made_on(frames)
     text["audit"] = _audit(root)
     text["recipe"] = _recipes(recipes(root))
@@ -172,7 +183,8 @@ def _study(name, frame):
     """The table of a study and what it says; a study without a sentence of its own compares neighbours."""
     table = findings.to_markdown(findings.presentable(findings.study_table(frame, METRICS.get(name, HEADLINE))))
     said = SAID[name](frame) if name in SAID else findings.adjacent(frame)
-    return f"{table}\n\n" + "\n".join(f"- {finding.sentence}" for finding in said)
+    held_still = f"Held still: {studies.find(name).fixed}."
+    return f"{table}\n\n{held_still}\n\n" + "\n".join(f"- {finding.sentence}" for finding in said)
 
 
 def _recipes(frame):

@@ -333,6 +333,25 @@ def test_overfitting_is_read_from_the_curves():
     assert "epoch 2 of 3 (64.0%), after which 4.00 percentage points are lost" in found.sentence
     rising = findings.overfitting({"accuracy": [0.5, 0.7], "val_accuracy": [0.5, 0.64]})
     assert "the last of them" in rising.sentence
+    assert "loss" not in rising.sentence
+
+
+def test_overfitting_shows_in_the_loss_before_it_shows_in_the_accuracy():
+    history = {"accuracy": [0.5, 0.7, 0.9], "val_accuracy": [0.5, 0.6, 0.61]}
+    found = findings.overfitting({**history, "val_loss": [1.2, 1.0, 1.4]})
+    assert "loss is lowest in epoch 2 (1.00) and 1.40 at the end" in found.sentence
+    assert "lowest at the end, too (0.90)" in findings.overfitting({**history, "val_loss": [1.2, 1.0, 0.9]}).sentence
+
+
+def test_errors_within_a_group_are_counted_beside_blind_guessing():
+    names = ("cat", "dog", "ship", "truck", "car")
+    groups = {"animals": ["cat", "dog"], "vehicles": ["ship", "truck", "car"]}
+    labels, predicted = [0, 0, 0, 0, 2, 3, 4], [1, 1, 1, 2, 2, 3, 4]
+    found = findings.errors_within(labels, predicted, names, groups)
+    assert found.numbers["animals"]["share"] == 0.75
+    assert found.numbers["animals"]["blind"] == 0.25
+    assert found.numbers["animals"]["low"] < 0.75 < found.numbers["animals"]["high"]
+    assert "none on vehicles" in found.sentence
 
 
 @pytest.mark.parametrize(
@@ -344,6 +363,7 @@ def test_overfitting_is_read_from_the_curves():
         ("cnn_32_64_128_permuted", "CNN 32-64-128, permuted pixels"),
         ("gap_16_32_64", "CNN with global average pooling 16-32-64"),
         ("mars_cnn_k3to5", "Mars CNN, 3x3 to 5x5 kernels"),
+        ("conv1d", "1-D CNN"),
         ("something_else", "something_else"),
     ],
 )

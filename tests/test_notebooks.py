@@ -7,18 +7,17 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from cnnlab import budgets, notebooks, studies
+from cnnlab import budgets, notebooks, report, studies
 from cnnlab.plotting import FIGURES
-from cnnlab.store import Store
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted(ROOT.glob("*.ipynb"))
 README = ROOT / "README.md"
-RECORDED = studies.read_all(studies.STUDIES, Store(ROOT / studies.RECORD))
+RECORDED = report.record(ROOT / studies.RECORD)
 NOT_YET = pytest.mark.xfail(strict=True, reason="the record has no Mars trainings yet, and a full run needs them")
 # A notebook is committed as run in full as soon as the record has what that takes.
 AS_COMMITTED = [
-    pytest.param(path, marks=[NOT_YET] if path.stem == "cnn_exploration" and RECORDED["mars_kernels"].empty else [])
+    pytest.param(path, marks=[NOT_YET] if path.stem == "cnn_exploration" and "mars_kernels" not in RECORDED else [])
     for path in NOTEBOOKS
 ]
 # What `report` writes into the README is computed, and compared with results/ in test_report.
@@ -153,6 +152,6 @@ def test_the_notebook_runs_in_the_smoke_budget_and_leaves_its_figures(path, tmp_
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     named = {name for name in FIGURES for cell in code if f'"{name}"' in cell.source}
     drawn = {figure.stem for figure in (tmp_path / "runs" / "smoke" / "images").glob("*.png")}
-    unrecorded = {f"{name}_study" for name, frame in RECORDED.items() if frame.empty}
+    unrecorded = {f"{name}_study" for name in studies.STUDIES if name not in RECORDED}
     assert drawn == named - unrecorded
     assert not (tmp_path / "images").exists(), "a smoke run wrote to the record"

@@ -87,6 +87,11 @@ def test_the_cnn_passes_the_dense_network():
         1000 * 2**0.5, rel=0.05
     )  # Half way from 34% to 54%, in log images.
     assert "ahead of the dense network from 1,000 training images on, and detectably behind at 500" in finding.sentence
+    assert finding.numbers["grown"] == pytest.approx(0.24, abs=0.01)
+    assert "From 500 to 4,000 images it grows by" in finding.sentence
+    shrinks = bias_findings.sample_size(sample_rows((0.46, 0.48, 0.49, 0.5)))
+    assert shrinks.numbers["grown"] == pytest.approx(-0.14, abs=0.01)
+    assert "images it shrinks by" in shrinks.sentence
 
 
 def test_the_cnn_that_never_gets_there():
@@ -158,7 +163,7 @@ def shift_rows(lost=0.2, seeds=SEEDS):
     return pd.DataFrame(
         {
             "label": label, "seed": seed, "shift": pixels, "direction": direction, "treatment": treatment,
-            "accuracy": 0.7 + draw() - (pixels > 0) * (0.1 + (label == "cnn_4" and treatment == "shifted") * lost),
+            "images": 1_000, "accuracy": 0.7 + draw() - (pixels > 0) * (0.1 + (label == "cnn_4" and treatment == "shifted") * lost),
         }
         for label in ("dense_8", "cnn_4")
         for seed in range(seeds)
@@ -174,7 +179,9 @@ def test_a_network_that_minds_where_things_are_and_one_that_does_not():
     assert minds.numbers["cnn_4"]["position"] == pytest.approx(0.2, abs=0.01)
     assert does_not.verdict == "no difference detectable at n = 5"
     assert "shifted by 4 pixels" in minds.sentence and "(n = 5 seeds)" in minds.sentence
-    assert "one seed, and so no interval" in probe_findings.shift(shift_rows(seeds=1)).sentence
+    assert minds.sentence.startswith("On 1,000 test images")
+    once = probe_findings.shift(shift_rows(seeds=1)).sentence
+    assert "one seed, and so no interval" in once and "one seed cannot say" in once
 
 
 def equivariance_rows(error):
@@ -222,7 +229,7 @@ def calibration_rows(after, accuracy_after=0.7):
 
 def test_temperature_scaling_that_helps_and_that_does_not():
     helps = probe_findings.calibration(calibration_rows(0.02))
-    assert helps.verdict == "better" and "CNN 4 is better calibrated" in helps.sentence
+    assert helps.verdict == "better" and "CNN 4 is better calibrated than before" in helps.sentence
     assert probe_findings.calibration(calibration_rows(0.1)).verdict == "no difference detectable at n = 5"
     with pytest.raises(ValueError, match="changed the accuracy of cnn_4"):
         probe_findings.calibration(calibration_rows(0.02, accuracy_after=0.69))

@@ -16,7 +16,7 @@ FIGURES = {
     "pixel_distribution": "Histogram of the pixel values 0 to 255 of all training images, one line for each of "
     "red, green and blue, with the mean and standard deviation of each channel.",
     "spatial_correlation": "Left: correlation of two pixels against the distance between them, horizontally and "
-    "vertically; it falls as the distance grows. Right: correlation between the colour channels of the same pixel.",
+    "vertically. Right: correlation between the colour channels of the same pixel.",
     "baseline_architecture": "Diagram of the dense network, drawn from the model: each layer with its output shape "
     "and number of parameters.",
     "cnn_architecture": "Diagram of the convolutional network, drawn from the model: boxes as large as each layer's "

@@ -49,14 +49,16 @@ def study_points(rows, title, metric=METRIC):
     for _, mine in rows.assign(place=places).groupby(["model", "seed"]):
         axis.plot(mine["place"], mine[metric], color=LIGHT_GREY, linewidth=1, zorder=1)
     axis.plot(places, rows[metric], "o", color=GREY, markersize=4, label="one seed")
-    for index, (_, mine) in enumerate(rows.groupby("model", sort=False)):
+    families = rows.groupby("model", sort=False)
+    for index, (family, mine) in enumerate(families):
         means = _means(mine, "label", metric)
+        name = f"{FAMILIES.get(family, family)}: " if families.ngroups > 1 else ""
         beside = [labels.index(label) + _BESIDE for label in means.index]
-        _draw_means(axis, beside, means, index, "_" if index else _about_seeds(rows))
+        _draw_means(axis, beside, means, index, name + _about_seeds(mine))
     axis.set(xlim=(-0.5, len(labels) - 0.5), ylabel=_name(metric), title=title)
     axis.set_xticks(range(len(labels)), [_wrapped(readable(label)) for label in labels])
     percent(axis.yaxis)
-    legend_below(figure, axis, ncols=2)
+    legend_below(figure, axis, ncols=1 + families.ngroups)
     return figure
 
 

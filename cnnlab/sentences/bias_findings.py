@@ -79,20 +79,25 @@ def sample_size(rows, metric=HEADLINE):
     whole = cnn.dropna().index.intersection(dense.dropna().index)
     if whole.empty:
         raise ValueError("no seed of sample_size has all sizes; run python -m cnnlab study sample_size")
+    whole_lead = cnn.loc[whole] - dense.loc[whole]
     needed = images_needed(cnn.loc[whole], dense.loc[whole].iloc[:, -1])
     passes = (
         f"The CNN is ahead of the dense network from {ahead:,} training images on"
         if ahead
         else "The CNN is not ahead of the dense network at the largest number of training images"
     )
+    ends = [whole_lead.iloc[:, place].to_numpy() for place in (-1, 0)]
+    grown = ends[0] - ends[1]
+    change = f"{'grows' if grown.mean() > 0 else 'shrinks'} by {gap(grown if grown.mean() > 0 else -grown)[0]}"
     below = f", and detectably behind at {listing(f'{n:,}' for n in worse)}" if worse else ""
     sentence = (
         f"{passes}{below} (its lead in percentage points, with the 95% interval of each size taken alone, at "
-        f"{'; '.join(gaps)}; {runs(min(map(len, differences)))}). To reach what the dense network has with "
+        f"{'; '.join(gaps)}; {runs(min(map(len, differences)))}). From {dense.columns[0]:,} to {dense.columns[-1]:,} "
+        f"images it {change}. To reach what the dense network has with "
         f"{dense.columns[-1]:,}, the CNN needs {_needed_words(needed, cnn.columns)}, by interpolation."
     )
     numbers = {
-        "ahead_from": ahead, "gaps": {images: float(v.mean()) for images, v in zip(both, differences, strict=True)},
+        "ahead_from": ahead, "grown": float(grown.mean()), "gaps": {images: float(v.mean()) for images, v in zip(both, differences, strict=True)},
         "needed": float(np.exp(np.mean(np.log(needed)))) if np.isfinite(needed).all() else np.inf, **verdicts[-1][1],
     }  # fmt: skip
     return Finding(sentence, verdicts[-1][0], numbers)
@@ -139,7 +144,7 @@ def tabular(rows):
         f"with {_model(rival)} {signed_points(test['mean'])} percentage points ({word})"
         for rival, (word, test) in zip(rivals, others, strict=True)
     )
-    seen = f"; {points(order['detectable'])} could have been seen" if "detectable" in order else ""
+    seen = f"; the smallest that could have been seen is {points(order['detectable'])}" if "detectable" in order else ""
     size = rows["train_rows"].iloc[0] + rows["test_rows"].iloc[0]
     sentence = (
         f"On scikit-learn's breast cancer table of {size:,} rows, test accuracy is: {means} "
@@ -199,4 +204,4 @@ def _needed_words(needed, sizes):
 
 
 def _model(label):
-    return {"conv1d": "1-D CNN", "dense": "the dense network"}.get(label, label.replace("_", " "))
+    return "the dense network" if label == "dense" else readable(label).replace("_", " ")

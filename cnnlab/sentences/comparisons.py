@@ -62,7 +62,7 @@ def choose(frame, metric=HEADLINE, selection=SELECTION):
     costs = wording.listing(f"{readable(label)} {wording.many(count)}" for label, count in parameters.items())
     sentence = (
         f"The highest mean validation accuracy, {wording.percent(means[best])}, is that of {readable(best)}, with "
-        f"{wording.many(parameters[best])} parameters. {place}. Against the runner-up: {contest} "
+        f"{wording.many(parameters[best])} parameters. {place}. Against the runner-up, taken alone: {contest} "
         f"Parameters of the sweep: {costs}."
     )
     numbers = {"chosen": best, "runner_up": runner_up, "edge": edge, "parameters": parameters, **contest.numbers}

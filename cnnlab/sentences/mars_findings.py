@@ -48,7 +48,7 @@ def scores(table, label, baseline, against):
     verdict, contest = _contest(row["difference"], row["low"], row["high"], groups)
     sentence = (
         f"{readable(label)} has {listing(parts)} on the test images (mean of {plural(seeds, 'seed')}; 95% intervals "
-        f"over {groups:,} groups). Against the answer '{baseline}', its accuracy is {contest}."
+        f"over {groups:,} groups). Its accuracy against that of '{baseline}': {contest}."
     )
     return Finding(sentence, verdict, {**row.drop(["label", "baseline"]).to_dict(), "seeds": seeds})
 
@@ -94,9 +94,9 @@ def sol_trend(table, label):
 def first_seen(table, label):
     """Accuracy of the variant `label` on frames, and on camera sequences, that no earlier split has."""
     mine = table[table["label"] == label].set_index("counted")
-    parts = [f"{percent(row['accuracy'])} of {name} ({row['images']:,} images)" for name, row in mine.iterrows()]
+    parts = [f"{name} {percent(row['accuracy'])} ({row['images']:,} images)" for name, row in mine.iterrows()]
     return Finding(
-        f"Counted in four ways, {readable(label)} is right on {listing(parts)}.", None, mine["accuracy"].to_dict()
+        f"Accuracy of {readable(label)}, counted in four ways: {'; '.join(parts)}.", None, mine["accuracy"].to_dict()
     )
 
 

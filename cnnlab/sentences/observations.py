@@ -162,20 +162,58 @@ def spatial_correlation(table):
 def overfitting(history, metric="accuracy"):
     """The best validation epoch of one run against its last, and the gap to training.
 
-    `history`: {"accuracy", "val_accuracy": one value an epoch}. Training accuracy is the mean
+    `history`: {"accuracy", "val_accuracy" and perhaps "val_loss": one value an epoch}. Training accuracy is the mean
     over an epoch's batches, with dropout at work, as Keras reports it.
     """
     training, validation = np.asarray(history[metric]), np.asarray(history[f"val_{metric}"])
     best, epochs = int(validation.argmax()), len(validation)
     lost, gap = validation[best] - validation[-1], training[-1] - validation[-1]
     end = (
-        "the last of them"
+        "the last of them, so that training on has cost no accuracy so far"
         if best == epochs - 1
         else f"after which {points(lost)} are lost to the last ({percent(validation[-1])})"
     )
     sentence = (
         f"Validation accuracy is highest in epoch {best + 1} of {epochs} ({percent(validation[best])}), {end}. At the "
         f"end training accuracy ({percent(training[-1])}) lies {points(gap)} {'above' if gap >= 0 else 'below'} "
-        "validation. This is one run."
+        f"validation.{_lowest_loss(history)} This is one run."
     )
     return Finding(sentence, None, {"best_epoch": best + 1, "epochs": epochs, "lost": float(lost), "gap": float(gap)})
+
+
+def _lowest_loss(history):
+    """What validation loss says of overfitting: it also sees how sure the wrong answers are."""
+    if "val_loss" not in history:
+        return ""
+    losses = np.asarray(history["val_loss"])
+    lowest = int(losses.argmin())
+    if lowest == len(losses) - 1:
+        return f" Validation loss is lowest at the end, too ({losses[-1]:.2f})."
+    return (
+        f" Validation loss is lowest in epoch {lowest + 1} ({losses[lowest]:.2f}) and {losses[-1]:.2f} at the end: "
+        "from there on its wrong answers cost more than its right ones gain."
+    )
+
+
+def errors_within(labels, predicted, class_names, groups):
+    """How many wrong answers name another class of the same group, beside blind guessing.
+
+    `groups`: {name in the plural: class names}, which have no class in common.
+    """
+    labels, predicted = np.asarray(labels), np.asarray(predicted)
+    parts, numbers = [], {}
+    for name, members in groups.items():
+        inside = [class_names.index(member) for member in members]
+        wrong = (labels != predicted) & np.isin(labels, inside)
+        n, near = int(wrong.sum()), int(np.isin(predicted[wrong], inside).sum())
+        if not n:
+            parts.append(f"there are none on {name}")
+            continue
+        blind = (len(inside) - 1) / (len(class_names) - 1)
+        low, high = evaluation.share_interval(near, n)
+        numbers[name] = {"share": near / n, "low": low, "high": high, "blind": blind, "n": n}
+        parts.append(
+            f"of the {n:,} on {name}, {percent(near / n)} (95% interval {wording.span(low, high, percent)}) name one "
+            f"of the other {name}, where blind guessing among the wrong classes would in {percent(blind)}"
+        )
+    return Finding(f"Wrong answers: {'; '.join(parts)}.", None, numbers)

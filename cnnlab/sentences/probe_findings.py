@@ -39,11 +39,16 @@ def shift(rows):
         numbers[label] = {"shifted": fallen.mean, "held": kept.mean, "position": -costs[-1].mean()}
     *_, (verdict, test) = differences_verdict(costs)
     last = readable(rows["label"].iloc[-1])
+    alone = rows["seed"].nunique() == 1
     meaning = {WORSE: f"{last} is not position-agnostic", BETTER: f"{last} does better on images out of place"}.get(
-        verdict, f"that position alone costs {last} anything is not shown ({verdict})"
+        verdict,
+        "whether other seeds lose as much, one seed cannot say"
+        if alone
+        else f"that position alone costs {last} anything is not shown ({verdict})",
     )
     sentence = (
-        f"On test images shifted by {furthest} pixels, {'; '.join(parts)} ({runs(rows['seed'].nunique())}): {meaning}."
+        f"On {int(rows['images'].iloc[0]):,} test images shifted by {furthest} pixels, {'; '.join(parts)} "
+        f"({runs(rows['seed'].nunique())}): {meaning}."
     )
     return Finding(sentence, verdict, {**numbers, **test})
 
@@ -74,8 +79,8 @@ def equivariance(rows):
         )
     sentence = (
         f"Shift in, shift out, away from the borders, for shifts of {rows['shift'][rows['shift'] > 0].min()} to "
-        f"{rows['shift'].max()} pixels (relative error; {runs(rows['seed'].nunique())}): "
-        f"{'; '.join(parts)}."
+        f"{rows['shift'].max()} pixels (difference of the maps as a share of their size; "
+        f"{runs(rows['seed'].nunique())}): {'; '.join(parts)}."
     )
     return Finding(sentence, None, numbers)
 
@@ -130,7 +135,7 @@ def calibration(rows):
         numbers[label] = {"before": first.mean, "after": second.mean, "temperature": degree.mean}
     *_, (verdict, test) = differences_verdict(gains)
     shown = verdict in (BETTER, WORSE)
-    outcome = f"{verdict} calibrated" if shown else f"not shown to be calibrated differently ({verdict})"
+    outcome = f"{verdict} calibrated than before" if shown else f"not shown to be calibrated differently ({verdict})"
     sentence = (
         f"Expected calibration error on the test set before and after temperature scaling, accuracy unchanged "
         f"({runs(rows['seed'].nunique())}): {'; '.join(parts)}. After "

@@ -47,6 +47,7 @@ def plural(n, noun, nouns=None):
     return f"{n:,} {noun if n == 1 else nouns or noun + 's'}"
 
 
+OTHERS = {"conv1d": "1-D CNN"}
 FAMILIES = {"dense": "dense", "cnn": "CNN", "gap": "CNN with global average pooling"}
 SUFFIXES = (
     (r"_k(\d+)to(\d+)", r", \1x\1 to \2x\2 kernels"),
@@ -67,7 +68,7 @@ def readable(label):
     """
     match = re.fullmatch(r"(mars_)?(dense|cnn|gap)((?:_\d+(?!\d*_epochs))*)(.*)", label)
     if not match:
-        return label
+        return OTHERS.get(label, label)
     mars, family, widths, rest = match.groups()
     for pattern, text in SUFFIXES:
         rest = re.sub(pattern, text, rest)
