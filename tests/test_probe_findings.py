@@ -163,7 +163,8 @@ def shift_rows(lost=0.2, seeds=SEEDS):
     return pd.DataFrame(
         {
             "label": label, "seed": seed, "shift": pixels, "direction": direction, "treatment": treatment,
-            "images": 1_000, "accuracy": 0.7 + draw() - (pixels > 0) * (0.1 + (label == "cnn_4" and treatment == "shifted") * lost),
+            "images": 1_000,
+            "accuracy": 0.7 + draw() - (pixels > 0) * (0.1 + (label == "cnn_4" and treatment == "shifted") * lost),
         }
         for label in ("dense_8", "cnn_4")
         for seed in range(seeds)

@@ -97,7 +97,8 @@ def sample_size(rows, metric=HEADLINE):
         f"{dense.columns[-1]:,}, the CNN needs {_needed_words(needed, cnn.columns)}, by interpolation."
     )
     numbers = {
-        "ahead_from": ahead, "grown": float(grown.mean()), "gaps": {images: float(v.mean()) for images, v in zip(both, differences, strict=True)},
+        "ahead_from": ahead, "grown": float(grown.mean()),
+        "gaps": {images: float(v.mean()) for images, v in zip(both, differences, strict=True)},
         "needed": float(np.exp(np.mean(np.log(needed)))) if np.isfinite(needed).all() else np.inf, **verdicts[-1][1],
     }  # fmt: skip
     return Finding(sentence, verdicts[-1][0], numbers)
