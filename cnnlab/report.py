@@ -87,7 +87,7 @@ def figures(frames, probes_folder=probes.RECORD, mars_folder=mars_record.FOLDER)
         drawn["performance_vs_parameters"] = plotting.performance_vs_parameters(networks(frames))
     if "sample_size" in frames:
         drawn["sample_size"] = plotting.accuracy_vs_samples(frames["sample_size"])
-    return drawn | _probe_figures(probes_folder) | _mars_figures(mars_record.read(mars_folder))
+    return drawn | _probe_figures(probes_folder) | _mars_figures(mars_record.read(mars_folder), mars_networks(frames))
 
 
 def recipes(root=Path()):
@@ -131,7 +131,7 @@ def blocks(frames, root=Path()):
     text["made-on"] = _made_on(frames)
     text["audit"] = _audit(root)
     text["recipe"] = _recipes(recipes(root))
-    text["mars"] = _mars(mars_record.read(root / mars_record.FOLDER))
+    text["mars"] = _mars(mars_record.read(root / mars_record.FOLDER), mars_networks(frames))
     text["figures"] = "\n".join(f"- `{name}`: {described}" for name, described in plotting.FIGURES.items())
     return text
 
@@ -166,13 +166,24 @@ def _probe_figures(folder):
     return {draw[probe][0]: draw[probe][1](rows) for probe, rows in recorded.items() if len(rows)}
 
 
-def _mars_figures(tables):
-    draw = {
-        "scores": ("mars_scores", plotting.group_scores),
-        "recalls": ("mars_class_recalls", plotting.class_recalls),
-        "sols": ("mars_accuracy_by_sol", plotting.accuracy_by_sol),
+def _mars_figures(tables, chosen):
+    """Scores of every network; what would be a thicket of them, of the `chosen` labels alone."""
+    if not tables:
+        return {}
+    recalls, sols = (tables[name][tables[name]["label"].isin(chosen)] for name in ("recalls", "sols"))
+    return {
+        "mars_scores": plotting.group_scores(tables["scores"]),
+        "mars_class_recalls": plotting.class_recalls(recalls),
+        "mars_accuracy_by_sol": plotting.accuracy_by_sol(sols),
     }
-    return {draw[name][0]: draw[name][1](table) for name, table in tables.items() if name in draw}
+
+
+def mars_networks(frames):
+    """Labels of the Mars networks to look at closely: the two baselines, and what validation chose of what may help."""
+    found = [MARS_DENSE, MARS_CNN]
+    if "mars_help" in frames:
+        found.append(mars_findings.help_chosen(frames["mars_help"])[0].numbers["chosen"])
+    return list(dict.fromkeys(found))
 
 
 def _receptive_field(rows):
@@ -195,21 +206,20 @@ def _recipes(frame):
     return f"{table}\n\n" + "\n".join(f"- {finding.sentence}" for finding in recipe_findings.summary(frame))
 
 
-def _mars(tables):
-    """What the evaluation of the recorded Mars networks says."""
+def _mars(tables, chosen):
+    """What the evaluation of the recorded Mars networks says; in detail of the `chosen` labels alone."""
     if not tables:
         return "Not recorded yet: `make mars PROFILE=full` makes the rows."
     said = [mars_findings.constant_answers(tables["images"])]
     for label in tables["against"]["label"].unique():
         said.append(mars_findings.scores(tables["scores"], label, mars_record.NEAREST, tables["against"]))
-    for label in (MARS_DENSE, MARS_CNN):
-        said.append(mars_findings.recalls(tables["recalls"], label))
+    said += [mars_findings.recalls(tables["recalls"], label) for label in chosen]
     for sentence, table in (
         (mars_findings.cameras, "cameras"),
         (mars_findings.sol_trend, "trend"),
         (mars_findings.first_seen, "frames"),
     ):
-        said.append(sentence(tables[table], MARS_CNN))
+        said += [sentence(tables[table], label) for label in chosen if label != MARS_DENSE]
     return "\n".join(f"- {finding.sentence}" for finding in said)
 
 

@@ -112,8 +112,8 @@ def test_what_helps_is_chosen_on_validation_and_compared_on_test(effect, chosen)
 
 
 def test_the_readme_block_says_all_of_it_or_that_nothing_is_recorded(tables):
-    text = report._mars(tables)
+    text = report._mars(tables, [report.MARS_DENSE, report.MARS_CNN])
     # The constant answers, two networks' scores and recalls, and cameras, trend and frames of one.
     assert len(text.splitlines()) == 1 + 2 + 2 + 3
     assert "Mars CNN, 3x3 kernels" in text
-    assert "make mars PROFILE=full" in report._mars({})
+    assert "make mars PROFILE=full" in report._mars({}, [])

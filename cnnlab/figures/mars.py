@@ -140,7 +140,9 @@ def group_scores(table):
         axis.grid(True, axis="y")
     axes[0].set_yticks(places, [textwrap.fill(readable(label), 22) for label in labels])
     axes[0].invert_yaxis()
-    figure.supxlabel("on the test images; the bars are intervals over groups of images taken together", fontsize=SMALL)
+    axes[1].set_xlabel(
+        "on the test images; the bars are intervals over groups of images taken together", fontsize=SMALL
+    )
     return figure
 
 
