@@ -7,8 +7,8 @@ from scipy import stats
 
 from cnnlab.evaluation import t_interval
 from cnnlab.figures.recipes import recipe_frontier, recipe_waterfall
-from cnnlab.recipes.catalogue import NAMES, RECIPES, TARGETS, WALK
-from cnnlab.recipes.effects import AUGMENTED, METRIC, effects, frontier, named, with_yardsticks
+from cnnlab.recipes.catalogue import FULL, NAMES, RECIPES, TARGETS, WALK
+from cnnlab.recipes.effects import AUGMENTED, METRIC, VALIDATION, effects, frontier, named, with_yardsticks
 from cnnlab.sentences import recipe_findings
 
 SEEDS = 5
@@ -36,6 +36,7 @@ def rows(planted=PLANTED, seeds=SEEDS):
             found.append(
                 {
                     "label": label, "seed": seed, METRIC: plain, AUGMENTED: plain + 0.01 + noise[seed] / 10,
+                    VALIDATION: plain,
                     "seconds": seconds * (1 + 0.01 * seed), "seconds_tta": seconds * (1 + 0.01 * seed) / 20,
                     "parameters": 1000,
                 }
@@ -145,6 +146,16 @@ def test_test_time_augmentation_is_reported_apart():
     assert "takes 5.0% of its time" in finding.sentence
 
 
+@pytest.mark.parametrize("gain", [0.01, -0.01])
+def test_the_choice_is_made_on_validation_whatever_the_test_set_says(gain):
+    frame = rows({FULL: (0.9, 100.0, 0), "silu": (0.9 - gain, 110.0, 1)})
+    frame[VALIDATION] = 0.9 + np.where(frame["label"] == "silu", gain, 0) + NOISE[frame["seed"]] / 10
+    finding = recipe_findings.choice(frame)
+    assert finding.numbers["chosen"] == ("silu" if gain > 0 else FULL)
+    assert "SiLU for ReLU" in finding.sentence
+    assert "5 seeds" in finding.sentence
+
+
 def test_the_summary_says_all_that_the_frame_allows_and_no_more():
     whole = [str(finding) for finding in recipe_findings.summary(rows())]
     assert len(whole) == 1 + 4 + 3 + 1, "walk, changes, targets, frontier; the full recipe is missing"
@@ -152,7 +163,7 @@ def test_the_summary_says_all_that_the_frame_allows_and_no_more():
     assert len(recipe_findings.summary(two)) == 2
 
 
-@pytest.mark.parametrize("call", [effects, recipe_findings.walk])
+@pytest.mark.parametrize("call", [effects, recipe_findings.walk, recipe_findings.choice])
 def test_a_frame_that_cannot_answer_is_refused(call):
     with pytest.raises(ValueError, match="run the study first"):
         call(rows({"to_94": PLANTED["to_94"]}))

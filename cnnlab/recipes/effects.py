@@ -10,6 +10,8 @@ from cnnlab.sentences.comparisons import paired_values
 # The final weights without test-time augmentation, which is reported apart.
 METRIC = "test_accuracy_last"
 AUGMENTED = "test_accuracy_tta"
+# What choices are made by: the same weights on the validation images.
+VALIDATION = "val_accuracy_last"
 
 
 def effects(frame, metric=METRIC, contrasts=CONTRASTS):

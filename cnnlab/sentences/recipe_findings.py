@@ -2,8 +2,8 @@
 
 import math
 
-from cnnlab.recipes.catalogue import ASSIGNMENT, FULL, NAMES, PUBLISHED, TARGETS
-from cnnlab.recipes.effects import AUGMENTED, METRIC, effects, frontier, with_yardsticks
+from cnnlab.recipes.catalogue import ASSIGNMENT, FULL, INSTEAD, NAMES, PUBLISHED, TARGETS
+from cnnlab.recipes.effects import AUGMENTED, METRIC, VALIDATION, effects, frontier, with_yardsticks
 from cnnlab.sentences import wording
 from cnnlab.sentences.comparisons import paired_values
 from cnnlab.sentences.verdicts import BETTER, WORSE, Finding, undetectable
@@ -17,6 +17,8 @@ PLACES = {
     "instead": "in the full recipe",
 }
 
+ALTERNATIVES = tuple(label for label, _, _ in INSTEAD)
+
 
 def summary(frame):
     """All that `frame`, rows of `recipe_studies.read`, allows one to say: a list of Findings."""
@@ -24,6 +26,7 @@ def summary(frame):
     found = [walk(frame)] if "walk" in set(table["kind"]) else []
     found += each_change(table)
     found += [test_time_augmentation(frame)] if FULL in labels else []
+    found += [choice(frame)] if FULL in labels and labels & set(ALTERNATIVES) else []
     found += [target(frame, label) for label in TARGETS if label in labels]
     return [*found, best_frontier(frame)]
 
@@ -58,6 +61,28 @@ def walk(frame):
     if silent and len(pairs) > 1:
         sentence += f" No difference is detectable for {wording.listing(silent)}."
     return Finding(sentence, verdict, {**numbers, "steps": len(steps), "largest": largest["first"]})
+
+
+def choice(frame):
+    """The full recipe and what could stand in its place, ranked on validation, where the choice is made.
+
+    `frame`: rows of `recipe_studies.read` with the full recipe and an alternative; only seeds
+    that all of these have count. `numbers` has chosen (its label) and the means by label.
+    """
+    rows = frame[frame["label"].isin([FULL, *ALTERNATIVES])]
+    values = rows.pivot(index="seed", columns="label", values=VALIDATION).dropna()
+    if values.empty or FULL not in values or values.shape[1] < 2:
+        raise ValueError("the frame has no seed of the full recipe and an alternative; run the study first")
+    means = values.mean().sort_values(ascending=False)
+    parts = [
+        f"{'the full recipe' if label == FULL else NAMES[label]} {percent(mean)} ({wording.duration(seconds)})"
+        for label, mean in means.items()
+        for seconds in [rows.loc[rows["label"] == label, "seconds"].median()]
+    ]
+    sentence = (
+        f"Validation accuracy, and time, of the full recipe and of what could replace a part: {wording.listing(parts)}"
+    )
+    return Finding(f"{sentence} ({runs(len(values))}).", None, {"chosen": means.index[0], **means.to_dict()})
 
 
 def test_time_augmentation(frame, label=FULL):
