@@ -31,7 +31,8 @@ STUDY = Study(
     "recipe",
     "What does each of a handful of changes add, from the assignment's CNN to 94%?",
     "one change a step; each change alone, and each left out",
-    "10 epochs of 40,000 training images; the weights at the end of training; hyperparameters chosen on validation",
+    "10 epochs of 40,000 training images, where a recipe does not say otherwise; the weights at the end of training; "
+    "hyperparameters chosen on validation",
     ALL,
     seeds=3,
 )

@@ -46,7 +46,8 @@ def recipe_frontier(rows, walk, metric, endings=(), targets=None, names=None):
     time = "yardsticks" if in_yardsticks else "seconds"
     found = rows.groupby("label")
     times, scores = found[time].median(), found[metric].agg(list).map(t_interval)
-    walked, ended = ([label for label in labels if label in times] for labels in (walk, endings))
+    walked = [label for label in walk if label in times]
+    ended = [label for label in endings if label in times and label not in walk]
     figure, (axis, key) = new_figure(height=5.4, columns=2, width_ratios=[1.9, 1])
     others = [label for label in times.index if label not in (*walked, *ended)]
     axis.plot(times[others], [scores[label].mean for label in others], "o", color=LIGHT_GREY, markersize=4)
