@@ -61,14 +61,14 @@ def relu_layers(model):
 
 
 def convolution_outputs(model):
-    """Names of the layers that put out each convolution's feature maps, after normalisation and ReLU."""
-    return [name for name in relu_layers(model) if len(model.get_layer(name).output.shape) == 4]
+    """Names of the layers that put out each convolution's feature maps, after normalisation and activation."""
+    return [layer.name for layer in model.layers if _activates(layer) and len(layer.output.shape) == 4]
 
 
 def feature_maps(model, image, names=None):
     """Feature maps of one `image` (uint8 (height, width, channels)) in the layers `names`.
 
-    `names`: by default every convolution's, after its ReLU. Returns {name: float32 (height,
+    `names`: by default every convolution's, after its activation. Returns {name: float32 (height,
     width, filters)}. Raises ValueError for a layer that `model` has not.
     """
     names = convolution_outputs(model) if names is None else names
@@ -151,6 +151,10 @@ def _names(model):
 
 def _is_relu(layer):
     return isinstance(layer, layers.ReLU) or getattr(layer, "activation", None) is keras.activations.relu
+
+
+def _activates(layer):
+    return _is_relu(layer) or getattr(layer, "activation", None) not in (None, keras.activations.linear)
 
 
 def _detail(layer):

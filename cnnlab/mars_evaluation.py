@@ -11,11 +11,22 @@ import pandas as pd
 from cnnlab.mars import metadata_of
 from cnnlab.statistics import group_scores
 
+# A row of `by_frame`.
+NEW_SEQUENCES = "sequences first seen here"
+
 
 def scores_with_intervals(dataset, split, predicted):
-    """Accuracy, balanced accuracy and macro-F1 of a split: `group_scores.group_bootstrap`."""
+    """Accuracy, balanced accuracy and macro-F1 of a split: `group_scores.group_bootstrap`.
+
+    And, as low_sol, high_sol and sols, the same with whole sols drawn: what was taken on one
+    Martian day is alike too, even in several sequences.
+    """
     table = _answered(dataset, split, predicted)
-    return group_scores.group_bootstrap(table["label"], predicted, table["group"], len(dataset.class_names))
+    by_group, by_sol = (
+        group_scores.group_bootstrap(table["label"], predicted, table[unit], len(dataset.class_names))
+        for unit in ("group", "sol")
+    )
+    return by_group.assign(low_sol=by_sol["low"], high_sol=by_sol["high"], sols=by_sol["groups"])
 
 
 def recalls(dataset, split, predicted):
@@ -44,41 +55,54 @@ def constant_baselines(dataset):
 
 
 def against(dataset, split, predicted, baselines):
-    """What the answers are right on more often than `baselines`, {name: integers (n,)}, by the same groups.
+    """The three scores of the answers less those of each of `baselines`, {name: integers (n,) or (seeds, n)}.
 
-    Returns a DataFrame of baseline, difference (of accuracies), low, high, groups.
+    Returns a DataFrame of baseline, score, difference, low, high (over the same groups for both), groups.
     """
     table = _answered(dataset, split, predicted)
-    correct, rows = _correct(table, predicted), []
-    for name, answers in baselines.items():
-        difference, low, high = group_scores.mean_by_group(correct - _correct(table, answers), table["group"])
-        rows.append({"baseline": name, "difference": difference, "low": low, "high": high})
-    return pd.DataFrame(rows).assign(groups=table["group"].nunique())
+    found = {
+        name: group_scores.difference_bootstrap(
+            table["label"], predicted, answers, table["group"], len(dataset.class_names)
+        )
+        for name, answers in baselines.items()
+    }
+    stacked = pd.concat(found, names=["baseline", "score"]).reset_index()
+    return stacked.rename(columns={"value": "difference"})
 
 
 def sol_trend(dataset, split, predicted):
     """Accuracy on the later half of a split's Martian days, less that on the earlier half: a DataFrame of one row.
 
     Half of the sols that have images, whatever their number of images. Columns: first_sol,
-    middle_sol (the first of the later half), last_sol, gap, low, high (over groups), groups.
+    middle_sol (the first of the later half), last_sol, gap, low, high (over groups), groups;
+    within, within_low, within_high, classes: the mean gap of the classes that both halves have
+    (`group_scores.gap_within_classes`), which other classes on later days do not make.
     """
     table = _answered(dataset, split, predicted)
     sols = np.unique(table["sol"])
     middle = sols[len(sols) // 2]
     later = table["sol"].to_numpy() >= middle
-    gap, low, high = group_scores.gap_by_group(_correct(table, predicted), table["group"], later)
-    ends = {"first_sol": sols[0], "middle_sol": middle, "last_sol": sols[-1]}
-    return pd.DataFrame([{**ends, "gap": gap, "low": low, "high": high, "groups": table["group"].nunique()}])
+    correct = _correct(table, predicted)
+    ends = {"first_sol": sols[0], "middle_sol": middle, "last_sol": sols[-1], "groups": table["group"].nunique()}
+    gap = group_scores.gap_by_group(correct, table["group"], later)
+    within = group_scores.gap_within_classes(correct, table["label"], table["group"], later)
+    names = ("gap", "low", "high", "within", "within_low", "within_high", "classes")
+    return pd.DataFrame([{**ends, **dict(zip(names, (*gap, *within), strict=True))}])
 
 
 def by_camera(dataset, split, predicted):
-    """The three scores of each camera's images, over the classes that it took: a DataFrame by camera."""
+    """The three scores of each camera's images, over the classes that it took: a DataFrame by camera.
+
+    And low and high of accuracy, over groups (NaN for one group).
+    """
     table, predicted = _answered(dataset, split, predicted), np.atleast_2d(predicted)
     rows = {}
     for camera, places in table.reset_index(drop=True).groupby("camera").indices.items():
         part = table.iloc[places]
         parts = [group_scores.scores(part["label"], found[places], len(dataset.class_names)) for found in predicted]
-        rows[camera] = {"images": len(part), "groups": part["group"].nunique(), **pd.DataFrame(parts).mean()}
+        _, low, high = _mean_over_groups(_correct(part, predicted[:, places]), part["group"])
+        size = {"images": len(part), "groups": part["group"].nunique()}
+        rows[camera] = {**size, **pd.DataFrame(parts).mean(), "low": low, "high": high}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("camera")
 
 
@@ -86,10 +110,11 @@ def by_frame(dataset, split, predicted):
     """Accuracy when what recurs counts once, or not at all: a DataFrame by way of counting.
 
     Rows: "every image"; "each frame once", its images sharing one vote; "frames first seen here",
-    images of a frame that no earlier split has; "sequences first seen here", of a camera's
-    sequence number that no earlier split has, which is stricter, since a number stands for the
-    same commanded pictures on another sol. Earlier splits are those before `split` in the order
-    of `dataset.splits`. Columns: images, frames, accuracy.
+    images of a frame that no earlier split has; "sequences seen before", of a camera's sequence
+    number that an earlier split has, which stands for the same commanded pictures on another
+    sol; "sequences first seen here", the others. Earlier splits are those before `split` in the order of
+    `dataset.splits`. Columns: images, frames, groups, accuracy, low, high (over groups; NaN for
+    fewer than two); for the last row gap, gap_low and gap_high, against the row before it.
     """
     table = _answered(dataset, split, predicted)
     table = table.assign(correct=_correct(table, predicted))
@@ -97,20 +122,25 @@ def by_frame(dataset, split, predicted):
     earlier = [metadata_of(dataset, name) for name in order[: order.index(split)]]
     before = pd.concat([table.iloc[:0], *earlier])
     sequence, sequence_before = (part["camera"] + part["sequence"] for part in (table, before))
+    seen = sequence.isin(sequence_before)
+    once = table.groupby("frame").agg(correct=("correct", "mean"), group=("group", "first"))
     ways = {
-        "every image": (table, table["correct"].mean()),
-        "each frame once": (table, table.groupby("frame")["correct"].mean().mean()),
+        "every image": (table, table),
+        "each frame once": (table, once),
+        "frames first seen here": (table[~table["frame"].isin(before["frame"])],) * 2,
+        "sequences seen before": (table[seen],) * 2,
+        NEW_SEQUENCES: (table[~seen],) * 2,
     }
-    for name, seen in (
-        ("frames first seen here", table["frame"].isin(before["frame"])),
-        ("sequences first seen here", sequence.isin(sequence_before)),
-    ):
-        ways[name] = (table[~seen], table.loc[~seen, "correct"].mean())
-    rows = {
-        name: {"images": len(part), "frames": part["frame"].nunique(), "accuracy": accuracy}
-        for name, (part, accuracy) in ways.items()
-    }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("counted")
+    rows = {}
+    for name, (part, votes) in ways.items():
+        size = {"images": len(part), "frames": part["frame"].nunique(), "groups": part["group"].nunique()}
+        mean = _mean_over_groups(votes["correct"], votes["group"])
+        rows[name] = {**size, **dict(zip(("accuracy", "low", "high"), mean, strict=True))}
+    if seen.any() and not seen.all():
+        gap = group_scores.gap_by_group(table["correct"], table["group"], ~seen)
+        rows[NEW_SEQUENCES] |= dict(zip(("gap", "gap_low", "gap_high"), gap, strict=True))
+    columns = [*size, "accuracy", "low", "high", "gap", "gap_low", "gap_high"]
+    return pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns).rename_axis("counted")
 
 
 def by_likeness(dataset, split, predicted, likeness, thresholds=(0.9, 0.95, 0.98)):
@@ -172,12 +202,20 @@ def accuracy_by_sol(dataset, split, predicted, bins=8):
     rows = []
     for _, part in table.groupby(table["group"].map(span)):
         size = {"images": len(part), "groups": part["group"].nunique()}
-        mean, low, high = part["correct"].mean(), np.nan, np.nan
-        if size["groups"] > 1:
-            mean, low, high = group_scores.mean_by_group(part["correct"], part["group"])
+        mean, low, high = _mean_over_groups(part["correct"], part["group"])
         ends = {"first_sol": part["sol"].min(), "last_sol": part["sol"].max()}
         rows.append({**ends, **size, "accuracy": mean, "low": low, "high": high})
     return pd.DataFrame(rows)
+
+
+def _mean_over_groups(values, groups):
+    """`group_scores.mean_by_group`, whose ends are NaN where resampling groups cannot show a spread."""
+    if len(values) == 0:
+        return np.nan, np.nan, np.nan
+    if len(set(groups)) < 2:
+        return np.mean(values), np.nan, np.nan
+    mean, low, high = group_scores.mean_by_group(values, groups)
+    return (mean, low, high) if low < high else (mean, np.nan, np.nan)
 
 
 def _answered(dataset, split, predicted):

@@ -11,20 +11,23 @@ import pandas as pd
 
 from cnnlab import mars, mars_evaluation
 from cnnlab.exploration import class_counts
+from cnnlab.mars_studies import CNN, DENSE
 from cnnlab.sentences.wording import listing
 
 FOLDER = Path("results") / "mars"
 NEAREST = "the nearest training image's class"
 SPLIT = "test"
+# The networks that others are held against, each also against those before it.
+PLAIN = (DENSE.label, CNN.label)
 
 
 def evaluate(dataset, answers):
     """{table name: DataFrame} of what the record says of Mars.
 
     `dataset`: of `data.load_mars`; `answers`: {label: integers (seeds, n), or (n,)} for its first
-    n test images (see `studies.predictions`). Tables: images (a row a split), scores (with the constant and
-    nearest-neighbour baselines), against (these, paired by image), recalls, cameras, sols, trend,
-    frames and likeness.
+    n test images (see `studies.predictions`). Tables: images (a row a split), scores (with the
+    constant and nearest-neighbour baselines), against (these and the plain networks, by the same
+    groups), recalls, cameras, sols, trend, frames and likeness.
     """
     answers = {label: np.atleast_2d(found) for label, found in answers.items()}
     images = next(iter(answers.values())).shape[1]
@@ -34,6 +37,7 @@ def evaluate(dataset, answers):
     def of_each(function, *arguments):
         return _stacked({label: function(dataset, SPLIT, found, *arguments) for label, found in answers.items()})
 
+    recalls = of_each(mars_evaluation.recalls)
     scores = {
         label: mars_evaluation.scores_with_intervals(dataset, SPLIT, found).assign(seeds=len(found))
         for label, found in (answers | baselines).items()
@@ -42,8 +46,13 @@ def evaluate(dataset, answers):
     return {
         "images": describe_splits(dataset),
         "scores": scores.assign(seeds=scores["seeds"].where(~scores["label"].isin(baselines), 0)),
-        "against": of_each(mars_evaluation.against, baselines),
-        "recalls": of_each(mars_evaluation.recalls),
+        "against": _stacked(
+            {
+                label: mars_evaluation.against(dataset, SPLIT, found, {**baselines, **_plainer(label, answers)})
+                for label, found in answers.items()
+            }
+        ),
+        "recalls": recalls.assign(train_images=recalls["class"].map(class_counts(dataset)["train"])),
         "cameras": of_each(mars_evaluation.by_camera),
         "sols": of_each(mars_evaluation.accuracy_by_sol),
         "trend": of_each(mars_evaluation.sol_trend),
@@ -96,6 +105,12 @@ def _constants(dataset, images):
     counts = class_counts(dataset)
     majorities = dict.fromkeys(int(counts[split].to_numpy().argmax()) for split in ("train", SPLIT))
     return {f"always {dataset.class_names[label]}": np.full((1, images), label) for label in majorities}
+
+
+def _plainer(label, answers):
+    """The networks of `answers` that the one called `label` is held against: those of PLAIN before it."""
+    before = PLAIN[: PLAIN.index(label)] if label in PLAIN else PLAIN
+    return {name: answers[name] for name in before if name in answers}
 
 
 def _stacked(tables):

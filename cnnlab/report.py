@@ -22,10 +22,15 @@ SAID = {
     "epochs": lambda frame: [findings.epochs_confound(frame)],
     "permutation": lambda frame: [bias_findings.permutation(frame)],
     "sample_size": lambda frame: [bias_findings.sample_size(frame)],
-    "mars_kernels": lambda frame: [*findings.against_each(frame, MARS_CNN), findings.choose(frame)],
-    "mars_help": mars_findings.help_chosen,
+    "mars_baseline": lambda frame: [*findings.adjacent(frame), mars_findings.stopping(frame)],
+    "mars_kernels": lambda frame: [
+        *findings.against_each(frame, MARS_CNN),
+        findings.choose(frame),
+        mars_findings.stopping(frame),
+    ],
+    "mars_help": lambda frame: [*mars_findings.help_chosen(frame), mars_findings.stopping(frame)],
 }
-MARS_CNN, MARS_DENSE = "mars_cnn_k3", "mars_dense_512_256"
+MARS_DENSE, MARS_CNN = mars_record.PLAIN
 # A convolutional network and a dense one, of which the first has somewhat fewer parameters.
 SIMILAR_SIZE = ("cnn_32_64_k3", "dense_256_128")
 # The published sweep reports the last epoch, so its confound is measured there.
@@ -210,17 +215,21 @@ def _mars(tables, chosen):
     """What the evaluation of the recorded Mars networks says; in detail of the `chosen` labels alone."""
     if not tables:
         return "Not recorded yet: `make mars PROFILE=full` makes the rows."
+    shown = [
+        findings.to_markdown(mars_findings.score_table(tables["scores"])),
+        "In percentage points, above:",
+        findings.to_markdown(mars_findings.contest_table(tables["against"])),
+    ]
     said = [mars_findings.constant_answers(tables["images"])]
-    for label in tables["against"]["label"].unique():
-        said.append(mars_findings.scores(tables["scores"], label, mars_record.NEAREST, tables["against"]))
-    said += [mars_findings.recalls(tables["recalls"], label) for label in chosen]
-    for sentence, table in (
+    for sentence, name in (
+        (mars_findings.contests, "against"),
+        (mars_findings.recalls, "recalls"),
         (mars_findings.cameras, "cameras"),
         (mars_findings.sol_trend, "trend"),
         (mars_findings.first_seen, "frames"),
     ):
-        said += [sentence(tables[table], label) for label in chosen if label != MARS_DENSE]
-    return "\n".join(f"- {finding.sentence}" for finding in said)
+        said += [sentence(tables[name], label) for label in chosen]
+    return "\n\n".join([*shown, "\n".join(f"- {finding.sentence}" for finding in said)])
 
 
 def _audit(root):

@@ -99,11 +99,52 @@ def test_recall_of_each_class(answers):
     assert (present["value"] <= present["high"]).all()
 
 
-def test_a_class_of_one_group_has_no_interval():
-    table = group_scores.recall_by_class([0, 0, 1, 1], [0, 0, 1, 0], ["a", "a", "b", "c"], ["x", "y"])
-    assert table.loc["x", "value"] == 1
-    assert table.loc["x", ["low", "high"]].isna().all()
+def test_a_class_of_one_group_or_of_one_recall_has_no_interval():
+    labels, predicted = [0, 0, 1, 1, 2, 2], [0, 0, 1, 0, 2, 2]
+    table = group_scores.recall_by_class(labels, predicted, ["a", "a", "b", "c", "d", "e"], ["x", "y", "z"])
+    assert table["value"].tolist() == [1, 0.5, 1]
+    assert table.loc[["x", "z"], ["low", "high"]].isna().all(axis=None)
     assert table.loc["y", ["low", "high"]].tolist() == [0, 1]
+
+
+def test_differences_are_those_of_a_plain_loop_over_the_same_groups(answers):
+    labels, predicted, groups = answers
+    other = np.roll(predicted, 7)
+    table = group_scores.difference_bootstrap(labels, predicted, other, groups, CLASSES, resamples=5, seed=3)
+    codes, weights = group_scores._draw(labels, predicted[None], groups, 5, 3)
+    rows = [np.repeat(np.arange(300), draw[codes]) for draw in weights]
+    drawn = [np.subtract(by_scikit(labels[row], predicted[row]), by_scikit(labels[row], other[row])) for row in rows]
+    np.testing.assert_allclose(table["value"], np.subtract(by_scikit(labels, predicted), by_scikit(labels, other)))
+    np.testing.assert_allclose(table[["low", "high"]].T, np.quantile(drawn, [0.025, 0.975], axis=0))
+    assert table["groups"].tolist() == [40] * 3
+    itself = group_scores.difference_bootstrap(labels, predicted, [predicted] * 2, groups, CLASSES)
+    assert not itself[["value", "low", "high"]].to_numpy().any()
+
+
+def test_a_gap_that_comes_from_other_classes_is_none_within_them():
+    generator = np.random.default_rng(0)
+    groups = np.repeat(np.arange(200), 2)
+    later = groups >= 100
+    # Later there is more of class 1, which is always wrong; each class by itself is as before.
+    labels = np.where(later, generator.random(400) < 0.8, generator.random(400) < 0.2).astype(int)
+    values = labels == 0
+    overall, _, high = group_scores.gap_by_group(values, groups, later)
+    assert high < 0
+    assert group_scores.gap_within_classes(values, labels, groups, later) == (0, 0, 0, 2)
+    # And one within a class: half of class 0 is wrong later.
+    worse = values & (~later | (generator.random(400) < 0.5))
+    gap, low, high, classes = group_scores.gap_within_classes(worse, labels, groups, later)
+    expected = np.mean([worse[later & (labels == c)].mean() - worse[~later & (labels == c)].mean() for c in (0, 1)])
+    assert gap == pytest.approx(expected)
+    assert low < gap < high < 0
+    assert classes == 2
+    assert group_scores.gap_within_classes(values, later.astype(int), groups, later)[3] == 0, "no class on both sides"
+    assert overall < gap
+
+
+def test_the_detectable_difference_of_a_wide_interval_is_large():
+    # Of a normal estimate: 2.8 standard errors, as of any test at 5% with a power of 80%.
+    assert group_scores.detectable(-1.96, 1.96) == pytest.approx(2.8016, abs=1e-3)
 
 
 def test_mean_by_group_weighs_images(answers):

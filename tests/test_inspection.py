@@ -89,6 +89,17 @@ def test_feature_maps_come_after_the_relu_where_there_is_normalisation(normed, i
     assert all(values.min() == 0 for values in maps.values())
 
 
+def test_feature_maps_come_after_any_activation(images):
+    stack = [
+        keras.Input((16, 16, 3)),
+        keras.layers.Conv2D(4, 3, name="plain"),
+        keras.layers.Activation("silu", name="s"),
+    ]
+    model = keras.Sequential([*stack, keras.layers.Conv2D(2, 3, activation="gelu", name="g"), keras.layers.Flatten()])
+    assert list(inspection.feature_maps(model, images[0])) == ["s", "g"]
+    assert inspection.relu_layers(model) == []
+
+
 def test_most_active_orders_channels_by_their_mean():
     maps = np.zeros((2, 2, 4))
     maps[..., 2], maps[0, 0, 1] = 1, 2

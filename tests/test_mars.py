@@ -107,7 +107,8 @@ def test_scores_recalls_and_cameras(mars_tiny):
     answers = wrong_on(mars_tiny, "test", 0, 1)
     table = mars_evaluation.scores_with_intervals(mars_tiny, "test", answers)
     assert table.loc["accuracy", "value"] == pytest.approx(4 / 6)
-    assert table.loc["accuracy", "groups"] == 5
+    assert table.loc["accuracy", ["groups", "sols"]].tolist() == [5, 4]
+    assert table.loc["accuracy", "low_sol"] <= 4 / 6 <= table.loc["accuracy", "high_sol"]
     recalls = mars_evaluation.recalls(mars_tiny, "test", answers)
     assert recalls.loc["big wheel", ["images", "groups", "value"]].tolist() == pytest.approx([3, 2, 1 / 3])
     cameras = mars_evaluation.by_camera(mars_tiny, "test", answers)
@@ -118,9 +119,13 @@ def test_scores_recalls_and_cameras(mars_tiny):
 def test_what_recurs_counts_once_or_not_at_all(mars_tiny):
     table = mars_evaluation.by_frame(mars_tiny, "test", wrong_on(mars_tiny, "test", 0, 1))
     assert table["images"].to_dict() == {
-        "every image": 6, "each frame once": 6, "frames first seen here": 6, "sequences first seen here": 4,
+        "every image": 6, "each frame once": 6, "frames first seen here": 6, "sequences seen before": 2,
+        "sequences first seen here": 4,
     }  # fmt: skip
-    assert table["accuracy"].tolist() == pytest.approx([4 / 6, 4 / 5, 4 / 6, 1])
+    assert table["accuracy"].tolist() == pytest.approx([4 / 6, 4 / 5, 4 / 6, 0, 1])
+    assert table.loc["sequences first seen here", "gap"] == 1
+    assert table.loc["every image", "low"] < 4 / 6 < table.loc["every image", "high"]
+    assert table.loc["sequences seen before", ["low", "high"]].isna().all(), "two images of one group"
 
 
 def test_the_surest_wrong_answers_show_each_group_once(mars_tiny):
@@ -145,8 +150,12 @@ def test_against_baselines_counts_image_by_image(mars_tiny):
     table = mars_evaluation.against(
         mars_tiny, "test", truth, {"none": (truth + 1) % 3, "half": wrong_on(mars_tiny, "test", 0, 1, 2)}
     )
-    assert table["difference"].tolist() == [1, 0.5]
-    assert table.loc[0, ["low", "high"]].tolist() == [1, 1]
+    table = table.set_index(["baseline", "score"])
+    accuracy = table.xs("accuracy", level="score")
+    assert accuracy["difference"].tolist() == [1, 0.5]
+    assert accuracy.loc["none", ["low", "high"]].tolist() == [1, 1]
+    # Of three and three images, two and one are wrong.
+    assert table.loc[("half", "balanced_accuracy"), "difference"] == pytest.approx(0.5)
     assert (table["groups"] == 5).all()
 
 
@@ -155,6 +164,9 @@ def test_the_trend_is_the_later_half_of_the_sols_less_the_earlier(mars_tiny):
     assert row[["first_sol", "middle_sol", "last_sol"]].tolist() == [20, 22, 23]
     assert row["gap"] == 0.5
     assert row["low"] <= 0.5 <= row["high"]
+    # The later half has one big wheel and one rock, right; of the earlier, no wheel and every rock.
+    assert row["within"] == 0.5
+    assert row["classes"] == 2
 
 
 def test_accuracy_by_sol(mars_tiny):

@@ -249,10 +249,10 @@ def test_handlers_that_would_not_start_are_never_written(tiny, tmp_path, monkeyp
 def test_a_packed_model_that_answers_differently_is_never_written(tiny, tmp_path, monkeypatch):
     export = savedmodel.export
 
-    def another_model(model, folder):
+    def another_model(model, folder, letterbox):
         copy = keras.models.clone_model(model)
         copy.set_weights([weight + 0.01 for weight in model.get_weights()])
-        export(copy, folder)
+        export(copy, folder, letterbox)
 
     monkeypatch.setattr(savedmodel, "export", another_model)
     with pytest.raises(archive.ArchiveError, match="serving_default differs"):

@@ -361,7 +361,9 @@ def test_study_shows_each_seed_the_mean_and_its_interval(study):
     assert np.isclose(mean.get_ydata()[0], expected.mean)
     assert np.allclose(bars.get_segments()[0][:, 1], (expected.low, expected.high))
     assert [label.get_text() for label in axis.get_xticklabels()][0] == "dense 128-64"
-    assert "mean of 3 seeds, 95% interval" in texts(axis.figure)
+    assert {"dense: mean of 3 seeds, 95% interval", "CNN: mean of 3 seeds, 95% interval"} <= set(texts(axis.figure))
+    alone = plotting.study_points(study[study["model"] == "dense"], "A study")
+    assert "mean of 3 seeds, 95% interval" in texts(alone), "one kind of network needs no name"
 
 
 def test_seeds_are_joined_within_one_kind_of_network(study):
@@ -373,7 +375,7 @@ def test_seeds_are_joined_within_one_kind_of_network(study):
 
 def test_a_single_seed_claims_no_interval(study):
     figure = plotting.study_points(study[study["seed"] == 0], "A study")
-    assert "mean of 1 seed" in texts(figure)
+    assert {"dense: mean of 1 seed", "CNN: mean of 1 seed"} <= set(texts(figure))
     assert not any(len(bar) for bar in figure.axes[0].containers[0][2][0].get_segments())
 
 

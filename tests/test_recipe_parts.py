@@ -123,6 +123,16 @@ def test_whitened_patches_are_uncorrelated_and_of_variance_one(images):
     np.testing.assert_allclose(outputs[:, half:], -outputs[:, :half], atol=1e-4)
 
 
+def test_the_covariance_of_patches_is_numpys(images):
+    kernel, bias = whitening_filters(images, 2)
+    windows = np.lib.stride_tricks.sliding_window_view(images, (2, 2), axis=(1, 2))
+    patches = np.moveaxis(windows, 3, -1).reshape(-1, 12) / 255
+    variances = np.linalg.eigvalsh(np.cov(patches, rowvar=False))[::-1]
+    norms = np.linalg.norm(kernel.reshape(12, -1), axis=0)[:12]
+    np.testing.assert_allclose(norms, 1 / np.sqrt(variances + 3e-5), rtol=1e-3)
+    np.testing.assert_allclose(bias, -patches.mean(axis=0) @ kernel.reshape(12, -1), rtol=1e-3, atol=1e-3)
+
+
 def test_the_first_whitening_filter_sees_what_varies_most(images):
     kernel, _ = whitening_filters(images, 2)
     norms = np.linalg.norm(kernel.reshape(12, -1), axis=0)[:12]
@@ -182,6 +192,29 @@ def test_fused_normalization_is_keras_own(images):
         np.testing.assert_allclose(own, fused, rtol=2e-3, atol=2e-4)
     unbiased = inputs.numpy().reshape(-1, 3).var(axis=0, ddof=1)
     np.testing.assert_allclose(variance, 0.6 + 0.4 * unbiased, rtol=1e-4)
+
+
+def test_fused_normalization_is_that_in_bfloat16_and_compiled_too(images):
+    import tensorflow as tf
+
+    inputs = tf.constant(images[:32, :5, :5].astype("float32"))
+    options = {"momentum": 0.6, "epsilon": 1e-5, "scale": False}
+
+    def trained(fused, policy):
+        layer = batch_normalization(fused, dtype=policy, **options)
+        layer.build(inputs.shape)
+
+        @tf.function(jit_compile=False)
+        def step(pixels):
+            with tf.GradientTape() as tape:
+                outputs = layer(tf.cast(pixels, layer.compute_dtype), training=True)
+                loss = tf.reduce_sum(tf.sin(tf.cast(outputs, "float32") + 0.3))
+            return tf.cast(outputs, "float32"), tape.gradient(loss, layer.beta.value)
+
+        return [*step(inputs), layer.moving_mean, layer.moving_variance]
+
+    for own, fused in zip(trained(False, "float32"), trained(True, "mixed_bfloat16"), strict=True):
+        np.testing.assert_allclose(own, fused, rtol=2e-2, atol=2e-2)
 
 
 def test_the_schedule_is_a_triangle():

@@ -5,8 +5,8 @@ import dataclasses
 from cnnlab.recipes.recipe import Recipe
 
 # Learning rates are the same for an image whatever the batch, as the mean loss is a batch's.
-SMALL_BATCHES = {"batch_size": 64, "learning_rate": 0.094}
-LARGE_BATCHES = {"batch_size": 1_000, "learning_rate": 1.5}
+SMALL_BATCHES = {"batch_size": 64, "learning_rate": 0.09375}
+LARGE_BATCHES = {"batch_size": 1_000, "learning_rate": 1.465}
 SGD = {"optimizer": "sgd", "momentum": 0.85, "weight_decay": 1.33e-3, "schedule": "triangular"}
 # Without normalisation the network bears smaller steps.
 GENTLE_SGD = {**SGD, "learning_rate": 0.02}
@@ -85,7 +85,7 @@ _FULL = next(recipe for recipe in WALK if recipe.label == FULL)
 # The end of the walk, and two that stop earlier.
 ENDINGS = (
     dataclasses.replace(
-        _FULL, label="to_74", batch_size=500, learning_rate=0.75, epochs=2, tta=0,
+        _FULL, label="to_74", batch_size=500, learning_rate=0.7325, epochs=2, tta=0,
         train_split="all",
     ),
     dataclasses.replace(_FULL, label="to_93", widths=(64, 128, 128), epochs=11, train_split="all"),

@@ -21,7 +21,7 @@ def _fused_class():
 
     class FusedBatchNormalization(keras.layers.BatchNormalization):
         def call(self, inputs, training=None, mask=None):
-            if not training:
+            if not (training and self.trainable):
                 return super().call(inputs, training=training, mask=mask)
             channels = inputs.shape[-1]
             outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(

@@ -22,8 +22,11 @@ def whitening_filters(images, size, epsilon=EPSILON):
     """
     windows = np.lib.stride_tricks.sliding_window_view(images[:IMAGES], (size, size), axis=(1, 2))
     # (n, rows, columns, channels, size, size) to one row a patch, in the kernel's order.
-    patches = np.moveaxis(windows, 3, -1).reshape(-1, size * size * images.shape[-1]) / 255
-    mean, covariance = patches.mean(axis=0), np.cov(patches, rowvar=False)
+    patches = np.moveaxis(windows, 3, -1).reshape(-1, size * size * images.shape[-1]) / np.float32(255)
+    mean = patches.mean(axis=0, dtype="float64")
+    # In place and in float32, because np.cov would copy some millions of patches twice, in float64.
+    patches -= mean.astype("float32")
+    covariance = (patches.T @ patches).astype("float64") / (len(patches) - 1)
     variances, directions = np.linalg.eigh(covariance)
     whitening = directions[:, ::-1] / np.sqrt(variances[::-1] + epsilon)
     both = np.concatenate([whitening, -whitening], axis=1)

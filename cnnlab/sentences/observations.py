@@ -11,6 +11,7 @@ from cnnlab import evaluation
 from cnnlab.sentences import wording
 from cnnlab.sentences.verdicts import BETTER, WORSE, Finding, undetectable
 from cnnlab.sentences.wording import percent, points
+from cnnlab.statistics import group_scores
 
 SURE = 0.8
 
@@ -83,10 +84,11 @@ def calibration(confidence, correct, bins=15):
     return Finding(sentence, None, {"ece": error, "gap": gap.mean, "low": gap.low, "high": gap.high, "n": gap.n})
 
 
-def temperature_scaling(validation, validation_labels, test, test_labels):
+def temperature_scaling(validation, validation_labels, test, test_labels, groups=None):
     """What a temperature fitted on validation does to the test set's probabilities.
 
-    `validation`, `test`: probabilities (n, classes). The verdict is that of the scaled
+    `validation`, `test`: probabilities (n, classes); `groups`: what each test image was taken
+    together with (None: each is independent of the others). The verdict is that of the scaled
     probabilities on the negative log-likelihood of the test images, paired by image.
     """
     temperature = evaluation.fit_temperature(validation, validation_labels)
@@ -96,18 +98,33 @@ def temperature_scaling(validation, validation_labels, test, test_labels):
         correct = probabilities.argmax(axis=1) == test_labels
         errors.append(evaluation.expected_calibration_error(probabilities.max(axis=1), correct))
         losses.append(-np.log(np.maximum(probabilities[rows, test_labels], np.finfo("float32").tiny)))
-    result = evaluation.paired_tests([losses[1] - losses[0]]).iloc[0]
+    result = _mean_change(losses[1] - losses[0], groups)
     sentence = (
         f"A temperature of {temperature:.2f}, fitted on {len(validation_labels):,} validation images, takes the "
         f"expected calibration error on the test set from {percent(errors[0])} to {percent(errors[1])} and changes no "
         f"answer; the mean negative log-likelihood changes by {result['mean']:+.3f} (95% interval {result['low']:+.3f} "
-        f"to {result['high']:+.3f}, n = {result['n']:,} images)."
+        f"to {result['high']:+.3f}, n = {result['n']:,} {'images' if groups is None else 'groups of images'})."
     )
-    numbers = {"temperature": temperature, "ece_before": errors[0], "ece_after": errors[1], **result.to_dict()}
+    numbers = {"temperature": temperature, "ece_before": errors[0], "ece_after": errors[1], **result}
     if result["differs"]:
         return Finding(sentence, BETTER if result["mean"] < 0 else WORSE, numbers)
     sentence += f" The smallest change that could have been seen is {result['detectable']:.3f}."
     return Finding(sentence, undetectable(result["n"]), numbers)
+
+
+def _mean_change(changes, groups):
+    """{mean, low, high, n, differs, detectable} of `changes` (n,): a t-test over images, or a bootstrap over groups."""
+    if groups is None:
+        return evaluation.paired_tests([changes]).iloc[0].to_dict()
+    mean, low, high = group_scores.mean_by_group(changes, groups)
+    return {
+        "mean": mean,
+        "low": low,
+        "high": high,
+        "n": len(set(groups)),
+        "differs": not low <= 0 <= high,
+        "detectable": group_scores.detectable(low, high),
+    }
 
 
 def confidence_split(confidence, correct, threshold=SURE):

@@ -7,7 +7,9 @@ that a resample costs one matrix product.
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
+from cnnlab.statistics.contrasts import ALPHA, POWER
 from cnnlab.statistics.intervals import LEVEL
 
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
@@ -37,17 +39,30 @@ def group_bootstrap(labels, predicted, groups, classes, resamples=RESAMPLES, lev
     """
     predicted = np.atleast_2d(predicted)
     codes, weights = _draw(labels, predicted, groups, resamples, seed)
-    models = [_counts(labels, answers, codes, classes) for answers in predicted]
-    value = np.mean([_scores(*(part.sum(axis=0, keepdims=True) for part in counts)) for counts in models], axis=0)
-    drawn = np.mean([_scores(*(weights @ part for part in counts)) for counts in models], axis=0)
-    return _table(value.ravel(), drawn, SCORES, level).assign(groups=weights.shape[1], images=len(labels))
+    value, drawn = _mean_scores(labels, predicted, codes, weights, classes)
+    return _table(value, drawn, SCORES, level).assign(groups=weights.shape[1], images=len(labels))
+
+
+def difference_bootstrap(labels, first, second, groups, classes, resamples=RESAMPLES, level=LEVEL, seed=0):
+    """SCORES of the answers `first` less those of `second`, each resample drawing the same groups for both.
+
+    Both as `predicted` of `group_bootstrap`, which see for the rest: (n,), or (models, n), of
+    which there may be other numbers. Returns a DataFrame indexed by score: value, low, high, groups.
+    """
+    first, second = np.atleast_2d(first), np.atleast_2d(second)
+    codes, weights = _draw(labels, first, groups, resamples, seed)
+    (value, drawn), (other, other_drawn) = (
+        _mean_scores(labels, predicted, codes, weights, classes) for predicted in (first, second)
+    )
+    return _table(value - other, drawn - other_drawn, SCORES, level).assign(groups=weights.shape[1])
 
 
 def recall_by_class(labels, predicted, groups, class_names, resamples=RESAMPLES, level=LEVEL, seed=0):
     """Recall of each class: a DataFrame indexed by class: images, groups, value, low, high.
 
     Arguments as in `group_bootstrap`. A class without images has NaN; one whose images are all
-    of one group has a recall and no interval, for nothing is known of other groups.
+    of one group, or whose groups all have the same recall, has a recall and no interval, for
+    nothing is known of other groups.
     """
     predicted, classes = np.atleast_2d(predicted), len(class_names)
     codes, weights = _draw(labels, predicted, groups, resamples, seed)
@@ -56,7 +71,8 @@ def recall_by_class(labels, predicted, groups, class_names, resamples=RESAMPLES,
     value = _share(hits.sum(axis=0), images.sum(axis=0))
     table = _table(value, _share(weights @ hits, weights @ images), list(class_names), level)
     of_class = (images > 0).sum(axis=0)
-    table.loc[of_class < 2, ["low", "high"]] = np.nan
+    # Where every group has the same recall, resampling shows no spread, which does not mean that there is none.
+    table.loc[(of_class < 2) | (table["low"] == table["high"]), ["low", "high"]] = np.nan
     table.insert(0, "images", images.sum(axis=0).astype("int64"))
     table.insert(1, "groups", of_class)
     return table.rename_axis("class")
@@ -88,6 +104,48 @@ def gap_by_group(values, groups, chosen, resamples=RESAMPLES, level=LEVEL, seed=
 
     low, high = np.nanquantile(means(chosen) - means(~chosen), _tails(level))
     return float(values[chosen].mean() - values[~chosen].mean()), float(low), float(high)
+
+
+def gap_within_classes(values, labels, groups, chosen, resamples=RESAMPLES, level=LEVEL, seed=0):
+    """(gap, low, high, classes): `gap_by_group` of each class's images alone, averaged over classes.
+
+    `labels` (n,) are integer classes. Each class that has images on both sides counts alike, so
+    that a gap which only comes from other classes on either side is none; `classes` says how
+    many these are. All NaN, and 0, where there is none.
+    """
+    values, labels, chosen = np.asarray(values, "float64"), np.asarray(labels, "int64"), np.asarray(chosen, bool)
+    codes, weights = _draw(values, values[None], groups, resamples, seed)
+    shape = weights.shape[1], labels.max() + 1
+
+    def means(side, drawn):
+        cells, size = codes * shape[1] + labels, np.prod(shape)
+        sums, sizes = (
+            np.bincount(cells, part, size).reshape(shape) for part in (values * side, side.astype("float64"))
+        )
+        return _share(drawn @ sums, drawn @ sizes)
+
+    def gaps(drawn):
+        found = means(chosen, drawn) - means(~chosen, drawn)
+        counted = np.isfinite(found).sum(axis=1)
+        return _share(np.nansum(found, axis=1), counted), counted
+
+    (gap,), (classes,) = gaps(np.ones((1, shape[0])))
+    if not classes:
+        return np.nan, np.nan, np.nan, 0
+    low, high = np.nanquantile(gaps(weights)[0], _tails(level))
+    return float(gap), float(low), float(high), int(classes)
+
+
+def detectable(low, high):
+    """The smallest difference that about four of five such studies find, from the 95% interval of one of them."""
+    return (high - low) / 2 * (1 + norm.ppf(POWER) / norm.ppf(1 - ALPHA / 2))
+
+
+def _mean_scores(labels, predicted, codes, weights, classes):
+    """(SCORES (3,), their resamples (resamples, 3)), averaged over the models of `predicted` (models, n)."""
+    models = [_counts(labels, answers, codes, classes) for answers in predicted]
+    value = np.mean([_scores(*(part.sum(axis=0, keepdims=True) for part in counts)) for counts in models], axis=0)
+    return value.ravel(), np.mean([_scores(*(weights @ part for part in counts)) for counts in models], axis=0)
 
 
 def _draw(labels, predicted, groups, resamples, seed):
