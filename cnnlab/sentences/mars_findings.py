@@ -246,8 +246,8 @@ def help_chosen(frame):
 
 def _ranks(rows):
     """'higher than a (+1.00, +0.50 to +1.50), and not detectably different from b (...)' of rows of `against`."""
-    sides = {"higher than": rows["low"] > 0, "not detectably different from": None, "lower than": rows["high"] < 0}
-    sides["not detectably different from"] = ~(sides["higher than"] | sides["lower than"])
+    higher, lower = rows["low"] > 0, rows["high"] < 0
+    sides = {"higher than": higher, "not detectably different from": ~(higher | lower), "lower than": lower}
     parts = []
     for words, chosen in sides.items():
         named = [
