@@ -148,11 +148,11 @@ def test_test_time_augmentation_is_reported_apart():
 
 @pytest.mark.parametrize("gain", [0.01, -0.01])
 def test_the_choice_is_made_on_validation_whatever_the_test_set_says(gain):
-    frame = rows({FULL: (0.9, 100.0, 0), "silu": (0.9 - gain, 110.0, 1)})
-    frame[VALIDATION] = 0.9 + np.where(frame["label"] == "silu", gain, 0) + NOISE[frame["seed"]] / 10
+    frame = rows({FULL: (0.9, 100.0, 0), "gelu": (0.9 - gain, 110.0, 1)})
+    frame[VALIDATION] = 0.9 + np.where(frame["label"] == "gelu", gain, 0) + NOISE[frame["seed"]] / 10
     finding = recipe_findings.choice(frame)
-    assert finding.numbers["chosen"] == ("silu" if gain > 0 else FULL)
-    assert "SiLU for ReLU" in finding.sentence
+    assert finding.numbers["chosen"] == ("gelu" if gain > 0 else FULL)
+    assert "GELU for SiLU" in finding.sentence
     assert "5 seeds" in finding.sentence
 
 

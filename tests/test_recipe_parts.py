@@ -310,6 +310,13 @@ def test_two_epochs_of_alternating_flips_show_both_sides_of_every_image(images):
     assert 0.35 < mirrored / len(images) < 0.65
 
 
+def test_what_is_mirrored_is_not_drawn_with_the_numbers_of_the_order(images):
+    many = np.concatenate([images] * 20)
+    batches = AugmentedBatches(many, np.arange(len(many)), 20, seed=3, flip="alternating")
+    of_the_order = np.random.default_rng([3, 0]).random(len(many)) < 0.5
+    assert 0.3 < np.mean(batches.first_mirrored == of_the_order) < 0.7
+
+
 def test_random_flips_differ_between_epochs_and_none_leaves_the_images(images):
     numbers = np.arange(len(images))
     random = AugmentedBatches(images, numbers, 20, seed=3, flip="random")

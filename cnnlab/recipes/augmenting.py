@@ -4,6 +4,10 @@ import numpy as np
 
 from cnnlab.batches import ShuffledBatches
 
+# Keeps these random numbers apart from those that draw the order: NumPy pads keys with zeros, so
+# that (seed, epoch) and (seed, epoch, step 0) alone would give the same ones.
+STREAM = 1
+
 
 class AugmentedBatches(ShuffledBatches):
     """`ShuffledBatches` whose images are mirrored and moved as a recipe says.
@@ -16,12 +20,13 @@ class AugmentedBatches(ShuffledBatches):
 
     def __init__(self, images, labels, batch_size, seed, flip="none", translate=0, steps_per_epoch=None):
         self.flip, self.translate = flip, translate
-        self.first_mirrored = np.random.default_rng(seed).random(len(images)) < 0.5
+        self.first_mirrored = _generator(seed).random(len(images)) < 0.5
         super().__init__(images, labels, batch_size, seed, steps_per_epoch)
 
     def __getitem__(self, step):
         chosen = self.order[step * self.batch_size : (step + 1) * self.batch_size]
-        generator = np.random.default_rng([self.seed, self.epoch, step])
+        # Step 0 of epoch 0 has a key of its own, because what mirrors the first epoch has the seed's.
+        generator = _generator(self.seed, self.epoch, step + 1)
         images = mirror(self.images[chosen], self._mirrored(chosen, generator))
         return translate(images, self.translate, generator), self.labels[chosen]
 
@@ -30,6 +35,10 @@ class AugmentedBatches(ShuffledBatches):
             return self.first_mirrored[chosen] ^ (self.epoch % 2 == 1)
         drawn = generator.random(len(chosen)) < 0.5
         return drawn if self.flip == "random" else np.zeros_like(drawn)
+
+
+def _generator(*key):
+    return np.random.default_rng(np.random.SeedSequence(key, spawn_key=(STREAM,)))
 
 
 def mirror(images, which):

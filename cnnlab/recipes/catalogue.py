@@ -30,7 +30,9 @@ STEPS = (
     ("dirac", "dirac initialisation", {"dirac": True}),
     ("bias_scale", "larger rate for norm biases", {"bias_scale": 64.0}),
     ("lookahead", "lookahead", {"average": "lookahead"}),
+    ("silu", "SiLU for ReLU", {"activation": "silu"}),
     ("alternating_flip", "alternating flip", {"flip": "alternating"}),
+    ("longer", "12 passes instead of 10", {"epochs": 12}),
     ("wider", "blocks of 64, 128 and 128 filters", {"widths": (64, 128, 128)}),
     ("widest", "blocks of 64, 256 and 256 filters", {"widths": (64, 256, 256)}),
     # Nothing is chosen any more.
@@ -62,8 +64,8 @@ WITHOUT = (
 # The full recipe with something else in the place of what it has.
 INSTEAD = (
     ("ema", "moving average for lookahead", {"average": "ema"}),
-    ("silu", "SiLU for ReLU", {"activation": "silu"}),
-    ("gelu", "GELU for ReLU", {"activation": "gelu"}),
+    ("relu", "ReLU for SiLU", {"activation": "relu"}),
+    ("gelu", "GELU for SiLU", {"activation": "gelu"}),
     ("shallow", "one convolution a block", {"depth": 1}),
     ("deep", "three convolutions a block", {"depth": 3}),
 )
@@ -88,7 +90,7 @@ ENDINGS = (
         _FULL, label="to_74", batch_size=500, learning_rate=0.7325, epochs=2, tta=0,
         train_split="all",
     ),
-    dataclasses.replace(_FULL, label="to_93", widths=(64, 128, 128), epochs=11, train_split="all"),
+    dataclasses.replace(_FULL, label="to_93", widths=(64, 128, 128), epochs=13, train_split="all"),
     WALK[-1],
 )  # fmt: skip
 ALL = (

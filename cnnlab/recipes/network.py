@@ -38,8 +38,8 @@ def build_network(recipe, input_shape, num_classes, fused=False):
         stack += _block(recipe, number, width, fused)
     stack += [
         layers.GlobalMaxPooling2D(name="features"),
-        layers.Rescaling(LOGIT_SCALE, name="logit_scale"),
-        # float32 whatever the policy: probabilities in bfloat16 have three significant digits.
+        # float32 from here, whatever the policy: probabilities in bfloat16 have three significant digits.
+        layers.Rescaling(LOGIT_SCALE, dtype="float32", name="logit_scale"),
         layers.Dense(
             num_classes, activation="softmax", use_bias=False, kernel_initializer=_initializer(), dtype="float32",
             name="probabilities",
