@@ -53,8 +53,7 @@ MARS_STUDIES = {
                 _with_kernels("mars_cnn_k7", 7),
                 _with_kernels("mars_cnn_k3to5", [3, 3, 5, 5]),
             ),
-            # A seed takes an hour of two cores.
-            seeds=2,
+            seeds=3,
         ),
         Study(
             "mars_help",

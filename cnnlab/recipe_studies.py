@@ -32,7 +32,7 @@ STUDY = Study(
     "What does each of a handful of changes add, from the assignment's CNN to 94%?",
     "one change a step; each change alone, and each left out",
     "10 epochs of 40,000 training images, where a recipe does not say otherwise; the weights at the end of training; "
-    "hyperparameters chosen on validation",
+    "settings as in airbench94, and what could replace a part compared on validation",
     ALL,
     seeds=3,
 )
