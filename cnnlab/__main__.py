@@ -187,7 +187,7 @@ def _record(options):
     if options.dataset != "mars":
         for name in probes.PROBES:
             probes.run_probe(name)
-        recipe_studies.run_record()
+        recipe_studies.run_record(models_folder=record.models_folder)
     if options.dataset != "cifar10":
         mars_record.write(mars_record.evaluate(data.load_mars(), studies.predictions(studies.MARS_STUDIES, store)))
 

@@ -102,7 +102,7 @@ BUDGETS = _table(
 MARS_BUDGETS = _table(
     Budget("full"),
     Budget(
-        "quick", seeds=2, epochs=6, train_images=3_000, eval_images=600, sweep_images=640, sweep_epochs=2,
+        "quick", seeds=2, epochs=5, train_images=3_000, eval_images=600, sweep_images=640, sweep_epochs=2,
         sample_images=600,
     ),
     Budget(

@@ -11,12 +11,13 @@ import json
 import os
 from pathlib import Path
 
+import keras
 import pandas as pd
 
 from cnnlab import budgets, data
 from cnnlab.costs import training_flops
 from cnnlab.machine import code_version
-from cnnlab.recipes.catalogue import ALL, ENDINGS, PUBLISHED, RECIPES
+from cnnlab.recipes.catalogue import ALL, ENDINGS, PUBLISHED, RECIPES, TARGET_SEEDS
 from cnnlab.recipes.fitting import Plan
 from cnnlab.recipes.network import build_network
 from cnnlab.recipes.recipe import RECIPE_CODE, recipe_key
@@ -37,7 +38,7 @@ STUDY = Study(
     seeds=3,
 )
 # What is held against the targets, and their yardstick: few trainings, of which more seeds are run.
-TARGET_STUDY = dataclasses.replace(STUDY, name="recipe_targets", trials=(PUBLISHED, *ENDINGS), seeds=5)
+TARGET_STUDY = dataclasses.replace(STUDY, name="recipe_targets", trials=(PUBLISHED, *ENDINGS), seeds=TARGET_SEEDS)
 
 
 def find(name):
@@ -68,7 +69,7 @@ def run(seeds=None, store=None, study=STUDY, progress=True, models_folder=None):
     def train_one(recipe, title):
         result = run_recipe(recipe, data.load(recipe.dataset, recipe.seed), title or False)
         if models_folder is not None:
-            _save_model(result.model, Path(models_folder) / f"{recipe_key(recipe)}.keras")
+            _save_model(result.model, model_path(recipe, models_folder))
         store.save(result)
 
     work_through(study.name, study.runs(seeds), store, train_one, _cost, progress)
@@ -123,6 +124,27 @@ def train(name, seed=0, out=None, budget=None, progress=True):
     row = {"key": recipe_key(recipe), **result.row}
     out.with_suffix(".json").write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
     return result, out
+
+
+def model_path(recipe, models_folder):
+    """Where the trained model of `recipe` is kept, if at all."""
+    return Path(models_folder) / f"{recipe_key(recipe)}.keras"
+
+
+def kept_or_trained(name, seed=0, out=None, budget=None):
+    """The network that the record kept of the recipe called `name`; what it did not keep is trained now.
+
+    Kept: of this code and precision, by `study recipe --keep-models` or `record`; another
+    `budget` than the record's keeps none. Arguments and errors as `train` has them.
+    Returns (row, `keras.Model`, Path of its file).
+    """
+    budget = budget or budgets.find("full")
+    recipe, store = dataclasses.replace(find(name), seed=seed), store_of(budget)
+    path = model_path(recipe, budget.models_folder)
+    if budget.is_record and recipe in store and path.exists():
+        return store.row(recipe), keras.models.load_model(path, compile=False), path
+    result, path = train(name, seed, out, budget)
+    return result.row, result.model, path
 
 
 def _save_model(model, path):

@@ -9,7 +9,7 @@ from cnnlab import audit, budgets, findings, mars_record, measurements, plotting
 from cnnlab.data import load_cifar10
 from cnnlab.probing.receptive_field import effective_diameters
 from cnnlab.recipes.catalogue import ASSIGNMENT, NAMES, PUBLISHED, TARGETS, WALK
-from cnnlab.recipes.effects import AUGMENTED, METRIC, effects, named, with_yardsticks
+from cnnlab.recipes.effects import AUGMENTED, METRIC, effects, measured, named, with_yardsticks
 from cnnlab.sentences import bias_findings, mars_findings, recipe_findings, wording
 from cnnlab.sentences.probe_findings import reliability_panels
 from cnnlab.statistics.metrics import HEADLINE
@@ -101,17 +101,19 @@ def recipes(root=Path()):
 
 
 def recipe_figures(frame):
-    """{name: Figure} of the recipes' rows: none where there are none."""
+    """{name: Figure} of the recipes' rows, as far as they are recorded: none where there are none."""
     if frame.empty:
         return {}
-    start = frame.loc[frame["label"] == ASSIGNMENT.label, METRIC].mean()
     beside = [*TARGETS, PUBLISHED.label]
-    return {
+    found = {
         "recipe_frontier": plotting.recipe_frontier(
             with_yardsticks(frame), [recipe.label for recipe in WALK], AUGMENTED, beside, TARGETS, NAMES
-        ),
-        "recipe_waterfall": plotting.recipe_waterfall(effects(frame), start),
+        )
     }
+    if any(contrast.kind == "walk" for contrast in measured(frame)):
+        start = frame.loc[frame["label"] == ASSIGNMENT.label, METRIC].mean()
+        found["recipe_waterfall"] = plotting.recipe_waterfall(effects(frame), start)
+    return found
 
 
 def networks(frames):

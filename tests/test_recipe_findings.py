@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from cnnlab import report
 from cnnlab.evaluation import t_interval
 from cnnlab.figures.recipes import recipe_frontier, recipe_waterfall
 from cnnlab.recipes.catalogue import FULL, NAMES, RECIPES, TARGETS, WALK
@@ -139,6 +140,14 @@ def test_tables_name_recipes_in_words_and_every_recipe_has_words_of_its_own():
     assert len(set(NAMES.values())) == len(NAMES) == len(RECIPES)
 
 
+def test_a_target_is_not_called_reached_with_fewer_seeds_than_it_asks_for():
+    frame = rows({label: PLANTED[label] for label in ("published", "to_74")})
+    assert recipe_findings.target(frame, "to_74").numbers["reached"]
+    finding = recipe_findings.target(frame[frame["seed"] < SEEDS - 1], "to_74")
+    assert not finding.numbers["reached"]
+    assert finding.sentence.endswith("is reached, for now: it asks for the mean of 5 seeds.")
+
+
 def test_test_time_augmentation_is_reported_apart():
     finding = recipe_findings.test_time_augmentation(rows(), "to_94")
     assert finding.verdict == "better"
@@ -148,11 +157,11 @@ def test_test_time_augmentation_is_reported_apart():
 
 @pytest.mark.parametrize("gain", [0.01, -0.01])
 def test_the_choice_is_made_on_validation_whatever_the_test_set_says(gain):
-    frame = rows({FULL: (0.9, 100.0, 0), "gelu": (0.9 - gain, 110.0, 1)})
-    frame[VALIDATION] = 0.9 + np.where(frame["label"] == "gelu", gain, 0) + NOISE[frame["seed"]] / 10
+    frame = rows({FULL: (0.9, 100.0, 0), "silu": (0.9 - gain, 110.0, 1)})
+    frame[VALIDATION] = 0.9 + np.where(frame["label"] == "silu", gain, 0) + NOISE[frame["seed"]] / 10
     finding = recipe_findings.choice(frame)
-    assert finding.numbers["chosen"] == ("gelu" if gain > 0 else FULL)
-    assert "GELU for SiLU" in finding.sentence
+    assert finding.numbers["chosen"] == ("silu" if gain > 0 else FULL)
+    assert "SiLU for GELU" in finding.sentence
     assert "5 seeds" in finding.sentence
 
 
@@ -161,6 +170,14 @@ def test_the_summary_says_all_that_the_frame_allows_and_no_more():
     assert len(whole) == 1 + 4 + 3 + 1, "walk, changes, targets, frontier; the full recipe is missing"
     two = rows({label: PLANTED[label] for label in ("assignment", "only_flip")})
     assert len(recipe_findings.summary(two)) == 2
+    endings = rows({label: PLANTED[label] for label in ("published", "to_93")})
+    assert len(recipe_findings.summary(endings)) == 2, "one target and the frontier"
+
+
+def test_of_a_study_that_has_begun_what_can_be_drawn_is_drawn():
+    figures = report.recipe_figures(rows({label: PLANTED[label] for label in ("published", "to_93")}))
+    assert list(figures) == ["recipe_frontier"]
+    assert list(report.recipe_figures(rows())) == ["recipe_frontier", "recipe_waterfall"]
 
 
 @pytest.mark.parametrize("call", [effects, recipe_findings.walk, recipe_findings.choice])

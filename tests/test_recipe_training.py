@@ -200,6 +200,25 @@ def test_a_named_recipe_is_trained_to_a_file_that_packs_and_explains_itself(
     assert card["metrics"]["test_accuracy_last"] == result.row["test_accuracy_last"]
 
 
+def test_the_network_that_the_record_kept_is_not_trained_again(tmp_path, monkeypatch, result):
+    trained = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(recipe_studies.RECIPES, "tiny", TINY)
+    monkeypatch.setattr(recipe_studies, "train", lambda *_: trained.append(1) or (result, Path("new.keras")))
+    assert recipe_studies.kept_or_trained("tiny")[2] == Path("new.keras")
+    recipe_studies.store_of().save(result)
+    kept = recipe_studies.model_path(TINY, budgets.find("full").models_folder)
+    kept.parent.mkdir(parents=True)
+    result.model.save(kept)
+    row, model, path = recipe_studies.kept_or_trained("tiny")
+    assert (row["key"], path) == (recipe_key(TINY), kept)
+    for found, wanted in zip(model.get_weights(), result.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    recipe_studies.kept_or_trained("tiny", budget=budgets.find("smoke"))
+    recipe_studies.kept_or_trained("tiny", seed=1)
+    assert len(trained) == 3
+
+
 def test_mixed_precision_trains_the_fast_network_to_the_same_answers(bars_dataset):
     if not machine.BFLOAT16_FLAGS & machine.cpu_flags():
         pytest.skip("this processor has no bfloat16, and emulates it slowly")

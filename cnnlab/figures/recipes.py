@@ -37,14 +37,14 @@ _NAME_WIDTH, _KEY_WIDTH = 22, 38
 def recipe_frontier(rows, walk, metric, endings=(), targets=None, names=None):
     """Accuracy against the time of a training (log axis): the walk joined by a line, each step named.
 
-    `rows`: label, seed, seconds, `metric` (a share), and yardsticks where the published code ran
-    (`effects.with_yardsticks`), which then are the unit of time; `walk`: labels in its order;
-    `endings`: labels beside it that are named too, the other recipes being small dots;
+    `rows`: label, seed, seconds, `metric` (a share), and yardsticks (`effects.with_yardsticks`),
+    which are the unit of time where every recipe has a seed that the published code ran with too;
+    `walk`: labels in its order; `endings`: labels beside it that are named too, the other recipes being small dots;
     `targets`: {label: (share, yardsticks)}, drawn as crosses; `names`: {label: words}.
     """
-    in_yardsticks = "yardsticks" in rows and rows["yardsticks"].notna().all()
-    time = "yardsticks" if in_yardsticks else "seconds"
     found = rows.groupby("label")
+    in_yardsticks = "yardsticks" in rows and found["yardsticks"].count().all()
+    time = "yardsticks" if in_yardsticks else "seconds"
     times, scores = found[time].median(), found[metric].agg(list).map(t_interval)
     walked = [label for label in walk if label in times]
     ended = [label for label in endings if label in times and label not in walk]

@@ -14,6 +14,12 @@ AUGMENTED = "test_accuracy_tta"
 VALIDATION = "val_accuracy_last"
 
 
+def measured(frame, contrasts=CONTRASTS):
+    """Those of `contrasts` whose two recipes have a seed in common in `frame`, as far as it is recorded."""
+    seeds = frame.groupby("label")["seed"].agg(set).to_dict()
+    return [each for each in contrasts if seeds.get(each.first, set()) & seeds.get(each.second, set())]
+
+
 def effects(frame, metric=METRIC, contrasts=CONTRASTS):
     """What each of `contrasts` adds to `metric`, paired by seed, with Holm's correction in each kind.
 
@@ -24,11 +30,8 @@ def effects(frame, metric=METRIC, contrasts=CONTRASTS):
     of the first as a multiple of the second's, median over seeds).
     """
     rows = []
-    for contrast in contrasts:
-        try:
-            pairs = paired_values(frame, contrast.first, contrast.second, metric)
-        except ValueError:  # Not run yet.
-            continue
+    for contrast in measured(frame, contrasts):
+        pairs = paired_values(frame, contrast.first, contrast.second, metric)
         seconds = paired_values(frame, contrast.first, contrast.second, "seconds")
         rows.append(
             {
