@@ -11,12 +11,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import keras
 import pandas as pd
 
 from cnnlab import budgets, data, inspection, studies
 from cnnlab.cifar_studies import CNN, DENSE
 from cnnlab.machine import code_version
+from cnnlab.model_files import load_model, model_path
 from cnnlab.probing import confidence, receptive_field, shift, tabular
 from cnnlab.store import Store
 from cnnlab.trials import Trial, trial_key
@@ -202,13 +202,10 @@ def trained_model(trial, models_folder, store, progress=True):
     kept there; its row goes to `store` where that has none.
     Raises RuntimeError if another process is training it, ValueError for a file that is no model.
     """
-    path = studies.model_path(trial, models_folder)
+    path = model_path(models_folder, trial_key(trial))
     if not path.exists():
         _train(trial, store, models_folder, progress)
-    try:
-        return keras.models.load_model(path, compile=False)
-    except Exception as error:  # Keras raises what its archive reader happens to raise.
-        raise ValueError(f"{path} is no model that Keras can load; delete it, and it is trained again") from error
+    return load_model(path)
 
 
 def _train(trial, store, models_folder, progress):

@@ -8,15 +8,14 @@ The place to look first. What a recipe decides stands in `recipes.recipe`, how i
 import dataclasses
 import functools
 import json
-import os
 from pathlib import Path
 
-import keras
 import pandas as pd
 
 from cnnlab import budgets, data
 from cnnlab.costs import training_flops
 from cnnlab.machine import code_version
+from cnnlab.model_files import load_model, model_path, save_model
 from cnnlab.recipes.catalogue import ALL, ENDINGS, PUBLISHED, RECIPES, TARGET_SEEDS
 from cnnlab.recipes.fitting import Plan
 from cnnlab.recipes.network import build_network
@@ -69,7 +68,7 @@ def run(seeds=None, store=None, study=STUDY, progress=True, models_folder=None):
     def train_one(recipe, title):
         result = run_recipe(recipe, data.load(recipe.dataset, recipe.seed), title or False)
         if models_folder is not None:
-            _save_model(result.model, model_path(recipe, models_folder))
+            save_model(result.model, model_path(models_folder, recipe_key(recipe)))
         store.save(result)
 
     work_through(study.name, study.runs(seeds), store, train_one, _cost, progress)
@@ -120,38 +119,26 @@ def train(name, seed=0, out=None, budget=None, progress=True):
         raise ValueError(f"out is {out}; expected a file that ends in .keras")
     out.parent.mkdir(parents=True, exist_ok=True)  # It is known now, and not after the training, that it can be.
     result = run_recipe(recipe, data.load(recipe.dataset, seed), f"{name}, seed {seed}" if progress else False)
-    _save_model(result.model, out)
+    save_model(result.model, out)
     row = {"key": recipe_key(recipe), **result.row}
     out.with_suffix(".json").write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
     return result, out
-
-
-def model_path(recipe, models_folder):
-    """Where the trained model of `recipe` is kept, if at all."""
-    return Path(models_folder) / f"{recipe_key(recipe)}.keras"
 
 
 def kept_or_trained(name, seed=0, out=None, budget=None):
     """The network that the record kept of the recipe called `name`; what it did not keep is trained now.
 
     Kept: of this code and precision, by `study recipe --keep-models` or `record`; another
-    `budget` than the record's keeps none. Arguments and errors as `train` has them.
-    Returns (row, `keras.Model`, Path of its file).
+    `budget` than the record's keeps none. Arguments and errors as `train` has them, and ValueError
+    for a kept file that is no model. Returns (row, `keras.Model`, Path of its file).
     """
     budget = budget or budgets.find("full")
     recipe, store = dataclasses.replace(find(name), seed=seed), store_of(budget)
-    path = model_path(recipe, budget.models_folder)
+    path = model_path(budget.models_folder, recipe_key(recipe))
     if budget.is_record and recipe in store and path.exists():
-        return store.row(recipe), keras.models.load_model(path, compile=False), path
+        return store.row(recipe), load_model(path), path
     result, path = train(name, seed, out, budget)
     return result.row, result.model, path
-
-
-def _save_model(model, path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.stem}.{os.getpid()}.partial.keras")
-    model.save(partial)
-    partial.replace(path)
 
 
 @functools.cache

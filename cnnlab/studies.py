@@ -5,8 +5,6 @@ A new study stands with those of its data set, in `cifar_studies` or `mars_studi
 
 import functools
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +14,7 @@ from cnnlab.cifar_studies import CIFAR_STUDIES
 from cnnlab.costs import training_flops
 from cnnlab.machine import code_version
 from cnnlab.mars_studies import MARS_STUDIES
+from cnnlab.model_files import model_path, save_model
 from cnnlab.store import select
 from cnnlab.training import run_trial
 from cnnlab.trials import TRAINING_CODE, Trial, trial_key
@@ -78,11 +77,6 @@ def predictions(chosen, store):
     }
 
 
-def model_path(trial, models_folder):
-    """Where `train_claimed` keeps the model of `trial`."""
-    return Path(models_folder) / f"{trial_key(trial)}.keras"
-
-
 def train_claimed(trial, store, title, models_folder):
     """Train `trial`, which the caller has claimed in `store`; keep its model, and its row where `store` has none.
 
@@ -94,11 +88,7 @@ def train_claimed(trial, store, title, models_folder):
     if result.interrupted:
         raise KeyboardInterrupt
     if models_folder is not None:
-        path = model_path(trial, models_folder)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.stem}.{os.getpid()}.partial.keras")
-        result.model.save(partial)
-        partial.replace(path)
+        save_model(result.model, model_path(models_folder, trial_key(trial)))
     if trial not in store:
         store.save(result)
 

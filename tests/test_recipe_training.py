@@ -16,6 +16,7 @@ import pytest
 from tiny_recipes import PUBLISHED, STUDY, TINY
 
 from cnnlab import budgets, inspection, machine, recipe_studies
+from cnnlab.model_files import model_path
 from cnnlab.recipes.fitting import Plan
 from cnnlab.recipes.recipe import RECIPE_CODE, recipe_key
 from cnnlab.recipes.running import RecipeResult, prepare, run_recipe
@@ -207,7 +208,7 @@ def test_the_network_that_the_record_kept_is_not_trained_again(tmp_path, monkeyp
     monkeypatch.setattr(recipe_studies, "train", lambda *_: trained.append(1) or (result, Path("new.keras")))
     assert recipe_studies.kept_or_trained("tiny")[2] == Path("new.keras")
     recipe_studies.store_of().save(result)
-    kept = recipe_studies.model_path(TINY, budgets.find("full").models_folder)
+    kept = model_path(budgets.find("full").models_folder, recipe_key(TINY))
     kept.parent.mkdir(parents=True)
     result.model.save(kept)
     row, model, path = recipe_studies.kept_or_trained("tiny")

@@ -83,14 +83,15 @@ def _changed(recipe, variants):
 
 
 WALK = _walk()
-_FULL = next(recipe for recipe in WALK if recipe.label == FULL)
+_STEP = {recipe.label: recipe for recipe in WALK}
+_FULL = _STEP[FULL]
 # The end of the walk, and two that stop earlier.
 ENDINGS = (
     dataclasses.replace(
         _FULL, label="to_74", batch_size=500, learning_rate=0.7325, epochs=2, tta=0,
         train_split="all",
     ),
-    dataclasses.replace(_FULL, label="to_93", widths=(64, 128, 128), epochs=13, train_split="all"),
+    dataclasses.replace(_STEP["wider"], label="to_93", train_split="all"),
     WALK[-1],
 )  # fmt: skip
 ALL = (
