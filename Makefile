@@ -5,6 +5,7 @@
 
 PYTHON  ?= python3
 PROFILE ?= quick
+RECORD  ?= runs/benchmarks
 VENV    := .venv
 RUN     := $(VENV)/bin/python
 
@@ -33,7 +34,7 @@ help:
 	@echo 'make data                                 fetch and verify the data, once, for work without a network'
 	@echo 'make lab                                  open Jupyter on the notebooks'
 	@echo 'make report                               rebuild the README tables and figures from results/'
-	@echo 'make bench                                measure training and serving side by side, as ratios'
+	@echo 'make bench    [RECORD=FOLDER]             measure training and serving side by side, as ratios'
 	@echo 'make clean                                remove what quick and smoke runs left in runs/'
 
 # $(1) a data set, $(2) its notebook. The record is more than that: studies first, what reads them afterwards.
@@ -71,8 +72,8 @@ report: $(VENV)/installed
 	$(RUN) -m cnnlab report
 
 bench: $(VENV)/installed
-	$(RUN) benchmarks/training.py
-	$(RUN) benchmarks/serving.py
+	$(RUN) benchmarks/training.py --output $(RECORD)/training.json
+	$(RUN) benchmarks/serving.py --output $(RECORD)/serving.json
 
 clean:
 	rm -rf runs/quick runs/smoke

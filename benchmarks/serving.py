@@ -25,9 +25,9 @@ import pandas as pd
 if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from cnnlab import models
+from cnnlab import benchmark_record, models
 from cnnlab.data import CIFAR10_CLASSES, load
-from cnnlab.machine import environment
+from cnnlab.sentences import benchmark_findings
 from cnnlab.sources import DataUnavailableError
 from sagemaker_scripts import archive, package_model, serve_local
 from sagemaker_scripts.test_endpoint import encode_npy, encode_png
@@ -66,6 +66,12 @@ def handler_latency(model, served, images, rounds, repeats):
     reference = frame[frame.way == "published"].set_index("batch").p50_ms
     frame["times_faster"] = frame.batch.map(reference) / frame.p50_ms
     return frame
+
+
+def handlers(model, path, images, rounds, repeats):
+    """`handler_latency` of `model` and of the archive `path` that it was packed in."""
+    with archive.unpacked(path) as opened, contextlib.closing(serve_local.Served(opened)) as served:
+        return handler_latency(model, served, images, rounds, repeats)
 
 
 def published(model, body):
@@ -200,25 +206,14 @@ def main():
         path = Path(folder)
         model.save(path / "cnn.keras")
         package_model.package(path / "cnn.keras", path / "model.tar.gz", class_names=CIFAR10_CLASSES)
-        with (
-            archive.unpacked(path / "model.tar.gz") as opened,
-            contextlib.closing(serve_local.Served(opened)) as served,
-        ):
-            latency = handler_latency(model, served, images, options.rounds, options.repeats)
-        throughput = server_throughput(path / "model.tar.gz", images[0], options.seconds)
-    payload = payload_bytes(images)
-    machine = environment()
-    print(f"{model.count_params():,} parameters, {kind}; {machine['cpu']}, {machine['cores']} cores")
-    for title, frame in (("handler", latency), ("server", throughput), ("payload of one image", payload)):
-        print(f"\n{title}\n{frame.to_string(index=False, float_format='{:.1f}'.format)}")
-    if options.output:
-        tables = {"handler": latency, "server": throughput, "payload": payload}
-        content = {
-            "machine": machine,
-            "images": kind,
-            **{name: table.to_dict("records") for name, table in tables.items()},
+        measurements = {
+            benchmark_findings.HANDLER: lambda: handlers(
+                model, path / "model.tar.gz", images, options.rounds, options.repeats
+            ),
+            benchmark_findings.SERVER: lambda: server_throughput(path / "model.tar.gz", images[0], options.seconds),
+            "payload of one image": lambda: payload_bytes(images),
         }
-        options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        benchmark_record.measure(measurements, f"{model.count_params():,} parameters, {kind}", options.output)
 
 
 if __name__ == "__main__":

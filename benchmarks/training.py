@@ -7,8 +7,8 @@ not the times.
 
 import argparse
 import contextlib
+import functools
 import importlib.util
-import json
 import math
 import os
 import subprocess
@@ -29,14 +29,15 @@ quiet.import_keras()
 
 import keras  # noqa: E402
 
-from cnnlab import models, recipe_studies  # noqa: E402
+from cnnlab import benchmark_record, models, recipe_studies  # noqa: E402
 from cnnlab.batches import ShuffledBatches, feed  # noqa: E402
 from cnnlab.cifar_studies import FILTERS  # noqa: E402
 from cnnlab.costs import training_flops  # noqa: E402
 from cnnlab.data import load_cifar10  # noqa: E402
-from cnnlab.machine import choose_precision, environment  # noqa: E402
+from cnnlab.machine import choose_precision  # noqa: E402
 from cnnlab.recipes.catalogue import PUBLISHED, TARGETS  # noqa: E402
 from cnnlab.recipes.running import run_recipe  # noqa: E402
+from cnnlab.sentences import benchmark_findings  # noqa: E402
 from cnnlab.training import MAKE_OPTIMIZER, STEPS_PER_EXECUTION, dtype_policy  # noqa: E402
 
 BATCH = 64
@@ -55,7 +56,10 @@ def throughput(images, labels, rounds):
         f"here, {choose_precision()}": here(images, labels, choose_precision()),
     }
     if importlib.util.find_spec("torch"):
-        ways["PyTorch eager, channels_last, float32"] = pytorch(images, labels)
+        import torch
+
+        torch.set_num_threads(os.cpu_count())  # Some builds begin with one.
+        ways[f"PyTorch {torch.__version__}, eager, channels_last, float32"] = pytorch(images, labels)
     seconds = take_turns(ways, rounds)
     frame = pd.DataFrame([{"way": way, "images_per_second": len(images) / np.median(s)} for way, s in seconds.items()])
     frame["times_published"] = frame["images_per_second"] / frame["images_per_second"][0]
@@ -184,7 +188,10 @@ print(time.perf_counter() - begin, peak() - before)
 
 
 def loading(rounds):
-    """Seconds and peak memory, in megabytes beyond the imports, to have the images in memory: one row a way."""
+    """Seconds and peak memory, in megabytes beyond the imports, to have the images in memory: one row a way.
+
+    Medians of `rounds` turns, and their ratios to the first way's.
+    """
     found = {way: [] for way in LOADING}
     for _ in range(rounds):
         for way, code in LOADING.items():
@@ -197,7 +204,10 @@ def loading(rounds):
         {"way": way, "seconds": np.median(values, axis=0)[0], "peak_MB": np.median(values, axis=0)[1] / MEGABYTE}
         for way, values in found.items()
     ]
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    for column in ("seconds", "peak_MB"):
+        frame[f"{column}_ratio"] = frame[column] / frame[column][0]
+    return frame
 
 
 def time_to_target(label="to_74"):
@@ -221,39 +231,45 @@ def notebook():
         watched = psutil.Process(process.pid)
         while process.poll() is None:
             with contextlib.suppress(psutil.Error):  # One of them may end while it is looked at.
-                peak = max(peak, sum(each.memory_info().rss for each in [watched, *watched.children(recursive=True)]))
+                peak = max(peak, sum(occupied(each) for each in [watched, *watched.children(recursive=True)]))
             time.sleep(POLL_SECONDS)
     if process.returncode:
         raise SystemExit(f"the notebook failed with exit code {process.returncode}; run it by itself to see why")
     return pd.DataFrame([{"minutes": (time.perf_counter() - begin) / 60, "peak_MB": peak / MEGABYTE}])
 
 
+def occupied(process):
+    """Bytes of memory of a `psutil.Process`: what it shares with others, as libraries, counts in parts (Linux)."""
+    memory = process.memory_full_info()
+    return getattr(memory, "pss", memory.rss)
+
+
+# What there is to measure: a short name, its title, and the function of (images, labels, rounds).
+MEASUREMENTS = {
+    "throughput": (benchmark_findings.THROUGHPUT, throughput),
+    "ceiling": (benchmark_findings.CEILING, share_of_ceiling),
+    "loading": (benchmark_findings.LOADING, lambda _images, _labels, rounds: loading(rounds)),
+    "target": (benchmark_findings.TARGET, lambda *_: time_to_target()),
+    "notebook": (benchmark_findings.NOTEBOOK, lambda *_: notebook()),
+}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each way (default: %(default)s)")
     parser.add_argument("--images", type=int, default=6_400, help="trained on in a turn (default: %(default)s)")
-    parser.add_argument("--no-target", action="store_true", help="leave out the two trainings to 74.44%% (minutes)")
-    parser.add_argument("--notebook", action="store_true", help="also run the notebook in the quick budget (minutes)")
+    parser.add_argument(
+        "--only", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS), help="some of them (default: all)"
+    )
     parser.add_argument("--output", type=Path, help="also write everything to this JSON file")
     options = parser.parse_args()
     images, labels = load_cifar10().split("train", options.images)
     labels = labels.astype("int32")
-    tables = {
-        "training the assignment's CNN": throughput(images, labels, options.rounds),
-        "share of the matrix product's rate": share_of_ceiling(images, labels, options.rounds),
-        "loading": loading(options.rounds),
-    }
-    if not options.no_target:
-        tables["time to the target"] = time_to_target()
-    if options.notebook:
-        tables["notebook, quick budget"] = notebook()
-    machine = environment()
-    print(f"{machine['cpu']}, {machine['cores']} cores; load {os.getloadavg()[0]:.1f}")
-    for title, frame in tables.items():
-        print(f"\n{title}\n{frame.to_string(index=False, float_format='{:.2f}'.format)}")
-    if options.output:
-        content = {"machine": machine, **{title: table.to_dict("records") for title, table in tables.items()}}
-        options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    chosen = {}
+    for name in options.only:
+        title, take = MEASUREMENTS[name]
+        chosen[title] = functools.partial(take, images, labels, options.rounds)
+    benchmark_record.measure(chosen, output=options.output)
 
 
 if __name__ == "__main__":

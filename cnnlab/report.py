@@ -5,12 +5,23 @@ from pathlib import Path
 
 import pandas as pd
 
-from cnnlab import audit, budgets, findings, mars_record, measurements, plotting, probes, recipe_studies, studies
+from cnnlab import (
+    audit,
+    benchmark_record,
+    budgets,
+    findings,
+    mars_record,
+    measurements,
+    plotting,
+    probes,
+    recipe_studies,
+    studies,
+)
 from cnnlab.data import load_cifar10
 from cnnlab.probing.receptive_field import effective_diameters
 from cnnlab.recipes.catalogue import ASSIGNMENT, NAMES, PUBLISHED, TARGETS, WALK
 from cnnlab.recipes.effects import AUGMENTED, METRIC, effects, measured, named, with_yardsticks
-from cnnlab.sentences import bias_findings, mars_findings, recipe_findings, wording
+from cnnlab.sentences import benchmark_findings, bias_findings, mars_findings, recipe_findings, wording
 from cnnlab.sentences.probe_findings import reliability_panels
 from cnnlab.statistics.metrics import HEADLINE
 from cnnlab.store import Store
@@ -139,6 +150,7 @@ def blocks(frames, root=Path()):
     text["audit"] = _audit(root)
     text["recipe"] = _recipes(recipes(root))
     text["mars"] = _mars(mars_record.read(root / mars_record.FOLDER), mars_networks(frames))
+    text["benchmarks"] = _benchmarks(benchmark_record.read(root / benchmark_record.RECORD))
     text["figures"] = "\n".join(f"- `{name}`: {described}" for name, described in plotting.FIGURES.items())
     return text
 
@@ -209,8 +221,19 @@ def _recipes(frame):
     """The table of the recipes, and what each change is worth."""
     if frame.empty:
         return "Not recorded yet: `python -m cnnlab study recipe` makes the rows."
-    table = findings.to_markdown(findings.presentable(findings.study_table(named(frame), METRIC)))
-    return f"{table}\n\n" + "\n".join(f"- {finding.sentence}" for finding in recipe_findings.summary(frame))
+    parts = [findings.to_markdown(findings.presentable(findings.study_table(named(frame), METRIC)))]
+    if measured(frame):
+        parts.append("What each change is worth, corrected for their number in each place:")
+        parts.append(findings.to_markdown(recipe_findings.change_table(effects(frame))))
+    parts.append("\n".join(f"- {finding.sentence}" for finding in recipe_findings.summary(frame)))
+    return "\n\n".join(parts)
+
+
+def _benchmarks(tables):
+    """What the kept benchmarks say, a line a table."""
+    if not tables:
+        return "Not measured yet: `make bench RECORD=results/benchmarks` keeps what it measures."
+    return "\n".join(f"- {finding.sentence}" for finding in benchmark_findings.summary(tables))
 
 
 def _mars(tables, chosen):

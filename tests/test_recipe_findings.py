@@ -47,8 +47,9 @@ def rows(planted=PLANTED, seeds=SEEDS):
 
 def test_effects_are_paired_and_corrected_within_their_kind():
     frame = rows()
-    table = effects(frame).set_index("first")
-    assert list(table["kind"]) == ["walk"] * 3 + ["alone"]
+    table = effects(frame)
+    assert list(table["kind"]) == ["training"] + ["walk"] * 3 + ["alone"]
+    table = table.set_index("first").drop("assignment")
     values = frame.pivot(index="seed", columns="label", values=METRIC)
     p_values = {}
     for later, earlier in (
@@ -71,7 +72,9 @@ def test_effects_are_paired_and_corrected_within_their_kind():
 
 
 def test_each_change_ends_in_its_own_verdict():
-    gain, nothing, loss, alone = recipe_findings.each_change(effects(rows()))
+    training, gain, nothing, loss, alone = recipe_findings.each_change(effects(rows()))
+    assert "the lab's training for the published code's, with the assignment's CNN" in training.sentence
+    assert "0.80 times the time" in training.sentence
     assert gain.verdict == "better"
     assert gain.sentence.startswith(
         "The gain from batch normalisation, on top of the steps before it, is 2.00 percentage"
@@ -84,6 +87,17 @@ def test_each_change_ends_in_its_own_verdict():
     assert "2.64 times the time" in loss.sentence
     assert "alone, on the assignment's CNN" in alone.sentence
     assert "Holm" not in alone.sentence, "one change needs no correction"
+
+
+def test_the_table_of_changes_says_what_the_sentences_say():
+    table = recipe_findings.change_table(effects(rows())).set_index("Change")
+    assert list(table["Difference"]) == ["gain", "not detectable", "loss", "gain"]
+    assert table.loc["batch normalisation", "Test accuracy, percentage points"] == "+2.00"
+    assert table.loc["batch normalisation", "p, after Holm"].startswith("< 0.001")
+    assert table.loc["three blocks of two convolutions", "Times the time"] == "2.64"
+    once = recipe_findings.change_table(effects(rows(seeds=1)))
+    assert set(once["95% interval"]) == {"one run"}
+    assert set(once["Difference"]) == set(once["p, after Holm"]) == {""}
 
 
 def test_one_seed_is_no_conclusion():
@@ -167,9 +181,9 @@ def test_the_choice_is_made_on_validation_whatever_the_test_set_says(gain):
 
 def test_the_summary_says_all_that_the_frame_allows_and_no_more():
     whole = [str(finding) for finding in recipe_findings.summary(rows())]
-    assert len(whole) == 1 + 4 + 3 + 1, "walk, changes, targets, frontier; the full recipe is missing"
+    assert len(whole) == 1 + 1 + 3 + 1, "walk, training, targets, frontier; the full recipe is missing"
     two = rows({label: PLANTED[label] for label in ("assignment", "only_flip")})
-    assert len(recipe_findings.summary(two)) == 2
+    assert len(recipe_findings.summary(two)) == 1, "the frontier; the change is in the table"
     endings = rows({label: PLANTED[label] for label in ("published", "to_93")})
     assert len(recipe_findings.summary(endings)) == 2, "one target and the frontier"
 

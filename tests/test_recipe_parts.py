@@ -9,6 +9,7 @@ import pytest
 import synthetic
 from scipy.special import softmax
 
+from cnnlab.machine import PRECISION_VARIABLE
 from cnnlab.recipes import averaging, recipe
 from cnnlab.recipes.augmenting import AugmentedBatches, translate
 from cnnlab.recipes.averaging import WeightAverage
@@ -99,7 +100,8 @@ def test_a_recipe_that_cannot_be_is_refused_in_one_line(changes, message):
     assert "\n" not in str(refused.value)
 
 
-def test_the_walk_changes_one_thing_a_step_and_every_contrast_is_between_two_recipes():
+def test_the_walk_changes_one_thing_a_step_and_every_contrast_is_between_two_recipes(monkeypatch):
+    monkeypatch.setenv(PRECISION_VARIABLE, "mixed_bfloat16")  # Elsewhere the recipe in float32 is the assignment's.
     assert [recipe.label for recipe in WALK] == ["assignment", *(label for label, _, _ in STEPS)]
     for before, after, (_, _, changes) in zip(WALK, WALK[1:], STEPS, strict=False):
         differing = {name for name, value in after.configuration().items() if before.configuration()[name] != value}

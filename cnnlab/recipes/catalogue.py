@@ -17,6 +17,8 @@ BLOCKS = {"network": "blocks", "widths": (24, 64, 64)}
 # The yardstick: the code that is published, in the precision that is published.
 PUBLISHED = Recipe("published", loop="published", precision="float32", tta=0)
 ASSIGNMENT = Recipe("assignment")
+# The same in single precision, which shows what the faster one costs in accuracy.
+FLOAT32 = Recipe("float32", precision="float32")
 
 # Label, what is changed in words, and what is changed: each step keeps all the changes before it.
 STEPS = (
@@ -95,7 +97,8 @@ ENDINGS = (
     WALK[-1],
 )  # fmt: skip
 ALL = (
-    PUBLISHED, *WALK, *_changed(ASSIGNMENT, ALONE), *_changed(_FULL, WITHOUT), *_changed(_FULL, INSTEAD), *ENDINGS[:-1]
+    PUBLISHED, FLOAT32, *WALK,
+    *_changed(ASSIGNMENT, ALONE), *_changed(_FULL, WITHOUT), *_changed(_FULL, INSTEAD), *ENDINGS[:-1],
 )  # fmt: skip
 RECIPES = {recipe.label: recipe for recipe in ALL}
 
@@ -105,6 +108,7 @@ TARGETS = {"to_74": (0.7444, 0.25), "to_93": (0.93, 3.0), "to_94": (0.94, 6.0)}
 NAMES = {
     "published": "the published code",
     "assignment": "the assignment's CNN",
+    "float32": "the assignment's CNN in float32",
     **{label: f"+ {text}" for label, text, _ in STEPS},
     **{label: f"only {text}" for label, text, _ in ALONE},
     **{label: f"without {text}" for label, text, _ in WITHOUT},
@@ -119,8 +123,9 @@ NAMES = {
 class Contrast:
     """What a change is worth: variant `first` against variant `second`, of one `kind`.
 
-    `kind`: "walk" (on top of the steps before), "alone" (on the assignment's CNN), "left out"
-    (what the full recipe has of it) or "instead" (in the full recipe); `change` in words.
+    `kind`: "training" (the same network and protocol, computed otherwise), "walk" (on top of the
+    steps before), "alone" (on the assignment's CNN), "left out" (what the full recipe has of it)
+    or "instead" (in the full recipe); `change` in words.
     """
 
     kind: str
@@ -130,6 +135,8 @@ class Contrast:
 
 
 CONTRASTS = (
+    Contrast("training", "the lab's training for the published code's", ASSIGNMENT.label, PUBLISHED.label),
+    Contrast("training", "bfloat16, where the machine has it, for float32", ASSIGNMENT.label, FLOAT32.label),
     *(Contrast("walk", text, label, before.label) for (label, text, _), before in zip(STEPS, WALK, strict=False)),
     *(Contrast("alone", text, label, ASSIGNMENT.label) for label, text, _ in ALONE),
     *(Contrast("left out", text, FULL, label) for label, text, _ in WITHOUT),

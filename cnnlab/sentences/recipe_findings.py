@@ -2,15 +2,19 @@
 
 import math
 
+import numpy as np
+import pandas as pd
+
 from cnnlab.recipes.catalogue import ASSIGNMENT, FULL, INSTEAD, NAMES, PUBLISHED, TARGET_SEEDS, TARGETS
 from cnnlab.recipes.effects import AUGMENTED, METRIC, VALIDATION, effects, frontier, measured, with_yardsticks
 from cnnlab.sentences import wording
 from cnnlab.sentences.comparisons import paired_values
 from cnnlab.sentences.verdicts import BETTER, WORSE, Finding, undetectable
-from cnnlab.sentences.wording import percent, points, signed_points
+from cnnlab.sentences.wording import percent, points, signed_points, span
 from cnnlab.statistics.estimates import differences_verdict, estimate, gap, runs
 
 PLACES = {
+    "training": "with the assignment's CNN",
     "walk": "on top of the steps before it",
     "alone": "alone, on the assignment's CNN",
     "left out": "in the full recipe, against leaving it out",
@@ -21,14 +25,42 @@ ALTERNATIVES = tuple(label for label, _, _ in INSTEAD)
 
 
 def summary(frame):
-    """All that `frame`, rows of `recipe_studies.read`, allows one to say: a list of Findings."""
-    labels, kinds = set(frame["label"]), {contrast.kind for contrast in measured(frame)}
+    """What `frame`, rows of `recipe_studies.read`, allows one to say: a list of Findings.
+
+    The changes one by one, which are many, are in `change_table`.
+    """
+    labels, contrasts = set(frame["label"]), measured(frame)
+    kinds = {contrast.kind for contrast in contrasts}
     found = [walk(frame)] if "walk" in kinds else []
-    found += each_change(effects(frame)) if kinds else []
+    training = [contrast for contrast in contrasts if contrast.kind == "training"]
+    found += each_change(effects(frame, contrasts=training)) if training else []
     found += [test_time_augmentation(frame)] if FULL in labels else []
     found += [choice(frame)] if FULL in labels and labels & set(ALTERNATIVES) else []
     found += [target(frame, label) for label in TARGETS if label in labels]
     return [*found, best_frontier(frame)]
+
+
+def change_table(table):
+    """The rows of `effects.effects` as texts, a row a change: what it is worth, how sure that is, and its time."""
+    found = table[table["kind"] != "training"]
+    sure = found["n"] > 1
+    spans = [span(row.low, row.high, signed_points) or "one run" for row in found.itertuples()]
+    verdicts = np.select([~sure, ~found["differs"], found["mean"] > 0], ["", "not detectable", "gain"], "loss")
+    return pd.DataFrame(
+        {
+            "Change": found["change"],
+            "Where": found["kind"].map(PLACES),
+            "Seeds": found["n"].astype(str),
+            "Test accuracy, percentage points": found["mean"].map(signed_points),
+            "95% interval": spans,
+            "p, after Holm": [
+                wording.p_value(p)[2:].removeprefix("= ") if s else ""
+                for p, s in zip(found["p_holm"], sure, strict=True)
+            ],
+            "Difference": verdicts,
+            "Times the time": found["times"].map("{:.2f}".format),
+        }
+    )
 
 
 def each_change(table):
@@ -168,7 +200,7 @@ def _change(row):
         return Finding(sentence, undetectable(1), numbers)
     corrected = f" after Holm for {row.family} changes" if row.family > 1 else ""
     evidence = (
-        f"95% interval {wording.span(row.low, row.high, signed_points)}, n = {row.n} paired seeds, "
+        f"95% interval {span(row.low, row.high, signed_points)}, n = {row.n} paired seeds, "
         f"{wording.p_value(row.p_holm)}{corrected}"
     )
     numbers |= {"low": row.low, "high": row.high, "p_holm": row.p_holm}

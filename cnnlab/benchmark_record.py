@@ -1,0 +1,55 @@
+"""What the benchmarks measure: printed, kept as JSON, and read back for the README."""
+
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from cnnlab.machine import environment
+from cnnlab.sentences import benchmark_findings
+
+# Where the record's files lie, one a benchmark; nothing else writes here.
+RECORD = Path("results") / "benchmarks"
+
+
+def measure(measurements, about="", output=None):
+    """Take `measurements`, {title: function that returns a DataFrame}, print each, and say what they show.
+
+    `about`: what is measured on, in words; `output`: a JSON file that is written after each, so
+    that one that fails loses none before it, and that keeps what this machine measured before and
+    does not measure now. Returns {title: DataFrame}. Raises OSError, before anything is measured,
+    where the file's folder cannot be.
+    """
+    machine = environment()
+    about = f"{about}; " if about else ""
+    print(f"{about}{machine['cpu']}, {machine['cores']} cores; load {os.getloadavg()[0]:.1f}", flush=True)
+    if output:
+        output = Path(output)
+        output.parent.mkdir(parents=True, exist_ok=True)
+    tables = {}
+    kept = _rows(output, machine) if output and output.exists() else {}
+    for title, take in measurements.items():
+        print(f"\n{title} ...", flush=True)
+        tables[title] = take()
+        print(tables[title].to_string(index=False, float_format="{:.2f}".format), flush=True)
+        if output:
+            kept[title] = json.loads(tables[title].to_json(orient="records"))
+            output.write_text(json.dumps({"machine": machine, "tables": kept}, indent=1) + "\n", encoding="utf-8")
+    print("", *(finding.sentence for finding in benchmark_findings.summary(tables)), sep="\n")
+    return tables
+
+
+def read(folder=RECORD):
+    """The kept tables of all benchmarks in `folder`, {title: DataFrame}: empty where there are none."""
+    tables = {}
+    for path in sorted(Path(folder).glob("*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        tables |= {title: pd.DataFrame(rows) for title, rows in content["tables"].items()}
+    return tables
+
+
+def _rows(path, machine):
+    """{title: rows} of the file `path`, where they are of `machine`."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return content["tables"] if content["machine"] == machine else {}

@@ -1,0 +1,110 @@
+"""What benchmarks print and keep, and what is said of it against the aims."""
+
+import dataclasses
+import json
+
+import pandas as pd
+import pytest
+
+from cnnlab import benchmark_record, report
+from cnnlab.sentences import benchmark_findings
+from cnnlab.sentences.benchmark_findings import AIMS, CEILING, HANDLER, LOADING, NOTEBOOK, SERVER, TARGET, THROUGHPUT
+
+TABLES = {
+    THROUGHPUT: pd.DataFrame(
+        {"way": ["published: plain", "here, float32", "here, fast", "other"], "times_published": [1.0, 1.2, 1.6, 0.9]}
+    ),
+    CEILING: pd.DataFrame({"filters": ["matrix product", "4", "8", "16", "32"], "share": [1.0, 0.2, 0.3, 0.7, 0.8]}),
+    LOADING: pd.DataFrame(
+        {
+            "way": ["keras.datasets", "here"],
+            "peak_MB": [800.0, 200.0],
+            "seconds_ratio": [1.0, 0.5],
+            "peak_MB_ratio": [1, 0.25],
+        }
+    ),
+    TARGET: pd.DataFrame(
+        {
+            "recipe": ["published", "to_74"],
+            "test_accuracy": [0.72, 0.78],
+            "yardsticks": [1, 0.2],
+            "target": [None, 0.7444],
+        }
+    ),
+    NOTEBOOK: pd.DataFrame({"minutes": [9.0], "peak_MB": [1500.0]}),
+    HANDLER: pd.DataFrame(
+        {"batch": [1, 1, 1, 64], "way": ["published", "packed, JSON", "packed, npy", "packed, JSON"],
+         "times_faster": [1.0, 20.0, 30.0, 7.0]}
+    ),
+    SERVER: pd.DataFrame({"clients": [1, 8], "requests_per_second": [600.0, 1500.0], "errors": [0, 0]}),
+}  # fmt: skip
+
+
+def said(title, aims=AIMS):
+    (finding,) = benchmark_findings.summary({title: TABLES[title]}, aims)
+    return finding
+
+
+@pytest.mark.parametrize(
+    ("title", "words"),
+    [
+        (THROUGHPUT, ["1.60 times as fast (here, fast)", "other: 0.90", "is reached"]),
+        (CEILING, ["20.0% (4 filters)", "80.0% (32 filters)", "70% in the larger half of the variants, is reached"]),
+        (LOADING, ["0.50 times the time", "0.25 times the memory", "200 MB against 800 MB"]),
+        (TARGET, ["recipe to_74", "78.0%", "0.20 of the time"]),
+        (NOTEBOOK, ["9.0 min", "1,500 MB", "less than 2,000 MB, is reached"]),
+        (HANDLER, ["1 image 20.0 (JSON) and 30.0 (npy) times as fast and 64 images 7.0 (JSON) times as fast"]),
+        (SERVER, ["600 (1 at once) and 1,500 (8 at once)", "0 failed"]),
+    ],
+)
+def test_each_table_says_what_it_shows(title, words):
+    finding = said(title)
+    assert finding.numbers["reached"] is True
+    for each in words:
+        assert each in finding.sentence
+
+
+@pytest.mark.parametrize(
+    ("title", "aim"), [(THROUGHPUT, {"speedup": 1.7}), (CEILING, {"share": 0.75}), (NOTEBOOK, {"peak_MB": 1500})]
+)
+def test_an_aim_that_is_missed_is_called_so(title, aim):
+    finding = said(title, dataclasses.replace(AIMS, **aim))
+    assert finding.numbers["reached"] is False
+    assert finding.sentence.endswith("is missed.")
+
+
+def test_measured_is_printed_kept_and_read_back(tmp_path, capsys):
+    path = tmp_path / "new" / "training.json"
+    measured = benchmark_record.measure({title: lambda t=title: TABLES[t] for title in TABLES}, "a test", path)
+    printed = capsys.readouterr().out
+    assert printed.startswith("a test; ")
+    for finding in benchmark_findings.summary(TABLES):
+        assert finding.sentence in printed
+    kept = benchmark_record.read(path.parent)
+    assert list(kept) == list(measured) == list(TABLES)
+    assert report._benchmarks(kept) == report._benchmarks(TABLES)
+    json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_what_was_measured_before_a_failure_is_kept(tmp_path):
+    def fail():
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        benchmark_record.measure({NOTEBOOK: lambda: TABLES[NOTEBOOK], SERVER: fail}, output=tmp_path / "any.json")
+    assert list(benchmark_record.read(tmp_path)) == [NOTEBOOK]
+
+
+def test_what_is_not_measured_again_is_kept_unless_of_another_machine(tmp_path):
+    path = tmp_path / "any.json"
+    for title in (NOTEBOOK, SERVER):
+        benchmark_record.measure({title: lambda title=title: TABLES[title]}, output=path)
+    assert list(benchmark_record.read(tmp_path)) == [NOTEBOOK, SERVER]
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"machine": {"cpu": "another"}}))
+    benchmark_record.measure({TARGET: lambda: TABLES[TARGET]}, output=path)
+    assert list(benchmark_record.read(tmp_path)) == [TARGET]
+
+
+def test_without_a_record_the_readme_says_how_to_make_one(tmp_path):
+    assert "make bench" in report._benchmarks(benchmark_record.read(tmp_path))
