@@ -95,8 +95,9 @@ def read(seeds=None, store=None, study=STUDY):
     records, runs = store.records(), study.runs(seeds or max(STUDY.seeds, TARGET_STUDY.seeds))
     automatic = select(records, [run for run in runs if run.precision == "auto"], version)
     version = automatic.attrs.get("code_version", version)
-    same_code = [record for record in records if record["code_version"] == version]
-    fixed = select(same_code, [run for run in runs if run.precision != "auto"], version)
+    exact = [run for run in runs if run.precision != "auto"]
+    wanted = {(version, run.precision) for run in exact}
+    fixed = select([row for row in records if (row["code_version"], row["precision"]) in wanted], exact, version)
     found = [part for part in (fixed, automatic) if not part.empty]
     frame = pd.concat(found, ignore_index=True) if found else pd.DataFrame()
     frame.attrs["code_version"] = version
