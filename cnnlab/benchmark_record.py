@@ -8,6 +8,7 @@ import pandas as pd
 
 from cnnlab.machine import environment
 from cnnlab.sentences import benchmark_findings
+from cnnlab.whole_files import whole_file
 
 # Where the record's files lie, one a benchmark; nothing else writes here.
 RECORD = Path("results") / "benchmarks"
@@ -35,7 +36,8 @@ def measure(measurements, about="", output=None):
         print(tables[title].to_string(index=False, float_format="{:.2f}".format), flush=True)
         if output:
             kept[title] = json.loads(tables[title].to_json(orient="records"))
-            output.write_text(json.dumps({"machine": machine, "tables": kept}, indent=1) + "\n", encoding="utf-8")
+            with whole_file(output) as partial:
+                partial.write_text(json.dumps({"machine": machine, "tables": kept}, indent=1) + "\n", encoding="utf-8")
     print("", *(finding.sentence for finding in benchmark_findings.summary(tables)), sep="\n")
     return tables
 

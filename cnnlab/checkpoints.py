@@ -1,10 +1,11 @@
 """The state of a training after an epoch, on disk, so that a killed one goes on from there."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
+
+from cnnlab.whole_files import whole_file
 
 
 class Checkpoint:
@@ -25,10 +26,8 @@ class Checkpoint:
         arrays |= {f"best{i}": value for i, value in enumerate(best_weights)}
         facts = json.dumps({"key": self.key, **facts})
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(f".{os.getpid()}.partial")
-        with partial.open("wb") as file:
+        with whole_file(self.path) as partial, partial.open("wb") as file:
             np.savez(file, facts=facts, **arrays)
-        partial.replace(self.path)
 
     def load(self, model):
         """Set `model` and its optimizer to the saved state.

@@ -1,9 +1,10 @@
 """Trained models on disk: named by the result that they belong to, written whole or not at all."""
 
-import os
 from pathlib import Path
 
 import keras
+
+from cnnlab.whole_files import whole_file
 
 
 def model_path(models_folder, key):
@@ -14,9 +15,8 @@ def model_path(models_folder, key):
 def save_model(model, path):
     """Write the `keras.Model` to `path`, a .keras file; a killed process leaves at most a partial file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.stem}.{os.getpid()}.partial.keras")
-    model.save(partial)
-    partial.replace(path)
+    with whole_file(path, suffix=".keras") as partial:
+        model.save(partial)
 
 
 def load_model(path):

@@ -6,20 +6,19 @@ trainings of their own and are studies (see `studies`).
 """
 
 import dataclasses
-import gc
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
-from cnnlab import budgets, data, inspection, studies
+from cnnlab import budgets, data, inspection, memory, studies
 from cnnlab.cifar_studies import CNN, DENSE
 from cnnlab.machine import code_version
 from cnnlab.model_files import load_model, model_path
 from cnnlab.probing import confidence, receptive_field, shift, tabular
 from cnnlab.store import Store
 from cnnlab.trials import Trial, trial_key
+from cnnlab.whole_files import whole_file
 
 RECORD = Path("results") / "probes"
 MODELS = budgets.find("full").models_folder
@@ -169,7 +168,7 @@ def run_probe(name, seeds=None, store=None, models_folder=MODELS, results_folder
         done[part] = _rows(probe, part, wanted[part], store, models_folder, progress)
         order = sorted(done, key=lambda part: part[0])
         _write(pd.concat([done[part] for part in order], ignore_index=True), path)
-        gc.collect()
+        memory.release()
     rows = read_probe(name, results_folder)
     return rows[rows["seed"] < seeds].reset_index(drop=True)
 
@@ -241,12 +240,8 @@ def _measured(path, probe):
 def _write(rows, path):
     """A file that appears under its name complete, or not at all; six digits are enough."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
+    with whole_file(path) as partial:
         rows.to_csv(partial, index=False, float_format="%.6g")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _path(name, folder):

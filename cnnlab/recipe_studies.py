@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cnnlab import budgets, data
+from cnnlab import budgets, data, memory
 from cnnlab.costs import training_flops
 from cnnlab.machine import code_version
 from cnnlab.model_files import load_model, model_path, save_model
@@ -120,6 +120,7 @@ def train(name, seed=0, out=None, budget=None, progress=True):
         raise ValueError(f"out is {out}; expected a file that ends in .keras")
     out.parent.mkdir(parents=True, exist_ok=True)  # It is known now, and not after the training, that it can be.
     result = run_recipe(recipe, data.load(recipe.dataset, seed), f"{name}, seed {seed}" if progress else False)
+    memory.release()
     save_model(result.model, out)
     row = {"key": recipe_key(recipe), **result.row}
     out.with_suffix(".json").write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")

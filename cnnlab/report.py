@@ -19,8 +19,8 @@ from cnnlab import (
 )
 from cnnlab.data import load_cifar10
 from cnnlab.probing.receptive_field import effective_diameters
-from cnnlab.recipes.catalogue import ASSIGNMENT, NAMES, PUBLISHED, TARGETS, WALK
-from cnnlab.recipes.effects import AUGMENTED, METRIC, effects, measured, named, with_yardsticks
+from cnnlab.recipes.catalogue import ASSIGNMENT, NAMES, PUBLISHED, TARGETS, WALK, of_kind
+from cnnlab.recipes.effects import AUGMENTED, METRIC, effects, measured, named, walked_together, with_yardsticks
 from cnnlab.sentences import benchmark_findings, bias_findings, mars_findings, recipe_findings, wording
 from cnnlab.sentences.probe_findings import reliability_panels
 from cnnlab.statistics.metrics import HEADLINE
@@ -121,9 +121,10 @@ def recipe_figures(frame):
             with_yardsticks(frame), [recipe.label for recipe in WALK], AUGMENTED, beside, TARGETS, NAMES
         )
     }
-    if any(contrast.kind == "walk" for contrast in measured(frame)):
-        start = frame.loc[frame["label"] == ASSIGNMENT.label, METRIC].mean()
-        found["recipe_waterfall"] = plotting.recipe_waterfall(effects(frame), start)
+    together = walked_together(frame)
+    if measured(together, of_kind("walk")):
+        start = together.loc[together["label"] == ASSIGNMENT.label, METRIC].mean()
+        found["recipe_waterfall"] = plotting.recipe_waterfall(effects(together), start)
     return found
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from cnnlab.trials import trial_key
+from cnnlab.whole_files import whole_file
 
 
 class Store:
@@ -141,13 +142,8 @@ def _identity(configuration):
 
 @contextlib.contextmanager
 def _whole(path, mode):
-    """A file that appears under its name complete, or not at all."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open(mode) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """A file that appears under its name complete, and on the disk, or not at all."""
+    with whole_file(path) as partial, partial.open(mode) as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,8 +1,9 @@
 """Working through a list of trials: what is stored already is left, and several processes share the rest."""
 
-import gc
 import time
 from datetime import timedelta
+
+from cnnlab import memory
 
 # Seconds between two looks at a trial that another process is running.
 POLL_SECONDS = 2.0
@@ -20,6 +21,7 @@ def work_through(name, runs, store, train, cost, progress=True):
     store.check_writable()
     waiting = [trial for trial in runs if trial not in store]
     clock = _Clock(waiting, cost)
+    memory.release()
     while waiting:
         elsewhere = []
         for trial in waiting:
@@ -44,7 +46,7 @@ def _settle(trial, store, train, title):
         if trial in store:  # Finished by another process since we looked.
             return True
         train(trial, title)
-    gc.collect()
+    memory.release()
     return True
 
 

@@ -7,7 +7,6 @@ model packed twice, by the same versions of Keras and TensorFlow, gives the same
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from cnnlab.whole_files import whole_file
 from sagemaker_scripts import archive, common
 from sagemaker_scripts.common import BadArgumentsError
 
@@ -56,15 +56,11 @@ def package(model_path, output_path="model.tar.gz", name=None, class_names=None,
     letterbox = _is_letterboxed(row)
     card = model_card(model, name, _class_names(class_names, row, model.output_shape[1]), row, letterbox)
     output_path.parent.mkdir(parents=True, exist_ok=True)
-    partial = output_path.with_name(f"{output_path.name}.{os.getpid()}.partial")
-    try:
+    with whole_file(output_path) as partial:
         with tempfile.TemporaryDirectory(prefix="package-") as folder:
             _stage(model, card, Path(folder), letterbox)
             archive.pack(folder, partial)
         verify(partial, model)
-        partial.replace(output_path)
-    finally:
-        partial.unlink(missing_ok=True)
     return output_path
 
 

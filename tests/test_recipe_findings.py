@@ -218,6 +218,13 @@ def test_the_frontier_figure_draws_every_recipe_and_names_the_walk():
     assert "seconds" in in_seconds.axes[0].get_xlabel()
 
 
+def test_seeds_that_a_step_of_the_walk_lacks_do_not_count_in_the_walk():
+    complete, both = rows(seeds=1), rows(seeds=2)
+    begun = pd.concat([complete, both[(both["seed"] == 1) & (both["label"] == "assignment")]])
+    assert str(recipe_findings.walk(begun)) == str(recipe_findings.walk(complete))
+    assert "No difference is detectable for" not in str(recipe_findings.walk(begun))
+
+
 def test_the_waterfall_ends_where_the_walk_does():
     left, right = recipe_waterfall(effects(rows()), start=0.74).axes
     assert [bar.get_width() for bar in left.patches] == pytest.approx([0.02, 0.0, -0.01], abs=1e-9)

@@ -161,9 +161,8 @@ def test_rows_of_trials_and_of_recipes_are_told_apart(undisturbed):
 
 
 def test_the_study_asks_what_the_issue_asks_and_fits_every_budget(monkeypatch):
-    monkeypatch.setenv(
-        machine.PRECISION_VARIABLE, "mixed_bfloat16"
-    )  # Elsewhere the recipe in float32 is the assignment's.
+    # Elsewhere the recipe in float32 is the assignment's.
+    monkeypatch.setenv(machine.PRECISION_VARIABLE, "mixed_bfloat16")
     study = recipe_studies.STUDY
     for name in ("smoke", "quick"):
         small = study.within(budgets.find(name))

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from cnnlab.acquisition.errors import BadDataError
 from cnnlab.bars import byte_bar
+from cnnlab.whole_files import whole_file
 
 _CHUNK = 1 << 24
 
@@ -168,13 +169,9 @@ def _read_json(path):
 
 
 def _write_json(path, content):
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
+    with whole_file(path) as partial:
         partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
         _sync(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _sync(path):

@@ -142,3 +142,8 @@ CONTRASTS = (
     *(Contrast("left out", text, FULL, label) for label, text, _ in WITHOUT),
     *(Contrast("instead", text, label, FULL) for label, text, _ in INSTEAD),
 )
+
+
+def of_kind(kind):
+    """Those of `CONTRASTS` that are of `kind`."""
+    return [contrast for contrast in CONTRASTS if contrast.kind == kind]

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from cnnlab.evaluation import paired_tests
-from cnnlab.recipes.catalogue import CONTRASTS, NAMES, PUBLISHED
+from cnnlab.recipes.catalogue import CONTRASTS, NAMES, PUBLISHED, WALK
 from cnnlab.sentences.comparisons import paired_values
 
 # The final weights without test-time augmentation, which is reported apart.
@@ -49,6 +49,17 @@ def effects(frame, metric=METRIC, contrasts=CONTRASTS):
     table = pd.DataFrame(rows)
     parts = [_tested(mine) for _, mine in table.groupby("kind", sort=False)]
     return pd.concat(parts).sort_index().drop(columns="differences")
+
+
+def walked_together(frame):
+    """`frame` without the walk's rows of seeds that not all of its recorded steps have.
+
+    Only then do the steps add up to the way from the beginning to the end.
+    """
+    of_walk = frame["label"].isin([recipe.label for recipe in WALK])
+    seeds = frame[of_walk].groupby("label")["seed"].agg(set)
+    common = set.intersection(*seeds) if len(seeds) else set()
+    return frame[~of_walk | frame["seed"].isin(common)]
 
 
 def _tested(rows):

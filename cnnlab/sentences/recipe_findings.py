@@ -5,8 +5,17 @@ import math
 import numpy as np
 import pandas as pd
 
-from cnnlab.recipes.catalogue import ASSIGNMENT, FULL, INSTEAD, NAMES, PUBLISHED, TARGET_SEEDS, TARGETS
-from cnnlab.recipes.effects import AUGMENTED, METRIC, VALIDATION, effects, frontier, measured, with_yardsticks
+from cnnlab.recipes.catalogue import ASSIGNMENT, FULL, INSTEAD, NAMES, PUBLISHED, TARGET_SEEDS, TARGETS, of_kind
+from cnnlab.recipes.effects import (
+    AUGMENTED,
+    METRIC,
+    VALIDATION,
+    effects,
+    frontier,
+    measured,
+    walked_together,
+    with_yardsticks,
+)
 from cnnlab.sentences import wording
 from cnnlab.sentences.comparisons import paired_values
 from cnnlab.sentences.verdicts import BETTER, WORSE, Finding, undetectable
@@ -29,10 +38,8 @@ def summary(frame):
 
     The changes one by one, which are many, are in `change_table`.
     """
-    labels, contrasts = set(frame["label"]), measured(frame)
-    kinds = {contrast.kind for contrast in contrasts}
-    found = [walk(frame)] if "walk" in kinds else []
-    training = [contrast for contrast in contrasts if contrast.kind == "training"]
+    labels, training = set(frame["label"]), measured(frame, of_kind("training"))
+    found = [walk(frame)] if measured(walked_together(frame), of_kind("walk")) else []
     found += each_change(effects(frame, contrasts=training)) if training else []
     found += [test_time_augmentation(frame)] if FULL in labels else []
     found += [choice(frame)] if FULL in labels and labels & set(ALTERNATIVES) else []
@@ -71,13 +78,13 @@ def each_change(table):
 def walk(frame):
     """Where the walk begins and ends, which step is worth most, and which show no difference.
 
-    `frame`: rows of `recipe_studies.read` with at least one step. The verdict is the end against
-    the beginning.
+    `frame`: rows of `recipe_studies.read` with at least one step; of the walk only seeds that all
+    of its recorded steps have count. The verdict is the end against the beginning.
     """
-    table = effects(frame)
-    steps = table[table["kind"] == "walk"]
-    if steps.empty:
+    frame = walked_together(frame)
+    if not measured(frame, of_kind("walk")):
         raise ValueError("the frame has no step of the walk; run the study first")
+    steps = effects(frame, contrasts=of_kind("walk"))
     last = steps["first"].iloc[-1]
     (start, _), (end, _) = (estimate(frame.loc[frame["label"] == label, METRIC]) for label in (ASSIGNMENT.label, last))
     pairs = paired_values(frame, last, ASSIGNMENT.label, METRIC)

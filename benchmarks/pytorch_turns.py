@@ -1,0 +1,54 @@
+"""The assignment's CNN in PyTorch, eager and channels_last: a process that trains one epoch a line of its input.
+
+A process of its own, because PyTorch and TensorFlow each bring a compiler that does not bear the
+other's in one. Started as `python -m benchmarks.pytorch_turns IMAGES`; it prints PyTorch's version when it
+is ready, and an empty line after each epoch.
+"""
+
+import os
+import sys
+
+import torch
+from torch import nn
+
+from cnnlab.data import load_cifar10
+
+BATCH = 64
+
+
+def network():
+    """The layers of `cnnlab.models.build_cnn()`, which rescales the pixels itself; here `main` does."""
+    widths = (3, 32, 64, 128)
+    blocks = []
+    for index, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+        blocks += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU()]
+        blocks += [nn.MaxPool2d(2)] if index < 2 else []
+    layers = [*blocks, nn.Flatten(), nn.Linear(8 * 8 * 128, 512), nn.ReLU(), nn.Dropout(0.5), nn.Linear(512, 10)]
+    return nn.Sequential(*layers).to(memory_format=torch.channels_last)
+
+
+def train(model, optimizer, pixels, answers):
+    """One epoch in a new order: `pixels` uint8 (n, 3, height, width), `answers` int64 (n,)."""
+    loss, order = nn.CrossEntropyLoss(), torch.randperm(len(pixels))
+    for start in range(0, len(pixels) - BATCH + 1, BATCH):
+        chosen = order[start : start + BATCH]
+        batch = (pixels[chosen].float() / 255).contiguous(memory_format=torch.channels_last)
+        optimizer.zero_grad(set_to_none=True)
+        loss(model(batch), answers[chosen]).backward()
+        optimizer.step()
+
+
+def main():
+    torch.set_num_threads(os.cpu_count())  # Some builds begin with one.
+    images, labels = load_cifar10(progress=False).split("train", int(sys.argv[1]))
+    pixels, answers = torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels.astype("int64"))
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters())
+    print(torch.__version__, flush=True)
+    for _ in sys.stdin:
+        train(model, optimizer, pixels, answers)
+        print(flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Memory: less of it from the beginning, and what finished trainings hold on to given back."""
+
+import ctypes
+import gc
+import os
+import sys
+
+# What TensorFlow calls the gradients that it registers while it traces a training.
+TRACED = "CustomGradient-"
+
+# Settings of glibc's mallopt, by their numbers there: the heap is one for all threads, serves all but
+# the largest blocks, and keeps what is freed for the next step, within limits in bytes. Left to itself
+# glibc asks the system for many blocks of each step of a training again, which takes a fifth of its time.
+MALLOPT = {"M_ARENA_MAX": (-8, 1), "M_MMAP_THRESHOLD": (-3, 1 << 25), "M_TRIM_THRESHOLD": (-1, 1 << 28),
+           "M_TOP_PAD": (-2, 1 << 26)}  # fmt: skip
+
+
+def be_frugal():
+    """Have TensorFlow take memory from the system's heap, and not from a pool that never shrinks.
+
+    To be called before TensorFlow is imported; later it changes nothing. For notebooks on small
+    machines: less memory for a little more time. A setting of the user's in
+    TF_ONEDNN_USE_SYSTEM_ALLOCATOR is left alone.
+    """
+    os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
+    for number, value in MALLOPT.values():
+        _libc("mallopt", number, value)
+
+
+def release():
+    """Give back the weights, moments and graphs of trainings that nobody refers to any more.
+
+    TensorFlow registers a gradient of its own for each training that Keras compiles (it sums
+    gradients over devices, of which there is one) and never forgets it; with it lives the whole
+    graph with all variables, four times the size of the network. A model that was traced before
+    still answers, and can be traced and trained again; only what is half differentiated, within
+    a `tf.GradientTape`, could not be finished. On other backends this is
+    `gc.collect`.
+    """
+    registry = getattr(sys.modules.get("tensorflow.python.framework.ops"), "gradient_registry", None)
+    registered = getattr(registry, "_registry", {})
+    for name in [name for name in registered if name.startswith(TRACED)]:
+        del registered[name]
+    gc.collect()
+    _libc("malloc_trim", 0)
+
+
+def _libc(function, *arguments):
+    """Call `function` of the C library, where it is glibc and has it."""
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), function):
+        getattr(library, function)(*arguments)
