@@ -1,8 +1,8 @@
 """The assignment's CNN in PyTorch, eager and channels_last: a process that trains one epoch a line of its input.
 
 A process of its own, because PyTorch and TensorFlow each bring a compiler that does not bear the
-other's in one. Started as `python -m benchmarks.pytorch_turns IMAGES`; it prints PyTorch's version when it
-is ready, and an empty line after each epoch.
+other's in one. Started as `python -m benchmarks.pytorch_turns IMAGES BATCH_SIZE`; it prints
+PyTorch's version when it is ready, and an empty line after each epoch.
 """
 
 import os
@@ -12,8 +12,6 @@ import torch
 from torch import nn
 
 from cnnlab.data import load_cifar10
-
-BATCH = 64
 
 
 def network():
@@ -27,11 +25,11 @@ def network():
     return nn.Sequential(*layers).to(memory_format=torch.channels_last)
 
 
-def train(model, optimizer, pixels, answers):
+def train(model, optimizer, pixels, answers, batch_size):
     """One epoch in a new order: `pixels` uint8 (n, 3, height, width), `answers` int64 (n,)."""
     loss, order = nn.CrossEntropyLoss(), torch.randperm(len(pixels))
-    for start in range(0, len(pixels) - BATCH + 1, BATCH):
-        chosen = order[start : start + BATCH]
+    for start in range(0, len(pixels) - batch_size + 1, batch_size):
+        chosen = order[start : start + batch_size]
         batch = (pixels[chosen].float() / 255).contiguous(memory_format=torch.channels_last)
         optimizer.zero_grad(set_to_none=True)
         loss(model(batch), answers[chosen]).backward()
@@ -40,13 +38,14 @@ def train(model, optimizer, pixels, answers):
 
 def main():
     torch.set_num_threads(os.cpu_count())  # Some builds begin with one.
-    images, labels = load_cifar10(progress=False).split("train", int(sys.argv[1]))
+    count, batch_size = map(int, sys.argv[1:])
+    images, labels = load_cifar10(progress=False).split("train", count)
     pixels, answers = torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels.astype("int64"))
     model = network()
     optimizer = torch.optim.Adam(model.parameters())
     print(torch.__version__, flush=True)
     for _ in sys.stdin:
-        train(model, optimizer, pixels, answers)
+        train(model, optimizer, pixels, answers, batch_size)
         print(flush=True)
 
 

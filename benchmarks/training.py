@@ -137,12 +137,12 @@ def here(images, labels, precision, filters=(32, 64, 128)):
 @contextlib.contextmanager
 def pytorch(images):
     """{way: turn} of PyTorch, which waits in a process of its own; {} where it is not installed or does not start."""
-    command = [sys.executable, "-m", "benchmarks.pytorch_turns", str(images)]
-    with contextlib.ExitStack() as cleanup:
-        process = importlib.util.find_spec("torch") and cleanup.enter_context(
-            subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        )
-        version = process.stdout.readline().strip() if process else ""
+    if not importlib.util.find_spec("torch"):
+        yield {}
+        return
+    command = [sys.executable, "-m", "benchmarks.pytorch_turns", str(images), str(BATCH)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        version = process.stdout.readline().strip()
 
         def epoch():
             print(file=process.stdin, flush=True)

@@ -34,8 +34,7 @@ def release():
     gradients over devices, of which there is one) and never forgets it; with it lives the whole
     graph with all variables, four times the size of the network. A model that was traced before
     still answers, and can be traced and trained again; only what is half differentiated, within
-    a `tf.GradientTape`, could not be finished. On other backends this is
-    `gc.collect`.
+    a `tf.GradientTape`, could not be finished. On other backends this is `gc.collect`.
     """
     registry = getattr(sys.modules.get("tensorflow.python.framework.ops"), "gradient_registry", None)
     registered = getattr(registry, "_registry", {})
