@@ -34,7 +34,7 @@ from cnnlab.cifar_studies import FILTERS  # noqa: E402
 from cnnlab.costs import training_flops  # noqa: E402
 from cnnlab.data import load_cifar10  # noqa: E402
 from cnnlab.machine import choose_precision  # noqa: E402
-from cnnlab.recipes.catalogue import PUBLISHED, TARGETS  # noqa: E402
+from cnnlab.recipes.catalogue import PUBLISHED  # noqa: E402
 from cnnlab.recipes.running import run_recipe  # noqa: E402
 from cnnlab.sentences import benchmark_findings  # noqa: E402
 from cnnlab.training import MAKE_OPTIMIZER, STEPS_PER_EXECUTION, dtype_policy  # noqa: E402
@@ -178,7 +178,7 @@ def matrix_product(dtype):
 
 # What each way of loading does in a process of its own; the same arrays, for there may be no network.
 LOADING = {
-    "keras.datasets and float conversion": """
+    "keras.datasets' arrays, out of our cache, and float conversion": """
 from cnnlab.sources import cifar10_arrays
 arrays = {name: array.copy() for name, array in cifar10_arrays(progress=False).items()}
 train, test = (arrays[name].astype("float32") / 255 for name in ("x_train", "x_test"))
@@ -186,7 +186,7 @@ train, test = (arrays[name].astype("float32") / 255 for name in ("x_train", "x_t
     "here": """
 from cnnlab.data import load_cifar10
 dataset = load_cifar10(progress=False)
-train, test = (dataset.split(name)[0] for name in ("train", "test"))
+train, validation, test = (split.take()[0] for split in dataset.splits.values())
 """,
 }
 MEASURED = """
@@ -240,7 +240,6 @@ def time_to_target(label="to_74"):
         rows.append({"recipe": recipe.label, "seconds": row["seconds"], "test_accuracy": row["test_accuracy_tta"]})
     frame = pd.DataFrame(rows)
     frame["yardsticks"] = frame["seconds"] / frame["seconds"][0]
-    frame["target"] = [np.nan, TARGETS[label][0]]
     return frame
 
 
@@ -275,10 +274,23 @@ MEASUREMENTS = {
 }
 
 
+def at_least(least):
+    """What argparse makes a whole number from `least` with."""
+
+    def number(text):
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}")
+        return int(text)
+
+    return number
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each way (default: %(default)s)")
-    parser.add_argument("--images", type=int, default=6_400, help="trained on in a turn (default: %(default)s)")
+    parser.add_argument("--rounds", type=at_least(1), default=5, help="turns of each way (default: %(default)s)")
+    parser.add_argument(
+        "--images", type=at_least(BATCH), default=6_400, help="trained on in a turn (default: %(default)s)"
+    )
     parser.add_argument(
         "--only", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS), help="some of them (default: all)"
     )

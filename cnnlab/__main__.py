@@ -19,7 +19,10 @@ def main(arguments=None):
             quiet.import_keras()
         options.run(options)
     except KeyboardInterrupt:
-        print("\nstopped: finished trials are kept, and the same command goes on from here", file=sys.stderr)
+        kept = "nothing is kept of this training, and the same command begins it again"
+        if options.run is not _train:
+            kept = "finished trials are kept, and the same command goes on from here"
+        print(f"\nstopped: {kept}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except ValueError as error:
         print(f"cnnlab: {error}", file=sys.stderr)
@@ -126,7 +129,10 @@ def _study(options):
     from cnnlab import findings, studies
     from cnnlab.store import Store
 
-    study = studies.find(options.name)
+    try:
+        study = studies.find(options.name)
+    except ValueError as error:
+        raise ValueError(f"{error}, recipe") from None
     budget = budgets.find(options.budget, study.dataset)
     study = study.within(budget)
     store = Store(options.store or budget.store_folder)

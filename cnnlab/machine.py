@@ -6,6 +6,7 @@ import importlib.metadata
 import io
 import os
 import platform
+import subprocess
 import tokenize
 from functools import cache
 from importlib.util import find_spec
@@ -33,15 +34,18 @@ def choose_precision(requested="auto"):
 
 def environment():
     """Versions and hardware of this process, as a flat dict of strings and numbers."""
+    import keras
+
+    backend = keras.backend.backend()
     return {
         "python": platform.python_version(),
         "keras": _version("keras"),
-        "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
-        "backend_version": _version(os.environ.get("KERAS_BACKEND", "tensorflow")),
+        "backend": backend,
+        "backend_version": _version(backend),
         "numpy": _version("numpy"),
         "cpu": cpu_name(),
         "cores": usable_cores(),
-        "accelerator": "gpu" if has_gpu() else "none",
+        "accelerator": gpu_name() if has_gpu() else "none",
     }
 
 
@@ -61,6 +65,17 @@ def cpu_name():
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
+def gpu_name():
+    """Name of the first NVIDIA GPU, from its driver's own tool; "gpu" where that cannot be asked."""
+    try:
+        asked = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "gpu"
+    return next(iter(asked.stdout.splitlines()), "gpu").strip()
+
+
 @cache
 def has_gpu():
     """Whether Keras's backend sees a GPU."""
@@ -68,7 +83,7 @@ def has_gpu():
 
     try:
         return bool(keras.distribution.list_devices("gpu"))
-    except RuntimeError:  # JAX's answer where it has no GPU at all.
+    except (RuntimeError, AttributeError):  # JAX's answer where it has no GPU at all, and Keras's for PyTorch.
         return False
 
 

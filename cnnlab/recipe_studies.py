@@ -30,7 +30,7 @@ RECORD = Path("results") / "recipes"
 STUDY = Study(
     "recipe",
     "What does each of a handful of changes add, from the assignment's CNN to 94%?",
-    "one change a step; each change alone, and each left out",
+    "one change a step; changes alone, and left out, where the rest can do without them",
     "10 epochs of 40,000 training images, where a recipe does not say otherwise; the weights at the end of training; "
     "settings as in airbench94, and what could replace a part compared on validation",
     ALL,

@@ -20,7 +20,16 @@ from cnnlab import (
 from cnnlab.data import load_cifar10
 from cnnlab.probing.receptive_field import effective_diameters
 from cnnlab.recipes.catalogue import ASSIGNMENT, NAMES, PUBLISHED, TARGETS, WALK, of_kind
-from cnnlab.recipes.effects import AUGMENTED, METRIC, effects, measured, named, walked_together, with_yardsticks
+from cnnlab.recipes.effects import (
+    AUGMENTED,
+    METRIC,
+    effects,
+    measured,
+    named,
+    time_column,
+    walked_together,
+    with_yardsticks,
+)
 from cnnlab.sentences import benchmark_findings, bias_findings, mars_findings, recipe_findings, wording
 from cnnlab.sentences.probe_findings import reliability_panels
 from cnnlab.statistics.metrics import HEADLINE
@@ -115,16 +124,13 @@ def recipe_figures(frame):
     """{name: Figure} of the recipes' rows, as far as they are recorded: none where there are none."""
     if frame.empty:
         return {}
-    beside = [*TARGETS, PUBLISHED.label]
-    found = {
-        "recipe_frontier": plotting.recipe_frontier(
-            with_yardsticks(frame), [recipe.label for recipe in WALK], AUGMENTED, beside, TARGETS, NAMES
-        )
-    }
-    together = walked_together(frame)
-    if measured(together, of_kind("walk")):
+    timed, walk, beside = with_yardsticks(frame), [recipe.label for recipe in WALK], [*TARGETS, PUBLISHED.label]
+    drawn = plotting.recipe_frontier(timed, walk, AUGMENTED, time_column(timed), beside, TARGETS, NAMES)
+    found = {"recipe_frontier": drawn}
+    if measured(frame, of_kind("walk")):
+        together = walked_together(frame)
         start = together.loc[together["label"] == ASSIGNMENT.label, METRIC].mean()
-        found["recipe_waterfall"] = plotting.recipe_waterfall(effects(together), start)
+        found["recipe_waterfall"] = plotting.recipe_waterfall(effects(frame), start)
     return found
 
 
@@ -147,7 +153,7 @@ def blocks(frames, root=Path()):
     text = {f"table:{name}": f"Not recorded yet: `python -m cnnlab study {name}`." for name in studies.STUDIES}
     text |= {f"table:{name}": _study(name, frame) for name, frame in frames.items()}
     text["answer"] = "\n\n".join(finding.sentence for finding in answers(frames))
-    text["made-on"] = _made_on(frames)
+    text["made-on"] = _made_on([*frames.values(), recipes(root)])
     text["audit"] = _audit(root)
     text["recipe"] = _recipes(recipes(root))
     text["mars"] = _mars(mars_record.read(root / mars_record.FOLDER), mars_networks(frames))
@@ -223,8 +229,9 @@ def _recipes(frame):
     if frame.empty:
         return "Not recorded yet: `python -m cnnlab study recipe` makes the rows."
     parts = [findings.to_markdown(findings.presentable(findings.study_table(named(frame), METRIC)))]
+    parts.append("Test-time augmentation is left out of the tables; what is held against the targets has it.")
     if measured(frame):
-        parts.append("What each change is worth, corrected for their number in each place:")
+        parts.append("What each change is worth; p-values are corrected for the number of changes in the same place:")
         parts.append(findings.to_markdown(recipe_findings.change_table(effects(frame))))
     parts.append("\n".join(f"- {finding.sentence}" for finding in recipe_findings.summary(frame)))
     return "\n\n".join(parts)
@@ -268,7 +275,7 @@ def _audit(root):
 
 
 def _made_on(frames):
-    rows = pd.concat(frames.values()).drop_duplicates("key")
+    rows = pd.concat([frame for frame in frames if not frame.empty]).drop_duplicates("key")
     machines = wording.listing(sorted({f"{row.cpu}, {row.cores} cores" for row in rows.itertuples()}))
     software = wording.listing(
         sorted({f"Keras {row.keras} on {row.backend} {row.backend_version}" for row in rows.itertuples()})

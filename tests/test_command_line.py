@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tiny_study
 
-from cnnlab import studies
+from cnnlab import recipe_studies, studies
 from cnnlab.__main__ import main
 
 ROOT = Path(__file__).parent.parent
@@ -37,6 +37,10 @@ def test_help_names_the_commands_and_the_studies():
         (["study", "filters", "--seeds", "-1"], "'-1' is not a positive whole number"),
         (["study", "filters", "--seeds", "0"], "'0' is not a positive whole number"),
         (["study", "filters", "--budget", "tiny"], "invalid choice: 'tiny'"),
+        (["study", "recipes"], "expected one of baselines, filters"),
+        (["study", "recipes"], ", recipe\n"),
+        (["train", "--recipe", "to_95"], "no recipe is called 'to_95'; expected one of published, "),
+        (["train", "--recipe", "to_74", "--out", "model.h5"], "expected a file that ends in .keras"),
         (["probe", "shfit"], "no probe is called 'shfit'"),
         (["studdy"], "invalid choice: 'studdy'"),
     ],
@@ -87,6 +91,15 @@ def test_ctrl_c_says_what_is_kept(tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(studies, "run_trial", interrupted)
     assert main(["study", "tiny", "--seeds", "1", "--store", str(tmp_path)]) == 130
     assert "the same command goes on from here" in capsys.readouterr().err
+
+
+def test_ctrl_c_in_a_single_training_promises_nothing(tmp_path, monkeypatch, capsys):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipe_studies, "train", interrupted)
+    assert main(["train", "--recipe", "to_74", "--out", str(tmp_path / "model.keras")]) == 130
+    assert "nothing is kept of this training" in capsys.readouterr().err
 
 
 def test_missing_mars_images_are_said_in_one_message_with_what_to_do(tmp_path, monkeypatch, capsys):

@@ -37,6 +37,18 @@ def test_an_unknown_precision_is_refused():
         machine.choose_precision("float8")
 
 
+def test_a_row_names_the_gpu_that_the_driver_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "has_gpu", lambda: True)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert machine.environment()["accelerator"] == "gpu", "no tool to ask"
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'NVIDIA H100 80GB HBM3'\necho another\n")
+    tool.chmod(0o755)
+    assert machine.environment()["accelerator"] == "NVIDIA H100 80GB HBM3"
+    tool.write_text("#!/bin/sh\nexit 9\n")
+    assert machine.environment()["accelerator"] == "gpu", "the driver does not answer"
+
+
 def test_environment_names_versions_and_hardware():
     facts = machine.environment()
     assert facts["backend"] == "tensorflow"

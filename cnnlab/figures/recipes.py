@@ -9,6 +9,7 @@ from cnnlab.figures.style import (
     GREEN,
     GREY,
     LIGHT_GREY,
+    PURPLE,
     SMALL,
     VERMILLION,
     bare,
@@ -26,25 +27,25 @@ TIMES = [digit * 10.0**power for power in range(-3, 5) for digit in (1, 2, 5)]
 # Kinds of contrast: colour, marker, name, and how far from the middle of their row they stand.
 KINDS = {
     "walk": (BLUE, "o", "on top of the steps before", 0.0),
-    "alone": (VERMILLION, "s", "alone, on the assignment's CNN", 0.22),
+    "alone": (PURPLE, "s", "alone, on the assignment's CNN", 0.22),
     "left out": (GREEN, "^", "against leaving it out of the full recipe", -0.22),
 }
 # Characters of a change's name beside an axis, and of a recipe's in the list.
 _NAME_WIDTH, _KEY_WIDTH = 22, 38
+# In points: how far beside its place a number stands, and how far two are kept apart, across and up.
+_BESIDE, _APART = 14, (24, 11)
 
 
 @styled
-def recipe_frontier(rows, walk, metric, endings=(), targets=None, names=None):
+def recipe_frontier(rows, walk, metric, time="seconds", endings=(), targets=None, names=None):
     """Accuracy against the time of a training (log axis): the walk joined by a line, each step named.
 
-    `rows`: label, seed, seconds, `metric` (a share), and yardsticks (`effects.with_yardsticks`),
-    which are the unit of time where every recipe has a seed that the published code ran with too;
-    `walk`: labels in its order; `endings`: labels beside it that are named too, the other recipes being small dots;
-    `targets`: {label: (share, yardsticks)}, drawn as crosses; `names`: {label: words}.
+    `rows`: label, seed, `metric` (a share) and `time`, "seconds" or "yardsticks" (see
+    `effects.time_column`); `walk`: labels in its order; `endings`: labels beside it that are named
+    too, the other recipes being small dots; `targets`: {label: (share, yardsticks)}, drawn as
+    crosses where times are yardsticks; `names`: {label: words}.
     """
-    found = rows.groupby("label")
-    in_yardsticks = "yardsticks" in rows and found["yardsticks"].count().all()
-    time = "yardsticks" if in_yardsticks else "seconds"
+    found, in_yardsticks = rows.groupby("label"), time == "yardsticks"
     times, scores = found[time].median(), found[metric].agg(list).map(t_interval)
     walked = [label for label in walk if label in times]
     ended = [label for label in endings if label in times and label not in walk]
@@ -52,22 +53,22 @@ def recipe_frontier(rows, walk, metric, endings=(), targets=None, names=None):
     others = [label for label in times.index if label not in (*walked, *ended)]
     axis.plot(times[others], [scores[label].mean for label in others], "o", color=LIGHT_GREY, markersize=4)
     axis.plot(times[walked], [scores[label].mean for label in walked], color=BLUE, linewidth=1)
-    for number, label in enumerate([*walked, *ended]):
-        colour = BLUE if label in walked else GREEN
+    named = {label: BLUE if label in walked else GREEN for label in (*walked, *ended)}
+    for label, colour in named.items():
         _draw_mean(axis, times[label], scores[label], colour)
-        side = 1 if number % 2 else -1
-        axis.annotate(
-            number, (times[label], scores[label].mean), (7 * side, 3), textcoords="offset points",
-            ha="left" if side > 0 else "right", fontsize=SMALL, weight="bold", color=colour,
-        )  # fmt: skip
     crosses = (targets or {}).values() if in_yardsticks else ()
     for share, limit in crosses:
         axis.plot(limit, share, "+", color=VERMILLION, markersize=11, markeredgewidth=2)
     _mark_axes(axis)
     unit = "1: the published code's ten epochs" if in_yardsticks else "seconds"
-    axis.set(xlabel=f"time of a training ({unit}; log scale)", ylabel="test accuracy (scale: log of right to wrong)")
+    axis.set(
+        xlabel=f"time of a training ({unit}; log scale)",
+        ylabel="test accuracy, with test-time augmentation\n(scale: log of right to wrong)",
+    )
     _list_names(key, [(names or {}).get(label, label) for label in (*walked, *ended)], bool(others), bool(crosses))
     figure.suptitle(f"Accuracy against time ({_about(found['seed'].nunique())})")
+    marks = [(limit, share) for share, limit in crosses]
+    _number(axis, [(times[label], scores[label].mean) for label in named], list(named.values()), marks)
     return figure
 
 
@@ -92,6 +93,7 @@ def recipe_waterfall(effects, start):
             f"{100 * level:.1f}%", place_of_text, (4, 0), textcoords="offset points", va="center", fontsize=SMALL
         )
     left.set(xlabel="test accuracy", ylim=(len(changes) - 0.5, -0.5))
+    left.use_sticky_edges = False  # Else an axis would begin where the lowest bar does.
     left.margins(x=0.16)
     left.set_yticks(range(len(changes)), [textwrap.fill(change, _NAME_WIDTH) for change in changes], fontsize=SMALL)
     left.set_title(f"The walk, from {100 * start:.1f}%")
@@ -117,6 +119,33 @@ def recipe_waterfall(effects, start):
 def _draw_mean(axis, x, interval, colour):
     reach = [[interval.mean - interval.low], [interval.high - interval.mean]] if interval.n > 1 else None
     axis.errorbar(x, interval.mean, reach, color=colour, marker="o", capsize=3)
+
+
+def _number(axis, places, colours, obstacles=()):
+    """Number `places`, (x, y) each, in `colours`: on the side that is freer, and apart where they would meet."""
+    axis.figure.draw_without_rendering()  # Only then is it known where on the page each of them lies.
+    points, others = (
+        axis.transData.transform(np.reshape(found, (-1, 2))) * 72 / axis.figure.dpi for found in (places, obstacles)
+    )
+    taken = [*points, *others]
+    for number in np.argsort(points[:, 1]):
+        sides = {side: points[number] + (_BESIDE * side, 2) for side in (1, -1)}
+        side = min(sides, key=lambda side: _crowd(sides[side], taken))  # noqa: B023 - called at once
+        x, y = sides[side]
+        for other_x, other_y in taken[len(points) + len(others) :]:
+            if abs(other_x - x) < _APART[0] and abs(other_y - y) < _APART[1]:
+                y = other_y + _APART[1]
+        taken.append((x, y))
+        axis.annotate(
+            number, places[number], (x, y) - points[number], textcoords="offset points", va="center",
+            ha="left" if side > 0 else "right", fontsize=SMALL, weight="bold", color=colours[number],
+            arrowprops={"arrowstyle": "-", "color": colours[number], "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2},
+        )  # fmt: skip
+
+
+def _crowd(place, taken):
+    """How many of `taken` lie about `place`."""
+    return sum(abs(x - place[0]) < _APART[0] and abs(y - place[1]) < _APART[1] for x, y in taken)
 
 
 def _mark_axes(axis):

@@ -15,24 +15,27 @@ VALIDATION = "val_accuracy_last"
 
 
 def measured(frame, contrasts=CONTRASTS):
-    """Those of `contrasts` whose two recipes have a seed in common in `frame`, as far as it is recorded."""
-    seeds = frame.groupby("label")["seed"].agg(set).to_dict()
-    return [each for each in contrasts if seeds.get(each.first, set()) & seeds.get(each.second, set())]
+    """Those of `contrasts` whose two recipes have a seed in common in `frame`, as far as it is recorded.
+
+    For a step of the walk it must be a seed that all of the walk's recorded steps have.
+    """
+    return [each for each in contrasts if set.intersection(*_seeds(_rows_for(each, frame), each))]
 
 
 def effects(frame, metric=METRIC, contrasts=CONTRASTS):
     """What each of `contrasts` adds to `metric`, paired by seed, with Holm's correction in each kind.
 
-    `frame`: rows of `recipe_studies.read`; a contrast without a common seed is left out. Returns
-    a DataFrame, a row a contrast: kind, change, first, second, n (paired seeds), mean, low, high
-    (shares; NaN for one seed), p_holm, differs (bool), detectable (see
-    `evaluation.paired_tests`), family (contrasts of the kind that were tested), times (the time
-    of the first as a multiple of the second's, median over seeds).
+    `frame`: rows of `recipe_studies.read`; a contrast that is not `measured` is left out, and the
+    walk's steps are of seeds that all of them have (`walked_together`). Returns a DataFrame, a row
+    a contrast: kind, change, first, second, n (paired seeds), mean, low, high (shares; NaN for one
+    seed), p_holm, differs (bool), detectable (see `evaluation.paired_tests`), family (contrasts of
+    the kind that were tested), times (processor time of the first as a multiple of the second's,
+    median over seeds).
     """
     rows = []
     for contrast in measured(frame, contrasts):
-        pairs = paired_values(frame, contrast.first, contrast.second, metric)
-        seconds = paired_values(frame, contrast.first, contrast.second, "seconds")
+        of_contrast = _rows_for(contrast, frame), contrast.first, contrast.second
+        pairs, seconds = paired_values(*of_contrast, metric), paired_values(*of_contrast, "cpu_seconds")
         rows.append(
             {
                 "kind": contrast.kind,
@@ -62,6 +65,16 @@ def walked_together(frame):
     return frame[~of_walk | frame["seed"].isin(common)]
 
 
+def _rows_for(contrast, frame):
+    """What of `frame` a contrast is taken from."""
+    return walked_together(frame) if contrast.kind == "walk" else frame
+
+
+def _seeds(frame, contrast):
+    """The seeds of the contrast's first recipe, and those of its second."""
+    return [set(frame.loc[frame["label"] == label, "seed"]) for label in (contrast.first, contrast.second)]
+
+
 def _tested(rows):
     """`rows` of one kind with their tests; those of one seed have none."""
     several = rows[rows["n"] > 1]
@@ -86,6 +99,12 @@ def with_yardsticks(frame):
     return frame.assign(yardsticks=frame["seconds"] / frame["seed"].map(published))
 
 
+def time_column(frame):
+    """The column to compare times by: yardsticks, where every recipe has one, else seconds."""
+    has_yardsticks = "yardsticks" in frame and frame.groupby("label")["yardsticks"].count().all()
+    return "yardsticks" if has_yardsticks else "seconds"
+
+
 def named(frame):
     """`frame` with the labels of recipes in words, for tables."""
     return frame.assign(label=frame["label"].map(lambda label: NAMES.get(label, label)))
@@ -94,9 +113,9 @@ def named(frame):
 def frontier(frame, metric=AUGMENTED):
     """Labels of the recipes that no other beats in mean `metric` without taking longer, fastest first.
 
-    `frame`: with the columns label, seconds and `metric`; the time is the median over seeds.
+    `frame`: with the columns label, `metric` and that of `time_column`, whose median over seeds counts.
     """
-    means = frame.groupby("label").agg(seconds=("seconds", "median"), score=(metric, "mean"))
-    means = means.sort_values(["seconds", "score"], ascending=[True, False])
+    means = frame.groupby("label").agg(time=(time_column(frame), "median"), score=(metric, "mean"))
+    means = means.sort_values(["time", "score"], ascending=[True, False])
     best = means["score"].cummax()
     return list(means.index[(means["score"] >= best) & (best > best.shift(fill_value=-np.inf))])

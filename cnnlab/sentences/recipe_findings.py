@@ -5,7 +5,19 @@ import math
 import numpy as np
 import pandas as pd
 
-from cnnlab.recipes.catalogue import ASSIGNMENT, FULL, INSTEAD, NAMES, PUBLISHED, TARGET_SEEDS, TARGETS, of_kind
+from cnnlab.recipes.catalogue import (
+    ASSIGNMENT,
+    FULL,
+    INSTEAD,
+    NAMES,
+    PARTS,
+    PUBLISHED,
+    RECIPES,
+    SCORED_BEFORE,
+    TARGET_SEEDS,
+    TARGETS,
+    of_kind,
+)
 from cnnlab.recipes.effects import (
     AUGMENTED,
     METRIC,
@@ -39,7 +51,7 @@ def summary(frame):
     The changes one by one, which are many, are in `change_table`.
     """
     labels, training = set(frame["label"]), measured(frame, of_kind("training"))
-    found = [walk(frame)] if measured(walked_together(frame), of_kind("walk")) else []
+    found = [walk(frame), parts_of_walk(frame)] if measured(frame, of_kind("walk")) else []
     found += each_change(effects(frame, contrasts=training)) if training else []
     found += [test_time_augmentation(frame)] if FULL in labels else []
     found += [choice(frame)] if FULL in labels and labels & set(ALTERNATIVES) else []
@@ -65,7 +77,7 @@ def change_table(table):
                 for p, s in zip(found["p_holm"], sure, strict=True)
             ],
             "Difference": verdicts,
-            "Times the time": found["times"].map("{:.2f}".format),
+            "Times the processor time": found["times"].map("{:.2f}".format),
         }
     )
 
@@ -81,13 +93,11 @@ def walk(frame):
     `frame`: rows of `recipe_studies.read` with at least one step; of the walk only seeds that all
     of its recorded steps have count. The verdict is the end against the beginning.
     """
-    frame = walked_together(frame)
-    if not measured(frame, of_kind("walk")):
-        raise ValueError("the frame has no step of the walk; run the study first")
     steps = effects(frame, contrasts=of_kind("walk"))
     last = steps["first"].iloc[-1]
-    (start, _), (end, _) = (estimate(frame.loc[frame["label"] == label, METRIC]) for label in (ASSIGNMENT.label, last))
-    pairs = paired_values(frame, last, ASSIGNMENT.label, METRIC)
+    rows = walked_together(frame)
+    (start, _), (end, _) = (estimate(rows.loc[rows["label"] == label, METRIC]) for label in (ASSIGNMENT.label, last))
+    pairs = paired_values(rows, last, ASSIGNMENT.label, METRIC)
     gained = (pairs.iloc[:, 0] - pairs.iloc[:, 1]).to_numpy()
     ((verdict, numbers),) = differences_verdict([gained])
     largest = steps.loc[steps["mean"].idxmax()]
@@ -102,6 +112,25 @@ def walk(frame):
     return Finding(sentence, verdict, {**numbers, "steps": len(steps), "largest": largest["first"]})
 
 
+def parts_of_walk(frame):
+    """What the network's form, augmentation and all the rest add on the walk, each the sum of its steps.
+
+    `frame` as for `walk`; `numbers` has the mean of each part.
+    """
+    steps, rows = effects(frame, contrasts=of_kind("walk")), walked_together(frame)
+    values = rows.pivot(index="seed", columns="label", values=METRIC).dropna(axis="columns", how="all").dropna()
+    added = {part: np.zeros(len(values)) for part in (*PARTS, "all the rest")}
+    for step in steps.itertuples():
+        part = next((part for part, labels in PARTS.items() if step.first in labels), "all the rest")
+        added[part] += (values[step.first] - values[step.second]).to_numpy()
+    written = wording.listing([f"{part} {_change_of(differences)}" for part, differences in added.items()])
+    return Finding(
+        f"On the walk these add: {written} ({runs(len(values))}).",
+        None,
+        {part: float(differences.mean()) for part, differences in added.items()},
+    )
+
+
 def choice(frame):
     """The full recipe and what could stand in its place, ranked on validation, where the choice is made.
 
@@ -114,7 +143,7 @@ def choice(frame):
         raise ValueError("the frame has no seed of the full recipe and an alternative; run the study first")
     means = values.mean().sort_values(ascending=False)
     parts = [
-        f"{'the full recipe' if label == FULL else NAMES[label]} {percent(mean)} ({wording.duration(seconds)})"
+        f"{_called(label)} {percent(mean)} ({wording.duration(seconds)})"
         for label, mean in means.items()
         for seconds in [rows.loc[rows["label"] == label, "seconds"].median()]
     ]
@@ -133,8 +162,9 @@ def test_time_augmentation(frame, label=FULL):
     ((verdict, numbers),) = differences_verdict([added])
     direction = {BETTER: "adds", WORSE: "costs"}.get(verdict, "makes no detectable difference:")
     sentence = (
-        f"Test-time augmentation {direction} {gap(added)[0]} of test accuracy in the recipe {label} "
-        f"({runs(len(rows))}), and takes {percent((rows['seconds_tta'] / rows['seconds']).median())} of its time."
+        f"Test-time augmentation {direction} {gap(added)[0]} of test accuracy in {_called(label)} "
+        f"({runs(len(rows))}), and all answers together take "
+        f"{percent((rows['seconds_tta'] / rows['seconds']).median())} of its time."
     )
     return Finding(sentence, verdict, numbers)
 
@@ -154,11 +184,13 @@ def target(frame, label):
         raise ValueError(f"the frame has no recipe {label!r}; run the study first")
     score, interval = estimate(rows[AUGMENTED])
     time, ratio = estimate(rows["yardsticks"].dropna(), "{:.2f}".format) if rows["yardsticks"].any() else (None, None)
+    augmented = " with test-time augmentation" if RECIPES[label].tta else ""
+    reaches = f"{NAMES[label].capitalize()} reaches {score} test accuracy{augmented}"
     numbers = {"accuracy": interval.mean, "yardsticks": ratio.mean if ratio else math.nan, "n": interval.n}
     goal = f"{_exact(wanted)} in at most {_count(limit)} of the published code's ten epochs"
     if ratio is None:
         sentence = (
-            f"The {NAMES[label]} reaches {score} test accuracy; its time has no yardstick, because the published "
+            f"{reaches}; its time has no yardstick, because the published "
             f"code did not run with the same seeds, so that the target ({goal}) is open."
         )
         return Finding(sentence, None, {**numbers, "reached": False})
@@ -170,11 +202,13 @@ def target(frame, label):
         (False, True): "is not reached: accuracy is too low",
         (False, False): "is not reached, neither in accuracy nor in time",
     }[accurate, quick]
+    fresh = rows.loc[~rows["seed"].isin(SCORED_BEFORE), AUGMENTED]
+    apart = f"; {percent(fresh.mean())} without seed 0, with which earlier forms were scored" if len(fresh) else ""
     enough = interval.n >= TARGET_SEEDS
     if not enough:
         verdict += f", for now: it asks for the mean of {TARGET_SEEDS} seeds"
     sentence = (
-        f"The {NAMES[label]} reaches {score} test accuracy in {time} yardsticks ({runs(interval.n)}; a yardstick, the "
+        f"{reaches} in {time} yardsticks ({runs(interval.n)}{apart}; a yardstick, the "
         f"published code's ten epochs, is {wording.duration(yardstick)} here): the target, {goal}, {verdict}."
     )
     return Finding(sentence, None, {**numbers, "reached": bool(accurate and quick and enough)})
@@ -189,16 +223,26 @@ def best_frontier(frame):
         mine = rows[rows["label"] == label]
         time = mine["yardsticks"].median()
         written = wording.duration(mine["seconds"].median()) if math.isnan(time) else f"{time:.2f} yardsticks"
-        parts.append(f"{NAMES.get(label, label)} ({percent(mine[AUGMENTED].mean())}, {written})")
+        parts.append(f"{_called(label)} ({percent(mine[AUGMENTED].mean())}, {written})")
     return Finding(
-        f"No other recipe is as accurate in less time than {wording.listing(parts)}.", None, {"labels": labels}
+        f"No other recipe is as accurate, with its test-time augmentation, in less time than {wording.listing(parts)}.",
+        None,
+        {"labels": labels},
     )
+
+
+def _called(label):
+    """The recipe called `label` in the middle of a sentence."""
+    name = NAMES.get(label, label)
+    if label == FULL:
+        return "the full recipe"
+    return f"the full recipe with {name}" if label in ALTERNATIVES else name.replace("+ ", "the walk up to ", 1)
 
 
 def _change(row):
     what = f"from {row.change}, {PLACES[row.kind]},"
     numbers = {"mean": row.mean, "n": row.n, "detectable": row.detectable, "times": row.times}
-    time = f"at {row.times:.2f} times the time"
+    time = f"at {row.times:.2f} times the processor time"
     if row.n < 2:
         sentence = (
             f"One run has no interval: the change of test accuracy {what} is {signed_points(row.mean)} percentage "
