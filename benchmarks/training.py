@@ -44,7 +44,7 @@ MATRIX = 4096
 ROOT = Path(__file__).resolve().parents[1]
 MEGABYTE = 1e6
 # Between two looks at the memory of the notebook's processes.
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.5
 
 
 def throughput(images, labels, rounds):
