@@ -65,6 +65,7 @@ def cpu_name():
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
+@cache
 def gpu_name():
     """Name of the first NVIDIA GPU, from its driver's own tool; "gpu" where that cannot be asked."""
     try:

@@ -40,6 +40,7 @@ def test_an_unknown_precision_is_refused():
 def test_a_row_names_the_gpu_that_the_driver_names(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "has_gpu", lambda: True)
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(machine, "gpu_name", machine.gpu_name.__wrapped__)
     assert machine.environment()["accelerator"] == "gpu", "no tool to ask"
     tool = tmp_path / "nvidia-smi"
     tool.write_text("#!/bin/sh\necho 'NVIDIA H100 80GB HBM3'\necho another\n")

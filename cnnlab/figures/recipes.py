@@ -124,28 +124,29 @@ def _draw_mean(axis, x, interval, colour):
 def _number(axis, places, colours, obstacles=()):
     """Number `places`, (x, y) each, in `colours`: on the side that is freer, and apart where they would meet."""
     axis.figure.draw_without_rendering()  # Only then is it known where on the page each of them lies.
-    points, others = (
-        axis.transData.transform(np.reshape(found, (-1, 2))) * 72 / axis.figure.dpi for found in (places, obstacles)
-    )
-    taken = [*points, *others]
-    for number in np.argsort(points[:, 1]):
-        sides = {side: points[number] + (_BESIDE * side, 2) for side in (1, -1)}
-        side = min(sides, key=lambda side: _crowd(sides[side], taken))  # noqa: B023 - called at once
-        x, y = sides[side]
-        for other_x, other_y in taken[len(points) + len(others) :]:
-            if abs(other_x - x) < _APART[0] and abs(other_y - y) < _APART[1]:
-                y = other_y + _APART[1]
-        taken.append((x, y))
+    marks = axis.transData.transform([*places, *obstacles]) * 72 / axis.figure.dpi
+    numbers = []
+    for number in np.argsort(marks[: len(places), 1]):
+        crowds = {
+            side: sum(_meet(marks[number] + (_BESIDE * side, 2), other) for other in (*marks, *numbers))
+            for side in (1, -1)
+        }
+        side = min(crowds, key=crowds.get)
+        place = marks[number] + (_BESIDE * side, 2)
+        for other in numbers:
+            if _meet(place, other):
+                place[1] = other[1] + _APART[1]
+        numbers.append(place)
         axis.annotate(
-            number, places[number], (x, y) - points[number], textcoords="offset points", va="center",
+            number, places[number], place - marks[number], textcoords="offset points", va="center",
             ha="left" if side > 0 else "right", fontsize=SMALL, weight="bold", color=colours[number],
             arrowprops={"arrowstyle": "-", "color": colours[number], "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2},
         )  # fmt: skip
 
 
-def _crowd(place, taken):
-    """How many of `taken` lie about `place`."""
-    return sum(abs(x - place[0]) < _APART[0] and abs(y - place[1]) < _APART[1] for x, y in taken)
+def _meet(place, other):
+    """Whether a number at `place` would lie on what is at `other`, both in points."""
+    return bool((np.abs(place - other) < _APART).all())
 
 
 def _mark_axes(axis):

@@ -19,7 +19,7 @@ def measured(frame, contrasts=CONTRASTS):
 
     For a step of the walk it must be a seed that all of the walk's recorded steps have.
     """
-    return [each for each in contrasts if set.intersection(*_seeds(_rows_for(each, frame), each))]
+    return [each for each, _ in _with_rows(frame, contrasts)]
 
 
 def effects(frame, metric=METRIC, contrasts=CONTRASTS):
@@ -27,14 +27,14 @@ def effects(frame, metric=METRIC, contrasts=CONTRASTS):
 
     `frame`: rows of `recipe_studies.read`; a contrast that is not `measured` is left out, and the
     walk's steps are of seeds that all of them have (`walked_together`). Returns a DataFrame, a row
-    a contrast: kind, change, first, second, n (paired seeds), mean, low, high (shares; NaN for one
-    seed), p_holm, differs (bool), detectable (see `evaluation.paired_tests`), family (contrasts of
-    the kind that were tested), times (processor time of the first as a multiple of the second's,
-    median over seeds).
+    a contrast: kind, change, first, second, n (paired seeds), differences (an array, a share for
+    each of these), mean, low, high (shares; NaN for one seed), p_holm, differs (bool), detectable
+    (see `evaluation.paired_tests`), family (contrasts of the kind that were tested), times
+    (processor time of the first as a multiple of the second's, median over seeds).
     """
     rows = []
-    for contrast in measured(frame, contrasts):
-        of_contrast = _rows_for(contrast, frame), contrast.first, contrast.second
+    for contrast, source in _with_rows(frame, contrasts):
+        of_contrast = source, contrast.first, contrast.second
         pairs, seconds = paired_values(*of_contrast, metric), paired_values(*of_contrast, "cpu_seconds")
         rows.append(
             {
@@ -51,7 +51,7 @@ def effects(frame, metric=METRIC, contrasts=CONTRASTS):
         raise ValueError("the frame has no two recipes of one contrast and one seed; run the study first")
     table = pd.DataFrame(rows)
     parts = [_tested(mine) for _, mine in table.groupby("kind", sort=False)]
-    return pd.concat(parts).sort_index().drop(columns="differences")
+    return pd.concat(parts).sort_index()
 
 
 def walked_together(frame):
@@ -65,14 +65,16 @@ def walked_together(frame):
     return frame[~of_walk | frame["seed"].isin(common)]
 
 
-def _rows_for(contrast, frame):
-    """What of `frame` a contrast is taken from."""
-    return walked_together(frame) if contrast.kind == "walk" else frame
-
-
-def _seeds(frame, contrast):
-    """The seeds of the contrast's first recipe, and those of its second."""
-    return [set(frame.loc[frame["label"] == label, "seed"]) for label in (contrast.first, contrast.second)]
+def _with_rows(frame, contrasts):
+    """(contrast, what of `frame` it is taken from), of those whose recipes have a seed in common there."""
+    sources = {True: walked_together(frame), False: frame}
+    seeds = {walked: rows.groupby("label")["seed"].agg(set).to_dict() for walked, rows in sources.items()}
+    return [
+        (each, sources[walked])
+        for each in contrasts
+        for walked in [each.kind == "walk"]
+        if seeds[walked].get(each.first, set()) & seeds[walked].get(each.second, set())
+    ]
 
 
 def _tested(rows):

@@ -117,15 +117,13 @@ def parts_of_walk(frame):
 
     `frame` as for `walk`; `numbers` has the mean of each part.
     """
-    steps, rows = effects(frame, contrasts=of_kind("walk")), walked_together(frame)
-    values = rows.pivot(index="seed", columns="label", values=METRIC).dropna(axis="columns", how="all").dropna()
-    added = {part: np.zeros(len(values)) for part in (*PARTS, "all the rest")}
-    for step in steps.itertuples():
-        part = next((part for part, labels in PARTS.items() if step.first in labels), "all the rest")
-        added[part] += (values[step.first] - values[step.second]).to_numpy()
+    steps, rest = effects(frame, contrasts=of_kind("walk")), "all the rest"
+    parts = steps["first"].map({label: part for part, labels in PARTS.items() for label in labels}).fillna(rest)
+    seeds = steps["n"].iloc[0]
+    added = {part: sum(steps.loc[parts == part, "differences"], np.zeros(seeds)) for part in (*PARTS, rest)}
     written = wording.listing([f"{part} {_change_of(differences)}" for part, differences in added.items()])
     return Finding(
-        f"On the walk these add: {written} ({runs(len(values))}).",
+        f"On the walk these add: {written} ({runs(seeds)}).",
         None,
         {part: float(differences.mean()) for part, differences in added.items()},
     )
