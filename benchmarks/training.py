@@ -29,6 +29,7 @@ quiet.import_keras()
 import keras  # noqa: E402
 
 from cnnlab import benchmark_record, models, recipe_studies  # noqa: E402
+from cnnlab.arguments import whole_number  # noqa: E402
 from cnnlab.batches import ShuffledBatches, feed  # noqa: E402
 from cnnlab.cifar_studies import FILTERS  # noqa: E402
 from cnnlab.costs import training_flops  # noqa: E402
@@ -274,28 +275,17 @@ MEASUREMENTS = {
 }
 
 
-def at_least(least):
-    """What argparse makes a whole number from `least` with."""
-
-    def number(text):
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}")
-        return int(text)
-
-    return number
-
-
-def main():
+def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=at_least(1), default=5, help="turns of each way (default: %(default)s)")
+    parser.add_argument("--rounds", type=whole_number(1), default=5, help="turns of each way (default: %(default)s)")
     parser.add_argument(
-        "--images", type=at_least(BATCH), default=6_400, help="trained on in a turn (default: %(default)s)"
+        "--images", type=whole_number(BATCH), default=6_400, help="trained on in a turn (default: %(default)s)"
     )
     parser.add_argument(
         "--only", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS), help="some of them (default: all)"
     )
     parser.add_argument("--output", type=Path, help="also write everything to this JSON file")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     images, labels = load_cifar10().split("train", options.images)
     labels = labels.astype("int32")
     chosen = {}

@@ -5,6 +5,7 @@ import importlib
 import sys
 
 from cnnlab import budgets, quiet
+from cnnlab.arguments import whole_number
 
 EXIT_FAILED = 1
 EXIT_BAD_ARGUMENTS = 2
@@ -52,7 +53,7 @@ def _parser():
 
     command = commands.add_parser("study", help="run what is missing of a study, and show its table and findings")
     command.add_argument("name", help="a study: recipe, " + _names("study", "studies", "STUDIES"))
-    command.add_argument("--seeds", type=_positive, help="how many paired seeds (default: as the study records)")
+    command.add_argument("--seeds", type=whole_number(1), help="how many paired seeds (default: as the study records)")
     command.add_argument("--store", help="folder of the result rows (default: the budget's)")
     command.add_argument("--keep-models", action="store_true", help="keep the trained models under runs/")
     _add_budget(command, "full")
@@ -60,14 +61,16 @@ def _parser():
 
     command = commands.add_parser("train", help="train one recipe on the way from 74 to 94%%, and keep its model")
     command.add_argument("--recipe", required=True, help="a recipe: " + _names("train", "recipe_studies", "RECIPES"))
-    command.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation (default: 0)")
+    command.add_argument(
+        "--seed", type=whole_number(0), default=0, help="of weights, order and augmentation (default: 0)"
+    )
     command.add_argument("--out", help="the .keras file to write (default: under runs/); its row goes beside it")
     _add_budget(command, "full")
     command.set_defaults(run=_train)
 
     command = commands.add_parser("probe", help="measure an inductive bias on trained models")
     command.add_argument("name", help="a probe: " + _names("probe", "probes", "PROBES"))
-    command.add_argument("--seeds", type=_positive, help="how many seeds (default: as the probe records)")
+    command.add_argument("--seeds", type=whole_number(1), help="how many seeds (default: as the probe records)")
     command.set_defaults(run=_probe)
 
     command = commands.add_parser("record", help="run what is missing of the record's studies and probes (hours)")
@@ -93,12 +96,6 @@ def _add_budget(command, default):
     command.add_argument(
         "--budget", choices=list(budgets.BUDGETS), default=default, help="how much it may cost (default: %(default)s)"
     )
-
-
-def _positive(text):
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
-    return int(text)
 
 
 def _data(options):

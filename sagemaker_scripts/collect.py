@@ -1,9 +1,11 @@
 """Results of training jobs, brought home: the same rows and predictions as those of local runs."""
 
+import shutil
 import tarfile
 import tempfile
 from pathlib import Path
 
+from cnnlab.whole_files import whole_file
 from sagemaker_scripts import aws, common
 from sagemaker_scripts.resources import job_states
 
@@ -60,7 +62,5 @@ def _unpack(account, address, folder):
 
 
 def _place(source, target):
-    """Copy under a temporary name, then rename: `target` appears whole or not at all."""
-    partial = target.with_name(f"{target.name}.partial")
-    partial.write_bytes(source.read_bytes())
-    partial.replace(target)
+    with whole_file(target) as partial:
+        shutil.copyfile(source, partial)

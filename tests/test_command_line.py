@@ -1,10 +1,13 @@
 """The command line: good help, one clear line for a bad call, exit codes."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import pytest
+import tiny_recipes
 import tiny_study
 
 from cnnlab import recipe_studies, studies
@@ -34,12 +37,13 @@ def test_help_names_the_commands_and_the_studies():
     ("arguments", "message"),
     [
         (["study", "filtres"], "no study is called 'filtres'; expected one of baselines, filters"),
-        (["study", "filters", "--seeds", "-1"], "'-1' is not a positive whole number"),
-        (["study", "filters", "--seeds", "0"], "'0' is not a positive whole number"),
+        (["study", "filters", "--seeds", "-1"], "'-1' is not a whole number from 1"),
+        (["study", "filters", "--seeds", "0"], "'0' is not a whole number from 1"),
         (["study", "filters", "--budget", "tiny"], "invalid choice: 'tiny'"),
         (["study", "recipes"], "expected one of baselines, filters"),
         (["study", "recipes"], ", recipe\n"),
         (["train", "--recipe", "to_95"], "no recipe is called 'to_95'; expected one of published, "),
+        (["train", "--recipe", "to_74", "--seed", "-1"], "'-1' is not a whole number from 0"),
         (["train", "--recipe", "to_74", "--out", "model.h5"], "expected a file that ends in .keras"),
         (["probe", "shfit"], "no probe is called 'shfit'"),
         (["studdy"], "invalid choice: 'studdy'"),
@@ -82,6 +86,20 @@ def test_a_study_shows_its_table_and_findings(tiny, tmp_path, capsys):
     assert "Does anything happen?" in shown
     assert "cnn_4" in shown or "CNN 4" in shown
     assert "n = 2" in shown
+
+
+def test_a_trained_recipe_says_its_accuracies_its_files_and_what_to_do_next(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(recipe_studies.RECIPES, "tiny", tiny_recipes.TINY)
+    path = tmp_path / "tiny.keras"
+    assert main(["train", "--recipe", "tiny", "--out", str(path)]) == 0
+    shown = capsys.readouterr()
+    row = json.loads(path.with_suffix(".json").read_text())
+    for split, short in (("validation", "val"), ("test", "test")):
+        plain, augmented = row[f"{short}_accuracy_last"], row[f"{short}_accuracy_tta"]
+        assert f"{split} accuracy {plain:.2%}, with test-time augmentation {augmented:.2%}" in shown.out
+    assert f"package_model.py {path} --row {path.with_suffix('.json')}" in shown.out
+    assert "tiny, seed 0" in shown.out, "the progress bar says what is trained"
+    assert keras.models.load_model(path, compile=False).count_params() == row["parameters"]
 
 
 def test_ctrl_c_says_what_is_kept(tiny, tmp_path, monkeypatch, capsys):

@@ -1,0 +1,59 @@
+"""The benchmark of training: what it is asked for, it measures, prints and keeps."""
+
+import json
+import types
+
+import numpy as np
+import pytest
+
+from benchmarks import training
+from cnnlab.machine import choose_precision
+from cnnlab.sentences.benchmark_findings import THROUGHPUT
+
+
+@pytest.fixture
+def noise(monkeypatch):
+    """Images of the right size in the place of CIFAR-10, of which a benchmark takes the speed alone."""
+
+    def split(name, limit):
+        random = np.random.default_rng(0)
+        return random.integers(0, 256, (limit, 32, 32, 3), "uint8"), random.integers(0, 10, limit, "uint8")
+
+    monkeypatch.setattr(training, "load_cifar10", lambda: types.SimpleNamespace(split=split))
+
+
+def test_throughput_is_measured_printed_and_kept_as_ratios(noise, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(training.importlib.util, "find_spec", lambda name: None)  # As where no PyTorch is.
+    path = tmp_path / "record" / "training.json"
+    training.main(["--only", "throughput", "--rounds", "1", "--images", "64", "--output", str(path)])
+    rows = json.loads(path.read_text())["tables"][THROUGHPUT]
+    ways = ["published: model.fit, float32", *dict.fromkeys(["here, float32", f"here, {choose_precision()}"])]
+    assert [row["way"] for row in rows] == ways
+    assert rows[0]["times_published"] == 1
+    for row in rows:
+        assert row["times_published"] == pytest.approx(row["images_per_second"] / rows[0]["images_per_second"])
+    shown = capsys.readouterr().out
+    assert all(way in shown for way in ways)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rounds", "0"], "'0' is not a whole number from 1"),
+        (["--images", "1"], "'1' is not a whole number from 64"),
+        (["--only", "speed"], "invalid choice: 'speed'"),
+    ],
+)
+def test_a_bad_call_gets_one_clear_line_before_anything_is_loaded(arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr(training, "load_cifar10", lambda: pytest.fail("it was loaded"))
+    with pytest.raises(SystemExit) as stop:
+        training.main(arguments)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_turns_are_taken_in_turn_and_the_first_is_not_counted():
+    taken = []
+    ways = {way: lambda way=way: taken.append(way) or len(taken) for way in ("a", "b")}
+    assert training.take_turns(ways, 2) == {"a": [3, 5], "b": [4, 6]}
+    assert taken == ["a", "b"] * 3
