@@ -71,7 +71,7 @@ lab: $(VENV)/installed data
 report: $(VENV)/installed
 	$(RUN) -m cnnlab report
 
-bench: $(VENV)/installed
+bench: $(VENV)/installed data
 	$(RUN) benchmarks/training.py --output $(RECORD)/training.json
 	$(RUN) benchmarks/serving.py --output $(RECORD)/serving.json
 

@@ -5,13 +5,13 @@ other's in one. Started as `python -m benchmarks.pytorch_turns IMAGES BATCH_SIZE
 PyTorch's version when it is ready, and an empty line after each epoch.
 """
 
-import os
 import sys
 
 import torch
 from torch import nn
 
 from cnnlab.data import load_cifar10
+from cnnlab.machine import usable_cores
 
 
 def network():
@@ -37,7 +37,7 @@ def train(model, optimizer, pixels, answers, batch_size):
 
 
 def main():
-    torch.set_num_threads(os.cpu_count())  # Some builds begin with one.
+    torch.set_num_threads(usable_cores())  # Some builds begin with one.
     count, batch_size = map(int, sys.argv[1:])
     images, labels = load_cifar10(progress=False).split("train", count)
     pixels, answers = torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels.astype("int64"))

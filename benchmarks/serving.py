@@ -148,7 +148,10 @@ def server(path):
     command = [sys.executable, SERVER, path, "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
-        yield process.stdout.readline().split(" is served at ")[1].split()[0].rstrip("/")
+        _, served, address = process.stdout.readline().partition(" is served at ")
+        if not served:
+            raise SystemExit(f"the server did not start; see why: {' '.join(map(str, command))}")
+        yield address.split()[0].rstrip("/")
     finally:
         process.terminate()
         process.wait()

@@ -1,4 +1,4 @@
-"""What training costs: throughput, the machine's ceiling, loading, and the way to 74.44%, in one run.
+"""What training costs: throughput, the recipes, the machine's ceiling, loading, the way to 74.44%, in one run.
 
 The published way is the assignment's CNN with plain `model.fit` on float32 arrays. The ways take
 turns, so that another load on the machine slows all of them. On a busy machine read the ratios,
@@ -7,6 +7,7 @@ not the times.
 
 import argparse
 import contextlib
+import dataclasses
 import functools
 import importlib.util
 import math
@@ -29,19 +30,27 @@ quiet.import_keras()
 import keras  # noqa: E402
 
 from cnnlab import benchmark_record, models, recipe_studies  # noqa: E402
+from cnnlab.acquisition.errors import DataUnavailableError  # noqa: E402
 from cnnlab.arguments import whole_number  # noqa: E402
+from cnnlab.bars import progress_bar  # noqa: E402
 from cnnlab.batches import ShuffledBatches, feed  # noqa: E402
 from cnnlab.cifar_studies import FILTERS  # noqa: E402
 from cnnlab.costs import training_flops  # noqa: E402
 from cnnlab.data import load_cifar10  # noqa: E402
 from cnnlab.machine import choose_precision  # noqa: E402
-from cnnlab.recipes.catalogue import PUBLISHED  # noqa: E402
+from cnnlab.recipes.catalogue import PUBLISHED, RECIPES  # noqa: E402
+from cnnlab.recipes.fitting import Plan, compile_network, fit_network  # noqa: E402
+from cnnlab.recipes.network import build_network, set_initial_weights  # noqa: E402
 from cnnlab.recipes.running import run_recipe  # noqa: E402
 from cnnlab.sentences import benchmark_findings  # noqa: E402
 from cnnlab.training import MAKE_OPTIMIZER, STEPS_PER_EXECUTION, dtype_policy  # noqa: E402
 
 BATCH = 64
 MATRIX = 4096
+# Of a recipe's turn; 25 steps of 64 images, which is what the lab runs at once, go into it.
+RECIPE_IMAGES = 3_200
+# CIFAR-10's training images in the lab, and its classes.
+SPLITS, CLASSES = {"train": 40_000, "validation": 10_000}, 10
 ROOT = Path(__file__).resolve().parents[1]
 MEGABYTE = 1e6
 # Between two looks at the memory of the notebook's processes.
@@ -57,7 +66,8 @@ def throughput(images, labels, rounds):
     }
     with pytorch(len(images)) as others:
         seconds = take_turns(ways | others, rounds)
-    frame = pd.DataFrame([{"way": way, "images_per_second": len(images) / np.median(s)} for way, s in seconds.items()])
+    counted = len(images) // BATCH * BATCH
+    frame = pd.DataFrame([{"way": way, "images_per_second": counted / np.median(s)} for way, s in seconds.items()])
     frame["times_published"] = frame["images_per_second"] / frame["images_per_second"][0]
     return frame
 
@@ -68,11 +78,13 @@ def take_turns(ways, rounds):
     `ways`: {way: a function that takes a turn and returns its seconds}.
     """
     seconds = {way: [] for way in ways}
-    for count in range(rounds + 1):
-        for way, turn in ways.items():
-            taken = turn()
-            if count:
-                seconds[way].append(taken)
+    with progress_bar((rounds + 1) * len(ways), "turns", "turn") as bar:
+        for count in range(rounds + 1):
+            for way, turn in ways.items():
+                taken = turn()
+                if count:
+                    seconds[way].append(taken)
+                bar.update()
     return seconds
 
 
@@ -153,6 +165,40 @@ def pytorch(images):
         yield {f"PyTorch {version}, eager, channels_last, float32": timed(epoch)} if version else {}
 
 
+def recipes(images, labels, rounds):
+    """Images a second of each recipe's training, and the seconds of a whole one at that rate: one row a recipe.
+
+    The first RECIPE_IMAGES of `images` train in each of `rounds` turns, of which the median
+    counts; a whole training has no setup and no answers to test images here.
+    """
+    images, labels = images[:RECIPE_IMAGES], labels[:RECIPE_IMAGES]
+    ways = {label: recipe_turn(recipe.resolved(), images, labels, rounds) for label, recipe in RECIPES.items()}
+    rows = []
+    for label, seconds in take_turns(ways, rounds).items():
+        recipe = RECIPES[label]
+        whole = Plan.of(recipe, SPLITS["train"] + (SPLITS["validation"] if recipe.train_split == "all" else 0))
+        turn = Plan.of(dataclasses.replace(recipe, epochs=1), len(images))
+        rate = turn.steps * turn.batch_size / np.median(seconds)
+        rows.append({"recipe": label, "images_per_second": rate, "seconds": whole.steps * whole.batch_size / rate})
+    frame = pd.DataFrame(rows)
+    frame["yardsticks"] = frame["seconds"] / frame.loc[frame["recipe"] == PUBLISHED.label, "seconds"].item()
+    return frame
+
+
+def recipe_turn(recipe, images, labels, rounds):
+    """A turn of one pass of `recipe`'s training over `images`; the published loop validates on its share besides."""
+    keras.utils.set_random_seed(recipe.seed)
+    with dtype_policy(recipe.precision):
+        model = build_network(recipe, images.shape[1:], CLASSES, fused=True)
+    set_initial_weights(model, recipe, images)
+    one = Plan.of(dataclasses.replace(recipe, epochs=1), len(images))
+    # A schedule spans all turns.
+    compile_network(model, recipe, dataclasses.replace(one, steps=(rounds + 1) * one.steps))
+    unseen = len(images) * SPLITS["validation"] // SPLITS["train"]
+    splits = {"train": (images, labels), "validation": (images[:unseen], labels[:unseen])}
+    return timed(lambda: fit_network(model, recipe, one, splits, CLASSES))
+
+
 def share_of_ceiling(images, labels, rounds):
     """Floating-point rate of training each variant of the filter study, and its share of a matrix product's.
 
@@ -218,9 +264,10 @@ def loading(rounds):
     for _ in range(rounds):
         for way, code in LOADING.items():
             process = subprocess.run(
-                [sys.executable, "-c", MEASURED.format(code)], cwd=ROOT, check=True, capture_output=True,
-                text=True,
-            )  # fmt: skip
+                [sys.executable, "-c", MEASURED.format(code)], cwd=ROOT, check=False, capture_output=True, text=True
+            )
+            if process.returncode:
+                raise SystemExit(f"{way}: loading failed:\n{process.stderr}")
             found[way].append([float(number) for number in process.stdout.split()])
     rows = [
         {"way": way, "seconds": np.median(values, axis=0)[0], "peak_MB": np.median(values, axis=0)[1] / MEGABYTE}
@@ -268,6 +315,7 @@ def occupied(process):
 # What there is to measure: a short name, its title, and the function of (images, labels, rounds).
 MEASUREMENTS = {
     "throughput": (benchmark_findings.THROUGHPUT, throughput),
+    "recipes": (benchmark_findings.RECIPES, recipes),
     "ceiling": (benchmark_findings.CEILING, share_of_ceiling),
     "loading": (benchmark_findings.LOADING, lambda _images, _labels, rounds: loading(rounds)),
     "target": (benchmark_findings.TARGET, lambda *_: time_to_target()),
@@ -286,7 +334,10 @@ def main(arguments=None):
     )
     parser.add_argument("--output", type=Path, help="also write everything to this JSON file")
     options = parser.parse_args(arguments)
-    images, labels = load_cifar10().split("train", options.images)
+    try:
+        images, labels = load_cifar10().split("train", options.images)
+    except DataUnavailableError as error:
+        raise SystemExit(str(error)) from None
     labels = labels.astype("int32")
     chosen = {}
     for name in options.only:

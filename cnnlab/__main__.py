@@ -142,7 +142,7 @@ def _study(options):
 
 def _recipe_study(options):
     from cnnlab import findings, recipe_studies
-    from cnnlab.recipes.effects import METRIC, named
+    from cnnlab.recipes.effects import METRIC, effects, measured, named
     from cnnlab.sentences import recipe_findings
 
     budget = budgets.find(options.budget)
@@ -154,6 +154,8 @@ def _recipe_study(options):
         frame = recipe_studies.run(options.seeds or study.seeds, store, study, models_folder=models_folder)
     table = findings.study_table(named(frame), METRIC)
     print(f"\n{study.question}\n\n{table.to_string(index=False)}\n")
+    if measured(frame):
+        print(f"{recipe_findings.change_table(effects(frame)).to_string(index=False)}\n")
     for finding in recipe_findings.summary(frame):
         print(finding.sentence)
 
@@ -165,7 +167,8 @@ def _train(options):
     for split, short in (("validation", "val"), ("test", "test")):
         plain, augmented = (result.row[f"{short}_accuracy_{which}"] for which in ("last", "tta"))
         if plain is not None:
-            print(f"{split} accuracy {plain:.2%}, with test-time augmentation {augmented:.2%}")
+            views = f", with test-time augmentation {augmented:.2%}" if result.trial.tta else ""
+            print(f"{split} accuracy {plain:.2%}{views}")
     print(f"{result.row['seconds']:.0f} s; kept as {path}, its row as {path.with_suffix('.json')}")
     print(f"pack it: python sagemaker_scripts/package_model.py {path} --row {path.with_suffix('.json')}")
 

@@ -1,5 +1,6 @@
 """What the benchmarks measure: printed, kept as JSON, and read back for the README."""
 
+import datetime
 import json
 import os
 from pathlib import Path
@@ -29,13 +30,14 @@ def measure(measurements, about="", output=None):
         output = Path(output)
         output.parent.mkdir(parents=True, exist_ok=True)
     tables = {}
-    kept = _rows(output, machine) if output and output.exists() else {}
+    kept = _of_machine(output, machine) if output and output.exists() else {}
     for title, take in measurements.items():
         print(f"\n{title} ...", flush=True)
         tables[title] = take()
         print(tables[title].to_string(index=False, float_format="{:.2f}".format), flush=True)
         if output:
-            kept[title] = json.loads(tables[title].to_json(orient="records"))
+            finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+            kept[title] = {"finished": finished, "rows": json.loads(tables[title].to_json(orient="records"))}
             with whole_file(output) as partial:
                 partial.write_text(json.dumps({"machine": machine, "tables": kept}, indent=1) + "\n", encoding="utf-8")
     print("", *(finding.sentence for finding in benchmark_findings.summary(tables)), sep="\n")
@@ -43,15 +45,19 @@ def measure(measurements, about="", output=None):
 
 
 def read(folder=RECORD):
-    """The kept tables of all benchmarks in `folder`, {title: DataFrame}: empty where there are none."""
+    """The kept tables of all benchmarks in `folder`, {title: DataFrame}: empty where there are none.
+
+    `attrs` of each has finished: when it was measured, in ISO 8601.
+    """
     tables = {}
     for path in sorted(Path(folder).glob("*.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        tables |= {title: pd.DataFrame(rows) for title, rows in content["tables"].items()}
+        for title, kept in json.loads(path.read_text(encoding="utf-8"))["tables"].items():
+            tables[title] = pd.DataFrame(kept["rows"])
+            tables[title].attrs["finished"] = kept["finished"]
     return tables
 
 
-def _rows(path, machine):
-    """{title: rows} of the file `path`, where they are of `machine`."""
+def _of_machine(path, machine):
+    """The tables of the file `path` as it keeps them, where they are of `machine`."""
     content = json.loads(path.read_text(encoding="utf-8"))
     return content["tables"] if content["machine"] == machine else {}

@@ -9,13 +9,16 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+import keras
 import pandas as pd
 
-from cnnlab import budgets, data, inspection, memory, studies
+from cnnlab import budgets, data, inspection, memory, recipe_studies, studies
 from cnnlab.cifar_studies import CNN, DENSE
 from cnnlab.machine import code_version
 from cnnlab.model_files import load_model, model_path
-from cnnlab.probing import confidence, receptive_field, shift, tabular
+from cnnlab.probing import confidence, normalisation, receptive_field, shift, tabular
+from cnnlab.recipes.catalogue import RECIPES, STUDY_SEEDS
+from cnnlab.recipes.recipe import Recipe, recipe_key
 from cnnlab.store import Store
 from cnnlab.trials import Trial, trial_key
 from cnnlab.whole_files import whole_file
@@ -28,21 +31,50 @@ ACTIVATION_IMAGES = 1_000
 NO_TRIAL = "none"
 
 
+def trained_model(trial, models_folder, store, progress=True):
+    """The model of `trial`, float32, with the weights of its best validation epoch.
+
+    Loaded from <models_folder>/<key>.keras, or trained again, which gives the same one, and
+    kept there; its row goes to `store` where that has none.
+    Raises RuntimeError if another process is training it, ValueError for a file that is no model.
+    """
+    path = model_path(models_folder, trial_key(trial))
+    if not path.exists():
+        _train(trial, store, models_folder, progress)
+    return load_model(path)
+
+
+def _train(trial, store, models_folder, progress):
+    with store.claim(trial) as mine:
+        if not mine:
+            raise RuntimeError(
+                f"another process is training {trial.label}, seed {trial.seed}; try again when it is done"
+            )
+        studies.train_claimed(trial, store, progress and f"{trial.label} seed {trial.seed}", models_folder)
+
+
+def _trained_recipe(recipe, models_folder, _, progress=True):
+    return recipe_studies.trained_model(recipe, models_folder, progress)
+
+
 @dataclasses.dataclass(frozen=True)
 class Probe:
     """A question to trained networks, or to a table.
 
     `measure`: (model, `data.Dataset`, images at most) to a DataFrame, or a seed to one where
     there are no `trials`; `trials`: whose models are asked, with seed 0; `code`: modules that
-    decide the numbers, so that rows of another version are measured anew.
+    decide the numbers, so that rows of another version are measured anew; `key` and `load`: what
+    names a trial's result, and what gives its model (as `trained_model` does).
     """
 
     name: str
     question: str
     measure: Callable[..., pd.DataFrame]
-    trials: tuple[Trial, ...]
+    trials: tuple[Trial | Recipe, ...]
     code: tuple[str, ...]
     seeds: int = 5
+    key: Callable[..., str] = trial_key
+    load: Callable[..., keras.Model] = trained_model
 
     @property
     def version(self):
@@ -55,7 +87,7 @@ class Probe:
         for seed in range(seeds):
             for trial in self.trials:
                 trial = dataclasses.replace(trial, seed=seed)
-                found[seed, trial_key(trial)] = trial
+                found[seed, self.key(trial)] = trial
             if not self.trials:
                 found[seed, NO_TRIAL] = None
         return found
@@ -86,12 +118,21 @@ def _activations(model, dataset, limit):
     return inspection.zero_activations(model, _sample(dataset, ACTIVATION_IMAGES, limit))
 
 
+def _normalisation(model, dataset, limit):
+    count = min(normalisation.IMAGES, limit or normalisation.IMAGES, len(dataset.splits["train"]))
+    return normalisation.normalisation_accuracy(
+        model, dataset.split("train", count), dataset.split("validation", limit)
+    )
+
+
 def _sample(dataset, count, limit):
     """A few validation images: what is measured is no score, and leaves the test set closed."""
     return dataset.split("validation", min(count, limit or count, len(dataset.splits["validation"])))[0]
 
 
 BOTH = (DENSE, CNN)
+# The walk from its first normalisation to the first step whose learning rate falls to the end.
+NORMALISED = tuple(RECIPES[label] for label in ("batch_norm", "flip_translate", "blocks", "sgd"))
 PROBES = {
     probe.name: probe
     for probe in (
@@ -115,6 +156,11 @@ PROBES = {
         Probe(
             "risk_coverage", "How good are the answers if the doubtful images go to a human?", _risk_coverage, BOTH,
             ("probing.confidence", "statistics.calibration"),
+        ),
+        Probe(
+            "normalisation", "Are a normalisation's statistics those of the weights that they are used with?",
+            _normalisation, NORMALISED, ("probing.normalisation", "recipes.augmenting"), STUDY_SEEDS, recipe_key,
+            _trained_recipe,
         ),
     )
 }  # fmt: skip
@@ -194,35 +240,13 @@ def read_probe(name, folder=RECORD):
     return rows
 
 
-def trained_model(trial, models_folder, store, progress=True):
-    """The model of `trial`, float32, with the weights of its best validation epoch.
-
-    Loaded from <models_folder>/<key>.keras, or trained again, which gives the same one, and
-    kept there; its row goes to `store` where that has none.
-    Raises RuntimeError if another process is training it, ValueError for a file that is no model.
-    """
-    path = model_path(models_folder, trial_key(trial))
-    if not path.exists():
-        _train(trial, store, models_folder, progress)
-    return load_model(path)
-
-
-def _train(trial, store, models_folder, progress):
-    with store.claim(trial) as mine:
-        if not mine:
-            raise RuntimeError(
-                f"another process is training {trial.label}, seed {trial.seed}; try again when it is done"
-            )
-        studies.train_claimed(trial, store, progress and f"{trial.label} seed {trial.seed}", models_folder)
-
-
 def _rows(probe, part, trial, store, models_folder, progress):
     seed, key = part
     if trial is None:
         rows = probe.measure(seed)
         rows.insert(1, "seed", seed)
     else:
-        model = trained_model(trial, models_folder, store, progress)
+        model = probe.load(trial, models_folder, store, progress)
         rows = measure(probe.name, model, data.load(trial.dataset, seed), trial)
     return rows.assign(key=key, code_version=probe.version)
 

@@ -16,13 +16,14 @@ from cnnlab import budgets, data, memory
 from cnnlab.costs import training_flops
 from cnnlab.machine import code_version
 from cnnlab.model_files import load_model, model_path, save_model
-from cnnlab.recipes.catalogue import ALL, ENDINGS, PUBLISHED, RECIPES, TARGET_SEEDS
+from cnnlab.recipes.catalogue import ALL, ENDINGS, PUBLISHED, RECIPES, STUDY_SEEDS, TARGET_SEEDS
 from cnnlab.recipes.fitting import Plan
 from cnnlab.recipes.network import build_network
 from cnnlab.recipes.recipe import RECIPE_CODE, recipe_key
 from cnnlab.recipes.running import run_recipe
 from cnnlab.store import Store, select
 from cnnlab.study import Study
+from cnnlab.whole_files import whole_file
 from cnnlab.work import work_through
 
 # Where the record's rows lie.
@@ -34,7 +35,7 @@ STUDY = Study(
     "10 epochs of 40,000 training images, where a recipe does not say otherwise; the weights at the end of training; "
     "settings as in airbench94, and what could replace a part compared on validation",
     ALL,
-    seeds=3,
+    seeds=STUDY_SEEDS,
 )
 # What is held against the targets, and their yardstick: few trainings, of which more seeds are run.
 TARGET_STUDY = dataclasses.replace(STUDY, name="recipe_targets", trials=(PUBLISHED, *ENDINGS), seeds=TARGET_SEEDS)
@@ -123,8 +124,21 @@ def train(name, seed=0, out=None, budget=None, progress=True):
     memory.release()
     save_model(result.model, out)
     row = {"key": recipe_key(recipe), **result.row}
-    out.with_suffix(".json").write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
+    with whole_file(out.with_suffix(".json")) as partial:
+        partial.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
     return result, out
+
+
+def trained_model(recipe, models_folder, progress=True):
+    """The model of `recipe`: loaded from <models_folder>/<key>.keras, or trained and kept there.
+
+    Raises ValueError for a kept file that is no model.
+    """
+    path = model_path(models_folder, recipe_key(recipe))
+    if not path.exists():
+        result = run_recipe(recipe, data.load(recipe.dataset, recipe.seed), progress)
+        save_model(result.model, path)
+    return load_model(path)
 
 
 def kept_or_trained(name, seed=0, out=None, budget=None):

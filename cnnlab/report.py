@@ -19,7 +19,7 @@ from cnnlab import (
 )
 from cnnlab.data import load_cifar10
 from cnnlab.probing.receptive_field import effective_diameters
-from cnnlab.recipes.catalogue import ASSIGNMENT, NAMES, PUBLISHED, TARGETS, WALK, of_kind
+from cnnlab.recipes.catalogue import ASSIGNMENT, NAMES, PUBLISHED, STEPS, TARGETS, WALK, of_kind
 from cnnlab.recipes.effects import (
     AUGMENTED,
     METRIC,
@@ -30,7 +30,14 @@ from cnnlab.recipes.effects import (
     walked_together,
     with_yardsticks,
 )
-from cnnlab.sentences import benchmark_findings, bias_findings, mars_findings, recipe_findings, wording
+from cnnlab.sentences import (
+    benchmark_findings,
+    bias_findings,
+    mars_findings,
+    probe_findings,
+    recipe_findings,
+    wording,
+)
 from cnnlab.sentences.probe_findings import reliability_panels
 from cnnlab.statistics.metrics import HEADLINE
 from cnnlab.store import Store
@@ -120,12 +127,22 @@ def recipes(root=Path()):
     return recipe_studies.read(store=recipe_studies.store_of(folder=Path(root) / recipe_studies.RECORD))
 
 
+def recipe_seconds(root=Path()):
+    """{label: seconds of a training}, all recipes measured side by side by `make bench`; None where it was not."""
+    tables = benchmark_record.read(Path(root) / benchmark_record.RECORD)
+    if benchmark_findings.RECIPES not in tables:
+        return None
+    return tables[benchmark_findings.RECIPES].set_index("recipe")["seconds"].to_dict()
+
+
 def recipe_figures(frame):
     """{name: Figure} of the recipes' rows, as far as they are recorded: none where there are none."""
     if frame.empty:
         return {}
+    # The end of the walk is a step too, and bears its target's name alone elsewhere.
+    names = NAMES | {STEPS[-1][0]: f"+ {STEPS[-1][1]}: {NAMES[STEPS[-1][0]]}"}
     timed, walk, beside = with_yardsticks(frame), [recipe.label for recipe in WALK], [*TARGETS, PUBLISHED.label]
-    drawn = plotting.recipe_frontier(timed, walk, AUGMENTED, time_column(timed), beside, TARGETS, NAMES)
+    drawn = plotting.recipe_frontier(timed, walk, AUGMENTED, time_column(timed), beside, TARGETS, names)
     found = {"recipe_frontier": drawn}
     if measured(frame, of_kind("walk")):
         together = walked_together(frame)
@@ -156,7 +173,9 @@ def blocks(frames, root=Path()):
     of_recipes = recipes(root)
     text["made-on"] = _made_on([*frames.values(), of_recipes])
     text["audit"] = _audit(root)
-    text["recipe"] = _recipes(of_recipes)
+    text["recipe"] = _recipes(
+        of_recipes, recipe_seconds(root), probes.read_probe("normalisation", root / probes.RECORD)
+    )
     text["mars"] = _mars(mars_record.read(root / mars_record.FOLDER), mars_networks(frames))
     text["benchmarks"] = _benchmarks(benchmark_record.read(root / benchmark_record.RECORD))
     text["figures"] = "\n".join(f"- `{name}`: {described}" for name, described in plotting.FIGURES.items())
@@ -225,16 +244,21 @@ def _study(name, frame):
     return f"{table}\n\n{held_still}\n\n" + "\n".join(f"- {finding.sentence}" for finding in said)
 
 
-def _recipes(frame):
-    """The table of the recipes, and what each change is worth."""
+def _recipes(frame, seconds, normalisation):
+    """The table of the recipes, and what each change is worth.
+
+    `seconds` as `recipe_seconds` has them; `normalisation`: rows of that probe, empty where it was not run.
+    """
     if frame.empty:
         return "Not recorded yet: `python -m cnnlab study recipe` makes the rows."
     parts = [findings.to_markdown(findings.presentable(findings.study_table(named(frame), METRIC)))]
     parts.append("Test-time augmentation is left out of the tables; what is held against the targets has it.")
     if measured(frame):
         parts.append("What each change is worth; p-values are corrected for the number of changes in the same place:")
-        parts.append(findings.to_markdown(recipe_findings.change_table(effects(frame))))
-    parts.append("\n".join(f"- {finding.sentence}" for finding in recipe_findings.summary(frame)))
+        parts.append(findings.to_markdown(recipe_findings.change_table(effects(frame), seconds)))
+    said = recipe_findings.summary(frame)
+    said += [probe_findings.normalisation(normalisation)] if len(normalisation) else []
+    parts.append("\n".join(f"- {finding.sentence}" for finding in said))
     return "\n\n".join(parts)
 
 
@@ -242,7 +266,9 @@ def _benchmarks(tables):
     """What the kept benchmarks say, a line a table."""
     if not tables:
         return "Not measured yet: `make bench RECORD=results/benchmarks` keeps what it measures."
-    return "\n".join(f"- {finding.sentence}" for finding in benchmark_findings.summary(tables))
+    days = sorted({table.attrs["finished"][:10] for table in tables.values()})
+    measured_on = f"Measured on {wording.listing(days)}, each of these in one run:"
+    return "\n".join([measured_on, "", *(f"- {found.sentence}" for found in benchmark_findings.summary(tables))])
 
 
 def _mars(tables, chosen):

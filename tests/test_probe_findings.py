@@ -284,3 +284,24 @@ def test_silent_activations_are_averaged_over_layers_and_seeds():
     finding = probe_findings.activations(rows)
     assert finding.numbers["cnn_32_64_128"] == pytest.approx(0.405)
     assert "conv2 60.5%" in finding.sentence
+
+
+def test_normalisation_says_what_new_statistics_change_and_of_what_images():
+    rows = pd.DataFrame(
+        [
+            {"label": label, "seed": seed, "statistics": name, "accuracy": accuracy + seed / 1000}
+            for label, running, plain, augmented in (
+                ("batch_norm", 0.70, 0.71, 0.60),
+                ("flip_translate", 0.56, 0.76, 0.75),
+            )
+            for seed in range(3)
+            for name, accuracy in (("running", running + seed / 500), ("plain", plain), ("augmented", augmented))
+        ]
+    )
+    finding = probe_findings.normalisation(rows)
+    assert finding.numbers["batch_norm"] == pytest.approx(0.008), "trained on images as they are"
+    assert finding.numbers["flip_translate"] == pytest.approx(0.188)
+    assert finding.verdict == "better"
+    assert "+ flip and translate by +18.80 (95% interval +18.30 to +19.30) from 56.3%, on images as they are 76.1%" in (
+        finding.sentence
+    )

@@ -8,9 +8,12 @@ import pandas as pd
 import pytest
 import synthetic
 from scipy import ndimage
+from tiny_recipes import TINY
 
-from cnnlab import data, models, probes
-from cnnlab.probing import confidence, receptive_field, shift, tabular
+from cnnlab import data, models, probes, recipe_studies
+from cnnlab.model_files import model_path
+from cnnlab.probing import confidence, normalisation, receptive_field, shift, tabular
+from cnnlab.recipes.recipe import recipe_key
 from cnnlab.store import Store
 from cnnlab.training import permute_pixels, predict
 from cnnlab.trials import Trial, trial_key
@@ -328,3 +331,60 @@ def test_every_probe_measures_a_model_at_hand(name, cnn, bars_dataset):
     trial = Trial("cnn_4_8", seed=2)
     rows = probes.measure(name, cnn, bars_dataset, trial, limit=8)
     assert len(rows) and set(rows["label"]) == {"cnn_4_8"} and set(rows["seed"]) == {2}
+
+
+@pytest.fixture(scope="module")
+def normalised():
+    keras.utils.set_random_seed(0)
+    return models.build_cnn(filters=(4, 8), dense=16, batch_norm=True, **SHAPE)
+
+
+def test_renewed_statistics_are_the_mean_of_the_batches_under_the_final_weights(normalised):
+    first, *_ = [layer for layer in normalised.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    before = keras.Model(normalised.inputs[0], first.input)
+    momentum = first.momentum
+    batches = [(IMAGES[:20], None), (IMAGES[20:40], None)]
+    normalisation.renew_statistics(normalised, batches)
+    seen = [keras.ops.convert_to_numpy(before(images)) for images, _ in batches]
+    for found, statistic in ((first.moving_mean, np.mean), (first.moving_variance, np.var)):
+        expected = np.mean([statistic(values, axis=(0, 1, 2)) for values in seen], axis=0)
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(found), expected, rtol=1e-4, atol=1e-5)
+    assert first.momentum == momentum
+
+
+def test_statistics_that_are_off_cost_accuracy_and_the_model_is_left_as_it_was(bars_dataset, normalised):
+    training, validation = bars_dataset.split("train"), bars_dataset.split("validation")
+    keras.utils.set_random_seed(0)
+    normalised.compile("adam", "sparse_categorical_crossentropy")
+    normalised.fit(*training, epochs=3, batch_size=16, verbose=0)
+    layers = [layer for layer in normalised.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for layer in layers:
+        layer.moving_mean.assign(layer.moving_mean + 1000.0)
+    kept = normalised.get_weights()
+    found = normalisation.normalisation_accuracy(normalised, training, validation).set_index("statistics")["accuracy"]
+    assert found["plain"] > found["running"] + 0.2
+    assert list(found.index) == ["running", "plain", "augmented"]
+    for now, then in zip(normalised.get_weights(), kept, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+def test_a_network_without_normalisation_has_no_statistics_to_renew(cnn):
+    with pytest.raises(ValueError, match="has no BatchNormalization layer"):
+        normalisation.renew_statistics(cnn, [])
+
+
+def test_a_probe_of_recipes_takes_the_kept_model_and_trains_what_is_not_kept(tmp_path, monkeypatch):
+    trained = []
+    train = recipe_studies.run_recipe
+    monkeypatch.setattr(recipe_studies, "run_recipe", lambda *a: trained.append(1) or train(*a))
+    probe = dataclasses.replace(probes.PROBES["normalisation"], trials=(TINY,))
+    monkeypatch.setitem(probes.PROBES, "normalisation", probe)
+    folders = {"models_folder": tmp_path / "models", "results_folder": tmp_path / "probes", "progress": False}
+    rows = probes.run_probe("normalisation", 1, Store(tmp_path / "trials"), **folders)
+    assert rows["key"].unique().tolist() == [recipe_key(TINY)]
+    assert len(rows) == 3
+    (tmp_path / "probes" / "normalisation.csv").unlink()
+    again = probes.run_probe("normalisation", 1, Store(tmp_path / "trials"), **folders)
+    pd.testing.assert_frame_equal(again, rows)
+    assert len(trained) == 1
+    assert model_path(tmp_path / "models", recipe_key(TINY)).exists()

@@ -8,7 +8,7 @@ from scipy import stats
 from cnnlab import report
 from cnnlab.evaluation import t_interval
 from cnnlab.figures.recipes import recipe_frontier, recipe_waterfall
-from cnnlab.recipes.catalogue import FULL, NAMES, RECIPES, TARGETS, WALK
+from cnnlab.recipes.catalogue import NAMES, NARROW, RECIPES, TARGETS, WALK
 from cnnlab.recipes.effects import AUGMENTED, METRIC, VALIDATION, effects, frontier, named, with_yardsticks
 from cnnlab.sentences import recipe_findings
 
@@ -42,8 +42,8 @@ def rows(planted=PLANTED, seeds=SEEDS):
                     "label": label, "seed": seed, METRIC: plain, AUGMENTED: plain + 0.01 + noise[seed] / 10,
                     VALIDATION: plain,
                     "seconds": seconds * (1 + 0.01 * seed), "seconds_tta": seconds * (1 + 0.01 * seed) / 20,
-                    "cpu_seconds": 2 * seconds * (1 + 0.01 * seed),
-                    "parameters": 1000,
+                    "cpu_seconds": (2 if label == "published" else 3) * seconds * (1 + 0.01 * seed),
+                    "parameters": 1000, "training_flops": 4e14, "precision": "mixed_bfloat16",
                 }
             )  # fmt: skip
     return pd.DataFrame(found)
@@ -78,7 +78,7 @@ def test_effects_are_paired_and_corrected_within_their_kind():
 def test_each_change_ends_in_its_own_verdict():
     training, gain, nothing, loss, alone = recipe_findings.each_change(effects(rows()))
     assert "the lab's training in place of the published code's, with the assignment's CNN" in training.sentence
-    assert "0.80 times the processor time" in training.sentence
+    assert "1.20 times the processor time" in training.sentence
     assert gain.verdict == "better"
     assert gain.sentence.startswith(
         "The gain from batch normalisation, on top of the steps before it, is 2.00 percentage"
@@ -99,6 +99,9 @@ def test_the_table_of_changes_says_what_the_sentences_say():
     assert table.loc["batch normalisation", "Test accuracy, percentage points"] == "+2.00"
     assert table.loc["batch normalisation", "p, after Holm"].startswith("< 0.001")
     assert table.loc["three blocks of two convolutions", "Times the processor time"] == "2.64"
+    seconds = {"assignment": 100, "batch_norm": 150, "flip_translate": 150, "blocks": 450, "only_flip": 110}
+    timed = recipe_findings.change_table(effects(rows()), seconds)
+    assert list(timed["Times the training time, side by side"]) == ["1.50", "1.00", "3.00", "1.10"]
     once = recipe_findings.change_table(effects(rows(seeds=1)))
     assert set(once["95% interval"]) == {"one run"}
     assert set(once["Difference"]) == set(once["p, after Holm"]) == {""}
@@ -124,7 +127,7 @@ def test_the_walk_says_where_it_begins_and_ends_and_what_shows_nothing():
 @pytest.mark.parametrize(
     ("label", "reached", "words"),
     [
-        ("to_74", True, "74.44% in at most a quarter of the published code's ten epochs, is reached"),
+        ("to_74", True, "74.44% in at most a quarter of the published code's 10 epochs, is reached"),
         ("to_93", False, "accuracy is too low"),
         ("to_94", False, "it takes too long"),
     ],
@@ -133,6 +136,7 @@ def test_targets_are_held_against_both_limits(label, reached, words):
     finding = recipe_findings.target(rows(), label)
     assert finding.numbers["reached"] is reached
     assert words in finding.sentence
+    assert f"{1.5 * finding.numbers['yardsticks']:.2f} yardsticks of processor time" in finding.sentence
 
 
 def test_a_target_without_a_yardstick_is_open():
@@ -163,8 +167,10 @@ def test_the_frontier_is_of_the_time_that_is_told():
 
 def test_the_parts_of_the_walk_add_up_to_it():
     found = recipe_findings.parts_of_walk(rows())
-    assert found.numbers == pytest.approx({"the network's form": 0.01, "augmentation": 0.0, "all the rest": 0.0})
-    assert "the network's form +1.00 percentage points (95% interval" in found.sentence
+    parts = {"the network's form": 0.01, "augmentation": 0.0, "more training": 0.0, "all the rest": 0.0}
+    assert found.numbers == pytest.approx(parts)
+    assert "the network's form by +1.00 percentage points (95% interval" in found.sentence
+    assert "By these means the network's form adds most, and" in found.sentence
     assert "one seed" in str(recipe_findings.parts_of_walk(rows(seeds=1)))
 
 
@@ -190,21 +196,54 @@ def test_test_time_augmentation_is_reported_apart():
 
 @pytest.mark.parametrize("gain", [0.01, -0.01])
 def test_the_choice_is_made_on_validation_whatever_the_test_set_says(gain):
-    frame = rows({FULL: (0.9, 100.0, 0), "silu": (0.9 - gain, 110.0, 1)})
+    frame = rows({NARROW: (0.9, 100.0, 0), "silu": (0.9 - gain, 110.0, 1)})
     frame[VALIDATION] = 0.9 + np.where(frame["label"] == "silu", gain, 0) + NOISE[frame["seed"]] / 10
     finding = recipe_findings.choice(frame)
-    assert finding.numbers["chosen"] == ("silu" if gain > 0 else FULL)
-    assert "SiLU for GELU" in finding.sentence
+    assert finding.numbers["chosen"] == ("silu" if gain > 0 else NARROW)
+    assert f"SiLU instead of GELU {100 * gain:+.2f} percentage points (95% interval" in finding.sentence
     assert "5 seeds" in finding.sentence
+    assert "not recorded yet: moving average instead of lookahead, ReLU instead of GELU, one" in finding.sentence
+
+
+@pytest.mark.parametrize(("lost", "alike"), [(0.01, True), (0.03, False)])
+def test_what_a_precision_costs_is_held_against_a_margin(lost, alike):
+    finding = recipe_findings.precision(rows({"assignment": (0.74 - lost, 80.0, 0), "float32": (0.74, 80.0, 1)}))
+    assert finding.numbers["alike"] is alike
+    assert ("shows that it stays" in finding.sentence) is alike
+    assert f"mixed_bfloat16 instead of float32 the assignment's CNN changes by {-100 * lost:+.2f}" in finding.sentence
+    once = recipe_findings.precision(rows({"assignment": (0.74, 80.0, 0), "float32": (0.74, 80.0, 1)}, seeds=1))
+    assert not once.numbers["alike"], "one seed shows nothing"
+
+
+def test_coverage_counts_what_is_recorded_and_what_has_all_its_seeds():
+    frame = pd.concat([rows(seeds=2), rows({"to_93": PLANTED["to_93"]}, seeds=3)]).drop_duplicates(["label", "seed"])
+    finding = recipe_findings.coverage(frame)
+    assert finding.numbers == {"recipes": len(RECIPES), "recorded": len(PLANTED), "whole": 1}
+
+
+def test_the_end_of_the_walk_stands_beside_what_airbench_is_published_with():
+    finding = recipe_findings.against_airbench(rows())
+    assert "94.01% at 0.36 PFLOP; the recipe for 94% has 95.5% (95% interval" in finding.sentence
+    assert "at 0.40 PFLOP" in finding.sentence
+
+
+def test_seeds_of_a_step_that_lie_far_apart_are_said():
+    frame = rows()
+    assert "apart" not in str(recipe_findings.walk(frame))
+    frame.loc[(frame["label"] == "flip_translate") & (frame["seed"] == 1), METRIC] = 0.555
+    said = str(recipe_findings.walk(frame))
+    assert "Seeds lie more than 5.00 percentage points apart in + flip and translate 55.5% to 76." in said
 
 
 def test_the_summary_says_all_that_the_frame_allows_and_no_more():
     whole = [str(finding) for finding in recipe_findings.summary(rows())]
-    assert len(whole) == 2 + 1 + 3 + 1, "walk and its parts, training, targets, frontier; the full recipe is missing"
+    assert len(whole) == 1 + 2 + 1 + 1 + 3 + 1 + 1, (
+        "coverage, walk, parts, training, augmentation, targets, airbench, frontier; there is no narrow recipe"
+    )
     two = rows({label: PLANTED[label] for label in ("assignment", "only_flip")})
-    assert len(recipe_findings.summary(two)) == 1, "the frontier; the change is in the table"
+    assert len(recipe_findings.summary(two)) == 2, "coverage and the frontier; the change is in the table"
     endings = rows({label: PLANTED[label] for label in ("published", "to_93")})
-    assert len(recipe_findings.summary(endings)) == 2, "one target and the frontier"
+    assert len(recipe_findings.summary(endings)) == 3, "coverage, one target and the frontier"
 
 
 def test_of_a_study_that_has_begun_what_can_be_drawn_is_drawn():
@@ -226,11 +265,12 @@ def test_the_frontier_figure_draws_every_recipe_and_names_the_walk():
     assert axis.get_xscale() == "log"
     places = np.array([point for line in axis.lines for point in line.get_xydata()])
     means = frame.groupby("label")[AUGMENTED].mean()
-    times = frame.groupby("label")["yardsticks"].median()
+    times = frame.groupby("label")["yardsticks"].mean()
     for label in means.index:
         assert np.isclose(places, (times[label], means[label])).all(axis=1).any(), label
     named = key.texts[0].get_text()
-    assert "0  the assignment's CNN" in named
+    assert "\u20070  the assignment's CNN" in named
+    assert {"74.44% in 0.25", "93% in 3", "94% in 6"} <= {text.get_text() for text in axis.texts}
     assert "recipe for 94%" in named
     assert "published" in axis.get_xlabel()
     numbers = [text for text in axis.texts if text.get_text().isdecimal()]

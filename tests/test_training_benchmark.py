@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from benchmarks import training
+from cnnlab.acquisition.errors import DataUnavailableError
 from cnnlab.machine import choose_precision
-from cnnlab.sentences.benchmark_findings import THROUGHPUT
+from cnnlab.recipes.catalogue import PUBLISHED
+from cnnlab.recipes.catalogue import RECIPES as ALL_RECIPES
+from cnnlab.sentences.benchmark_findings import RECIPES, THROUGHPUT
 
 
 @pytest.fixture
@@ -26,7 +29,7 @@ def test_throughput_is_measured_printed_and_kept_as_ratios(noise, monkeypatch, t
     monkeypatch.setattr(training.importlib.util, "find_spec", lambda name: None)  # As where no PyTorch is.
     path = tmp_path / "record" / "training.json"
     training.main(["--only", "throughput", "--rounds", "1", "--images", "64", "--output", str(path)])
-    rows = json.loads(path.read_text())["tables"][THROUGHPUT]
+    rows = json.loads(path.read_text())["tables"][THROUGHPUT]["rows"]
     ways = ["published: model.fit, float32", *dict.fromkeys(["here, float32", f"here, {choose_precision()}"])]
     assert [row["way"] for row in rows] == ways
     assert rows[0]["times_published"] == 1
@@ -34,6 +37,29 @@ def test_throughput_is_measured_printed_and_kept_as_ratios(noise, monkeypatch, t
         assert row["times_published"] == pytest.approx(row["images_per_second"] / rows[0]["images_per_second"])
     shown = capsys.readouterr().out
     assert all(way in shown for way in ways)
+
+
+def test_recipes_are_timed_side_by_side_and_a_whole_training_follows(noise, monkeypatch):
+    few = {PUBLISHED.label: PUBLISHED, "to_74": ALL_RECIPES["to_74"]}
+    monkeypatch.setattr(training, "RECIPES", few)
+    images, labels = training.load_cifar10().split("train", 64)
+    table = training.recipes(images, labels.astype("int32"), rounds=1).set_index("recipe")
+    rates = table["images_per_second"]
+    # The published code has ten epochs of 40,000 images, the recipe two of 50,000.
+    assert table.loc["published", "seconds"] == pytest.approx(400_000 / rates["published"])
+    assert table.loc["to_74", "seconds"] == pytest.approx(100_000 / rates["to_74"])
+    assert table.loc["to_74", "yardsticks"] == pytest.approx(rates["published"] / rates["to_74"] / 4)
+    (finding,) = training.benchmark_findings.summary({RECIPES: table.reset_index()})
+    assert f"the recipe for the assignment's accuracy {table.loc['to_74', 'yardsticks']:.2f}." in finding.sentence
+
+
+def test_without_the_data_it_says_what_to_do(monkeypatch):
+    def absent():
+        raise DataUnavailableError("no data; upload it")
+
+    monkeypatch.setattr(training, "load_cifar10", absent)
+    with pytest.raises(SystemExit, match="no data; upload it"):
+        training.main(["--only", "throughput"])
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import textwrap
 import numpy as np
 
 from cnnlab.figures.style import (
+    BLACK,
     BLUE,
     GREEN,
     GREY,
@@ -18,6 +19,7 @@ from cnnlab.figures.style import (
     percent,
     styled,
 )
+from cnnlab.recipes.catalogue import YARDSTICK
 from cnnlab.sentences.wording import plural
 from cnnlab.statistics.intervals import LEVEL, t_interval
 
@@ -28,7 +30,7 @@ TIMES = [digit * 10.0**power for power in range(-3, 5) for digit in (1, 2, 5)]
 KINDS = {
     "walk": (BLUE, "o", "on top of the steps before", 0.0),
     "alone": (PURPLE, "s", "alone, on the assignment's CNN", 0.22),
-    "left out": (GREEN, "^", "against leaving it out of the full recipe", -0.22),
+    "left out": (GREEN, "^", "against leaving it out of the narrow recipe", -0.22),
 }
 # Characters of a change's name beside an axis, and of a recipe's in the list.
 _NAME_WIDTH, _KEY_WIDTH = 22, 38
@@ -41,26 +43,31 @@ def recipe_frontier(rows, walk, metric, time="seconds", endings=(), targets=None
     """Accuracy against the time of a training (log axis): the walk joined by a line, each step named.
 
     `rows`: label, seed, `metric` (a share) and `time`, "seconds" or "yardsticks" (see
-    `effects.time_column`); `walk`: labels in its order; `endings`: labels beside it that are named
-    too, the other recipes being small dots; `targets`: {label: (share, yardsticks)}, drawn as
-    crosses where times are yardsticks; `names`: {label: words}.
+    `effects.time_column`), of which the means are drawn; `walk`: labels in its order; `endings`:
+    labels beside it that are named too, the other recipes being small dots; `targets`: {label:
+    (share, yardsticks)}, drawn as crosses where times are yardsticks; `names`: {label: words}.
     """
     found, in_yardsticks = rows.groupby("label"), time == "yardsticks"
-    times, scores = found[time].median(), found[metric].agg(list).map(t_interval)
+    times, scores = found[time].mean(), found[metric].agg(list).map(t_interval)
     walked = [label for label in walk if label in times]
     ended = [label for label in endings if label in times and label not in walk]
-    figure, (axis, key) = new_figure(height=5.4, columns=2, width_ratios=[1.9, 1])
+    figure, (axis, key) = new_figure(height=6.2, columns=2, width_ratios=[1.9, 1])
     others = [label for label in times.index if label not in (*walked, *ended)]
     axis.plot(times[others], [scores[label].mean for label in others], "o", color=LIGHT_GREY, markersize=4)
     axis.plot(times[walked], [scores[label].mean for label in walked], color=BLUE, linewidth=1)
-    named = {label: BLUE if label in walked else GREEN for label in (*walked, *ended)}
+    beside = {label: GREEN if label in (targets or {}) else BLACK for label in ended}
+    named = dict.fromkeys(walked, BLUE) | beside
     for label, colour in named.items():
         _draw_mean(axis, times[label], scores[label], colour)
     crosses = (targets or {}).values() if in_yardsticks else ()
     for share, limit in crosses:
         axis.plot(limit, share, "+", color=VERMILLION, markersize=11, markeredgewidth=2)
-    _mark_axes(axis)
-    unit = "1: the published code's ten epochs" if in_yardsticks else "seconds"
+        axis.annotate(
+            f"{100 * share:g}% in {limit:g}", (limit, share), (0, -9), textcoords="offset points", va="top",
+            ha="center", fontsize=SMALL, color=VERMILLION,
+        )  # fmt: skip
+    _mark_axes(axis, [scores[label].mean for label in times.index] + [share for share, _ in crosses])
+    unit = f"1: {YARDSTICK}" if in_yardsticks else "seconds"
     axis.set(
         xlabel=f"time of a training ({unit}; log scale)",
         ylabel="test accuracy, with test-time augmentation\n(scale: log of right to wrong)",
@@ -92,7 +99,7 @@ def recipe_waterfall(effects, start):
         left.annotate(
             f"{100 * level:.1f}%", place_of_text, (4, 0), textcoords="offset points", va="center", fontsize=SMALL
         )
-    left.set(xlabel="test accuracy", ylim=(len(changes) - 0.5, -0.5))
+    left.set(xlabel="test accuracy, from one view", ylim=(len(changes) - 0.5, -0.5))
     left.use_sticky_edges = False  # Else an axis would begin where the lowest bar does.
     left.margins(x=0.16)
     left.set_yticks(range(len(changes)), [textwrap.fill(change, _NAME_WIDTH) for change in changes], fontsize=SMALL)
@@ -103,22 +110,26 @@ def recipe_waterfall(effects, start):
         if not mine.empty:
             places = mine["change"].map(changes.index) + beside
             reach = [(mine["mean"] - mine["low"]).fillna(0), (mine["high"] - mine["mean"]).fillna(0)]
-            style = {"color": colour, "marker": marker, "linestyle": "none", "capsize": 2, "label": name}
+            label = f"{name} ({_seeds(mine['n'])})"
+            style = {"color": colour, "marker": marker, "linestyle": "none", "capsize": 2, "label": label}
             right.errorbar(mine["mean"], places, xerr=reach, **style)
     right.axvline(0, color=GREY, linewidth=0.8)
-    right.hlines(np.arange(len(changes) - 1) + 0.5, *right.get_xlim(), color=LIGHT_GREY, linewidth=0.5, zorder=0)
+    for place in range(len(changes) - 1):
+        right.axhline(place + 0.5, color=LIGHT_GREY, linewidth=0.5, zorder=0)
     right.xaxis.set_major_formatter(lambda value, _: f"{round(100 * value, 6):+g}" if abs(value) > 1e-9 else "0")
-    right.set_xlabel("change of test accuracy (percentage points)")
+    right.set_xlabel(f"change (percentage points, {LEVEL:.0%} interval)")
     right.set_title("Each change")
     right.grid(True, axis="x")
-    figure.suptitle(f"What each change adds ({_about(walk['n'])})")
-    legend_below(figure, right, ncols=3)
+    figure.suptitle("What each change adds")
+    legend_below(figure, right, ncols=2)
     return figure
 
 
 def _draw_mean(axis, x, interval, colour):
-    reach = [[interval.mean - interval.low], [interval.high - interval.mean]] if interval.n > 1 else None
-    axis.errorbar(x, interval.mean, reach, color=colour, marker="o", capsize=3)
+    # On a scale that has no place for what is beyond 0 and 1.
+    ends = np.clip([interval.low, interval.high], 1e-3, 1 - 1e-3)
+    reach = np.abs(ends - interval.mean)[:, None] if interval.n > 1 else None
+    axis.errorbar(x, interval.mean, reach, color=colour, marker="o", capsize=3, elinewidth=1)
 
 
 def _number(axis, places, colours, obstacles=()):
@@ -149,10 +160,13 @@ def _meet(place, other):
     return bool((np.abs(place - other) < _APART).all())
 
 
-def _mark_axes(axis):
-    """Both scales, with ticks at round shares and times."""
+def _mark_axes(axis, shares):
+    """Both scales, with ticks at round shares and times; the `shares` fit in, if not all of their intervals do."""
     axis.set(xscale="log", yscale="logit")
     axis.margins(0.08)
+    odds = np.log(np.divide(shares, np.subtract(1, shares)))
+    room = 0.08 * np.ptp(odds) + 0.05
+    axis.set_ylim(1 / (1 + np.exp(room - odds.min())), 1 / (1 + np.exp(-room - odds.max())))
     for ticks, limits, mark in ((SHARES, axis.get_ylim(), axis.set_yticks), (TIMES, axis.get_xlim(), axis.set_xticks)):
         mark([tick for tick in ticks if limits[0] <= tick <= limits[1]])
         mark([], minor=True)
@@ -164,14 +178,20 @@ def _mark_axes(axis):
 def _list_names(axis, names, others, crosses):
     """The names behind the numbers, as text in the place of an axis."""
     bare(axis)
-    lines = [textwrap.fill(f"{n:>2}  {name}", _KEY_WIDTH, subsequent_indent="     ") for n, name in enumerate(names)]
+    # Figure spaces, which are as wide as a digit.
+    lines = [
+        textwrap.fill(f"{n:\u2007>2}  {name}", _KEY_WIDTH, subsequent_indent="\u2007" * 3)
+        for n, name in enumerate(names)
+    ]
     notes = ["grey: other variants"] * others + ["crosses: targets"] * crosses
-    axis.text(0, 1, "\n".join([*lines, "", *notes]), fontsize=SMALL, va="top", linespacing=1.5)
+    axis.text(0, 1, "\n".join([*lines, "", *notes]), fontsize=SMALL, va="top", linespacing=1.35).set_in_layout(False)
 
 
 def _about(seeds):
     """What is drawn: the mean over `seeds`, a number for each thing that is drawn."""
-    few, many = int(min(seeds)), int(max(seeds))
-    if many == 1:
-        return "one seed"
-    return f"mean, {LEVEL:.0%} interval, {plural(many, 'seed') if few == many else f'{few} to {many} seeds'}"
+    return _seeds(seeds) if max(seeds) == 1 else f"mean, {LEVEL:.0%} interval, {_seeds(seeds)}"
+
+
+def _seeds(counts):
+    few, many = int(min(counts)), int(max(counts))
+    return plural(many, "seed") if few == many else f"{few} to {many} seeds"

@@ -92,13 +92,14 @@ def _tested(rows):
 
 
 def with_yardsticks(frame):
-    """`frame` with the column yardsticks: seconds as a multiple of the published code's.
+    """`frame` with the columns yardsticks and cpu_yardsticks: time as a multiple of the published code's.
 
-    The published code of the same seed, which ran between the others, is what a row is divided
-    by; NaN where it has not run.
+    One is of the clock, the other of the processor. A row is divided by the published code's of
+    the same seed, which ran on the same machine, if not in the same hour; NaN where it has not run.
     """
-    published = frame[frame["label"] == PUBLISHED.label].set_index("seed")["seconds"]
-    return frame.assign(yardsticks=frame["seconds"] / frame["seed"].map(published))
+    published = frame[frame["label"] == PUBLISHED.label].set_index("seed")
+    columns = {"yardsticks": "seconds", "cpu_yardsticks": "cpu_seconds"}
+    return frame.assign(**{new: frame[old] / frame["seed"].map(published[old]) for new, old in columns.items()})
 
 
 def time_column(frame):
@@ -115,9 +116,9 @@ def named(frame):
 def frontier(frame, metric=AUGMENTED):
     """Labels of the recipes that no other beats in mean `metric` without taking longer, fastest first.
 
-    `frame`: with the columns label, `metric` and that of `time_column`, whose median over seeds counts.
+    `frame`: with the columns label, `metric` and that of `time_column`, whose mean over seeds counts.
     """
-    means = frame.groupby("label").agg(time=(time_column(frame), "median"), score=(metric, "mean"))
+    means = frame.groupby("label").agg(time=(time_column(frame), "mean"), score=(metric, "mean"))
     means = means.sort_values(["time", "score"], ascending=[True, False])
     best = means["score"].cummax()
     return list(means.index[(means["score"] >= best) & (best > best.shift(fill_value=-np.inf))])

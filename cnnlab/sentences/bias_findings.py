@@ -6,11 +6,17 @@ from cnnlab.sentences import wording
 from cnnlab.sentences.comparisons import paired_values
 from cnnlab.sentences.verdicts import WORSE, Finding
 from cnnlab.sentences.wording import listing, percent, plural, points, readable, signed_points
-from cnnlab.statistics.estimates import differences_verdict, equivalent, estimate, gap, overlap_spread, runs
+from cnnlab.statistics.estimates import (
+    EQUIVALENCE_MARGIN,
+    differences_verdict,
+    equivalent,
+    estimate,
+    gap,
+    overlap_spread,
+    runs,
+)
 from cnnlab.statistics.metrics import HEADLINE
 
-# Of accuracy: below this, a difference of dense networks would be no evidence that order matters to them.
-EQUIVALENCE_MARGIN = 0.02
 PERMUTED = "_permuted"
 
 

@@ -5,9 +5,10 @@ import math
 import numpy as np
 
 from cnnlab.probing.receptive_field import effective_diameters
+from cnnlab.recipes.catalogue import NAMES, RECIPES
 from cnnlab.sentences.bias_findings import tabular
 from cnnlab.sentences.verdicts import BETTER, WORSE, Finding
-from cnnlab.sentences.wording import listing, percent, plural, readable
+from cnnlab.sentences.wording import listing, percent, plural, readable, signed_points
 from cnnlab.statistics.estimates import differences_verdict, estimate, gap, runs
 
 # Rounding of float32 stays below; a map that does not move with the image is at 0.1 and more.
@@ -177,6 +178,35 @@ def risk_coverage(rows, coverage=0.8):
     return Finding(sentence, None, numbers)
 
 
+def normalisation(rows):
+    """What statistics of the final weights, in place of the running ones, do to accuracy on validation.
+
+    `rows`: `normalisation.normalisation_accuracy` with label (of recipes) and seed. Anew, they are
+    of images augmented as in the recipe's training, and then as they are, which is how they are
+    answered. The verdict is that of the former in the recipe that gains most.
+    """
+    _need(rows, "normalisation")
+    accuracies = rows.pivot_table(index=["label", "seed"], columns="statistics", values="accuracy", sort=False)
+    parts, gains = [], {}
+    for label in rows["label"].unique():
+        mine = accuracies.loc[label]
+        augmented = (RECIPES[label].flip, RECIPES[label].translate) != ("none", 0)
+        gains[label] = (mine["augmented" if augmented else "plain"] - mine["running"]).to_numpy()
+        further = f", on images as they are {percent(mine['plain'].mean())}" if augmented else ""
+        parts.append(
+            f"{NAMES[label]} by {estimate(gains[label], signed_points, signed_points)[0]} from "
+            f"{percent(mine['running'].mean())}{further}"
+        )
+    most = max(gains, key=lambda label: gains[label].mean())
+    ((verdict, test),) = differences_verdict([gains[most]])
+    sentence = (
+        "With the normalisations' statistics computed anew under the final weights, on training images augmented as in "
+        f"training, validation accuracy changes, in percentage points: {listing(parts)} "
+        f"({runs(rows['seed'].nunique())})."
+    )
+    return Finding(sentence, verdict, {**test, **{label: float(gain.mean()) for label, gain in gains.items()}})
+
+
 # What the rows of each probe of `probes.PROBES` say.
 OF_PROBES = {
     "shift": shift,
@@ -186,6 +216,7 @@ OF_PROBES = {
     "activations": activations,
     "calibration": calibration,
     "risk_coverage": risk_coverage,
+    "normalisation": normalisation,
 }
 
 

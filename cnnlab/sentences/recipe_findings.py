@@ -6,16 +6,21 @@ import numpy as np
 import pandas as pd
 
 from cnnlab.recipes.catalogue import (
+    AIRBENCH94,
     ASSIGNMENT,
-    FULL,
+    FLOAT32,
     INSTEAD,
     NAMES,
+    NARROW,
     PARTS,
     PUBLISHED,
     RECIPES,
     SCORED_BEFORE,
+    STUDY_SEEDS,
     TARGET_SEEDS,
     TARGETS,
+    WALK,
+    YARDSTICK,
     of_kind,
 )
 from cnnlab.recipes.effects import (
@@ -32,17 +37,21 @@ from cnnlab.sentences import wording
 from cnnlab.sentences.comparisons import paired_values
 from cnnlab.sentences.verdicts import BETTER, WORSE, Finding, undetectable
 from cnnlab.sentences.wording import percent, points, signed_points, span
-from cnnlab.statistics.estimates import differences_verdict, estimate, gap, runs
+from cnnlab.statistics.estimates import EQUIVALENCE_MARGIN, differences_verdict, equivalent, estimate, gap, runs
 
 PLACES = {
     "training": "with the assignment's CNN",
     "walk": "on top of the steps before it",
     "alone": "alone, on the assignment's CNN",
-    "left out": "in the full recipe, against leaving it out",
-    "instead": "in the full recipe",
+    "left out": "in the narrow recipe, against leaving it out",
+    "instead": "in the narrow recipe",
 }
 
 ALTERNATIVES = tuple(label for label, _, _ in INSTEAD)
+# Means of accuracies whose seeds lie further apart say little of any of them.
+WIDE = 0.05
+# The end of the walk.
+BEST = WALK[-1].label
 
 
 def summary(frame):
@@ -51,16 +60,38 @@ def summary(frame):
     The changes one by one, which are many, are in `change_table`.
     """
     labels, training = set(frame["label"]), measured(frame, of_kind("training"))
-    found = [walk(frame), parts_of_walk(frame)] if measured(frame, of_kind("walk")) else []
+    found = [coverage(frame)]
+    found += [walk(frame), parts_of_walk(frame)] if measured(frame, of_kind("walk")) else []
     found += each_change(effects(frame, contrasts=training)) if training else []
-    found += [test_time_augmentation(frame)] if FULL in labels else []
-    found += [choice(frame)] if FULL in labels and labels & set(ALTERNATIVES) else []
+    found += [precision(frame)] if {ASSIGNMENT.label, FLOAT32.label} <= labels else []
+    found += [test_time_augmentation(frame, label) for label in (NARROW, BEST) if label in labels]
+    found += [choice(frame)] if measured(frame, of_kind("instead")) else []
     found += [target(frame, label) for label in TARGETS if label in labels]
+    found += [against_airbench(frame)] if BEST in labels else []
     return [*found, best_frontier(frame)]
 
 
-def change_table(table):
-    """The rows of `effects.effects` as texts, a row a change: what it is worth, how sure that is, and its time."""
+def coverage(frame):
+    """How many of the study's recipes have a row, and how many of them all the seeds that it asks for."""
+    seeds = frame.groupby("label")["seed"].nunique().reindex(list(RECIPES), fill_value=0)
+    begun, whole = int((seeds > 0).sum()), int((seeds >= STUDY_SEEDS).sum())
+    return Finding(
+        f"Of the study's {len(seeds)} recipes, {begun} are recorded, {whole} of them with {STUDY_SEEDS} seeds or more.",
+        None,
+        {"recipes": len(seeds), "recorded": begun, "whole": whole},
+    )
+
+
+def change_table(table, seconds=None):
+    """The rows of `effects.effects` as texts, a row a change: what it is worth, how sure that is, and its time.
+
+    `seconds`: {label: seconds of a training}, measured side by side, for ratios of times; where
+    they are not there (None), the processor times of the trainings themselves serve, which
+    whatever else the machine did disturbs.
+    """
+    times = ("Times the processor time", table["times"])
+    if seconds:
+        times = ("Times the training time, side by side", table["first"].map(seconds) / table["second"].map(seconds))
     found = table[table["kind"] != "training"]
     sure = found["n"] > 1
     spans = [span(row.low, row.high, signed_points) or "one run" for row in found.itertuples()]
@@ -77,7 +108,7 @@ def change_table(table):
                 for p, s in zip(found["p_holm"], sure, strict=True)
             ],
             "Difference": verdicts,
-            "Times the processor time": found["times"].map("{:.2f}".format),
+            times[0]: times[1].loc[found.index].map("{:.2f}".format),
         }
     )
 
@@ -109,11 +140,20 @@ def walk(frame):
     silent = list(steps.loc[~steps["differs"], "change"])
     if silent and len(pairs) > 1:
         sentence += f" No difference is detectable for {wording.listing(silent)}."
+    of_walk = rows[rows["label"].isin([ASSIGNMENT.label, *steps["first"]])]
+    ends = of_walk.groupby("label", sort=False)[METRIC].agg(["min", "max"])
+    wide = ends[ends["max"] - ends["min"] > WIDE]
+    if len(wide):
+        spans = [f"{NAMES[row.Index]} {span(row.min, row.max, percent)}" for row in wide.itertuples()]
+        sentence += (
+            f" Seeds lie more than {points(WIDE)} apart in {wording.listing(spans)}: "
+            "of its neighbours' steps too the mean says little."
+        )
     return Finding(sentence, verdict, {**numbers, "steps": len(steps), "largest": largest["first"]})
 
 
 def parts_of_walk(frame):
-    """What the network's form, augmentation and all the rest add on the walk, each the sum of its steps.
+    """What each of `catalogue.PARTS`, and all the rest, add on the walk, each the sum of its steps.
 
     `frame` as for `walk`; `numbers` has the mean of each part.
     """
@@ -121,37 +161,56 @@ def parts_of_walk(frame):
     parts = steps["first"].map({label: part for part, labels in PARTS.items() for label in labels}).fillna(rest)
     seeds = steps["n"].iloc[0]
     added = {part: sum(steps.loc[parts == part, "differences"], np.zeros(seeds)) for part in (*PARTS, rest)}
-    written = wording.listing([f"{part} {_change_of(differences)}" for part, differences in added.items()])
+    written = wording.listing([f"{part} by {_change_of(differences)}" for part, differences in added.items()])
+    means = {part: float(differences.mean()) for part, differences in added.items()}
+    most, least = max(means, key=means.get), min(means, key=means.get)
     return Finding(
-        f"On the walk these add: {written} ({runs(seeds)}).",
+        f"On the walk these change test accuracy: {written} ({runs(seeds)}). By these means {most} adds most, and "
+        f"{least} least.",
         None,
-        {part: float(differences.mean()) for part, differences in added.items()},
+        means,
     )
+
+
+def precision(frame, margin=EQUIVALENCE_MARGIN):
+    """Whether the assignment's CNN is as accurate in this machine's fast precision as in float32, within `margin`.
+
+    `frame`: rows of `recipe_studies.read` with both; shown where the 90% interval of the paired
+    difference lies within +-`margin` (see `estimates.equivalent`). `numbers` has mean, low, high, alike.
+    """
+    pairs = paired_values(frame, ASSIGNMENT.label, FLOAT32.label, METRIC)
+    alike, interval = equivalent((pairs.iloc[:, 0] - pairs.iloc[:, 1]).to_numpy(), margin)
+    ends = span(interval.low, interval.high, signed_points)
+    shown = "shows that it stays" if alike else "does not show that it stays"
+    sentence = (
+        f"In {_precision(frame)} instead of float32 the assignment's CNN changes by {signed_points(interval.mean)} "
+        f"percentage points of test accuracy ({f'90% interval {ends}, ' if ends else ''}{runs(len(pairs))}), which "
+        f"{shown} within the margin of {points(margin)}."
+    )
+    return Finding(sentence, None, {"mean": interval.mean, "low": interval.low, "high": interval.high, "alike": alike})
 
 
 def choice(frame):
-    """The full recipe and what could stand in its place, ranked on validation, where the choice is made.
+    """What could stand in the place of a part of the narrow recipe, compared on validation, where the choice is made.
 
-    `frame`: rows of `recipe_studies.read` with the full recipe and an alternative; only seeds
-    that all of these have count. `numbers` has chosen (its label) and the means by label.
+    `frame`: rows of `recipe_studies.read` with a seed of the narrow recipe and an alternative.
+    `numbers` has chosen (the label of the highest mean) and the mean changes by label.
     """
-    rows = frame[frame["label"].isin([FULL, *ALTERNATIVES])]
-    values = rows.pivot(index="seed", columns="label", values=VALIDATION).dropna()
-    if values.empty or FULL not in values or values.shape[1] < 2:
-        raise ValueError("the frame has no seed of the full recipe and an alternative; run the study first")
-    means = values.mean().sort_values(ascending=False)
-    parts = [
-        f"{_called(label)} {percent(mean)} ({wording.duration(seconds)})"
-        for label, mean in means.items()
-        for seconds in [rows.loc[rows["label"] == label, "seconds"].median()]
-    ]
+    table = effects(frame, VALIDATION, of_kind("instead"))
+    parts = [f"{row.change} {_change_of(row.differences)} ({runs(row.n)})" for row in table.itertuples()]
+    best = table.loc[table["mean"].idxmax()]
+    chosen = best["first"] if best["mean"] > 0 else NARROW
+    missing = [NAMES[label] for label in ALTERNATIVES if label not in set(table["first"])]
     sentence = (
-        f"Validation accuracy, and time, of the full recipe and of what could replace a part: {wording.listing(parts)}"
+        f"On the validation images the narrow recipe changes with what could replace a part: "
+        f"{wording.listing(parts)}. The highest mean is that of {_called(chosen)}"
     )
-    return Finding(f"{sentence} ({runs(len(values))}).", None, {"chosen": means.index[0], **means.to_dict()})
+    if missing:
+        sentence += f"; not recorded yet: {wording.listing(missing)}"
+    return Finding(f"{sentence}.", None, {"chosen": chosen, **dict(zip(table["first"], table["mean"], strict=True))})
 
 
-def test_time_augmentation(frame, label=FULL):
+def test_time_augmentation(frame, label=NARROW):
     """What answering from several views of each image adds to the recipe called `label`."""
     rows = frame[frame["label"] == label]
     if rows.empty:
@@ -171,7 +230,7 @@ def target(frame, label):
     """Whether the recipe `label`, a key of `catalogue.TARGETS`, reaches its accuracy in its time.
 
     The mean over seeds counts, of accuracy with the recipe's test-time augmentation and of the
-    time from raw data to the last answer, in yardsticks of the published code in the same run;
+    time from raw data to the last answer, in yardsticks of the published code's with the same seeds;
     with fewer than `catalogue.TARGET_SEEDS` seeds the answer is for now.
     `numbers` has accuracy, yardsticks, reached (bool, of enough seeds).
     """
@@ -185,7 +244,7 @@ def target(frame, label):
     augmented = " with test-time augmentation" if RECIPES[label].tta else ""
     reaches = f"{NAMES[label].capitalize()} reaches {score} test accuracy{augmented}"
     numbers = {"accuracy": interval.mean, "yardsticks": ratio.mean if ratio else math.nan, "n": interval.n}
-    goal = f"{_exact(wanted)} in at most {_count(limit)} of the published code's ten epochs"
+    goal = f"{_exact(wanted)} in at most {_count(limit)} of {YARDSTICK}"
     if ratio is None:
         sentence = (
             f"{reaches}; its time has no yardstick, because the published "
@@ -193,7 +252,7 @@ def target(frame, label):
         )
         return Finding(sentence, None, {**numbers, "reached": False})
     accurate, quick = interval.mean >= wanted, ratio.mean <= limit
-    yardstick = frame.loc[frame["label"] == PUBLISHED.label, "seconds"].median()
+    yardstick = frame.loc[frame["label"] == PUBLISHED.label, "seconds"].mean()
     verdict = {
         (True, True): "is reached",
         (True, False): "is not reached: it takes too long",
@@ -201,15 +260,29 @@ def target(frame, label):
         (False, False): "is not reached, neither in accuracy nor in time",
     }[accurate, quick]
     fresh = rows.loc[~rows["seed"].isin(SCORED_BEFORE), AUGMENTED]
-    apart = f"; {percent(fresh.mean())} without seed 0, with which earlier forms were scored" if len(fresh) else ""
+    before = wording.listing([f"seed {seed}" for seed in SCORED_BEFORE])
+    apart = f"; {percent(fresh.mean())} without {before}, with which earlier forms were scored" if len(fresh) else ""
     enough = interval.n >= TARGET_SEEDS
     if not enough:
         verdict += f", for now: it asks for the mean of {TARGET_SEEDS} seeds"
     sentence = (
-        f"{reaches} in {time} yardsticks ({runs(interval.n)}{apart}; a yardstick, the "
-        f"published code's ten epochs, is {wording.duration(yardstick)} here): the target, {goal}, {verdict}."
+        f"{reaches} in {time} yardsticks ({runs(interval.n)}{apart}; {rows['cpu_yardsticks'].mean():.2f} yardsticks of "
+        f"processor time; a yardstick, {YARDSTICK}, is {wording.duration(yardstick)} here): the target, {goal}, "
+        f"{verdict}."
     )
     return Finding(sentence, None, {**numbers, "reached": bool(accurate and quick and enough)})
+
+
+def against_airbench(frame, label=BEST):
+    """The recipe `label` beside what airbench94 is published with: accuracy with its augmentation, and operations."""
+    rows = frame[frame["label"] == label]
+    score, interval = estimate(rows[AUGMENTED])
+    flops = rows["training_flops"].mean()
+    sentence = (
+        f"airbench94 is published with {_exact(AIRBENCH94['accuracy'])} at {_petaflop(AIRBENCH94['flops'])}; "
+        f"{NAMES[label]} has {score} ({runs(interval.n)}) at {_petaflop(flops)} by this lab's count of its training."
+    )
+    return Finding(sentence, None, {"accuracy": interval.mean, "flops": flops})
 
 
 def best_frontier(frame):
@@ -219,11 +292,12 @@ def best_frontier(frame):
     parts = []
     for label in labels:
         mine = rows[rows["label"] == label]
-        time = mine["yardsticks"].median()
-        written = wording.duration(mine["seconds"].median()) if math.isnan(time) else f"{time:.2f} yardsticks"
+        time = mine["yardsticks"].mean()
+        written = wording.duration(mine["seconds"].mean()) if math.isnan(time) else f"{time:.2f} yardsticks"
         parts.append(f"{_called(label)} ({percent(mine[AUGMENTED].mean())}, {written})")
     return Finding(
-        f"No other recipe is as accurate, with its test-time augmentation, in less time than {wording.listing(parts)}.",
+        f"The frontier of accuracy with test-time augmentation, fastest first: {wording.listing(parts)}. Every other "
+        "recorded recipe takes longer than one of these without being more accurate.",
         None,
         {"labels": labels},
     )
@@ -232,9 +306,9 @@ def best_frontier(frame):
 def _called(label):
     """The recipe called `label` in the middle of a sentence."""
     name = NAMES.get(label, label)
-    if label == FULL:
-        return "the full recipe"
-    return f"the full recipe with {name}" if label in ALTERNATIVES else name.replace("+ ", "the walk up to ", 1)
+    if label == NARROW:
+        return "the narrow recipe"
+    return f"the narrow recipe with {name}" if label in ALTERNATIVES else name.replace("+ ", "the walk up to ", 1)
 
 
 def _change(row):
@@ -273,6 +347,15 @@ def _change_of(differences):
 def _exact(share):
     """0.94 -> '94%', 0.7444 -> '74.44%'."""
     return f"{round(100 * share, 6):g}%"
+
+
+def _petaflop(count):
+    return f"{count / 1e15:.2f} PFLOP"
+
+
+def _precision(frame):
+    (found,) = frame.loc[frame["label"] == ASSIGNMENT.label, "precision"].unique()
+    return found
 
 
 def _count(limit):

@@ -37,7 +37,9 @@ def study_table(frame, metric=HEADLINE):
 
 def presentable(table):
     """`study_table` as text, with the headings that people read."""
-    spans = [wording.span(row.low, row.high, wording.percent) or "one run" for row in table.itertuples()]
+    # Few seeds far apart have an interval that reaches beyond where shares end.
+    ends = table[["low", "high"]].clip(0, 1)
+    spans = [wording.span(row.low, row.high, wording.percent) or "one run" for row in ends.itertuples()]
     return pd.DataFrame(
         {
             "Variant": table["label"].map(wording.readable),

@@ -9,6 +9,9 @@ from cnnlab.sentences import wording
 from cnnlab.sentences.verdicts import BETTER, WORSE, undetectable
 from cnnlab.sentences.wording import percent, points, signed_points
 
+# Of accuracy: differences of networks that are shown to lie within it are of no account.
+EQUIVALENCE_MARGIN = 0.02
+
 
 def estimate(values, write=percent, write_end=None):
     """(text, Interval) of a mean over seeds: '73.1% (95% interval 72.7% to 73.5%)'.
