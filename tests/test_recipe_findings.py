@@ -230,6 +230,7 @@ def test_the_end_of_the_walk_stands_beside_what_airbench_is_published_with():
 def test_seeds_of_a_step_that_lie_far_apart_are_said():
     frame = rows()
     assert "apart" not in str(recipe_findings.walk(frame))
+    assert "No difference is detectable for any single step." in str(recipe_findings.walk(rows(seeds=2)))
     frame.loc[(frame["label"] == "flip_translate") & (frame["seed"] == 1), METRIC] = 0.555
     said = str(recipe_findings.walk(frame))
     assert "Seeds lie more than 5.00 percentage points apart in + flip and translate 55.5% to 76." in said
@@ -296,3 +297,15 @@ def test_the_waterfall_ends_where_the_walk_does():
     assert [label.get_text() for label in left.get_yticklabels()][:2] == ["batch normalisation", "flip and translate"]
     assert right.get_legend() is None, "the legend stands below both"
     assert len(right.containers) == 1, "the lone change is no step of this walk"
+
+
+def test_an_interval_of_seeds_far_apart_does_not_press_the_others_together():
+    frame = rows(seeds=2)
+    table = effects(frame)
+    _, right = recipe_waterfall(table, start=0.74).axes
+    assert "leaves the frame" not in right.get_xlabel()
+    frame.loc[(frame["label"] == "flip_translate") & (frame["seed"] == 1), METRIC] -= 0.2
+    _, right = recipe_waterfall(effects(frame), start=0.74).axes
+    low, high = right.get_xlim()
+    assert -0.5 < low < -0.1 < 0.1 < high < 0.5, "the interval is wider than two"
+    assert "leaves the frame" in right.get_xlabel()

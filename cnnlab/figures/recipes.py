@@ -3,6 +3,7 @@
 import textwrap
 
 import numpy as np
+from matplotlib.patheffects import withStroke
 
 from cnnlab.figures.style import (
     BLACK,
@@ -113,11 +114,14 @@ def recipe_waterfall(effects, start):
             label = f"{name} ({_seeds(mine['n'])})"
             style = {"color": colour, "marker": marker, "linestyle": "none", "capsize": 2, "label": label}
             right.errorbar(mine["mean"], places, xerr=reach, **style)
+    cut = _keep_means_apart(right, effects[effects["change"].isin(changes) & effects["kind"].isin(KINDS)])
     right.axvline(0, color=GREY, linewidth=0.8)
     for place in range(len(changes) - 1):
         right.axhline(place + 0.5, color=LIGHT_GREY, linewidth=0.5, zorder=0)
     right.xaxis.set_major_formatter(lambda value, _: f"{round(100 * value, 6):+g}" if abs(value) > 1e-9 else "0")
-    right.set_xlabel(f"change (percentage points, {LEVEL:.0%} interval)")
+    right.set_xlabel(
+        f"change (percentage points, {LEVEL:.0%} interval)" + cut * "\na bar without an end leaves the frame"
+    )
     right.set_title("Each change")
     right.grid(True, axis="x")
     figure.suptitle("What each change adds")
@@ -125,11 +129,24 @@ def recipe_waterfall(effects, start):
     return figure
 
 
+def _keep_means_apart(axis, drawn):
+    """Cut the x axis where intervals of few seeds would press all of the means together; returns whether it is cut."""
+    means = [0.0, *drawn["mean"]]
+    room = np.ptp(means)
+    low, high = min(means) - room, max(means) + room
+    cut = bool((drawn["low"] < low).any() or (drawn["high"] > high).any())
+    if cut:
+        axis.set_xlim(low, high)
+    return cut
+
+
 def _draw_mean(axis, x, interval, colour):
     # On a scale that has no place for what is beyond 0 and 1.
     ends = np.clip([interval.low, interval.high], 1e-3, 1 - 1e-3)
     reach = np.abs(ends - interval.mean)[:, None] if interval.n > 1 else None
-    axis.errorbar(x, interval.mean, reach, color=colour, marker="o", capsize=3, elinewidth=1)
+    # Few seeds have long intervals, which lie across their neighbours: faint.
+    axis.errorbar(x, interval.mean, reach, color=colour, capsize=3, elinewidth=1, alpha=0.4)
+    axis.plot(x, interval.mean, "o", color=colour)
 
 
 def _number(axis, places, colours, obstacles=()):
@@ -151,6 +168,7 @@ def _number(axis, places, colours, obstacles=()):
         axis.annotate(
             number, places[number], place - marks[number], textcoords="offset points", va="center",
             ha="left" if side > 0 else "right", fontsize=SMALL, weight="bold", color=colours[number],
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],
             arrowprops={"arrowstyle": "-", "color": colours[number], "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2},
         )  # fmt: skip
 

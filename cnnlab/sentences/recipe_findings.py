@@ -139,7 +139,8 @@ def walk(frame):
     )
     silent = list(steps.loc[~steps["differs"], "change"])
     if silent and len(pairs) > 1:
-        sentence += f" No difference is detectable for {wording.listing(silent)}."
+        every = len(silent) == len(steps)
+        sentence += f" No difference is detectable for {'any single step' if every else wording.listing(silent)}."
     of_walk = rows[rows["label"].isin([ASSIGNMENT.label, *steps["first"]])]
     ends = of_walk.groupby("label", sort=False)[METRIC].agg(["min", "max"])
     wide = ends[ends["max"] - ends["min"] > WIDE]
