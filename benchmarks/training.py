@@ -179,7 +179,7 @@ def recipes(images, labels, rounds):
     for label, seconds in take_turns(ways, rounds).items():
         recipe = chosen[label]
         whole = Plan.of(recipe, SPLITS["train"] + (SPLITS["validation"] if recipe.train_split == "all" else 0))
-        turn = Plan.of(dataclasses.replace(recipe, epochs=1), len(images))
+        turn = one_pass(recipe, images)
         rate = turn.steps * turn.batch_size / np.median(seconds)
         rows.append({"recipe": label, "images_per_second": rate, "seconds": whole.steps * whole.batch_size / rate})
     frame = pd.DataFrame(rows)
@@ -193,11 +193,15 @@ def recipe_turn(recipe, images, labels, rounds):
     with dtype_policy(recipe.precision):
         model = build_network(recipe, images.shape[1:], CLASSES, fused=True)
     set_initial_weights(model, recipe, images)
-    one = Plan.of(dataclasses.replace(recipe, epochs=1), len(images))
+    one = one_pass(recipe, images)
     # A schedule spans all turns.
     compile_network(model, recipe, dataclasses.replace(one, steps=(rounds + 1) * one.steps))
     splits = {"train": (images, labels), "validation": (images[:0], labels[:0])}
     return timed(lambda: fit_network(model, recipe, one, splits, CLASSES))
+
+
+def one_pass(recipe, images):
+    return Plan.of(dataclasses.replace(recipe, epochs=1), len(images))
 
 
 def share_of_ceiling(images, labels, rounds):

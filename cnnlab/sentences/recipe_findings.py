@@ -89,10 +89,11 @@ def change_table(table, seconds=None):
     they are not there (None), the processor times of the trainings themselves serve, which
     whatever else the machine did disturbs.
     """
-    times = ("Times the processor time", table["times"])
-    if seconds:
-        times = ("Times the training time, side by side", table["first"].map(seconds) / table["second"].map(seconds))
     found = table[table["kind"] != "training"]
+    heading, times = "Times the processor time", found["times"]
+    if seconds:
+        heading = "Times the training time, side by side"
+        times = found["first"].map(seconds) / found["second"].map(seconds)
     sure = found["n"] > 1
     spans = [span(row.low, row.high, signed_points) or "one run" for row in found.itertuples()]
     verdicts = np.select([~sure, ~found["differs"], found["mean"] > 0], ["", "not detectable", "gain"], "loss")
@@ -108,7 +109,7 @@ def change_table(table, seconds=None):
                 for p, s in zip(found["p_holm"], sure, strict=True)
             ],
             "Difference": verdicts,
-            times[0]: times[1].loc[found.index].map("{:.2f}".format),
+            heading: times.map("{:.2f}".format),
         }
     )
 
