@@ -36,7 +36,7 @@ from cnnlab.bars import progress_bar  # noqa: E402
 from cnnlab.batches import ShuffledBatches, feed  # noqa: E402
 from cnnlab.cifar_studies import FILTERS  # noqa: E402
 from cnnlab.costs import training_flops  # noqa: E402
-from cnnlab.data import load_cifar10  # noqa: E402
+from cnnlab.data import CIFAR10_CLASSES, load_cifar10  # noqa: E402
 from cnnlab.machine import choose_precision  # noqa: E402
 from cnnlab.recipes.catalogue import ASSIGNMENT, PUBLISHED, RECIPES  # noqa: E402
 from cnnlab.recipes.fitting import Plan, compile_network, fit_network  # noqa: E402
@@ -49,8 +49,8 @@ BATCH = 64
 MATRIX = 4096
 # Of a recipe's turn; 25 steps of 64 images, which is what the lab runs at once, go into it.
 RECIPE_IMAGES = 3_200
-# CIFAR-10's training images in the lab, and its classes.
-SPLITS, CLASSES = {"train": 40_000, "validation": 10_000}, 10
+# CIFAR-10's images in the lab that a recipe may train on.
+SPLITS = {"train": 40_000, "validation": 10_000}
 ROOT = Path(__file__).resolve().parents[1]
 MEGABYTE = 1e6
 # Between two looks at the memory of the notebook's processes.
@@ -191,13 +191,13 @@ def recipe_turn(recipe, images, labels, rounds):
     """A turn of one pass of `recipe`'s training over `images`."""
     keras.utils.set_random_seed(recipe.seed)
     with dtype_policy(recipe.precision):
-        model = build_network(recipe, images.shape[1:], CLASSES, fused=True)
+        model = build_network(recipe, images.shape[1:], len(CIFAR10_CLASSES), fused=True)
     set_initial_weights(model, recipe, images)
     one = one_pass(recipe, images)
     # A schedule spans all turns.
     compile_network(model, recipe, dataclasses.replace(one, steps=(rounds + 1) * one.steps))
     splits = {"train": (images, labels), "validation": (images[:0], labels[:0])}
-    return timed(lambda: fit_network(model, recipe, one, splits, CLASSES))
+    return timed(lambda: fit_network(model, recipe, one, splits, len(CIFAR10_CLASSES)))
 
 
 def one_pass(recipe, images):

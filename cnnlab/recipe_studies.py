@@ -33,7 +33,7 @@ STUDY = Study(
     "What does each of a handful of changes add, from the assignment's CNN to 94%?",
     "one change a step; changes alone, and left out, where the rest can do without them",
     "10 epochs of 40,000 training images, where a recipe does not say otherwise; the weights at the end of training; "
-    "settings as in airbench94, and what could replace a part compared on validation",
+    "settings after airbench94, and what could replace a part compared on validation",
     ALL,
     seeds=STUDY_SEEDS,
 )
