@@ -49,8 +49,6 @@ BATCH = 64
 MATRIX = 4096
 # Of a recipe's turn; 25 steps of 64 images, which is what the lab runs at once, go into it.
 RECIPE_IMAGES = 3_200
-# CIFAR-10's images in the lab that a recipe may train on.
-SPLITS = {"train": 40_000, "validation": 10_000}
 ROOT = Path(__file__).resolve().parents[1]
 MEGABYTE = 1e6
 # Between two looks at the memory of the notebook's processes.
@@ -172,14 +170,12 @@ def recipes(images, labels, rounds):
     counts; a whole training has no setup and no answers to test images here. The published loop
     is left out, because TensorFlow's tuner makes a lottery of its short turns (see `Steps`).
     """
-    images, labels = images[:RECIPE_IMAGES], labels[:RECIPE_IMAGES]
+    dataset, images, labels = load_cifar10(progress=False), images[:RECIPE_IMAGES], labels[:RECIPE_IMAGES]
     chosen = {label: recipe.resolved() for label, recipe in RECIPES.items() if recipe.loop != "published"}
     ways = {label: recipe_turn(recipe, images, labels, rounds) for label, recipe in chosen.items()}
     rows = []
     for label, seconds in take_turns(ways, rounds).items():
-        recipe = chosen[label]
-        whole = Plan.of(recipe, SPLITS["train"] + (SPLITS["validation"] if recipe.train_split == "all" else 0))
-        turn = one_pass(recipe, images)
+        whole, turn = recipe_studies.plan_of(chosen[label], dataset), one_pass(chosen[label], images)
         rate = turn.steps * turn.batch_size / np.median(seconds)
         rows.append({"recipe": label, "images_per_second": rate, "seconds": whole.steps * whole.batch_size / rate})
     frame = pd.DataFrame(rows)

@@ -157,11 +157,16 @@ def kept_or_trained(name, seed=0, out=None, budget=None):
     return result.row, result.model, path
 
 
+def plan_of(recipe, dataset):
+    """The `fitting.Plan` of a whole training of `recipe` on its part of `dataset`."""
+    images = len(dataset.splits["train"]) + (recipe.train_split == "all") * len(dataset.splits["validation"])
+    return Plan.of(recipe, min(images, recipe.train_images or images))
+
+
 @functools.cache
 def _cost_of(recipe):
     dataset = data.load(recipe.dataset)
-    images = len(dataset.splits["train"]) + (recipe.train_split == "all") * len(dataset.splits["validation"])
-    plan = Plan.of(recipe, min(images, recipe.train_images or images))
+    plan = plan_of(recipe, dataset)
     network = build_network(recipe, dataset.input_shape, len(dataset.class_names))
     return training_flops(network, plan.steps * plan.batch_size)
 

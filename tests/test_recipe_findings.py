@@ -9,7 +9,7 @@ from cnnlab import report
 from cnnlab.evaluation import t_interval
 from cnnlab.figures.recipes import recipe_frontier, recipe_waterfall
 from cnnlab.recipes.catalogue import NAMES, NARROW, RECIPES, TARGETS, WALK
-from cnnlab.recipes.effects import AUGMENTED, METRIC, VALIDATION, effects, frontier, named, with_yardsticks
+from cnnlab.recipes.effects import AUGMENTED, METRIC, VALIDATION, effects, frontier, measured, named, with_yardsticks
 from cnnlab.sentences import recipe_findings
 
 SEEDS = 5
@@ -73,6 +73,13 @@ def test_effects_are_paired_and_corrected_within_their_kind():
     )
     assert list(table["differs"]) == [True, False, True, True]
     assert table.loc["blocks", "times"] == pytest.approx(240 / 91)
+
+
+@pytest.mark.parametrize("frame", [pd.DataFrame(), rows({"to_74": PLANTED["to_74"]})])
+def test_where_no_two_recipes_can_be_compared_it_says_what_to_do(frame):
+    assert measured(frame) == []
+    with pytest.raises(ValueError, match="no two recipes of one contrast and one seed; run the study first"):
+        effects(frame)
 
 
 def test_each_change_ends_in_its_own_verdict():

@@ -21,7 +21,10 @@ def noise(monkeypatch):
         random = np.random.default_rng(0)
         return random.integers(0, 256, (limit, 32, 32, 3), "uint8"), random.integers(0, 10, limit, "uint8")
 
-    monkeypatch.setattr(training, "load_cifar10", lambda: types.SimpleNamespace(split=split))
+    splits = {"train": range(40_000), "validation": range(10_000)}
+    monkeypatch.setattr(
+        training, "load_cifar10", lambda progress=True: types.SimpleNamespace(split=split, splits=splits)
+    )
 
 
 def test_throughput_is_measured_printed_and_kept_as_ratios(noise, monkeypatch, tmp_path, capsys):

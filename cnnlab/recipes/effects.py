@@ -67,6 +67,8 @@ def walked_together(frame):
 
 def _with_rows(frame, contrasts):
     """(contrast, what of `frame` it is taken from), of those whose recipes have a seed in common there."""
+    if frame.empty:
+        return []
     sources = {True: walked_together(frame), False: frame}
     seeds = {walked: rows.groupby("label")["seed"].agg(set).to_dict() for walked, rows in sources.items()}
     return [
