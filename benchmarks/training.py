@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import importlib.util
+import itertools
 import math
 import subprocess
 import sys
@@ -46,6 +47,8 @@ from cnnlab.sentences import benchmark_findings  # noqa: E402
 from cnnlab.training import MAKE_OPTIMIZER, STEPS_PER_EXECUTION, dtype_policy  # noqa: E402
 
 BATCH = 64
+# What the rate is also taken at, to see how much of it the batches of the assignment cost.
+LARGE_BATCH = 256
 MATRIX = 4096
 # Of a recipe's turn; 25 steps of 64 images, which is what the lab runs at once, go into it.
 RECIPE_IMAGES = 3_200
@@ -132,11 +135,11 @@ def published(images, labels):
     return fitted(model, pixels, labels, batch_size=BATCH)
 
 
-def here(images, labels, precision, filters=(32, 64, 128)):
+def here(images, labels, precision, filters=(32, 64, 128), batch_size=BATCH):
     """A turn of the lab's way: one epoch as `training.run_trial` feeds and compiles it."""
     with dtype_policy(precision):
         model = models.build_cnn(filters)
-    batches = ShuffledBatches(images, labels, BATCH, seed=0)
+    batches = ShuffledBatches(images, labels, batch_size, seed=0)
     together = math.gcd(len(batches), STEPS_PER_EXECUTION)
     model.compile(
         MAKE_OPTIMIZER["adam"](1e-3), "sparse_categorical_crossentropy", metrics=["accuracy"],
@@ -204,18 +207,28 @@ def share_of_ceiling(images, labels, rounds):
     """Floating-point rate of training each variant of the filter study, and its share of a matrix product's.
 
     The product, of 4096 x 4096 matrices in the same precision, takes turns with the trainings.
+    Each variant trains in the assignment's batches and in large ones (at most all `images`), whose
+    share is share_large: the same network and images, fewer steps.
     """
     precision = choose_precision()
-    ways = {"matrix product": matrix_product("bfloat16" if precision == "mixed_bfloat16" else "float32")}
-    work = {"matrix product": 2 * MATRIX**3}
+    sizes = {"share": BATCH, "share_large": min(LARGE_BATCH, len(images))}
+    product = matrix_product("bfloat16" if precision == "mixed_bfloat16" else "float32")
+    ways = {
+        (filters, size): here(images, labels, precision, filters, size)
+        for filters, size in itertools.product(FILTERS, sizes.values())
+    }
+    seconds = take_turns({"matrix product": product, **ways}, rounds)
+    ceiling = 2 * MATRIX**3 / np.median(seconds["matrix product"])
+    rows = [{"filters": "matrix product", "gflops": ceiling / 1e9, **dict.fromkeys(sizes, 1.0)}]
     for filters in FILTERS:
-        name = "-".join(map(str, filters))
-        ways[name] = here(images, labels, precision, filters)
-        work[name] = training_flops(models.build_cnn(filters), len(images) // BATCH * BATCH)
-    seconds = take_turns(ways, rounds)
-    frame = pd.DataFrame([{"filters": name, "gflops": work[name] / np.median(s) / 1e9} for name, s in seconds.items()])
-    frame["share"] = frame["gflops"] / frame["gflops"][0]
-    return frame
+        network = models.build_cnn(filters)
+        rates = {
+            column: training_flops(network, len(images) // size * size) / np.median(seconds[filters, size])
+            for column, size in sizes.items()
+        }
+        shares = {column: rate / ceiling for column, rate in rates.items()}
+        rows.append({"filters": "-".join(map(str, filters)), "gflops": rates["share"] / 1e9, **shares})
+    return pd.DataFrame(rows).assign(large_batch=sizes["share_large"])
 
 
 def matrix_product(dtype):

@@ -26,7 +26,10 @@ TABLES = {
         {"way": ["published: plain", "here, float32", "here, fast", "other"], "times_published": [1.0, 1.2, 1.6, 0.9]}
     ),
     RECIPES: pd.DataFrame({"recipe": ["assignment", "to_93"], "times_assignment": [1.0, 2.5]}),
-    CEILING: pd.DataFrame({"filters": ["matrix product", "4", "8", "16", "32"], "share": [1.0, 0.2, 0.3, 0.7, 0.8]}),
+    CEILING: pd.DataFrame(
+        {"filters": ["matrix product", "4", "8", "16", "32"], "share": [1.0, 0.2, 0.3, 0.7, 0.8],
+         "share_large": [1.0, 0.3, 0.4, 0.74, 0.9], "large_batch": 256}
+    ),
     LOADING: pd.DataFrame(
         {
             "way": ["keras.datasets", "here"],
@@ -61,7 +64,14 @@ def said(title, aims=AIMS):
     [
         (THROUGHPUT, ["1.60 times as fast (here, fast)", "other: 0.90", "is reached"]),
         (RECIPES, ["the time of the assignment's CNN: the recipe for 93% 2.50."]),
-        (CEILING, ["20.0% (4 filters)", "80.0% (32 filters)", "70% in the larger half of the variants, is reached"]),
+        (
+            CEILING,
+            [
+                "80.0% (32 filters)",
+                "of 256 images, 30.0%, 40.0%, 74.0% and 90.0%",
+                "70% in the larger half of the variants, is reached",
+            ],
+        ),
         (LOADING, ["0.50 times the time", "0.25 times the memory", "200 MB against 800 MB"]),
         (TARGET, ["recipe to_74", "78.0%", "0.20 times the time", "the target, 74.44% in 0.25, is reached"]),
         (NOTEBOOK, ["9.0 min", "1,500 MB", "less than 2,000 MB, is reached"]),
@@ -83,6 +93,13 @@ def test_an_aim_that_is_missed_is_called_so(title, aim):
     finding = said(title, dataclasses.replace(AIMS, **aim))
     assert finding.numbers["reached"] is False
     assert finding.sentence.endswith("is missed.")
+
+
+def test_a_ceiling_that_only_large_batches_come_near_is_blamed_on_the_small_ones():
+    blamed = (
+        "is missed in the assignment's batches and reached in the large ones, so that it is their size that limits it."
+    )
+    assert said(CEILING, dataclasses.replace(AIMS, share=0.72)).sentence.endswith(blamed)
 
 
 def test_measured_is_printed_kept_and_read_back(tmp_path, capsys):

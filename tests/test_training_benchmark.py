@@ -56,6 +56,18 @@ def test_recipes_are_timed_side_by_side_and_a_whole_training_follows(noise, monk
     assert f"the recipe for the assignment's accuracy {table.loc['to_74', 'times_assignment']:.2f}." in finding.sentence
 
 
+def test_the_ceiling_is_taken_in_the_assignments_batches_and_in_large_ones(noise, monkeypatch):
+    monkeypatch.setattr(training, "FILTERS", ((4,), (4, 8)))
+    monkeypatch.setattr(training, "MATRIX", 64)
+    images, labels = training.load_cifar10().split("train", 128)
+    table = training.share_of_ceiling(images, labels.astype("int32"), rounds=1)
+    assert list(table["filters"]) == ["matrix product", "4", "4-8"]
+    assert list(table["large_batch"].unique()) == [128], "there are no more images"
+    assert list(table.loc[0, ["share", "share_large"]]) == [1, 1]
+    assert list(table["gflops"] / table["gflops"][0]) == pytest.approx(list(table["share"]))
+    assert (table["share_large"] > 0).all()
+
+
 def test_without_the_data_it_says_what_to_do(monkeypatch):
     def absent():
         raise DataUnavailableError("no data; upload it")

@@ -1,16 +1,17 @@
 """Are the running statistics of a normalisation those of the weights that they are used with?"""
 
 import keras
-import numpy as np
 import pandas as pd
 
 from cnnlab.recipes.augmenting import AugmentedBatches
+from cnnlab.recipes.catalogue import FLIP_AND_TRANSLATE
+from cnnlab.recipes.running import accuracy
 from cnnlab.training import predict
 
 # Training images that statistics are computed anew from, in batches of BATCH: enough for four digits of a variance.
 IMAGES, BATCH = 10_000, 250
 # What the statistics are of, beside those that training left.
-AUGMENTATIONS = {"plain": {}, "augmented": {"flip": "random", "translate": 2}}
+AUGMENTATIONS = {"plain": {}, "augmented": FLIP_AND_TRANSLATE}
 
 
 def normalisation_accuracy(model, training, validation):
@@ -23,13 +24,13 @@ def normalisation_accuracy(model, training, validation):
     """
     images, labels = validation
     kept = model.get_weights()
-    accuracies = {"running": _accuracy(model, images, labels)}
+    accuracies = {"running": accuracy(predict(model, images), labels)}
     for name, augmentation in AUGMENTATIONS.items():
         batch_size = min(BATCH, len(training[0]))
         renew_statistics(model, AugmentedBatches(*training, batch_size, seed=0, **augmentation))
-        accuracies[name] = _accuracy(model, images, labels)
+        accuracies[name] = accuracy(predict(model, images), labels)
         model.set_weights(kept)
-    rows = [{"statistics": name, "accuracy": accuracy} for name, accuracy in accuracies.items()]
+    rows = [{"statistics": name, "accuracy": share} for name, share in accuracies.items()]
     return pd.DataFrame(rows).assign(images=len(images))
 
 
@@ -51,7 +52,3 @@ def renew_statistics(model, batches):
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
-
-
-def _accuracy(model, images, labels):
-    return float(np.mean(predict(model, images).argmax(axis=1) == labels))
