@@ -34,8 +34,8 @@ NO_TRIAL = "none"
 def trained_model(trial, models_folder, store, progress=True):
     """The model of `trial`, float32, with the weights of its best validation epoch.
 
-    Loaded from <models_folder>/<key>.keras, or trained again, which gives the same one, and
-    kept there; its row goes to `store` where that has none.
+    Loaded from <models_folder>/<key>.keras, or trained again, which on the machine of its row
+    gives the same one, and kept there; its row goes to `store` where that has none.
     Raises RuntimeError if another process is training it, ValueError for a file that is no model.
     """
     path = model_path(models_folder, trial_key(trial))

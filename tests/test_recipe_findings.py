@@ -161,7 +161,7 @@ def test_yardsticks_are_those_of_the_same_seed():
 
 def test_the_frontier_holds_what_nothing_quicker_beats():
     assert frontier(rows()) == ["to_74", "only_flip", "to_93", "to_94"]
-    assert "the recipe for 94% (95.5%, 7.00 yardsticks)" in str(recipe_findings.best_frontier(rows()))
+    assert "the recipe for 94% (95.5%, 7.00 yardsticks, n = 5)" in str(recipe_findings.best_frontier(rows()))
 
 
 def test_the_frontier_is_of_the_time_that_is_told():

@@ -288,7 +288,7 @@ def against_airbench(frame, label=BEST):
 
 
 def best_frontier(frame):
-    """The recipes that no other beats in accuracy without taking longer, each with both figures."""
+    """The recipes that no other beats in accuracy without taking longer, each with both means and n seeds of them."""
     rows = with_yardsticks(frame)
     labels = frontier(rows)
     parts = []
@@ -296,7 +296,7 @@ def best_frontier(frame):
         mine = rows[rows["label"] == label]
         time = mine["yardsticks"].mean()
         written = wording.duration(mine["seconds"].mean()) if math.isnan(time) else f"{time:.2f} yardsticks"
-        parts.append(f"{_called(label)} ({percent(mine[AUGMENTED].mean())}, {written})")
+        parts.append(f"{_called(label)} ({percent(mine[AUGMENTED].mean())}, {written}, n = {mine['seed'].nunique()})")
     return Finding(
         f"The frontier of accuracy with test-time augmentation, fastest first: {wording.listing(parts)}. Every other "
         "recorded recipe takes longer than one of these without being more accurate.",
