@@ -1,6 +1,7 @@
 """Fixtures that several test modules share."""
 
 import os
+import signal
 from functools import partial
 from pathlib import Path
 
@@ -9,6 +10,12 @@ import synthetic
 import tiny_mars
 
 from cnnlab import data, sources
+
+
+def pytest_configure():
+    """A shell has what it starts in the background ignore Ctrl-C; some tests press it all the same."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
