@@ -97,7 +97,8 @@ def with_yardsticks(frame):
     """`frame` with the columns yardsticks and cpu_yardsticks: time as a multiple of the published code's.
 
     One is of the clock, the other of the processor. A row is divided by the published code's of
-    the same seed, which ran on the same machine, if not in the same hour; NaN where it has not run.
+    the same seed, which ran on a machine of the same kind, if not in the same hour; NaN where it
+    has not run.
     """
     published = frame[frame["label"] == PUBLISHED.label].set_index("seed")
     columns = {"yardsticks": "seconds", "cpu_yardsticks": "cpu_seconds"}
