@@ -86,7 +86,7 @@ def rebuild(root=Path()):
     ]
     written += [
         plotting.save_figure(figure, name, root / RECORD.images_folder, RECORD.label)
-        for name, figure in recipe_figures(recipes(root)).items()
+        for name, figure in recipe_figures(recipes(root), recipe_seconds(root)).items()
     ]
     readme = root / README
     readme.write_text(fill(readme.read_text(encoding="utf-8"), blocks(frames, root)), encoding="utf-8")
@@ -135,13 +135,20 @@ def recipe_seconds(root=Path()):
     return tables[benchmark_findings.RECIPES].set_index("recipe")["seconds"].to_dict()
 
 
-def recipe_figures(frame):
-    """{name: Figure} of the recipes' rows, as far as they are recorded: none where there are none."""
+def recipe_figures(frame, seconds=None):
+    """{name: Figure} of the recipes' rows, as far as they are recorded: none where there are none.
+
+    `seconds` as `recipe_seconds` has them.
+    """
     if frame.empty:
         return {}
     # The end of the walk is a step too, and bears its target's name alone elsewhere.
     names = NAMES | {STEPS[-1][0]: f"+ {STEPS[-1][1]}: {NAMES[STEPS[-1][0]]}"}
-    timed, walk, beside = with_yardsticks(frame), [recipe.label for recipe in WALK], [*TARGETS, PUBLISHED.label]
+    timed, walk, beside = (
+        with_yardsticks(frame, seconds),
+        [recipe.label for recipe in WALK],
+        [*TARGETS, PUBLISHED.label],
+    )
     drawn = plotting.recipe_frontier(timed, walk, AUGMENTED, time_column(timed), beside, TARGETS, names)
     found = {"recipe_frontier": drawn}
     if measured(frame, of_kind("walk")):
@@ -256,7 +263,7 @@ def _recipes(frame, seconds, normalisation):
     if measured(frame):
         parts.append("What each change is worth; p-values are corrected for the number of changes in the same place:")
         parts.append(findings.to_markdown(recipe_findings.change_table(effects(frame), seconds)))
-    said = recipe_findings.summary(frame)
+    said = recipe_findings.summary(frame, seconds)
     said += [probe_findings.normalisation(normalisation)] if len(normalisation) else []
     parts.append("\n".join(f"- {finding.sentence}" for finding in said))
     return "\n\n".join(parts)

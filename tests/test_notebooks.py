@@ -152,7 +152,7 @@ def test_the_notebook_runs_in_the_smoke_budget_and_leaves_its_figures(path, tmp_
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     named = {name for name in FIGURES for cell in code if f'"{name}"' in cell.source}
     drawn = {figure.stem for figure in (tmp_path / "runs" / "smoke" / "images").glob("*.png")}
-    drawable = report.figures(RECORDED) | report.recipe_figures(report.recipes(ROOT))
+    drawable = report.figures(RECORDED) | report.recipe_figures(report.recipes(ROOT), report.recipe_seconds(ROOT))
     of_the_record = {name for cell in code for name in re.findall(r'from_record\("(\w+)"\)', cell.source)}
     unrecorded = of_the_record - drawable.keys()
     assert drawn == named - unrecorded

@@ -9,7 +9,18 @@ from cnnlab import report
 from cnnlab.evaluation import t_interval
 from cnnlab.figures.recipes import recipe_frontier, recipe_waterfall
 from cnnlab.recipes.catalogue import NAMES, NARROW, RECIPES, TARGETS, WALK
-from cnnlab.recipes.effects import AUGMENTED, METRIC, VALIDATION, effects, frontier, measured, named, with_yardsticks
+from cnnlab.recipes.effects import (
+    AUGMENTED,
+    METRIC,
+    SIDE_BY_SIDE,
+    VALIDATION,
+    effects,
+    frontier,
+    measured,
+    named,
+    time_column,
+    with_yardsticks,
+)
 from cnnlab.sentences import recipe_findings
 
 SEEDS = 5
@@ -42,6 +53,7 @@ def rows(planted=PLANTED, seeds=SEEDS):
                     "label": label, "seed": seed, METRIC: plain, AUGMENTED: plain + 0.01 + noise[seed] / 10,
                     VALIDATION: plain,
                     "seconds": seconds * (1 + 0.01 * seed), "seconds_tta": seconds * (1 + 0.01 * seed) / 20,
+                    "seconds_training": seconds * (1 + 0.01 * seed) * (0.5 if label == "to_93" else 0.8),
                     "cpu_seconds": (2 if label == "published" else 3) * seconds * (1 + 0.01 * seed),
                     "parameters": 1000, "training_flops": 4e14, "precision": "mixed_bfloat16",
                 }
@@ -170,6 +182,28 @@ def test_the_frontier_is_of_the_time_that_is_told():
     frame = with_yardsticks(slower_machine[~beaten])
     assert frame.groupby("label")["seconds"].median().idxmin() == "only_flip", "only it ran on the quick machine alone"
     assert frontier(frame) == frontier(with_yardsticks(rows()))
+
+
+def test_times_measured_side_by_side_come_before_those_of_different_machines():
+    steps = dict.fromkeys(PLANTED, 10.0) | {"published": 100.0, "to_74": 20.0}
+    frame = with_yardsticks(rows(), steps)
+    assert time_column(frame) == SIDE_BY_SIDE
+    found = frame.groupby("label")[SIDE_BY_SIDE].agg(["min", "max"])
+    assert (found["min"] == found["max"]).all(), "whatever a seed's machine took"
+    # What a training takes beside its steps: half of it, against a fifth of the published code's.
+    assert found.loc["to_93", "min"] == pytest.approx(10 / 0.5 / (100 / 0.8))
+    said = str(recipe_findings.best_frontier(rows(), steps))
+    assert "fastest first, with times measured side by side: only flip" not in said, "to_94 is as quick and better"
+    assert "side by side: the recipe for 94% (95.5%, 0.10 yardsticks, n = 5)." in said
+    assert "side by side" in report.recipe_figures(rows(), steps)["recipe_frontier"].axes[0].get_xlabel()
+
+
+def test_a_recipe_that_was_not_measured_side_by_side_leaves_all_with_their_own_times():
+    some = {label: 10.0 for label in PLANTED if label != "to_94"}
+    assert time_column(with_yardsticks(rows(), some)) == "yardsticks"
+    assert str(recipe_findings.best_frontier(rows(), some)) == str(recipe_findings.best_frontier(rows()))
+    unmeasured = {label: 10.0 for label in PLANTED if label != "published"}
+    assert time_column(with_yardsticks(rows(), unmeasured)) == "yardsticks", "the yardstick itself is missing"
 
 
 def test_the_parts_of_the_walk_add_up_to_it():

@@ -21,6 +21,7 @@ from cnnlab.figures.style import (
     styled,
 )
 from cnnlab.recipes.catalogue import YARDSTICK
+from cnnlab.recipes.effects import SIDE_BY_SIDE
 from cnnlab.sentences.wording import plural
 from cnnlab.statistics.intervals import LEVEL, t_interval
 
@@ -43,12 +44,12 @@ _BESIDE, _APART = 14, (24, 11)
 def recipe_frontier(rows, walk, metric, time="seconds", endings=(), targets=None, names=None):
     """Accuracy against the time of a training (log axis): the walk joined by a line, each step named.
 
-    `rows`: label, seed, `metric` (a share) and `time`, "seconds" or "yardsticks" (see
-    `effects.time_column`), of which the means are drawn; `walk`: labels in its order; `endings`:
-    labels beside it that are named too, the other recipes being small dots; `targets`: {label:
-    (share, yardsticks)}, drawn as crosses where times are yardsticks; `names`: {label: words}.
+    `rows`: label, seed, `metric` (a share) and `time`, one of `effects.TIMES`, of which the means
+    are drawn; `walk`: labels in its order; `endings`: labels beside it that are named too, the
+    other recipes being small dots; `targets`: {label: (share, yardsticks)}, drawn as crosses where
+    times are yardsticks; `names`: {label: words}.
     """
-    found, in_yardsticks = rows.groupby("label"), time == "yardsticks"
+    found, in_yardsticks = rows.groupby("label"), time != "seconds"
     times, scores = found[time].mean(), found[metric].agg(list).map(t_interval)
     walked = [label for label in walk if label in times]
     ended = [label for label in endings if label in times and label not in walk]
@@ -69,8 +70,9 @@ def recipe_frontier(rows, walk, metric, time="seconds", endings=(), targets=None
         )  # fmt: skip
     _mark_axes(axis, [scores[label].mean for label in times.index] + [share for share, _ in crosses])
     unit = f"1: {YARDSTICK}" if in_yardsticks else "seconds"
+    how = ", side by side" * (time == SIDE_BY_SIDE)
     axis.set(
-        xlabel=f"time of a training ({unit}; log scale)",
+        xlabel=f"time of a training{how} ({unit}; log scale)",
         ylabel="test accuracy, with test-time augmentation\n(scale: log of right to wrong)",
     )
     _list_names(key, [(names or {}).get(label, label) for label in (*walked, *ended)], bool(others), bool(crosses))

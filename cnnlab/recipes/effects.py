@@ -12,6 +12,9 @@ METRIC = "test_accuracy_last"
 AUGMENTED = "test_accuracy_tta"
 # What choices are made by: the same weights on the validation images.
 VALIDATION = "val_accuracy_last"
+# Times, the one first that machines of different speed disturb least.
+SIDE_BY_SIDE = "yardsticks_side_by_side"
+TIMES = (SIDE_BY_SIDE, "yardsticks", "seconds")
 
 
 def measured(frame, contrasts=CONTRASTS):
@@ -93,22 +96,31 @@ def _tested(rows):
     return found
 
 
-def with_yardsticks(frame):
-    """`frame` with the columns yardsticks and cpu_yardsticks: time as a multiple of the published code's.
+def with_yardsticks(frame, seconds=None):
+    """`frame` with its times as multiples of the published code's, which is the yardstick.
 
-    One is of the clock, the other of the processor. A row is divided by the published code's of
-    the same seed, which ran on a machine of the same kind, if not in the same hour; NaN where it
-    has not run.
+    yardsticks (of the clock) and cpu_yardsticks (of the processor): a row is divided by the
+    published code's of the same seed, which ran on a machine of the same kind, if not in the same
+    hour; NaN where it has not run. yardsticks_side_by_side: of recipes that were measured in turns
+    on one machine, `seconds` ({label: seconds of a training's steps}, see `report.recipe_seconds`;
+    None: no such column). To the steps comes what a training takes beside them (preparation,
+    answers), by its share in the rows, median over seeds.
     """
-    published = frame[frame["label"] == PUBLISHED.label].set_index("seed")
+    published = frame["label"] == PUBLISHED.label
+    of_seed = frame[published].set_index("seed")
     columns = {"yardsticks": "seconds", "cpu_yardsticks": "cpu_seconds"}
-    return frame.assign(**{new: frame[old] / frame["seed"].map(published[old]) for new, old in columns.items()})
+    timed = frame.assign(**{new: frame[old] / frame["seed"].map(of_seed[old]) for new, old in columns.items()})
+    if seconds is None:
+        return timed
+    share = (frame["seconds"] / frame["seconds_training"]).groupby(frame["label"]).transform("median")
+    whole = frame["label"].map(seconds) * share
+    return timed.assign(**{SIDE_BY_SIDE: whole / whole[published].mean()})
 
 
 def time_column(frame):
-    """The column to compare times by: yardsticks, where every recipe has one, else seconds."""
-    has_yardsticks = "yardsticks" in frame and frame.groupby("label")["yardsticks"].count().all()
-    return "yardsticks" if has_yardsticks else "seconds"
+    """The column to compare times by: the first of TIMES that every recipe in `frame` has."""
+    whole = (column for column in TIMES if column in frame and frame.groupby("label")[column].count().all())
+    return next(whole, "seconds")
 
 
 def named(frame):

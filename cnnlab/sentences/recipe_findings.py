@@ -26,10 +26,12 @@ from cnnlab.recipes.catalogue import (
 from cnnlab.recipes.effects import (
     AUGMENTED,
     METRIC,
+    SIDE_BY_SIDE,
     VALIDATION,
     effects,
     frontier,
     measured,
+    time_column,
     walked_together,
     with_yardsticks,
 )
@@ -54,10 +56,10 @@ WIDE = 0.05
 BEST = WALK[-1].label
 
 
-def summary(frame):
+def summary(frame, seconds=None):
     """What `frame`, rows of `recipe_studies.read`, allows one to say: a list of Findings.
 
-    The changes one by one, which are many, are in `change_table`.
+    `seconds` as for `best_frontier`. The changes one by one, which are many, are in `change_table`.
     """
     labels, training = set(frame["label"]), measured(frame, of_kind("training"))
     found = [coverage(frame)]
@@ -68,7 +70,7 @@ def summary(frame):
     found += [choice(frame)] if measured(frame, of_kind("instead")) else []
     found += [target(frame, label) for label in TARGETS if label in labels]
     found += [against_airbench(frame)] if BEST in labels else []
-    return [*found, best_frontier(frame)]
+    return [*found, best_frontier(frame, seconds)]
 
 
 def coverage(frame):
@@ -287,19 +289,25 @@ def against_airbench(frame, label=BEST):
     return Finding(sentence, None, {"accuracy": interval.mean, "flops": flops})
 
 
-def best_frontier(frame):
-    """The recipes that no other beats in accuracy without taking longer, each with both means and n seeds of them."""
-    rows = with_yardsticks(frame)
-    labels = frontier(rows)
+def best_frontier(frame, seconds=None):
+    """The recipes that no other beats in accuracy without taking longer, each with both means and n seeds of them.
+
+    `seconds`: {label: seconds of a training's steps}, measured side by side; where they are not
+    there (None, or a recipe without), the trainings' own times serve.
+    """
+    rows = with_yardsticks(frame, seconds)
+    labels, time = frontier(rows), time_column(rows)
+    write = wording.duration if time == "seconds" else "{:.2f} yardsticks".format
     parts = []
     for label in labels:
         mine = rows[rows["label"] == label]
-        time = mine["yardsticks"].mean()
-        written = wording.duration(mine["seconds"].mean()) if math.isnan(time) else f"{time:.2f} yardsticks"
-        parts.append(f"{_called(label)} ({percent(mine[AUGMENTED].mean())}, {written}, n = {mine['seed'].nunique()})")
+        score, took = percent(mine[AUGMENTED].mean()), write(mine[time].mean())
+        parts.append(f"{_called(label)} ({score}, {took}, n = {mine['seed'].nunique()})")
+    measured_how = ", with times measured side by side" * (time == SIDE_BY_SIDE)
     return Finding(
-        f"The frontier of accuracy with test-time augmentation, fastest first: {wording.listing(parts)}. Every other "
-        "recorded recipe takes longer than one of these without being more accurate.",
+        f"The frontier of accuracy with test-time augmentation, fastest first{measured_how}: "
+        f"{wording.listing(parts)}. Every other recorded recipe takes longer than one of these without being more "
+        "accurate.",
         None,
         {"labels": labels},
     )
