@@ -50,8 +50,9 @@ BATCH = 64
 # What the rate is also taken at, to see how much of it the batches of the assignment cost.
 LARGE_BATCH = 256
 MATRIX = 4096
-# Of a recipe's turn; 25 steps of 64 images, which is what the lab runs at once, go into it.
-RECIPE_IMAGES = 3_200
+# Of a recipe's turn: images, of which 25 steps of 64, which is what the lab runs at once, make a whole
+# number, and the least steps, between which weights are averaged once (see `recipes.averaging`).
+RECIPE_IMAGES, RECIPE_STEPS = 3_200, 5
 ROOT = Path(__file__).resolve().parents[1]
 MEGABYTE = 1e6
 # Between two looks at the memory of the notebook's processes.
@@ -167,43 +168,67 @@ def pytorch(images):
 
 
 def recipes(images, labels, rounds):
-    """Images a second of each recipe's training, and the seconds of a whole one at that rate: one row a recipe.
+    """The seconds of each recipe's training, all in turns, at the rate of a few steps of it: one row a recipe.
 
-    The first RECIPE_IMAGES of `images` train in each of `rounds` turns, of which the median
-    counts; a whole training has no setup and no answers to test images here, and the published one
-    not those to the validation images after each epoch either, which favours it.
+    Of each of `rounds` turns (round_0, ...), and their median; times_assignment is the median of
+    the ratios within a round. A whole training has no setup and no answers to test images here, and
+    the published one not those to the validation images after each epoch either, which favours it.
     """
-    dataset, images, labels = load_cifar10(progress=False), images[:RECIPE_IMAGES], labels[:RECIPE_IMAGES]
+    dataset = load_cifar10(progress=False)
     chosen = {label: recipe.resolved() for label, recipe in RECIPES.items()}
+    counts = {label: min(len(images), few_images(recipe)) for label, recipe in chosen.items()}
     ways = {
-        label: published(images, labels) if recipe.loop == "published" else recipe_turn(recipe, images, labels, rounds)
-        for label, recipe in chosen.items()
+        label: published(images[:count], labels[:count])
+        if chosen[label].loop == "published"
+        else recipe_turn(chosen[label], images[:count], labels[:count], rounds)
+        for label, count in counts.items()
     }
     rows = []
     for label, seconds in take_turns(ways, rounds).items():
-        whole, turn = recipe_studies.plan_of(chosen[label], dataset), one_pass(chosen[label], images)
-        rate = turn.steps * turn.batch_size / np.median(seconds)
-        rows.append({"recipe": label, "images_per_second": rate, "seconds": whole.steps * whole.batch_size / rate})
+        whole, turn = recipe_studies.plan_of(chosen[label], dataset), one_pass(chosen[label], counts[label])
+        trained = turn.steps * turn.batch_size
+        times = np.multiply(seconds, whole.steps * whole.batch_size / trained)
+        rows.append(
+            {
+                "recipe": label, "images_per_second": trained / np.median(seconds), "seconds": np.median(times),
+                **{f"round_{n}": time for n, time in enumerate(times)},
+            }
+        )  # fmt: skip
     frame = pd.DataFrame(rows)
-    frame["times_assignment"] = frame["seconds"] / frame.loc[frame["recipe"] == ASSIGNMENT.label, "seconds"].item()
-    return frame
+    by_round = frame.filter(like="round_")
+    ratios = by_round / by_round[frame["recipe"] == ASSIGNMENT.label].to_numpy()
+    return frame.assign(times_assignment=ratios.median(axis=1))
+
+
+def few_images(recipe):
+    """How many images a turn of `recipe` trains on: RECIPE_IMAGES, or RECIPE_STEPS batches where those are more."""
+    return max(RECIPE_IMAGES, RECIPE_STEPS * recipe.batch_size)
 
 
 def recipe_turn(recipe, images, labels, rounds):
-    """A turn of one pass of `recipe`'s training over `images`."""
+    """A turn of one pass of `recipe`'s training over `images`, on the clock of all other turns (see `Steps`)."""
     keras.utils.set_random_seed(recipe.seed)
     with dtype_policy(recipe.precision):
         model = build_network(recipe, images.shape[1:], len(CIFAR10_CLASSES), fused=True)
     set_initial_weights(model, recipe, images)
-    one = one_pass(recipe, images)
+    one = one_pass(recipe, len(images))
     # A schedule spans all turns.
     compile_network(model, recipe, dataclasses.replace(one, steps=(rounds + 1) * one.steps))
     splits = {"train": (images, labels), "validation": (images[:0], labels[:0])}
-    return timed(lambda: fit_network(model, recipe, one, splits, len(CIFAR10_CLASSES)))
+    steps, fit = Steps(), model.fit
+    # The recipes' loop takes no callback from outside.
+    model.fit = lambda *arrays, callbacks, **options: fit(*arrays, callbacks=[*callbacks, steps], **options)
+
+    def turn():
+        fit_network(model, recipe, one, splits, len(CIFAR10_CLASSES))
+        return steps.seconds
+
+    return turn
 
 
 def one_pass(recipe, images):
-    return Plan.of(dataclasses.replace(recipe, epochs=1), len(images))
+    """The `fitting.Plan` of one pass of `recipe` over so many `images`."""
+    return Plan.of(dataclasses.replace(recipe, epochs=1), images)
 
 
 def share_of_ceiling(images, labels, rounds):

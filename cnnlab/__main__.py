@@ -141,7 +141,7 @@ def _study(options):
 
 
 def _recipe_study(options):
-    from cnnlab import findings, recipe_studies
+    from cnnlab import findings, recipe_studies, report
     from cnnlab.recipes.effects import METRIC, effects, measured, named
     from cnnlab.sentences import recipe_findings
 
@@ -154,9 +154,11 @@ def _recipe_study(options):
         frame = recipe_studies.run(options.seeds or study.seeds, store, study, models_folder=models_folder)
     table = findings.study_table(named(frame), METRIC)
     print(f"\n{study.question}\n\n{table.to_string(index=False)}\n")
+    # The record's rows have times that were measured side by side.
+    seconds = report.recipe_seconds() if budget.is_record and not options.store else None
     if measured(frame):
-        print(f"{recipe_findings.change_table(effects(frame)).to_string(index=False)}\n")
-    for finding in recipe_findings.summary(frame):
+        print(f"{recipe_findings.change_table(effects(frame), seconds).to_string(index=False)}\n")
+    for finding in recipe_findings.summary(frame, seconds):
         print(finding.sentence)
 
 

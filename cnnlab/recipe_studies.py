@@ -89,13 +89,14 @@ def run_record(store=None, progress=True, models_folder=None):
 def read(seeds=None, store=None, study=STUDY):
     """The finished rows of `study`, one a recipe and seed: a tidy frame that mixes no two code versions.
 
-    `seeds`: how many at most (None: as many as either study records).
+    `seeds`: how many at most (None: all that were run).
 
     The published code is float32 and the rest of whatever precision this machine trains in, so
     that the two are read for themselves (see `store.select`); first what has a precision of its own.
     """
     store, version = store or store_of(), code_version(*RECIPE_CODE)
-    records, runs = store.records(), study.runs(seeds or max(STUDY.seeds, TARGET_STUDY.seeds))
+    records = store.records()
+    runs = study.runs(seeds or 1 + max((row["seed"] for row in records), default=0))
     automatic = select(records, [run for run in runs if run.precision == "auto"], version)
     version = automatic.attrs.get("code_version", version)
     exact = [run for run in runs if run.precision != "auto"]

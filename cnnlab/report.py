@@ -19,13 +19,25 @@ from cnnlab import (
 )
 from cnnlab.data import load_cifar10
 from cnnlab.probing.receptive_field import effective_diameters
-from cnnlab.recipes.catalogue import ASSIGNMENT, NAMES, PUBLISHED, STEPS, TARGETS, WALK, of_kind
+from cnnlab.recipes.catalogue import (
+    ASSIGNMENT,
+    INSTEAD,
+    NAMES,
+    NARROW,
+    PUBLISHED,
+    STEPS,
+    TARGETS,
+    WALK,
+    WITHOUT,
+    of_kind,
+)
 from cnnlab.recipes.effects import (
     AUGMENTED,
     METRIC,
     effects,
     measured,
     named,
+    side_by_side,
     time_column,
     walked_together,
     with_yardsticks,
@@ -34,7 +46,6 @@ from cnnlab.sentences import (
     benchmark_findings,
     bias_findings,
     mars_findings,
-    probe_findings,
     recipe_findings,
     wording,
 )
@@ -79,14 +90,16 @@ def rebuild(root=Path()):
     frames = record(root / RECORD.store_folder)
     if not frames:
         raise ValueError(f"{root / RECORD.store_folder} holds no finished trials; run a study first")
-    written = [write_table(name, frame, root) for name, frame in frames.items()]
+    of_recipes = recipes(root)
+    tables = frames if of_recipes.empty else frames | {recipe_studies.STUDY.name: of_recipes}
+    written = [write_table(name, frame, root) for name, frame in tables.items()]
     written += [
         plotting.save_figure(figure, name, root / RECORD.images_folder, RECORD.label)
         for name, figure in figures(frames, root / probes.RECORD, root / mars_record.FOLDER).items()
     ]
     written += [
         plotting.save_figure(figure, name, root / RECORD.images_folder, RECORD.label)
-        for name, figure in recipe_figures(recipes(root), recipe_seconds(root)).items()
+        for name, figure in recipe_figures(of_recipes, recipe_seconds(root)).items()
     ]
     readme = root / README
     readme.write_text(fill(readme.read_text(encoding="utf-8"), blocks(frames, root)), encoding="utf-8")
@@ -128,11 +141,15 @@ def recipes(root=Path()):
 
 
 def recipe_seconds(root=Path()):
-    """{label: seconds of a training}, all recipes measured side by side by `make bench`; None where it was not."""
+    """{label: seconds of a training's steps, one for each round}, all recipes measured side by side by `make bench`.
+
+    None where that was not done.
+    """
     tables = benchmark_record.read(Path(root) / benchmark_record.RECORD)
     if benchmark_findings.RECIPES not in tables:
         return None
-    return tables[benchmark_findings.RECIPES].set_index("recipe")["seconds"].to_dict()
+    rounds = tables[benchmark_findings.RECIPES].set_index("recipe").filter(regex=r"^round_\d+$")
+    return {label: list(seconds) for label, seconds in zip(rounds.index, rounds.to_numpy(), strict=True)}
 
 
 def recipe_figures(frame, seconds=None):
@@ -144,11 +161,10 @@ def recipe_figures(frame, seconds=None):
         return {}
     # The end of the walk is a step too, and bears its target's name alone elsewhere.
     names = NAMES | {STEPS[-1][0]: f"+ {STEPS[-1][1]}: {NAMES[STEPS[-1][0]]}"}
-    timed, walk, beside = (
-        with_yardsticks(frame, seconds),
-        [recipe.label for recipe in WALK],
-        [*TARGETS, PUBLISHED.label],
-    )
+    names |= {label: f"narrow recipe, {NAMES[label]}" for label, _, _ in (*WITHOUT, *INSTEAD)}
+    names[NARROW] += ": the narrow recipe"
+    timed = side_by_side(with_yardsticks(frame), seconds)
+    walk, beside = [recipe.label for recipe in WALK], [*TARGETS, PUBLISHED.label]
     drawn = plotting.recipe_frontier(timed, walk, AUGMENTED, time_column(timed), beside, TARGETS, names)
     found = {"recipe_frontier": drawn}
     if measured(frame, of_kind("walk")):
@@ -258,14 +274,16 @@ def _recipes(frame, seconds, normalisation):
     """
     if frame.empty:
         return "Not recorded yet: `python -m cnnlab study recipe` makes the rows."
-    parts = [findings.to_markdown(findings.presentable(findings.study_table(named(frame), METRIC)))]
-    parts.append("Test-time augmentation is left out of the tables; what is held against the targets has it.")
+    said = recipe_findings.summary(frame, seconds, normalisation)
+    parts = ["\n".join(f"- {finding.sentence}" for finding in said)]
     if measured(frame):
         parts.append("What each change is worth; p-values are corrected for the number of changes in the same place:")
         parts.append(findings.to_markdown(recipe_findings.change_table(effects(frame), seconds)))
-    said = recipe_findings.summary(frame, seconds)
-    said += [probe_findings.normalisation(normalisation)] if len(normalisation) else []
-    parts.append("\n".join(f"- {finding.sentence}" for finding in said))
+    parts.append(
+        "All of them, from one view, without test-time augmentation; processor times are of hours and machines of "
+        "different speed, so that changes are better compared by the times above:"
+    )
+    parts.append(findings.to_markdown(findings.presentable(findings.study_table(named(frame), METRIC))))
     return "\n\n".join(parts)
 
 

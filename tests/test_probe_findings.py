@@ -305,3 +305,15 @@ def test_normalisation_says_what_new_statistics_change_and_of_what_images():
     assert "+ flip and translate by +18.80 (95% interval +18.30 to +19.30) from 56.3%, on images as they are 76.1%" in (
         finding.sentence
     )
+    assert "the statistics, and not the weights" not in finding.sentence, "seeds lie close together with either"
+
+
+@pytest.mark.parametrize(("new", "said"), [([0.76, 0.77, 0.765], True), ([0.76, 0.58, 0.7], False)])
+def test_normalisation_says_whether_seeds_come_together(new, said):
+    rows = pd.DataFrame(
+        {"label": "batch_norm", "seed": [0, 1, 2] * 3, "statistics": np.repeat(["running", "plain", "augmented"], 3),
+         "accuracy": [0.6, 0.75, 0.5, *new, *new]}
+    )  # fmt: skip
+    sentence = probe_findings.normalisation(rows).sentence
+    words = "at 50.0% to 75.0% with the running statistics and at 76.0% to 77.0% with new ones"
+    assert (words in sentence) is ("the statistics, and not the weights" in sentence) is said

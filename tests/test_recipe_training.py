@@ -146,8 +146,14 @@ def test_the_record_is_both_studies_each_with_its_seeds(tmp_path, monkeypatch):
     monkeypatch.setattr(recipe_studies, "run_recipe", untrained)
     monkeypatch.setattr(recipe_studies, "STUDY", dataclasses.replace(STUDY, trials=(PUBLISHED, TINY)))
     monkeypatch.setattr(recipe_studies, "TARGET_STUDY", dataclasses.replace(STUDY, trials=(PUBLISHED,), seeds=3))
-    frame = recipe_studies.run_record(Store(tmp_path, key=recipe_key), progress=False)
+    store = Store(tmp_path, key=recipe_key)
+    frame = recipe_studies.run_record(store, progress=False)
     assert frame.groupby("label")["seed"].nunique().to_dict() == {"published": 3, "full": 1}
+    recipe_studies.run(4, store, dataclasses.replace(STUDY, trials=(TINY,)), progress=False)
+    more = recipe_studies.read(store=store, study=recipe_studies.STUDY)
+    assert more.groupby("label")["seed"].nunique().to_dict() == {"published": 3, "full": 4}, (
+        "who runs more is shown more"
+    )
 
 
 def test_rows_of_trials_and_of_recipes_are_told_apart(undisturbed):

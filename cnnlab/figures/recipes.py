@@ -21,13 +21,16 @@ from cnnlab.figures.style import (
     styled,
 )
 from cnnlab.recipes.catalogue import YARDSTICK
-from cnnlab.recipes.effects import SIDE_BY_SIDE
+from cnnlab.recipes.effects import SIDE_BY_SIDE, frontier
 from cnnlab.sentences.wording import plural
 from cnnlab.statistics.intervals import LEVEL, t_interval
 
 # Shares of right answers and times that are marked on the axes where they fall into their range.
 SHARES = (0.1, 0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.88, 0.9, 0.92, 0.93, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99)
 TIMES = [digit * 10.0**power for power in range(-3, 5) for digit in (1, 2, 5)]
+# Changes that are marked; up to the first the scale is even, because a log one has no nought.
+CHANGES = (0.01, 0.04, 0.2)
+EVEN = CHANGES[0]
 # Kinds of contrast: colour, marker, name, and how far from the middle of their row they stand.
 KINDS = {
     "walk": (BLUE, "o", "on top of the steps before", 0.0),
@@ -35,7 +38,7 @@ KINDS = {
     "left out": (GREEN, "^", "against leaving it out of the narrow recipe", -0.22),
 }
 # Characters of a change's name beside an axis, and of a recipe's in the list.
-_NAME_WIDTH, _KEY_WIDTH = 22, 38
+_NAME_WIDTH, _KEY_WIDTH = 22, 34
 # In points: how far beside its place a number stands, and how far two are kept apart, across and up.
 _BESIDE, _APART = 14, (24, 11)
 
@@ -45,20 +48,26 @@ def recipe_frontier(rows, walk, metric, time="seconds", endings=(), targets=None
     """Accuracy against the time of a training (log axis): the walk joined by a line, each step named.
 
     `rows`: label, seed, `metric` (a share) and `time`, one of `effects.TIMES`, of which the means
-    are drawn; `walk`: labels in its order; `endings`: labels beside it that are named too, the
-    other recipes being small dots; `targets`: {label: (share, yardsticks)}, drawn as crosses where
-    times are yardsticks; `names`: {label: words}.
+    are drawn; `walk`: labels in its order; `endings`: labels beside it that are named too, as is
+    what lies on the frontier (dashed: the best accuracy within a time), the other recipes being
+    small dots; `targets`: {label: (share, yardsticks)}, drawn as crosses where times are
+    yardsticks; `names`: {label: words}.
     """
-    found, in_yardsticks = rows.groupby("label"), time != "seconds"
+    found, in_yardsticks = rows.groupby("label"), time == "yardsticks"
     times, scores = found[time].mean(), found[metric].agg(list).map(t_interval)
+    best = frontier(rows, metric, time)
     walked = [label for label in walk if label in times]
-    ended = [label for label in endings if label in times and label not in walk]
-    figure, (axis, key) = new_figure(height=6.2, columns=2, width_ratios=[1.9, 1])
-    others = [label for label in times.index if label not in (*walked, *ended)]
-    axis.plot(times[others], [scores[label].mean for label in others], "o", color=LIGHT_GREY, markersize=4)
-    axis.plot(times[walked], [scores[label].mean for label in walked], color=BLUE, linewidth=1)
-    beside = {label: GREEN if label in (targets or {}) else BLACK for label in ended}
+    ended = [label for label in (*endings, *best) if label in times and label not in walk]
+    beside = {label: GREEN if label in (targets or {}) else PURPLE if label in best else BLACK for label in ended}
     named = dict.fromkeys(walked, BLUE) | beside
+    figure, (axis, key) = new_figure(height=7.2, columns=2, width_ratios=[1.9, 1])
+    others = [label for label in times.index if label not in named]
+    axis.plot(times[others], [scores[label].mean for label in others], "o", color=LIGHT_GREY, markersize=4)
+    axis.step(
+        [*times[best], times.max()], [scores[label].mean for label in (*best, best[-1])], where="post", color=GREY,
+        linewidth=1, linestyle="--",
+    )  # fmt: skip
+    axis.plot(times[walked], [scores[label].mean for label in walked], color=BLUE, linewidth=1, alpha=0.5)
     for label, colour in named.items():
         _draw_mean(axis, times[label], scores[label], colour)
     crosses = (targets or {}).values() if in_yardsticks else ()
@@ -70,12 +79,18 @@ def recipe_frontier(rows, walk, metric, time="seconds", endings=(), targets=None
         )  # fmt: skip
     _mark_axes(axis, [scores[label].mean for label in times.index] + [share for share, _ in crosses])
     unit = f"1: {YARDSTICK}" if in_yardsticks else "seconds"
-    how = ", side by side" * (time == SIDE_BY_SIDE)
+    how = ", measured side by side" * (time == SIDE_BY_SIDE)
     axis.set(
         xlabel=f"time of a training{how} ({unit}; log scale)",
-        ylabel="test accuracy, with test-time augmentation\n(scale: log of right to wrong)",
+        ylabel="test accuracy, with test-time augmentation where the recipe has it\n(scale: log of right to wrong)",
     )
-    _list_names(key, [(names or {}).get(label, label) for label in (*walked, *ended)], bool(others), bool(crosses))
+    notes = {
+        "dashed: the best within a time": True,
+        "grey dots: other variants": bool(others),
+        "crosses: targets": bool(crosses),
+        "faint: 95% intervals, which may leave the frame": True,
+    }
+    _list_names(key, [(names or {}).get(label, label) for label in named], [note for note, so in notes.items() if so])
     figure.suptitle(f"Accuracy against time ({_about(found['seed'].nunique())})")
     marks = [(limit, share) for share, limit in crosses]
     _number(axis, [(times[label], scores[label].mean) for label in named], list(named.values()), marks)
@@ -116,13 +131,12 @@ def recipe_waterfall(effects, start):
             label = f"{name} ({_seeds(mine['n'])})"
             style = {"color": colour, "marker": marker, "linestyle": "none", "capsize": 2, "label": label}
             right.errorbar(mine["mean"], places, xerr=reach, **style)
-    cut = _keep_means_apart(right, effects[effects["change"].isin(changes) & effects["kind"].isin(KINDS)])
+    _mark_changes(right)
     right.axvline(0, color=GREY, linewidth=0.8)
     for place in range(len(changes) - 1):
         right.axhline(place + 0.5, color=LIGHT_GREY, linewidth=0.5, zorder=0)
-    right.xaxis.set_major_formatter(lambda value, _: f"{round(100 * value, 6):+g}" if abs(value) > 1e-9 else "0")
     right.set_xlabel(
-        f"change (percentage points, {LEVEL:.0%} interval)" + cut * "\na bar without an end leaves the frame"
+        f"change (percentage points, {LEVEL:.0%} interval;\nscale: even to {100 * EVEN:g}, from there on log)"
     )
     right.set_title("Each change")
     right.grid(True, axis="x")
@@ -131,15 +145,14 @@ def recipe_waterfall(effects, start):
     return figure
 
 
-def _keep_means_apart(axis, drawn):
-    """Cut the x axis where intervals of few seeds would press all of the means together; returns whether it is cut."""
-    means = [0.0, *drawn["mean"]]
-    room = np.ptp(means)
-    low, high = min(means) - room, max(means) + room
-    cut = bool((drawn["low"] < low).any() or (drawn["high"] > high).any())
-    if cut:
-        axis.set_xlim(low, high)
-    return cut
+def _mark_changes(axis):
+    """An x axis on which a tenth of a point is seen beside tens of points, which few seeds have in their intervals."""
+    axis.set_xscale("symlog", linthresh=EVEN, linscale=1)
+    low, high = axis.get_xlim()
+    marks = [0.0, *(sign * share for sign in (1, -1) for share in CHANGES)]
+    axis.set_xticks([mark for mark in marks if low <= mark <= high])
+    axis.set_xticks([], minor=True)
+    axis.xaxis.set_major_formatter(lambda value, _: f"{round(100 * value, 6):+g}" if abs(value) > 1e-9 else "0")
 
 
 def _draw_mean(axis, x, interval, colour):
@@ -195,16 +208,16 @@ def _mark_axes(axis, shares):
     axis.grid(True)
 
 
-def _list_names(axis, names, others, crosses):
-    """The names behind the numbers, as text in the place of an axis."""
+def _list_names(axis, names, notes):
+    """The names behind the numbers, and the `notes`, as text in the place of an axis."""
     bare(axis)
     # Figure spaces, which are as wide as a digit.
     lines = [
         textwrap.fill(f"{n:\u2007>2}  {name}", _KEY_WIDTH, subsequent_indent="\u2007" * 3)
         for n, name in enumerate(names)
     ]
-    notes = ["grey: other variants"] * others + ["crosses: targets"] * crosses
-    axis.text(0, 1, "\n".join([*lines, "", *notes]), fontsize=SMALL, va="top", linespacing=1.35).set_in_layout(False)
+    wrapped = [textwrap.fill(note, _KEY_WIDTH) for note in notes]
+    axis.text(0, 1, "\n".join([*lines, "", *wrapped]), fontsize=SMALL, va="top", linespacing=1.35).set_in_layout(False)
 
 
 def _about(seeds):

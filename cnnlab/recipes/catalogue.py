@@ -154,6 +154,7 @@ CONTRASTS = (
     Contrast("training", "the lab's training in place of the published code's", ASSIGNMENT.label, PUBLISHED.label),
     *(Contrast("walk", text, label, before.label) for (label, text, _), before in zip(STEPS, WALK, strict=False)),
     *(Contrast("alone", text, label, ASSIGNMENT.label) for label, text, _ in ALONE),
+    Contrast("alone", "Nesterov SGD and decay in place of Adam, both on the schedule", "only_sgd", "only_triangular"),
     *(Contrast("left out", text, NARROW, label) for label, text, _ in WITHOUT),
     *(Contrast("instead", text, label, NARROW) for label, text, _ in INSTEAD),
 )

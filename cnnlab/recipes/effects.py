@@ -13,7 +13,7 @@ AUGMENTED = "test_accuracy_tta"
 # What choices are made by: the same weights on the validation images.
 VALIDATION = "val_accuracy_last"
 # Times, the one first that machines of different speed disturb least.
-SIDE_BY_SIDE = "yardsticks_side_by_side"
+SIDE_BY_SIDE = "seconds_side_by_side"
 TIMES = (SIDE_BY_SIDE, "yardsticks", "seconds")
 
 
@@ -96,25 +96,29 @@ def _tested(rows):
     return found
 
 
-def with_yardsticks(frame, seconds=None):
-    """`frame` with its times as multiples of the published code's, which is the yardstick.
+def with_yardsticks(frame):
+    """`frame` with the columns yardsticks and cpu_yardsticks: time as a multiple of the published code's.
 
-    yardsticks (of the clock) and cpu_yardsticks (of the processor): a row is divided by the
-    published code's of the same seed, which ran on a machine of the same kind, if not in the same
-    hour; NaN where it has not run. yardsticks_side_by_side: of recipes that were measured in turns
-    on one machine, `seconds` ({label: seconds of a training's steps}, see `report.recipe_seconds`;
-    None: no such column). To the steps comes what a training takes beside them (preparation,
-    answers), by its share in the rows, median over seeds.
+    One is of the clock, the other of the processor. A row is divided by the published code's of
+    the same seed, which ran on a machine of the same kind, if not in the same hour; NaN where it
+    has not run.
     """
-    published = frame["label"] == PUBLISHED.label
-    of_seed = frame[published].set_index("seed")
+    published = frame[frame["label"] == PUBLISHED.label].set_index("seed")
     columns = {"yardsticks": "seconds", "cpu_yardsticks": "cpu_seconds"}
-    timed = frame.assign(**{new: frame[old] / frame["seed"].map(of_seed[old]) for new, old in columns.items()})
-    if seconds is None:
-        return timed
+    return frame.assign(**{new: frame[old] / frame["seed"].map(published[old]) for new, old in columns.items()})
+
+
+def side_by_side(frame, seconds):
+    """`frame` with the column SIDE_BY_SIDE: seconds of a training as measured in turns with all others.
+
+    `seconds`: {label: seconds of a training's steps, one for each round of turns} (see
+    `report.recipe_seconds`; None: not measured), of which the median counts. To the steps comes
+    what a training takes beside them (preparation, answers), by its share in the rows, median
+    over seeds. NaN for a recipe that was not measured so.
+    """
     share = (frame["seconds"] / frame["seconds_training"]).groupby(frame["label"]).transform("median")
-    whole = frame["label"].map(seconds) * share
-    return timed.assign(**{SIDE_BY_SIDE: whole / whole[published].mean()})
+    medians = {label: float(np.median(rounds)) for label, rounds in (seconds or {}).items()}
+    return frame.assign(**{SIDE_BY_SIDE: frame["label"].map(medians) * share})
 
 
 def time_column(frame):
@@ -128,12 +132,13 @@ def named(frame):
     return frame.assign(label=frame["label"].map(lambda label: NAMES.get(label, label)))
 
 
-def frontier(frame, metric=AUGMENTED):
+def frontier(frame, metric=AUGMENTED, time=None):
     """Labels of the recipes that no other beats in mean `metric` without taking longer, fastest first.
 
-    `frame`: with the columns label, `metric` and that of `time_column`, whose mean over seeds counts.
+    `frame`: with the columns label, `metric` and `time` (None: that of `time_column`), whose mean
+    over seeds counts.
     """
-    means = frame.groupby("label").agg(time=(time_column(frame), "mean"), score=(metric, "mean"))
+    means = frame.groupby("label").agg(time=(time or time_column(frame), "mean"), score=(metric, "mean"))
     means = means.sort_values(["time", "score"], ascending=[True, False])
     best = means["score"].cummax()
     return list(means.index[(means["score"] >= best) & (best > best.shift(fill_value=-np.inf))])

@@ -8,8 +8,8 @@ from cnnlab.probing.receptive_field import effective_diameters
 from cnnlab.recipes.catalogue import NAMES, RECIPES
 from cnnlab.sentences.bias_findings import tabular
 from cnnlab.sentences.verdicts import BETTER, WORSE, Finding
-from cnnlab.sentences.wording import listing, percent, plural, readable, signed_points
-from cnnlab.statistics.estimates import differences_verdict, estimate, gap, runs
+from cnnlab.sentences.wording import listing, percent, plural, readable, signed_points, span
+from cnnlab.statistics.estimates import WIDE, differences_verdict, estimate, gap, runs
 
 # Rounding of float32 stays below; a map that does not move with the image is at 0.1 and more.
 EXACT = 1e-4
@@ -202,9 +202,27 @@ def normalisation(rows):
     sentence = (
         "With the normalisations' statistics computed anew under the final weights, on training images augmented as in "
         f"training, validation accuracy changes, in percentage points: {listing(parts)} "
-        f"({runs(rows['seed'].nunique())})."
+        f"({runs(rows['seed'].nunique())}).{_swing(accuracies)}"
     )
     return Finding(sentence, verdict, {**test, **{label: float(gain.mean()) for label, gain in gains.items()}})
+
+
+def _swing(accuracies):
+    """Whether seeds that lie apart come together with new statistics of the images as they are, said of the widest.
+
+    `accuracies`: a row a label and seed, a column for each of the statistics.
+    """
+    by_label = accuracies.groupby(level="label", sort=False)[["running", "plain"]]
+    lowest, highest = by_label.min(), by_label.max()
+    spread = highest - lowest
+    label = spread["running"].idxmax()
+    before, after = (span(lowest.loc[label, column], highest.loc[label, column], percent) for column in spread)
+    if spread.loc[label, "running"] <= WIDE or spread.loc[label, "plain"] > WIDE:
+        return ""
+    return (
+        f" Where seeds lie furthest apart, in {NAMES[label]}, they lie at {before} with the running statistics and at "
+        f"{after} with new ones: what swings there is the statistics, and not the weights."
+    )
 
 
 # What the rows of each probe of `probes.PROBES` say.

@@ -31,15 +31,25 @@ from cnnlab.recipes.effects import (
     effects,
     frontier,
     measured,
+    side_by_side,
     time_column,
     walked_together,
     with_yardsticks,
 )
-from cnnlab.sentences import wording
+from cnnlab.sentences import probe_findings, wording
 from cnnlab.sentences.comparisons import paired_values
 from cnnlab.sentences.verdicts import BETTER, WORSE, Finding, undetectable
 from cnnlab.sentences.wording import percent, points, signed_points, span
-from cnnlab.statistics.estimates import EQUIVALENCE_MARGIN, differences_verdict, equivalent, estimate, gap, runs
+from cnnlab.statistics.estimates import (
+    EQUIVALENCE_MARGIN,
+    WIDE,
+    differences_verdict,
+    equivalent,
+    estimate,
+    gap,
+    runs,
+)
+from cnnlab.statistics.intervals import t_interval
 
 PLACES = {
     "training": "with the assignment's CNN",
@@ -50,26 +60,27 @@ PLACES = {
 }
 
 ALTERNATIVES = tuple(label for label, _, _ in INSTEAD)
-# Means of accuracies whose seeds lie further apart say little of any of them.
-WIDE = 0.05
 # The end of the walk.
 BEST = WALK[-1].label
 
 
-def summary(frame, seconds=None):
+def summary(frame, seconds=None, normalisation=None):
     """What `frame`, rows of `recipe_studies.read`, allows one to say: a list of Findings.
 
-    `seconds` as for `best_frontier`. The changes one by one, which are many, are in `change_table`.
+    `seconds` as for `best_frontier`; `normalisation`: rows of the probe that looks into the
+    walk's running statistics (None or empty: it was not run). The changes one by one, which are
+    many, are in `change_table`.
     """
     labels, training = set(frame["label"]), measured(frame, of_kind("training"))
     found = [coverage(frame)]
+    found += [target(frame, label) for label in TARGETS if label in labels]
+    found += [against_airbench(frame)] if BEST in labels else []
     found += [walk(frame), parts_of_walk(frame)] if measured(frame, of_kind("walk")) else []
+    found += [] if normalisation is None or normalisation.empty else [probe_findings.normalisation(normalisation)]
     found += each_change(effects(frame, contrasts=training)) if training else []
     found += [precision(frame)] if {ASSIGNMENT.label, FLOAT32.label} <= labels else []
     found += [test_time_augmentation(frame, label) for label in (NARROW, BEST) if label in labels]
     found += [choice(frame)] if measured(frame, of_kind("instead")) else []
-    found += [target(frame, label) for label in TARGETS if label in labels]
-    found += [against_airbench(frame)] if BEST in labels else []
     return [*found, best_frontier(frame, seconds)]
 
 
@@ -87,15 +98,15 @@ def coverage(frame):
 def change_table(table, seconds=None):
     """The rows of `effects.effects` as texts, a row a change: what it is worth, how sure that is, and its time.
 
-    `seconds`: {label: seconds of a training}, measured side by side, for ratios of times; where
-    they are not there (None), the processor times of the trainings themselves serve, which
-    whatever else the machine did disturbs.
+    `seconds`: {label: seconds of a training, one for each round}, measured side by side, for
+    ratios of times, median and range over the rounds; where not all of them are there, the
+    processor times of the trainings themselves serve, which whatever else the machine did disturbs.
     """
     found = table[table["kind"] != "training"]
-    heading, times = "Times the processor time", found["times"]
-    if seconds:
-        heading = "Times the training time, side by side"
-        times = found["first"].map(seconds) / found["second"].map(seconds)
+    heading, times = "Times the processor time", found["times"].map("{:.2f}".format)
+    if seconds and {*found["first"], *found["second"]} <= seconds.keys():
+        heading = "Times the training time, side by side (range over rounds)"
+        times = [_ratio(seconds[row.first], seconds[row.second]) for row in found.itertuples()]
     sure = found["n"] > 1
     spans = [span(row.low, row.high, signed_points) or "one run" for row in found.itertuples()]
     verdicts = np.select([~sure, ~found["differs"], found["mean"] > 0], ["", "not detectable", "gain"], "loss")
@@ -111,9 +122,15 @@ def change_table(table, seconds=None):
                 for p, s in zip(found["p_holm"], sure, strict=True)
             ],
             "Difference": verdicts,
-            heading: times.map("{:.2f}".format),
+            heading: times,
         }
     )
+
+
+def _ratio(first, second):
+    """Median and range of the ratios of two recipes' seconds, round by round."""
+    ratios = np.divide(first, second)
+    return f"{np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})"
 
 
 def each_change(table):
@@ -144,16 +161,28 @@ def walk(frame):
     if silent and len(pairs) > 1:
         every = len(silent) == len(steps)
         sentence += f" No difference is detectable for {'any single step' if every else wording.listing(silent)}."
-    of_walk = rows[rows["label"].isin([ASSIGNMENT.label, *steps["first"]])]
-    ends = of_walk.groupby("label", sort=False)[METRIC].agg(["min", "max"])
-    wide = ends[ends["max"] - ends["min"] > WIDE]
-    if len(wide):
-        spans = [f"{NAMES[row.Index]} {span(row.min, row.max, percent)}" for row in wide.itertuples()]
-        sentence += (
-            f" Seeds lie more than {points(WIDE)} apart in {wording.listing(spans)}: "
-            "of its neighbours' steps too the mean says little."
-        )
+    sentence += _swinging(rows, [ASSIGNMENT.label, *steps["first"]])
     return Finding(sentence, verdict, {**numbers, "steps": len(steps), "largest": largest["first"]})
+
+
+def _swinging(rows, labels):
+    """Which of the walk's `labels` have seeds too far apart for their means, and what the way over them is worth."""
+    ends = rows[rows["label"].isin(labels)].groupby("label", sort=False)[METRIC].agg(["min", "max"])
+    wide = ends[ends["max"] - ends["min"] > WIDE]
+    if wide.empty:
+        return ""
+    spans = [f"{_called(row.Index)} ({span(row.min, row.max, percent)})" for row in wide.itertuples()]
+    text = (
+        f" Seeds lie more than {points(WIDE)} apart in {wording.listing(spans)}: the means of these steps and of the "
+        "steps after them say little by themselves"
+    )
+    places = [labels.index(label) for label in wide.index]
+    if min(places) == 0 or max(places) + 1 == len(labels):
+        return f"{text}."
+    before, after = labels[min(places) - 1], labels[max(places) + 1]
+    pairs = paired_values(rows, after, before, METRIC)
+    over = _change_of((pairs.iloc[:, 0] - pairs.iloc[:, 1]).to_numpy())
+    return f"{text}; over all of them, from {_called(before)} to {_called(after)}, it is {over}."
 
 
 def parts_of_walk(frame):
@@ -167,13 +196,20 @@ def parts_of_walk(frame):
     added = {part: sum(steps.loc[parts == part, "differences"], np.zeros(seeds)) for part in (*PARTS, rest)}
     written = wording.listing([f"{part} by {_change_of(differences)}" for part, differences in added.items()])
     means = {part: float(differences.mean()) for part, differences in added.items()}
-    most, least = max(means, key=means.get), min(means, key=means.get)
     return Finding(
-        f"On the walk these change test accuracy: {written} ({runs(seeds)}). By these means {most} adds most, and "
-        f"{least} least.",
+        f"On the walk these change test accuracy: {written} ({runs(seeds)}). {_most(added)}",
         None,
         means,
     )
+
+
+def _most(added):
+    """Which of `added`, {part: differences}, adds most, where the intervals show it."""
+    intervals = {part: t_interval(differences) for part, differences in added.items()}
+    most = max(intervals, key=lambda part: intervals[part].mean)
+    if all(intervals[most].low > other.high for part, other in intervals.items() if part != most):
+        return f"Most is {most}."
+    return "Their intervals do not show which adds most."
 
 
 def precision(frame, margin=EQUIVALENCE_MARGIN):
@@ -186,10 +222,11 @@ def precision(frame, margin=EQUIVALENCE_MARGIN):
     alike, interval = equivalent((pairs.iloc[:, 0] - pairs.iloc[:, 1]).to_numpy(), margin)
     ends = span(interval.low, interval.high, signed_points)
     shown = "shows that it stays" if alike else "does not show that it stays"
+    not_excluded = f"; a loss of up to {points(-interval.low)} is not excluded" if interval.low < 0 else ""
     sentence = (
         f"In {_precision(frame)} instead of float32 the assignment's CNN changes by {signed_points(interval.mean)} "
         f"percentage points of test accuracy ({f'90% interval {ends}, ' if ends else ''}{runs(len(pairs))}), which "
-        f"{shown} within the margin of {points(margin)}."
+        f"{shown} within the margin of {points(margin)}{not_excluded}."
     )
     return Finding(sentence, None, {"mean": interval.mean, "low": interval.low, "high": interval.high, "alike": alike})
 
@@ -244,10 +281,10 @@ def target(frame, label):
     every = every[every["label"] == label]
     if every.empty:
         raise ValueError(f"the frame has no recipe {label!r}; run the study first")
-    fresh = every[~every["seed"].isin(SCORED_BEFORE)]
-    rows = every if fresh.empty else fresh
+    rows = _judged(every)
+    rows = rows[rows["yardsticks"].notna()] if rows["yardsticks"].any() else rows
     score, interval = estimate(rows[AUGMENTED])
-    time, ratio = estimate(rows["yardsticks"].dropna(), "{:.2f}".format) if rows["yardsticks"].any() else (None, None)
+    time, ratio = estimate(rows["yardsticks"], "{:.2f}".format) if rows["yardsticks"].any() else (None, None)
     augmented = " with test-time augmentation" if RECIPES[label].tta else ""
     reaches = f"{NAMES[label].capitalize()} reaches {score} test accuracy{augmented}"
     numbers = {"accuracy": interval.mean, "yardsticks": ratio.mean if ratio else math.nan, "n": interval.n}
@@ -267,11 +304,11 @@ def target(frame, label):
         (False, True): "is not reached: accuracy is too low",
         (False, False): "is not reached, neither in accuracy nor in time",
     }[accurate, quick]
-    enough = len(fresh) >= TARGET_SEEDS
+    enough = len(rows) >= TARGET_SEEDS and not rows["seed"].isin(SCORED_BEFORE).any()
     if not enough:
         verdict += f", for now: it asks for the mean of {TARGET_SEEDS} seeds"
     sentence = (
-        f"{reaches} in {time} yardsticks ({runs(interval.n)}{_scored_before(every, fresh)}; "
+        f"{reaches} in {time} yardsticks ({runs(interval.n)}{_scored_before(every, rows)}; "
         f"{rows['cpu_yardsticks'].mean():.2f} yardsticks of processor time; a yardstick, {YARDSTICK}, is "
         f"{wording.duration(yardstick)} here): the target, {goal}, {verdict}."
     )
@@ -279,8 +316,11 @@ def target(frame, label):
 
 
 def against_airbench(frame, label=BEST):
-    """The recipe `label` beside what airbench94 is published with: accuracy with its augmentation, and operations."""
-    rows = frame[frame["label"] == label]
+    """The recipe `label` beside what airbench94 is published with: accuracy with its augmentation, and operations.
+
+    Of the seeds that `target` counts.
+    """
+    rows = _judged(frame[frame["label"] == label])
     score, interval = estimate(rows[AUGMENTED])
     flops = rows["training_flops"].mean()
     sentence = (
@@ -293,33 +333,42 @@ def against_airbench(frame, label=BEST):
 def best_frontier(frame, seconds=None):
     """The recipes that no other beats in accuracy without taking longer, each with both means and n seeds of them.
 
-    `seconds`: {label: seconds of a training's steps}, measured side by side; where they are not
-    there (None, or a recipe without), the trainings' own times serve.
+    `seconds` as `change_table` takes them; where not all are there, the trainings' own times serve.
     """
-    rows = with_yardsticks(frame, seconds)
+    rows = side_by_side(with_yardsticks(frame), seconds)
     labels, time = frontier(rows), time_column(rows)
-    write = wording.duration if time == "seconds" else "{:.2f} yardsticks".format
+    write = "{:.2f} yardsticks".format if time == "yardsticks" else wording.duration
     parts = []
     for label in labels:
         mine = rows[rows["label"] == label]
         score, took = percent(mine[AUGMENTED].mean()), write(mine[time].mean())
         parts.append(f"{_called(label)} ({score}, {took}, n = {mine['seed'].nunique()})")
-    measured_how = ", with times measured side by side" * (time == SIDE_BY_SIDE)
-    return Finding(
-        f"The frontier of accuracy with test-time augmentation, fastest first{measured_how}: "
-        f"{wording.listing(parts)}. Every other recorded recipe takes longer than one of these without being more "
-        "accurate.",
-        None,
-        {"labels": labels},
+    sentence = (
+        f"The frontier of accuracy with test-time augmentation, fastest first: {wording.listing(parts)}. Every other "
+        "recorded recipe takes longer than one of these without being more accurate."
     )
+    if time == SIDE_BY_SIDE:
+        sentence += (
+            f" These times are measured side by side on one machine, where {YARDSTICK} take "
+            f"{wording.duration(rows.loc[rows['label'] == PUBLISHED.label, time].mean())}, without its answers to the "
+            "validation images after each of them."
+        )
+    return Finding(sentence, None, {"labels": labels})
 
 
-def _scored_before(every, fresh):
+def _judged(rows):
+    """`rows` of one recipe without the seeds that earlier forms were scored with, unless there are no others."""
+    before = rows["seed"].isin(SCORED_BEFORE)
+    return rows if before.all() else rows[~before]
+
+
+def _scored_before(every, judged):
     """Of the seeds with which earlier forms were scored on the test images, as the end of a list in brackets."""
-    seeds = sorted({*every["seed"]} - {*fresh["seed"]})
+    seeds = sorted({*every["seed"]} & {*SCORED_BEFORE})
     if not seeds:
         return ""
-    rest = f"is left out: with it {percent(every[AUGMENTED].mean())}" if len(fresh) else "is all there is"
+    left_out = not {*seeds} & {*judged["seed"]}
+    rest = f"is left out: with it {percent(every[AUGMENTED].mean())}" if left_out else "is all there is"
     return f"; seed {wording.listing(seeds)}, with which earlier forms were scored, {rest}"
 
 
@@ -328,7 +377,11 @@ def _called(label):
     name = NAMES.get(label, label)
     if label == NARROW:
         return "the narrow recipe"
-    return f"the narrow recipe with {name}" if label in ALTERNATIVES else name.replace("+ ", "the walk up to ", 1)
+    if label in ALTERNATIVES:
+        return f"the narrow recipe with {name}"
+    for beginning, words in (("+ ", "the walk up to "), ("only ", "the assignment's CNN with ")):
+        name = name.replace(beginning, words, 1) if name.startswith(beginning) else name
+    return f"the narrow recipe {name}" if name.startswith("without ") else name
 
 
 def _change(row):

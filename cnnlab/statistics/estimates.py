@@ -11,6 +11,8 @@ from cnnlab.sentences.wording import percent, points, signed_points
 
 # Of accuracy: differences of networks that are shown to lie within it are of no account.
 EQUIVALENCE_MARGIN = 0.02
+# Seeds whose accuracies lie further apart than this have a mean that says little of any of them.
+WIDE = 0.05
 
 
 def estimate(values, write=percent, write_end=None):
