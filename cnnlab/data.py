@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
-from cnnlab import sources
+from cnnlab import memory, sources
 from cnnlab.acquisition.mars_listing import Listing
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -31,7 +31,9 @@ class Split:
     def take(self, limit=None):
         """(images, labels) of the first `limit` rows (None: all), copied out of the cache."""
         chosen = self.indices[:limit]
-        return self.images[chosen], self.labels[chosen]
+        taken = self.images[chosen], self.labels[chosen]
+        memory.forget(self.images)
+        return taken
 
 
 @dataclasses.dataclass(frozen=True)

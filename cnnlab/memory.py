@@ -2,8 +2,11 @@
 
 import ctypes
 import gc
+import mmap
 import os
 import sys
+
+import numpy as np
 
 # What TensorFlow calls the gradients that it registers while it traces a training.
 TRACED = "CustomGradient-"
@@ -42,6 +45,17 @@ def release():
         del registered[name]
     gc.collect()
     _libc("malloc_trim", 0)
+
+
+def forget(array):
+    """Let go of what was read of `array`, where it is mapped from a file: what is wanted again is read again.
+
+    Until the system needs the room for something else, it counts as this process's memory.
+    """
+    while isinstance(array, np.ndarray):
+        array = array.base
+    if isinstance(array, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        array.madvise(mmap.MADV_DONTNEED)
 
 
 def _libc(function, *arguments):

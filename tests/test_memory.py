@@ -1,8 +1,12 @@
 """Memory: what a finished training still holds can be given back, and what is in use stays usable."""
 
 import gc
+import re
+import sys
+from pathlib import Path
 
 import numpy as np
+import pytest
 
 from cnnlab import memory
 from cnnlab.training import predict, run_trial
@@ -36,3 +40,19 @@ def test_a_model_in_use_answers_and_trains_on(bars_dataset):
     np.testing.assert_array_equal(predict(model, images), answers)
     model.fit(images[:7], labels[:7], verbose=0)
     assert np.abs(predict(model, images) - answers).max() > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system's own count of memory is Linux's")
+def test_what_was_read_of_a_file_is_let_go_and_comes_back(tmp_path):
+    def mapped():
+        return int(re.search(r"RssFile:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+
+    np.save(tmp_path / "images.npy", np.arange(32 << 20, dtype="uint8"))
+    images = np.load(tmp_path / "images.npy", mmap_mode="r")
+    before = mapped()
+    total = images.sum(dtype="uint64")
+    assert mapped() > before + (24 << 20)
+    memory.forget(images[100:])
+    assert mapped() < before + (8 << 20)
+    assert images.sum(dtype="uint64") == total
+    memory.forget(np.zeros(3))  # In memory already: nothing to let go.
