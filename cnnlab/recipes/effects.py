@@ -5,7 +5,7 @@ import pandas as pd
 
 from cnnlab.evaluation import paired_tests
 from cnnlab.recipes.catalogue import CONTRASTS, NAMES, PUBLISHED, WALK
-from cnnlab.sentences.comparisons import paired_values
+from cnnlab.sentences.comparisons import paired_differences, paired_values
 
 # The final weights without test-time augmentation, which is reported apart.
 METRIC = "test_accuracy_last"
@@ -38,15 +38,15 @@ def effects(frame, metric=METRIC, contrasts=CONTRASTS):
     rows = []
     for contrast, source in _with_rows(frame, contrasts):
         of_contrast = source, contrast.first, contrast.second
-        pairs, seconds = paired_values(*of_contrast, metric), paired_values(*of_contrast, "cpu_seconds")
+        differences, seconds = paired_differences(*of_contrast, metric), paired_values(*of_contrast, "cpu_seconds")
         rows.append(
             {
                 "kind": contrast.kind,
                 "change": contrast.change,
                 "first": contrast.first,
                 "second": contrast.second,
-                "n": len(pairs),
-                "differences": (pairs.iloc[:, 0] - pairs.iloc[:, 1]).to_numpy(),
+                "n": len(differences),
+                "differences": differences,
                 "times": float((seconds.iloc[:, 0] / seconds.iloc[:, 1]).median()),
             }
         )

@@ -135,9 +135,18 @@ def paired_values(frame, first, second, metric=HEADLINE):
     return pairs
 
 
+def paired_differences(frame, first, second, metric=HEADLINE):
+    """What variant `first` has more than `second`, an array of a value a seed; errors as of `paired_values`."""
+    return _differences(paired_values(frame, first, second, metric))
+
+
+def _differences(pairs):
+    return (pairs.iloc[:, 0] - pairs.iloc[:, 1]).to_numpy()
+
+
 def _findings(contrasts, metric):
     """A Finding for each frame of `paired_values`, corrected for their number."""
-    differences = [(pairs.iloc[:, 0] - pairs.iloc[:, 1]).to_numpy() for pairs in contrasts]
+    differences = [_differences(pairs) for pairs in contrasts]
     enough = [place for place, values in enumerate(differences) if len(values) > 1]
     tests = paired_tests([differences[place] for place in enough]) if enough else None
     found = [_one_run(pairs, metric) for pairs in contrasts]

@@ -37,7 +37,7 @@ from cnnlab.recipes.effects import (
     with_yardsticks,
 )
 from cnnlab.sentences import probe_findings, wording
-from cnnlab.sentences.comparisons import paired_values
+from cnnlab.sentences.comparisons import paired_differences
 from cnnlab.sentences.verdicts import BETTER, WORSE, Finding, undetectable
 from cnnlab.sentences.wording import percent, points, signed_points, span
 from cnnlab.statistics.estimates import (
@@ -148,17 +148,16 @@ def walk(frame):
     last = steps["first"].iloc[-1]
     rows = walked_together(frame)
     (start, _), (end, _) = (estimate(rows.loc[rows["label"] == label, METRIC]) for label in (ASSIGNMENT.label, last))
-    pairs = paired_values(rows, last, ASSIGNMENT.label, METRIC)
-    gained = (pairs.iloc[:, 0] - pairs.iloc[:, 1]).to_numpy()
+    gained = paired_differences(rows, last, ASSIGNMENT.label, METRIC)
     ((verdict, numbers),) = differences_verdict([gained])
     largest = steps.loc[steps["mean"].idxmax()]
     sentence = (
         f"The walk goes from {start} to {end} test accuracy in {wording.plural(len(steps), 'step')}: "
-        f"{_change_of(gained)}, {runs(len(pairs))}. The largest step is {largest['change']} "
+        f"{_change_of(gained)}, {runs(len(gained))}. The largest step is {largest['change']} "
         f"({signed_points(largest['mean'])})."
     )
     silent = list(steps.loc[~steps["differs"], "change"])
-    if silent and len(pairs) > 1:
+    if silent and len(gained) > 1:
         every = len(silent) == len(steps)
         sentence += f" No difference is detectable for {'any single step' if every else wording.listing(silent)}."
     sentence += _swinging(rows, [ASSIGNMENT.label, *steps["first"]])
@@ -180,8 +179,7 @@ def _swinging(rows, labels):
     if min(places) == 0 or max(places) + 1 == len(labels):
         return f"{text}."
     before, after = labels[min(places) - 1], labels[max(places) + 1]
-    pairs = paired_values(rows, after, before, METRIC)
-    over = _change_of((pairs.iloc[:, 0] - pairs.iloc[:, 1]).to_numpy())
+    over = _change_of(paired_differences(rows, after, before, METRIC))
     return f"{text}; over all of them, from {_called(before)} to {_called(after)}, it is {over}."
 
 
@@ -218,14 +216,14 @@ def precision(frame, margin=EQUIVALENCE_MARGIN):
     `frame`: rows of `recipe_studies.read` with both; shown where the 90% interval of the paired
     difference lies within +-`margin` (see `estimates.equivalent`). `numbers` has mean, low, high, alike.
     """
-    pairs = paired_values(frame, ASSIGNMENT.label, FLOAT32.label, METRIC)
-    alike, interval = equivalent((pairs.iloc[:, 0] - pairs.iloc[:, 1]).to_numpy(), margin)
+    changes = paired_differences(frame, ASSIGNMENT.label, FLOAT32.label, METRIC)
+    alike, interval = equivalent(changes, margin)
     ends = span(interval.low, interval.high, signed_points)
     shown = "shows that it stays" if alike else "does not show that it stays"
     not_excluded = f"; a loss of up to {points(-interval.low)} is not excluded" if interval.low < 0 else ""
     sentence = (
         f"In {_precision(frame)} instead of float32 the assignment's CNN changes by {signed_points(interval.mean)} "
-        f"percentage points of test accuracy ({f'90% interval {ends}, ' if ends else ''}{runs(len(pairs))}), which "
+        f"percentage points of test accuracy ({f'90% interval {ends}, ' if ends else ''}{runs(len(changes))}), which "
         f"{shown} within the margin of {points(margin)}{not_excluded}."
     )
     return Finding(sentence, None, {"mean": interval.mean, "low": interval.low, "high": interval.high, "alike": alike})
@@ -380,7 +378,8 @@ def _called(label):
     if label in ALTERNATIVES:
         return f"the narrow recipe with {name}"
     for beginning, words in (("+ ", "the walk up to "), ("only ", "the assignment's CNN with ")):
-        name = name.replace(beginning, words, 1) if name.startswith(beginning) else name
+        if name.startswith(beginning):
+            return words + name.removeprefix(beginning)
     return f"the narrow recipe {name}" if name.startswith("without ") else name
 
 
