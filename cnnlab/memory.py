@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import inspect
 import mmap
 import os
 import sys
@@ -10,6 +11,8 @@ import numpy as np
 
 # What TensorFlow calls the gradients that it registers while it traces a training.
 TRACED = "CustomGradient-"
+# The module whose pipelines feed trainings, and nothing else.
+FEEDER = "cnnlab.batches"
 
 # Settings of glibc's mallopt, by their numbers there: the heap is one for all threads, serves all but
 # the largest blocks, and keeps what is freed for the next step, within limits in bytes. Left to itself
@@ -31,20 +34,35 @@ def be_frugal():
 
 
 def release():
-    """Give back the weights, moments and graphs of trainings that nobody refers to any more.
+    """Give back the images, weights, moments and graphs of trainings that nobody refers to any more.
 
-    TensorFlow registers a gradient of its own for each training that Keras compiles (it sums
-    gradients over devices, of which there is one) and never forgets it; with it lives the whole
-    graph with all variables, four times the size of the network. A model that was traced before
-    still answers, and can be traced and trained again; only what is half differentiated, within
-    a `tf.GradientTape`, could not be finished. On other backends this is `gc.collect`.
+    Not to be called while a training goes on. TensorFlow registers a gradient of its own for each
+    training that Keras compiles (it sums gradients over devices, of which there is one) and never
+    forgets it; with it lives the whole graph with all variables, four times the size of the
+    network. Nor does it forget the functions that fed a training, and with them its images. A
+    model that was traced before still answers, and can be traced and trained again; only what is
+    half differentiated, within a `tf.GradientTape`, could not be finished. On other backends this
+    is `gc.collect`.
     """
-    registry = getattr(sys.modules.get("tensorflow.python.framework.ops"), "gradient_registry", None)
-    registered = getattr(registry, "_registry", {})
-    for name in [name for name in registered if name.startswith(TRACED)]:
-        del registered[name]
+    if framework := sys.modules.get("tensorflow.python.framework.ops"):
+        registered = getattr(getattr(framework, "gradient_registry", None), "_registry", {})
+        for name in [name for name in registered if name.startswith(TRACED)]:
+            del registered[name]
+        gc.collect()  # The pipelines first, which call a function as they end.
+        called = getattr(framework.get_default_graph(), "_py_funcs_used_in_graph", [])
+        called[:] = [function for function in called if not _fed_a_training(function)]
     gc.collect()
     _libc("malloc_trim", 0)
+
+
+def _fed_a_training(function):
+    """Whether TensorFlow made `function` for a pipeline of `batches.feed` (there are three to each)."""
+    function, state = inspect.unwrap(function), None
+    if inspect.ismethod(function):
+        state = function.__self__
+    elif inspect.isfunction(function):
+        state = inspect.getclosurevars(function).nonlocals.get("generator_state")
+    return getattr(getattr(state, "_generator", None), "__module__", None) == FEEDER
 
 
 def forget(array):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cnnlab import memory
+from cnnlab.batches import OrderedBatches, ShuffledBatches
 from cnnlab.training import predict, run_trial
 from cnnlab.trials import Trial
 
@@ -21,13 +22,32 @@ def graphs_of_trainings():
     return sum(graph.name.startswith("one_step_on_data") for graph in graphs)
 
 
-def test_trainings_that_are_over_leave_nothing_behind(bars_dataset):
+def batches_of_trainings():
+    """How many objects there are that give a training its images."""
+    return sum(type(each) in (ShuffledBatches, OrderedBatches) for each in gc.get_objects())
+
+
+@pytest.mark.parametrize("count", [graphs_of_trainings, batches_of_trainings])
+def test_trainings_that_are_over_leave_nothing_behind(bars_dataset, count):
     memory.release()
-    before = graphs_of_trainings()
+    before = count()
     for _ in range(2):
         run_trial(TINY, bars_dataset, progress=False)
+    assert count() > before
     memory.release()
-    assert graphs_of_trainings() <= before
+    assert count() <= before
+
+
+def test_what_others_feed_to_tensorflow_goes_on():
+    tensorflow = pytest.importorskip("tensorflow")
+    numbers = tensorflow.data.Dataset.from_generator(
+        lambda: range(3), output_signature=tensorflow.TensorSpec((), tensorflow.int64)
+    )
+    for call in (tensorflow.numpy_function, tensorflow.py_function):
+        doubled = tensorflow.function(lambda x, call=call: call(lambda y: y * 2, [x], tensorflow.int64))
+        twice = [int(doubled(number)) for number in numbers]
+        memory.release()
+        assert [int(doubled(number)) for number in numbers] == twice == [0, 2, 4]
 
 
 def test_a_model_in_use_answers_and_trains_on(bars_dataset):
