@@ -60,8 +60,8 @@ def _fed_a_training(function):
     function, state = inspect.unwrap(function), None
     if inspect.ismethod(function):
         state = function.__self__
-    elif inspect.isfunction(function):
-        state = inspect.getclosurevars(function).nonlocals.get("generator_state")
+    elif inspect.isfunction(function) and "generator_state" in (names := function.__code__.co_freevars):
+        state = function.__closure__[names.index("generator_state")].cell_contents
     return getattr(getattr(state, "_generator", None), "__module__", None) == FEEDER
 
 
