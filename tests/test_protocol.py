@@ -1,0 +1,139 @@
+"""Training computes the numbers that protocol.json keeps, so that rebuilding the lab's code changes none of them.
+
+Compared are the training and validation losses of every epoch (for a recipe, whose loop validates
+only at the end, that one) and the test loss, as relative differences. On a machine like the one
+that kept them (same processor, instruction sets, cores and versions) the same code gave the same
+bits, beside a busy other process too; ALIKE leaves room for a sum in another order, and is far
+below what a wrong number does: Adam's epsilon times ten moves the cnn's losses by 1.8e-3. ELSEWHERE
+is ten times the most that a loss moved, rounded up, with one thread, with eight, without oneDNN,
+and with oneDNN held to AVX2 (float32 alone) or to AVX512 without AMX: 8.0e-5 in float32, 4.1e-4
+in bfloat16. Other processors were not measured.
+
+    python tests/test_protocol.py --keep    # keeps this machine's numbers: only where they are meant to change
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import sys
+from collections.abc import Callable
+from functools import cache, partialmethod
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import keras
+import numpy as np
+import pytest
+import synthetic
+
+from cnnlab import machine
+from cnnlab.recipes.recipe import Recipe
+from cnnlab.recipes.running import run_recipe
+from cnnlab.training import run_trial
+from cnnlab.trials import Trial
+
+KEPT = Path(__file__).with_name("protocol.json")
+ALIKE = {"float32": 1e-5, "bfloat16": 1e-5}
+ELSEWHERE = {"float32": 1e-3, "bfloat16": 5e-3}
+HAS_BFLOAT16 = bool(machine.BFLOAT16_FLAGS & machine.cpu_flags())
+
+
+@dataclasses.dataclass
+class Training:
+    """`run` trains, and gives {"loss", "val_loss": one value an epoch; "test_loss": of what the lab would keep}."""
+
+    trial: Trial | Recipe
+    train: Callable
+
+    def run(self):
+        result = self.train(self.trial, pictures(), progress=False)
+        row, history = result.row, result.history
+        at_the_end = [] if row["val_loss_last"] is None else [row["val_loss_last"]]
+        test = row["test_loss_best"] if "test_loss_best" in row else row["test_loss_last"]
+        return {"loss": history["loss"], "val_loss": history.get("val_loss", at_the_end), "test_loss": test}
+
+
+@cache
+def pictures():
+    """Bars at ten angles, drawn from a fixed seed."""
+    return synthetic.dataset(train=512, validation=128, test=128, classes=10, side=32)
+
+
+def trainings():
+    """{name: Training}, of every kind that the lab has; with Training.run, all that names its ways to train."""
+    cnn = Trial("cnn", options={"filters": [8, 16], "dense": 32, "dropout": 0.5}, epochs=3, precision="float32")
+    changed = dataclasses.replace
+    trials = {
+        "dense": changed(cnn, model="dense", options={"units": [32, 16], "dropout": 0.3}),
+        "cnn": cnn,
+        "augmented": changed(
+            cnn, options={**cnn.options, "batch_norm": True}, augment="flip_translate", class_weights=True,
+            epochs=8, monitor="val_accuracy", patience=2,
+        ),
+        "permuted": changed(cnn, permute_pixels=0, optimizer="sgd", learning_rate=0.1, monitor="val_loss"),
+        "cnn_bfloat16": changed(cnn, precision="mixed_bfloat16"),
+    }  # fmt: skip
+    plain = Recipe("plain", widths=(4, 4, 8), epochs=2, precision="float32")
+    blocks = changed(
+        plain, network="blocks", widths=(8, 8, 8), batch_norm=True, activation="gelu", whitening=True, dirac=True,
+        label_smoothing=0.2, optimizer="sgd", learning_rate=0.3, weight_decay=1e-3, bias_scale=8.0,
+        schedule="triangular", epochs=2.5, flip="alternating", translate=2, average="lookahead",
+    )  # fmt: skip
+    recipes = {
+        "blocks": blocks,
+        "average": changed(plain, average="ema", train_split="all", flip="random"),
+        "published": changed(plain, loop="published"),
+        "blocks_bfloat16": changed(blocks, precision="mixed_bfloat16"),
+    }
+    return {
+        **{name: Training(trial, run_trial) for name, trial in trials.items()},
+        **{name: Training(recipe, run_recipe) for name, recipe in recipes.items()},
+    }
+
+
+def this_machine():
+    """What decides the last bits of a loss."""
+    flags = machine.cpu_flags() & {"avx2", "avx512f", "avx512_bf16", "amx_bf16"}
+    versions = {package: importlib.metadata.version(package) for package in ("keras", "tensorflow", "numpy")}
+    return {"cpu": machine.cpu_name(), "cores": machine.usable_cores(), "flags": sorted(flags), **versions}
+
+
+def difference(found, kept):
+    """The largest relative difference between two answers of `Training.run`; infinite where epochs differ."""
+    if any(len(found[name]) != len(kept[name]) for name in ("loss", "val_loss")):
+        return float("inf")
+    one, other = (np.array([*it["loss"], *it["val_loss"], it["test_loss"]]) for it in (found, kept))
+    return np.max(np.abs(one - other) / np.abs(other))
+
+
+@cache
+def measured(name):
+    """What the training gives here."""
+    return trainings()[name].run()
+
+
+@pytest.mark.parametrize("name", trainings())
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow" or machine.has_gpu(), reason="of TensorFlow on a CPU")
+def test_training_computes_the_kept_numbers(name):
+    precision = "bfloat16" if name.endswith("bfloat16") else "float32"
+    if precision == "bfloat16" and not HAS_BFLOAT16:
+        pytest.skip("this processor only emulates bfloat16")
+    kept = json.loads(KEPT.read_text(encoding="utf-8"))
+    tolerance = (ALIKE if kept["machine"] == this_machine() else ELSEWHERE)[precision]
+    assert difference(measured(name), kept["trainings"][name]) <= tolerance
+
+
+def test_a_changed_epsilon_is_noticed(monkeypatch):
+    """Against this machine's own numbers, so that it holds with ALIKE everywhere."""
+    before, make = measured("cnn"), keras.optimizers.Adam.__init__
+    monkeypatch.setattr(keras.optimizers.Adam, "__init__", partialmethod(make, epsilon=1e-6))
+    assert difference(trainings()["cnn"].run(), before) > ALIKE["float32"]
+
+
+if __name__ == "__main__" and sys.argv[1:] == ["--keep"]:
+    if not HAS_BFLOAT16:
+        sys.exit("this processor only emulates bfloat16; keep the numbers on one that does not")
+    kept = {"machine": this_machine(), "trainings": {name: it.run() for name, it in trainings().items()}}
+    KEPT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
