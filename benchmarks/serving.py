@@ -22,12 +22,14 @@ from urllib.parse import urlsplit
 import numpy as np
 import pandas as pd
 
+from cnnlab.findings import HANDLER_LATENCY, SERVER_LOAD, benchmark_findings
+from cnnlab.measures import run_benchmarks
+
 if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from cnnlab import benchmark_record, models
+from cnnlab import models
 from cnnlab.data import CIFAR10_CLASSES, load
-from cnnlab.sentences import benchmark_findings
 from cnnlab.sources import DataUnavailableError
 from sagemaker_scripts import archive, package_model, serve_local
 from sagemaker_scripts.test_endpoint import encode_npy, encode_png
@@ -210,13 +212,11 @@ def main():
         model.save(path / "cnn.keras")
         package_model.package(path / "cnn.keras", path / "model.tar.gz", class_names=CIFAR10_CLASSES)
         measurements = {
-            benchmark_findings.HANDLER: lambda: handlers(
-                model, path / "model.tar.gz", images, options.rounds, options.repeats
-            ),
-            benchmark_findings.SERVER: lambda: server_throughput(path / "model.tar.gz", images[0], options.seconds),
+            HANDLER_LATENCY: lambda: handlers(model, path / "model.tar.gz", images, options.rounds, options.repeats),
+            SERVER_LOAD: lambda: server_throughput(path / "model.tar.gz", images[0], options.seconds),
             "payload of one image": lambda: payload_bytes(images),
         }
-        benchmark_record.measure(measurements, f"{model.count_params():,} parameters, {kind}", options.output)
+        run_benchmarks(measurements, benchmark_findings, f"{model.count_params():,} parameters, {kind}", options.output)
 
 
 if __name__ == "__main__":

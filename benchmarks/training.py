@@ -23,29 +23,43 @@ import numpy as np
 import pandas as pd
 import psutil
 
+from cnnlab.findings import (
+    LOADING_COST,
+    NOTEBOOK_RUN,
+    RATE_SHARE,
+    RECIPE_TURNS,
+    THROUGHPUT,
+    TIME_TO_TARGET,
+    benchmark_findings,
+)
+from cnnlab.machine import choose_precision, import_keras, progress_bar, whole_number
+from cnnlab.measures import run_benchmarks
+
 if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from cnnlab import quiet
 
-quiet.import_keras()
+import_keras()
 
 import keras  # noqa: E402
 
-from cnnlab import benchmark_record, models, recipe_studies  # noqa: E402
+from cnnlab import models, recipe_studies  # noqa: E402
 from cnnlab.acquisition.errors import DataUnavailableError  # noqa: E402
-from cnnlab.arguments import whole_number  # noqa: E402
-from cnnlab.bars import progress_bar  # noqa: E402
+
+# noqa: E402
+# noqa: E402
 from cnnlab.batches import ShuffledBatches, feed  # noqa: E402
 from cnnlab.cifar_studies import FILTERS  # noqa: E402
 from cnnlab.costs import training_flops  # noqa: E402
 from cnnlab.data import CIFAR10_CLASSES, load_cifar10  # noqa: E402
-from cnnlab.machine import choose_precision  # noqa: E402
+
+# noqa: E402
 from cnnlab.recipes.catalogue import ASSIGNMENT, PUBLISHED, RECIPES  # noqa: E402
 from cnnlab.recipes.fitting import Plan, compile_network, fit_network  # noqa: E402
 from cnnlab.recipes.network import build_network, set_initial_weights  # noqa: E402
 from cnnlab.recipes.running import run_recipe  # noqa: E402
-from cnnlab.sentences import benchmark_findings  # noqa: E402
+
+# noqa: E402
 from cnnlab.training import MAKE_OPTIMIZER, STEPS_PER_EXECUTION, dtype_policy  # noqa: E402
 
 BATCH = 64
@@ -370,12 +384,12 @@ def occupied(processes):
 
 # What there is to measure: a short name, its title, and the function of (images, labels, rounds).
 MEASUREMENTS = {
-    "throughput": (benchmark_findings.THROUGHPUT, throughput),
-    "recipes": (benchmark_findings.RECIPES, recipes),
-    "ceiling": (benchmark_findings.CEILING, share_of_ceiling),
-    "loading": (benchmark_findings.LOADING, lambda _images, _labels, rounds: loading(rounds)),
-    "target": (benchmark_findings.TARGET, lambda *_: time_to_target()),
-    "notebook": (benchmark_findings.NOTEBOOK, lambda *_: notebook()),
+    "throughput": (THROUGHPUT, throughput),
+    "recipes": (RECIPE_TURNS, recipes),
+    "ceiling": (RATE_SHARE, share_of_ceiling),
+    "loading": (LOADING_COST, lambda _images, _labels, rounds: loading(rounds)),
+    "target": (TIME_TO_TARGET, lambda *_: time_to_target()),
+    "notebook": (NOTEBOOK_RUN, lambda *_: notebook()),
 }
 
 
@@ -399,7 +413,7 @@ def main(arguments=None):
     for name in options.only:
         title, take = MEASUREMENTS[name]
         chosen[title] = functools.partial(take, images, labels, options.rounds)
-    benchmark_record.measure(chosen, output=options.output)
+    run_benchmarks(chosen, benchmark_findings, output=options.output)
 
 
 if __name__ == "__main__":

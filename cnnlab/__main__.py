@@ -4,8 +4,12 @@ import argparse
 import importlib
 import sys
 
-from cnnlab import budgets, quiet
-from cnnlab.arguments import whole_number
+from cnnlab import budgets
+from cnnlab.findings import OF_PROBES, adjacent, change_table, recipe_findings, study_table
+from cnnlab.machine import import_keras, whole_number
+from cnnlab.measures import METRIC, PROBES, effects, evaluate_mars, measured, named, run_probe, write_mars
+from cnnlab.notebook import execute_notebook
+from cnnlab.report import rebuild, recipe_seconds
 
 EXIT_FAILED = 1
 EXIT_BAD_ARGUMENTS = 2
@@ -17,7 +21,7 @@ def main(arguments=None):
     options = _parser().parse_args(arguments)
     try:
         if options.run in (_study, _train, _probe, _record, _report):
-            quiet.import_keras()
+            import_keras()
         options.run(options)
     except KeyboardInterrupt:
         kept = "nothing is kept of this training, and the same command begins it again"
@@ -88,7 +92,7 @@ def _names(command, module, table):
     """The keys of a table, read only for that command's help: importing Keras takes seconds."""
     if command not in sys.argv or not {"-h", "--help"} & set(sys.argv):
         return "see --help"
-    quiet.import_keras()
+    import_keras()
     return ", ".join(getattr(importlib.import_module(f"cnnlab.{module}"), table))
 
 
@@ -112,7 +116,7 @@ def _data(options):
 
 
 def _notebook(options):
-    from cnnlab.notebooks import execute_notebook
+    pass
 
     budget = budgets.find(options.budget)
     copy = execute_notebook(options.path, budget)
@@ -123,7 +127,7 @@ def _study(options):
     if options.name == "recipe":
         _recipe_study(options)
         return
-    from cnnlab import findings, studies
+    from cnnlab import studies
     from cnnlab.store import Store
 
     try:
@@ -135,15 +139,16 @@ def _study(options):
     store = Store(options.store or budget.store_folder)
     models_folder = budget.models_folder if options.keep_models else None
     frame = studies.run_study(study, options.seeds or study.seeds, store, models_folder=models_folder)
-    print(f"\n{study.question}\n\n{findings.study_table(frame).to_string(index=False)}\n")
-    for finding in findings.adjacent(frame):
+    print(f"\n{study.question}\n\n{study_table(frame).to_string(index=False)}\n")
+    for finding in adjacent(frame):
         print(finding.sentence)
 
 
 def _recipe_study(options):
-    from cnnlab import findings, recipe_studies, report
-    from cnnlab.recipes.effects import METRIC, effects, measured, named
-    from cnnlab.sentences import recipe_findings
+    from cnnlab import recipe_studies
+
+    pass
+    pass
 
     budget = budgets.find(options.budget)
     study, store = recipe_studies.STUDY.within(budget), recipe_studies.store_of(budget, options.store)
@@ -152,13 +157,13 @@ def _recipe_study(options):
         frame = recipe_studies.run_record(store, models_folder=models_folder)
     else:
         frame = recipe_studies.run(options.seeds or study.seeds, store, study, models_folder=models_folder)
-    table = findings.study_table(named(frame), METRIC)
+    table = study_table(named(frame), METRIC)
     print(f"\n{study.question}\n\n{table.to_string(index=False)}\n")
     # The record's rows have times that were measured side by side.
-    seconds = report.recipe_seconds() if budget.is_record and not options.store else None
+    seconds = recipe_seconds() if budget.is_record and not options.store else None
     if measured(frame):
-        print(f"{recipe_findings.change_table(effects(frame), seconds).to_string(index=False)}\n")
-    for finding in recipe_findings.summary(frame, seconds):
+        print(f"{change_table(effects(frame), seconds).to_string(index=False)}\n")
+    for finding in recipe_findings(frame, seconds):
         print(finding.sentence)
 
 
@@ -176,15 +181,15 @@ def _train(options):
 
 
 def _probe(options):
-    from cnnlab import probes
-    from cnnlab.sentences import probe_findings
+    pass
+    pass
 
-    rows = probes.run_probe(options.name, options.seeds)
-    print(probe_findings.OF_PROBES[options.name](rows).sentence)
+    rows = run_probe(options.name, options.seeds)
+    print(OF_PROBES[options.name](rows).sentence)
 
 
 def _record(options):
-    from cnnlab import data, mars_record, probes, recipe_studies, studies
+    from cnnlab import data, recipe_studies, studies
     from cnnlab.store import Store
 
     record = budgets.find("full")
@@ -193,17 +198,17 @@ def _record(options):
         if options.dataset in (None, "mars" if study.dataset.startswith("mars") else study.dataset):
             studies.run_study(study, study.seeds, store, models_folder=record.models_folder)
     if options.dataset != "mars":
-        for name in probes.PROBES:
-            probes.run_probe(name)
+        for name in PROBES:
+            run_probe(name)
         recipe_studies.run_record(models_folder=record.models_folder)
     if options.dataset != "cifar10":
-        mars_record.write(mars_record.evaluate(data.load_mars(), studies.predictions(studies.MARS_STUDIES, store)))
+        write_mars(evaluate_mars(data.load_mars(), studies.predictions(studies.MARS_STUDIES, store)))
 
 
 def _report(options):
-    from cnnlab import report
+    pass
 
-    for path in report.rebuild():
+    for path in rebuild():
         print(f"written: {path}")
 
 

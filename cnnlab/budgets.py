@@ -4,7 +4,7 @@ import dataclasses
 import os
 from pathlib import Path
 
-from cnnlab.sentences.wording import plural
+from cnnlab.wording import plural
 
 PROFILE_VARIABLE = "CNNLAB_PROFILE"
 

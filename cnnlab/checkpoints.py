@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnlab.whole_files import whole_file
+from cnnlab.machine import atomic_file
 
 
 class Checkpoint:
@@ -26,7 +26,7 @@ class Checkpoint:
         arrays |= {f"best{i}": value for i, value in enumerate(best_weights)}
         facts = json.dumps({"key": self.key, **facts})
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(self.path) as partial, partial.open("wb") as file:
+        with atomic_file(self.path) as partial, partial.open("wb") as file:
             np.savez(file, facts=facts, **arrays)
 
     def load(self, model):

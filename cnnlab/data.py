@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
-from cnnlab import memory, sources
+from cnnlab import sources
 from cnnlab.acquisition.mars_listing import Listing
+from cnnlab.machine import forget
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SPLITS = ("train", "validation", "test")
@@ -32,7 +33,7 @@ class Split:
         """(images, labels) of the first `limit` rows (None: all), copied out of the cache."""
         chosen = self.indices[:limit]
         taken = self.images[chosen], self.labels[chosen]
-        memory.forget(self.images)
+        forget(self.images)
         return taken
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import keras
 
-from cnnlab.whole_files import whole_file
+from cnnlab.machine import atomic_file
 
 
 def model_path(models_folder, key):
@@ -15,7 +15,7 @@ def model_path(models_folder, key):
 def save_model(model, path):
     """Write the `keras.Model` to `path`, a .keras file; a killed process leaves at most a partial file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path, suffix=".keras") as partial:
+    with atomic_file(path, suffix=".keras") as partial:
         model.save(partial)
 
 

@@ -2,7 +2,7 @@
 
 import keras
 
-from cnnlab.bars import progress_bar
+from cnnlab.machine import progress_bar
 
 
 class TrainingProgress(keras.callbacks.Callback):

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from cnnlab import budgets, data, memory
+from cnnlab import budgets, data
 from cnnlab.costs import training_flops
-from cnnlab.machine import code_version
+from cnnlab.machine import atomic_file, code_version, release
 from cnnlab.model_files import load_model, model_path, save_model
 from cnnlab.recipes.catalogue import ALL, ENDINGS, PUBLISHED, RECIPES, SCORED_BEFORE, STUDY_SEEDS, TARGET_SEEDS
 from cnnlab.recipes.fitting import Plan
@@ -23,7 +23,6 @@ from cnnlab.recipes.recipe import RECIPE_CODE, recipe_key
 from cnnlab.recipes.running import run_recipe
 from cnnlab.store import Store, select
 from cnnlab.study import Study
-from cnnlab.whole_files import whole_file
 from cnnlab.work import work_through
 
 # Where the record's rows lie.
@@ -124,10 +123,10 @@ def train(name, seed=0, out=None, budget=None, progress=True):
         raise ValueError(f"out is {out}; expected a file that ends in .keras")
     out.parent.mkdir(parents=True, exist_ok=True)  # It is known now, and not after the training, that it can be.
     result = run_recipe(recipe, data.load(recipe.dataset, seed), f"{name}, seed {seed}" if progress else False)
-    memory.release()
+    release()
     save_model(result.model, out)
     row = {"key": recipe_key(recipe), **result.row}
-    with whole_file(out.with_suffix(".json")) as partial:
+    with atomic_file(out.with_suffix(".json")) as partial:
         partial.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
     return result, out
 

@@ -5,20 +5,79 @@ from pathlib import Path
 
 import pandas as pd
 
-from cnnlab import (
-    audit,
-    benchmark_record,
-    budgets,
-    findings,
-    mars_record,
-    measurements,
-    plotting,
-    probes,
-    recipe_studies,
-    studies,
-)
+from cnnlab import budgets, recipe_studies, studies
 from cnnlab.data import load_cifar10
-from cnnlab.probing.receptive_field import effective_diameters
+from cnnlab.figures import (
+    FIGURES,
+    accuracy_by_sol,
+    accuracy_vs_samples,
+    class_recalls,
+    group_scores,
+    performance_vs_parameters,
+    receptive_field,
+    recipe_frontier,
+    recipe_waterfall,
+    reliability_diagram,
+    save_figure,
+    shift_curve,
+    study_points,
+    tabular_points,
+)
+from cnnlab.findings import (
+    CLAIMS,
+    HEADLINE,
+    RECIPE_TURNS,
+    adjacent,
+    against_baseline,
+    against_each,
+    audit_claims,
+    audit_summary,
+    audit_table,
+    benchmark_findings,
+    cameras,
+    change_table,
+    choose,
+    constant_answers,
+    contest_table,
+    contests,
+    epochs_confound,
+    first_seen,
+    from_mars,
+    from_probes,
+    gather,
+    help_chosen,
+    lost_classes,
+    permutation,
+    presentable,
+    published_claims,
+    recipe_findings,
+    reliability_panels,
+    sample_size,
+    score_table,
+    sol_trend,
+    stopping,
+    study_table,
+    to_markdown,
+)
+from cnnlab.measures import (
+    AUGMENTED,
+    BENCHMARKS_FOLDER,
+    MARS_FOLDER,
+    METRIC,
+    PLAIN_NETWORKS,
+    PROBES_FOLDER,
+    effective_diameters,
+    effects,
+    measured,
+    named,
+    read_benchmarks,
+    read_mars,
+    read_probe,
+    side_by_side,
+    time_column,
+    walked_together,
+    with_yardsticks,
+)
 from cnnlab.recipes.catalogue import (
     ASSIGNMENT,
     INSTEAD,
@@ -31,44 +90,25 @@ from cnnlab.recipes.catalogue import (
     WITHOUT,
     of_kind,
 )
-from cnnlab.recipes.effects import (
-    AUGMENTED,
-    METRIC,
-    effects,
-    measured,
-    named,
-    side_by_side,
-    time_column,
-    walked_together,
-    with_yardsticks,
-)
-from cnnlab.sentences import (
-    benchmark_findings,
-    bias_findings,
-    mars_findings,
-    recipe_findings,
-    wording,
-)
-from cnnlab.sentences.probe_findings import reliability_panels
-from cnnlab.statistics.metrics import HEADLINE
 from cnnlab.store import Store
+from cnnlab.wording import listing
 
 README = Path("README.md")
 RECORD = budgets.find("full")
 # Studies that ask something else than whether each variant beats the one before it.
 SAID = {
-    "epochs": lambda frame: [findings.epochs_confound(frame)],
-    "permutation": lambda frame: [bias_findings.permutation(frame)],
-    "sample_size": lambda frame: [bias_findings.sample_size(frame)],
-    "mars_baseline": lambda frame: [*findings.adjacent(frame), mars_findings.stopping(frame)],
+    "epochs": lambda frame: [epochs_confound(frame)],
+    "permutation": lambda frame: [permutation(frame)],
+    "sample_size": lambda frame: [sample_size(frame)],
+    "mars_baseline": lambda frame: [*adjacent(frame), stopping(frame)],
     "mars_kernels": lambda frame: [
-        *findings.against_each(frame, MARS_CNN),
-        findings.choose(frame),
-        mars_findings.stopping(frame),
+        *against_each(frame, MARS_CNN),
+        choose(frame),
+        stopping(frame),
     ],
-    "mars_help": lambda frame: [*mars_findings.help_chosen(frame), mars_findings.stopping(frame)],
+    "mars_help": lambda frame: [*help_chosen(frame), stopping(frame)],
 }
-MARS_DENSE, MARS_CNN = mars_record.PLAIN
+MARS_DENSE, MARS_CNN = PLAIN_NETWORKS
 # A convolutional network and a dense one, of which the first has somewhat fewer parameters.
 SIMILAR_SIZE = ("cnn_32_64_k3", "dense_256_128")
 # The published sweep reports the last epoch, so its confound is measured there.
@@ -94,11 +134,11 @@ def rebuild(root=Path()):
     tables = frames if of_recipes.empty else frames | {recipe_studies.STUDY.name: of_recipes}
     written = [write_table(name, frame, root) for name, frame in tables.items()]
     written += [
-        plotting.save_figure(figure, name, root / RECORD.images_folder, RECORD.label)
-        for name, figure in figures(frames, root / probes.RECORD, root / mars_record.FOLDER).items()
+        save_figure(figure, name, root / RECORD.images_folder, RECORD.label)
+        for name, figure in figures(frames, root / PROBES_FOLDER, root / MARS_FOLDER).items()
     ]
     written += [
-        plotting.save_figure(figure, name, root / RECORD.images_folder, RECORD.label)
+        save_figure(figure, name, root / RECORD.images_folder, RECORD.label)
         for name, figure in recipe_figures(of_recipes, recipe_seconds(root)).items()
     ]
     readme = root / README
@@ -112,7 +152,7 @@ def record(folder):
     return {name: frame for name, frame in frames.items() if not frame.empty and frame["label"].nunique() > 1}
 
 
-def figures(frames, probes_folder=probes.RECORD, mars_folder=mars_record.FOLDER):
+def figures(frames, probes_folder=PROBES_FOLDER, mars_folder=MARS_FOLDER):
     """{name: Figure} of all that the record can draw: `frames` of its studies, its probes' rows and Mars tables."""
     titles = {
         "filters": ("filters_study", "Test accuracy by number of filters"),
@@ -122,17 +162,15 @@ def figures(frames, probes_folder=probes.RECORD, mars_folder=mars_record.FOLDER)
         "mars_kernels": ("mars_kernels_study", "Mars: test accuracy by kernel size"),
         "mars_help": ("mars_help_study", "Mars: what may help the network"),
     }
-    drawn = {
-        name: plotting.study_points(frames[study], title) for study, (name, title) in titles.items() if study in frames
-    }
+    drawn = {name: study_points(frames[study], title) for study, (name, title) in titles.items() if study in frames}
     if "epochs" in frames:
         title = "One network, two numbers of epochs"
-        drawn["epochs_confound"] = plotting.study_points(frames["epochs"], title, "test_accuracy_last")
+        drawn["epochs_confound"] = study_points(frames["epochs"], title, "test_accuracy_last")
     if {"baselines", "filters"} <= frames.keys():
-        drawn["performance_vs_parameters"] = plotting.performance_vs_parameters(networks(frames))
+        drawn["performance_vs_parameters"] = performance_vs_parameters(networks(frames))
     if "sample_size" in frames:
-        drawn["sample_size"] = plotting.accuracy_vs_samples(frames["sample_size"])
-    return drawn | _probe_figures(probes_folder) | _mars_figures(mars_record.read(mars_folder), mars_networks(frames))
+        drawn["sample_size"] = accuracy_vs_samples(frames["sample_size"])
+    return drawn | _probe_figures(probes_folder) | _mars_figures(read_mars(mars_folder), mars_networks(frames))
 
 
 def recipes(root=Path()):
@@ -145,10 +183,10 @@ def recipe_seconds(root=Path()):
 
     None where that was not done.
     """
-    tables = benchmark_record.read(Path(root) / benchmark_record.RECORD)
-    if benchmark_findings.RECIPES not in tables:
+    tables = read_benchmarks(Path(root) / BENCHMARKS_FOLDER)
+    if RECIPE_TURNS not in tables:
         return None
-    rounds = tables[benchmark_findings.RECIPES].set_index("recipe").filter(regex=r"^round_\d+$")
+    rounds = tables[RECIPE_TURNS].set_index("recipe").filter(regex=r"^round_\d+$")
     return {label: list(seconds) for label, seconds in zip(rounds.index, rounds.to_numpy(), strict=True)}
 
 
@@ -165,12 +203,12 @@ def recipe_figures(frame, seconds=None):
     names[NARROW] += ": the narrow recipe"
     timed = side_by_side(with_yardsticks(frame), seconds)
     walk, beside = [recipe.label for recipe in WALK], [*TARGETS, PUBLISHED.label]
-    drawn = plotting.recipe_frontier(timed, walk, AUGMENTED, time_column(timed), beside, TARGETS, names)
+    drawn = recipe_frontier(timed, walk, AUGMENTED, time_column(timed), beside, TARGETS, names)
     found = {"recipe_frontier": drawn}
     if measured(frame, of_kind("walk")):
         together = walked_together(frame)
         start = together.loc[together["label"] == ASSIGNMENT.label, METRIC].mean()
-        found["recipe_waterfall"] = plotting.recipe_waterfall(effects(frame), start)
+        found["recipe_waterfall"] = recipe_waterfall(effects(frame), start)
     return found
 
 
@@ -181,10 +219,10 @@ def networks(frames):
 
 def answers(frames):
     """Convolution against none, as Findings: the assignment's networks, and two of similar size."""
-    found = [findings.against_baseline(networks(frames))]
+    found = [against_baseline(networks(frames))]
     if "kernels" in frames:
         similar = pd.concat([frames["baselines"], frames["kernels"]], ignore_index=True)
-        found.append(findings.against_baseline(similar, *SIMILAR_SIZE))
+        found.append(against_baseline(similar, *SIMILAR_SIZE))
     return found
 
 
@@ -196,12 +234,10 @@ def blocks(frames, root=Path()):
     of_recipes = recipes(root)
     text["made-on"] = _made_on([*frames.values(), of_recipes])
     text["audit"] = _audit(root)
-    text["recipe"] = _recipes(
-        of_recipes, recipe_seconds(root), probes.read_probe("normalisation", root / probes.RECORD)
-    )
-    text["mars"] = _mars(mars_record.read(root / mars_record.FOLDER), mars_networks(frames))
-    text["benchmarks"] = _benchmarks(benchmark_record.read(root / benchmark_record.RECORD))
-    text["figures"] = "\n".join(f"- `{name}`: {described}" for name, described in plotting.FIGURES.items())
+    text["recipe"] = _recipes(of_recipes, recipe_seconds(root), read_probe("normalisation", root / PROBES_FOLDER))
+    text["mars"] = _mars(read_mars(root / MARS_FOLDER), mars_networks(frames))
+    text["benchmarks"] = _benchmarks(read_benchmarks(root / BENCHMARKS_FOLDER))
+    text["figures"] = "\n".join(f"- `{name}`: {described}" for name, described in FIGURES.items())
     return text
 
 
@@ -226,12 +262,12 @@ def write_table(name, frame, root):
 
 def _probe_figures(folder):
     draw = {
-        "shift": ("shift_accuracy", plotting.shift_curve),
+        "shift": ("shift_accuracy", shift_curve),
         "receptive_field": ("receptive_field", _receptive_field),
-        "tabular": ("tabular", plotting.tabular_points),
-        "calibration": ("calibration", lambda rows: plotting.reliability_diagram(reliability_panels(rows))),
+        "tabular": ("tabular", tabular_points),
+        "calibration": ("calibration", lambda rows: reliability_diagram(reliability_panels(rows))),
     }
-    recorded = {probe: probes.read_probe(probe, folder) for probe in draw}
+    recorded = {probe: read_probe(probe, folder) for probe in draw}
     return {draw[probe][0]: draw[probe][1](rows) for probe, rows in recorded.items() if len(rows)}
 
 
@@ -241,9 +277,9 @@ def _mars_figures(tables, chosen):
         return {}
     recalls, sols = (tables[name][tables[name]["label"].isin(chosen)] for name in ("recalls", "sols"))
     return {
-        "mars_scores": plotting.group_scores(tables["scores"]),
-        "mars_class_recalls": plotting.class_recalls(recalls),
-        "mars_accuracy_by_sol": plotting.accuracy_by_sol(sols),
+        "mars_scores": group_scores(tables["scores"]),
+        "mars_class_recalls": class_recalls(recalls),
+        "mars_accuracy_by_sol": accuracy_by_sol(sols),
     }
 
 
@@ -251,18 +287,18 @@ def mars_networks(frames):
     """Labels of the Mars networks to look at closely: the two baselines, and what validation chose of what may help."""
     found = [MARS_DENSE, MARS_CNN]
     if "mars_help" in frames:
-        found.append(mars_findings.help_chosen(frames["mars_help"])[0].numbers["chosen"])
+        found.append(help_chosen(frames["mars_help"])[0].numbers["chosen"])
     return list(dict.fromkeys(found))
 
 
 def _receptive_field(rows):
-    return plotting.receptive_field(rows, effective_diameters(rows), IMAGE_SIZE)
+    return receptive_field(rows, effective_diameters(rows), IMAGE_SIZE)
 
 
 def _study(name, frame):
     """The table of a study and what it says; a study without a sentence of its own compares neighbours."""
-    table = findings.to_markdown(findings.presentable(findings.study_table(frame, METRICS.get(name, HEADLINE))))
-    said = SAID[name](frame) if name in SAID else findings.adjacent(frame)
+    table = to_markdown(presentable(study_table(frame, METRICS.get(name, HEADLINE))))
+    said = SAID[name](frame) if name in SAID else adjacent(frame)
     held_still = f"Held still: {studies.find(name).fixed}."
     return f"{table}\n\n{held_still}\n\n" + "\n".join(f"- {finding.sentence}" for finding in said)
 
@@ -274,16 +310,16 @@ def _recipes(frame, seconds, normalisation):
     """
     if frame.empty:
         return "Not recorded yet: `python -m cnnlab study recipe` makes the rows."
-    said = recipe_findings.summary(frame, seconds, normalisation)
+    said = recipe_findings(frame, seconds, normalisation)
     parts = ["\n".join(f"- {finding.sentence}" for finding in said)]
     if measured(frame):
         parts.append("What each change is worth; p-values are corrected for the number of changes in the same place:")
-        parts.append(findings.to_markdown(recipe_findings.change_table(effects(frame), seconds)))
+        parts.append(to_markdown(change_table(effects(frame), seconds)))
     parts.append(
         "All of them, from one view, without test-time augmentation; processor times are of hours and machines of "
         "different speed, so that changes are better compared by the times above:"
     )
-    parts.append(findings.to_markdown(findings.presentable(findings.study_table(named(frame), METRIC))))
+    parts.append(to_markdown(presentable(study_table(named(frame), METRIC))))
     return "\n\n".join(parts)
 
 
@@ -292,8 +328,8 @@ def _benchmarks(tables):
     if not tables:
         return "Not measured yet: `make bench RECORD=results/benchmarks` keeps what it measures."
     days = sorted({table.attrs["finished"][:10] for table in tables.values()})
-    measured_on = f"Measured on {wording.listing(days)}, each of these in one run:"
-    return "\n".join([measured_on, "", *(f"- {found.sentence}" for found in benchmark_findings.summary(tables))])
+    measured_on = f"Measured on {listing(days)}, each of these in one run:"
+    return "\n".join([measured_on, "", *(f"- {found.sentence}" for found in benchmark_findings(tables))])
 
 
 def _mars(tables, chosen):
@@ -301,38 +337,38 @@ def _mars(tables, chosen):
     if not tables:
         return "Not recorded yet: `make mars PROFILE=full` makes the rows."
     shown = [
-        findings.to_markdown(mars_findings.score_table(tables["scores"])),
+        to_markdown(score_table(tables["scores"])),
         "In percentage points, above:",
-        findings.to_markdown(mars_findings.contest_table(tables["against"])),
+        to_markdown(contest_table(tables["against"])),
     ]
-    said = [mars_findings.constant_answers(tables["images"])]
+    said = [constant_answers(tables["images"])]
     for sentence, name in (
-        (mars_findings.contests, "against"),
-        (mars_findings.recalls, "recalls"),
-        (mars_findings.cameras, "cameras"),
-        (mars_findings.sol_trend, "trend"),
-        (mars_findings.first_seen, "frames"),
+        (contests, "against"),
+        (lost_classes, "recalls"),
+        (cameras, "cameras"),
+        (sol_trend, "trend"),
+        (first_seen, "frames"),
     ):
         said += [sentence(tables[name], label) for label in chosen]
     return "\n\n".join([*shown, "\n".join(f"- {finding.sentence}" for finding in said)])
 
 
 def _audit(root):
-    supplied = measurements.from_probes(root / probes.RECORD) | measurements.from_mars(root / mars_record.FOLDER)
-    audited = audit.audit(
-        audit.published_claims(root / audit.CLAIMS),
-        measurements.gather(Store(root / RECORD.store_folder), load_cifar10(), supplied),
+    supplied = from_probes(root / PROBES_FOLDER) | from_mars(root / MARS_FOLDER)
+    audited = audit_claims(
+        published_claims(root / CLAIMS),
+        gather(Store(root / RECORD.store_folder), load_cifar10(), supplied),
     )
-    return f"{audit.summary(audited).sentence}\n\n{findings.to_markdown(audit.presentable(audited))}"
+    return f"{audit_summary(audited).sentence}\n\n{to_markdown(audit_table(audited))}"
 
 
 def _made_on(frames):
     rows = pd.concat([frame for frame in frames if not frame.empty]).drop_duplicates("key")
-    machines = wording.listing(sorted({f"{row.cpu}, {row.cores} cores" for row in rows.itertuples()}))
-    software = wording.listing(
+    machines = listing(sorted({f"{row.cpu}, {row.cores} cores" for row in rows.itertuples()}))
+    software = listing(
         sorted({f"Keras {row.keras} on {row.backend} {row.backend_version}" for row in rows.itertuples()})
     )
     return (
-        f"{len(rows)} trainings on {machines} ({wording.listing(sorted(set(rows['precision'])))}; {software}), "
+        f"{len(rows)} trainings on {machines} ({listing(sorted(set(rows['precision'])))}; {software}), "
         f"{rows['cpu_seconds'].sum() / 3600:.1f} processor hours in all."
     )

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from cnnlab.machine import atomic_file
 from cnnlab.trials import trial_key
-from cnnlab.whole_files import whole_file
 
 
 class Store:
@@ -143,7 +143,7 @@ def _identity(configuration):
 @contextlib.contextmanager
 def _whole(path, mode):
     """A file that appears under its name complete, and on the disk, or not at all."""
-    with whole_file(path) as partial, partial.open(mode) as file:
+    with atomic_file(path) as partial, partial.open(mode) as file:
         yield file
         file.flush()
         os.fsync(file.fileno())

@@ -3,7 +3,7 @@
 import time
 from datetime import timedelta
 
-from cnnlab import memory
+from cnnlab.machine import release
 
 # Seconds between two looks at a trial that another process is running.
 POLL_SECONDS = 2.0
@@ -21,7 +21,7 @@ def work_through(name, runs, store, train, cost, progress=True):
     store.check_writable()
     waiting = [trial for trial in runs if trial not in store]
     clock = _Clock(waiting, cost)
-    memory.release()
+    release()
     while waiting:
         elsewhere = []
         for trial in waiting:
@@ -46,7 +46,7 @@ def _settle(trial, store, train, title):
         if trial in store:  # Finished by another process since we looked.
             return True
         train(trial, title)
-    memory.release()
+    release()
     return True
 
 

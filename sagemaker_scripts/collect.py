@@ -5,7 +5,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from cnnlab.whole_files import whole_file
+from cnnlab.machine import atomic_file
 from sagemaker_scripts import aws, common
 from sagemaker_scripts.resources import job_states
 
@@ -62,5 +62,5 @@ def _unpack(account, address, folder):
 
 
 def _place(source, target):
-    with whole_file(target) as partial:
+    with atomic_file(target) as partial:
         shutil.copyfile(source, partial)

@@ -17,7 +17,7 @@ from pathlib import Path
 if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from cnnlab.whole_files import whole_file
+from cnnlab.machine import atomic_file
 from sagemaker_scripts import archive, common
 from sagemaker_scripts.common import BadArgumentsError
 
@@ -56,7 +56,7 @@ def package(model_path, output_path="model.tar.gz", name=None, class_names=None,
     letterbox = _is_letterboxed(row)
     card = model_card(model, name, _class_names(class_names, row, model.output_shape[1]), row, letterbox)
     output_path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(output_path) as partial:
+    with atomic_file(output_path) as partial:
         with tempfile.TemporaryDirectory(prefix="package-") as folder:
             _stage(model, card, Path(folder), letterbox)
             archive.pack(folder, partial)
@@ -140,9 +140,9 @@ def _load(path):
     """The Keras classifier in `path`, if it is one that can be served on raw pixels."""
     if path.suffix != ".keras" or not path.is_file():
         raise BadArgumentsError(f"{path} is not an existing .keras file; train and save a model first")
-    from cnnlab import quiet
+    from cnnlab import machine
 
-    quiet.import_keras()
+    machine.import_keras()
     import keras
     import numpy as np
 

@@ -40,10 +40,10 @@ class Served:
     """The model of an unpacked archive: request bodies in, answers out, from any thread."""
 
     def __init__(self, folder):
-        from cnnlab import quiet
+        from cnnlab import machine
         from sagemaker_scripts.batching import Batcher
 
-        quiet.import_keras()
+        machine.import_keras()
         self.inference = archives.load_handlers(folder)
         self.card = self.inference.card()
         self._model = self.inference.model_fn(folder)

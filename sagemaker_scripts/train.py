@@ -90,9 +90,9 @@ def make_parser():
 
 def make_trial(arguments):
     """The Trial that parsed `arguments` describe; BadArgumentsError where they describe none."""
-    from cnnlab import quiet
+    from cnnlab import machine
 
-    quiet.import_keras()
+    machine.import_keras()
     from cnnlab import studies
     from cnnlab.trials import Trial
 
@@ -146,9 +146,9 @@ def train(trial, output_dir, model_dir=None, checkpoint_dir=None, dataset=None):
     whose row is there already is not trained again. `dataset`: a `data.Dataset` (default:
     loaded). Returns the row, a dict. Raises common.ScriptError with one line.
     """
-    from cnnlab import quiet
+    from cnnlab import machine
 
-    quiet.import_keras()
+    machine.import_keras()
     from cnnlab.store import Store
     from cnnlab.training import run_trial
     from cnnlab.trials import trial_key

@@ -9,8 +9,10 @@ import pytest
 import synthetic
 from scipy import stats
 
-from cnnlab import audit, measurements, studies
-from cnnlab.measurements import Evidence, Measured
+from cnnlab import studies
+from cnnlab.findings import audit
+from cnnlab.findings import claims as measurements
+from cnnlab.findings.claims import Evidence, Measured
 from cnnlab.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -40,7 +42,7 @@ def trained(means, seeds=5, noise=0.001, **facts):
 def judge(evidence, quantity, published):
     """The audited row of one claim."""
     claim = {"source": "a page", "id": "X1", "claim": "it is so", "quantity": quantity, "published": published}
-    return audit.audit(pd.DataFrame([claim]), evidence).iloc[0]
+    return audit.audit_claims(pd.DataFrame([claim]), evidence).iloc[0]
 
 
 def test_the_committed_claims_are_the_facts_that_were_handed_over():
@@ -50,7 +52,7 @@ def test_the_committed_claims_are_the_facts_that_were_handed_over():
 
 
 def test_every_claim_gets_a_verdict_with_a_reason_even_where_nothing_was_measured():
-    audited = audit.audit(CLAIMS, nothing())
+    audited = audit.audit_claims(CLAIMS, nothing())
     assert list(audited["id"]) == list(CLAIMS["id"])
     assert set(audited["verdict"]) <= set(audit.VERDICTS)
     assert (audited["reason"] != "").all()
@@ -78,7 +80,7 @@ def test_every_claim_gets_a_verdict_with_a_reason_even_where_nothing_was_measure
     ],
 )
 def test_parameter_counts_are_held_against_the_formula(claim, verdict, measured):
-    row = audit.audit(CLAIMS[CLAIMS["id"] == claim], nothing()).iloc[0]
+    row = audit.audit_claims(CLAIMS[CLAIMS["id"] == claim], nothing()).iloc[0]
     assert (row["verdict"], row["measured"]) == (verdict, measured)
     assert claim == "D01" or "by formula" in row["reason"]
 
@@ -327,16 +329,16 @@ def test_a_claim_that_nobody_can_measure_is_named():
 
 def test_the_table_for_readers_speaks_one_unit():
     histories = {f"dense_128_64 {seed}": {"val_accuracy": [0.4, 0.5]} for seed in range(5)}
-    audited = audit.audit(CLAIMS, trained({"dense_128_64": 0.47}, histories=histories))
-    table = audit.presentable(audited).set_index(audited["id"])
+    audited = audit.audit_claims(CLAIMS, trained({"dense_128_64": 0.47}, histories=histories))
+    table = audit.audit_table(audited).set_index(audited["id"])
     assert table.loc["A06", "Published"] == "46.97%"
     assert table.loc["A06", "Measured"].startswith("47.")
     assert table.loc["A14", "Published"] == "68.23%"
     assert table.loc["A01", "Published"] == "402186"
-    numbers = audit.summary(audited).numbers
+    numbers = audit.audit_summary(audited).numbers
     assert sum(numbers.values()) == len(CLAIMS)
     assert numbers["holds"] == (audited["verdict"] == "holds").sum()
-    assert f"{len(CLAIMS)} published claims: holds {numbers['holds']}," in audit.summary(audited).sentence
+    assert f"{len(CLAIMS)} published claims: holds {numbers['holds']}," in audit.audit_summary(audited).sentence
 
 
 @pytest.mark.parametrize(

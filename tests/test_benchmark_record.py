@@ -7,19 +7,17 @@ import json
 import pandas as pd
 import pytest
 
-from cnnlab import benchmark_record, report
-from cnnlab.sentences import benchmark_findings
-from cnnlab.sentences.benchmark_findings import (
-    AIMS,
-    CEILING,
-    HANDLER,
-    LOADING,
-    NOTEBOOK,
-    RECIPES,
-    SERVER,
-    TARGET,
-    THROUGHPUT,
-)
+from cnnlab import findings, report
+from cnnlab.findings import benchmarks as benchmark_findings
+from cnnlab.findings.benchmarks import AIMS, THROUGHPUT
+from cnnlab.findings.benchmarks import HANDLER_LATENCY as HANDLER
+from cnnlab.findings.benchmarks import LOADING_COST as LOADING
+from cnnlab.findings.benchmarks import NOTEBOOK_RUN as NOTEBOOK
+from cnnlab.findings.benchmarks import RATE_SHARE as CEILING
+from cnnlab.findings.benchmarks import RECIPE_TURNS as RECIPES
+from cnnlab.findings.benchmarks import SERVER_LOAD as SERVER
+from cnnlab.findings.benchmarks import TIME_TO_TARGET as TARGET
+from cnnlab.measures import benchmarks as benchmark_record
 
 TABLES = {
     THROUGHPUT: pd.DataFrame(
@@ -55,7 +53,7 @@ TABLES = {
 
 
 def said(title, aims=AIMS):
-    (finding,) = benchmark_findings.summary({title: TABLES[title]}, aims)
+    (finding,) = benchmark_findings.benchmark_findings({title: TABLES[title]}, aims)
     return finding
 
 
@@ -104,14 +102,16 @@ def test_a_ceiling_that_only_large_batches_come_near_is_blamed_on_the_small_ones
 
 def test_measured_is_printed_kept_and_read_back(tmp_path, capsys):
     path = tmp_path / "new" / "training.json"
-    measured = benchmark_record.measure({title: lambda t=title: TABLES[t] for title in TABLES}, "a test", path)
+    measured = benchmark_record.run_benchmarks(
+        {title: lambda t=title: TABLES[t] for title in TABLES}, findings.benchmark_findings, "a test", path
+    )
     printed = capsys.readouterr().out
     assert printed.startswith("a test; ")
-    for finding in benchmark_findings.summary(TABLES):
+    for finding in benchmark_findings.benchmark_findings(TABLES):
         assert finding.sentence in printed
-    kept = benchmark_record.read(path.parent)
+    kept = benchmark_record.read_benchmarks(path.parent)
     assert list(kept) == list(measured) == list(TABLES)
-    for finding in benchmark_findings.summary(TABLES):
+    for finding in benchmark_findings.benchmark_findings(TABLES):
         assert f"- {finding.sentence}" in report._benchmarks(kept)
     assert f"Measured on {datetime.datetime.now(datetime.UTC):%Y-%m-%d}, each" in report._benchmarks(kept)
     json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
@@ -122,20 +122,26 @@ def test_what_was_measured_before_a_failure_is_kept(tmp_path):
         raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError, match="broken"):
-        benchmark_record.measure({NOTEBOOK: lambda: TABLES[NOTEBOOK], SERVER: fail}, output=tmp_path / "any.json")
-    assert list(benchmark_record.read(tmp_path)) == [NOTEBOOK]
+        benchmark_record.run_benchmarks(
+            {NOTEBOOK: lambda: TABLES[NOTEBOOK], SERVER: fail},
+            findings.benchmark_findings,
+            output=tmp_path / "any.json",
+        )
+    assert list(benchmark_record.read_benchmarks(tmp_path)) == [NOTEBOOK]
 
 
 def test_what_is_not_measured_again_is_kept_unless_of_another_machine(tmp_path):
     path = tmp_path / "any.json"
     for title in (NOTEBOOK, SERVER):
-        benchmark_record.measure({title: lambda title=title: TABLES[title]}, output=path)
-    assert list(benchmark_record.read(tmp_path)) == [NOTEBOOK, SERVER]
+        benchmark_record.run_benchmarks(
+            {title: lambda title=title: TABLES[title]}, findings.benchmark_findings, output=path
+        )
+    assert list(benchmark_record.read_benchmarks(tmp_path)) == [NOTEBOOK, SERVER]
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content | {"machine": {"cpu": "another"}}))
-    benchmark_record.measure({TARGET: lambda: TABLES[TARGET]}, output=path)
-    assert list(benchmark_record.read(tmp_path)) == [TARGET]
+    benchmark_record.run_benchmarks({TARGET: lambda: TABLES[TARGET]}, findings.benchmark_findings, output=path)
+    assert list(benchmark_record.read_benchmarks(tmp_path)) == [TARGET]
 
 
 def test_without_a_record_the_readme_says_how_to_make_one(tmp_path):
-    assert "make bench" in report._benchmarks(benchmark_record.read(tmp_path))
+    assert "make bench" in report._benchmarks(benchmark_record.read_benchmarks(tmp_path))

@@ -1,14 +1,13 @@
 """Intervals, paired tests, calibration and confusions, each against an independent computation."""
 
 import math
-import time
 
 import numpy as np
 import pytest
 from scipy import special, stats
 from statsmodels.stats.power import TTestPower
 
-from cnnlab import evaluation
+from cnnlab import measures
 
 ACCURACIES = np.array([0.731, 0.742, 0.728, 0.737, 0.735])
 
@@ -21,7 +20,7 @@ def answers(seeds=5, images=400, seed=0):
 
 
 def test_t_interval_is_that_of_scipy():
-    interval = evaluation.t_interval(ACCURACIES)
+    interval = measures.t_interval(ACCURACIES)
     expected = stats.t.interval(0.95, 4, ACCURACIES.mean(), stats.sem(ACCURACIES))
     assert (interval.low, interval.high) == pytest.approx(expected)
     assert (interval.mean, interval.n) == (pytest.approx(ACCURACIES.mean()), 5)
@@ -30,61 +29,25 @@ def test_t_interval_is_that_of_scipy():
 
 
 def test_one_value_has_no_interval():
-    interval = evaluation.t_interval([0.7])
+    interval = measures.t_interval([0.7])
     assert interval.n == 1
     assert all(map(math.isnan, (interval.low, interval.high, interval.sd)))
     with pytest.raises(ValueError, match="one value a seed"):
-        evaluation.t_interval([])
+        measures.t_interval([])
 
 
 def test_prediction_interval_covers_one_further_run_as_often_as_it_says():
     generator = np.random.default_rng(1)
     draws = generator.normal(0.73, 0.005, (2000, 6))
-    covered = sum(draw[5] in evaluation.prediction_interval(draw[:5]) for draw in draws)
+    covered = sum(draw[5] in measures.prediction_interval(draw[:5]) for draw in draws)
     low, high = stats.binom.interval(0.999, len(draws), 0.95)
     assert low <= covered <= high
-
-
-def test_bootstrap_agrees_with_drawing_rows_and_columns_one_by_one():
-    values = answers()
-    generator = np.random.default_rng(5)
-    seeds, images = values.shape
-    means = [
-        values[np.ix_(generator.integers(0, seeds, seeds), generator.integers(0, images, images))].mean()
-        for _ in range(4000)
-    ]
-    interval = evaluation.two_level_bootstrap(values, resamples=4000)
-    low, high = np.quantile(means, [0.025, 0.975])
-    error = np.std(means) / 20  # Of a quantile of 4,000 draws it is about a twentieth of the spread.
-    assert interval.low == pytest.approx(low, abs=3 * error)
-    assert interval.high == pytest.approx(high, abs=3 * error)
-    assert interval.mean == pytest.approx(values.mean())
-    assert interval == evaluation.two_level_bootstrap(values, resamples=4000)
-    assert interval != evaluation.two_level_bootstrap(values, resamples=4000, seed=1)
-
-
-def test_bootstrap_takes_differences_of_two_models():
-    first, second = answers(seed=1), answers(seed=2)
-    interval = evaluation.two_level_bootstrap(first.astype(int) - second)
-    assert interval.mean == pytest.approx(first.mean() - second.mean())
-    assert interval.low < interval.mean < interval.high
-
-
-def test_bootstrap_of_the_whole_test_set_is_fast():
-    start = time.process_time()
-    evaluation.two_level_bootstrap(answers(5, 10_000), resamples=2000)
-    assert time.process_time() - start < 2
-
-
-def test_bootstrap_refuses_what_is_no_table():
-    with pytest.raises(ValueError, match="seeds, images"):
-        evaluation.two_level_bootstrap(np.ones(5))
 
 
 def test_paired_tests_are_scipys_with_holms_steps_by_hand():
     generator = np.random.default_rng(3)
     differences = [generator.normal(mean, 0.01, n) for mean, n in ((0.02, 5), (0.0, 5), (0.005, 4), (-0.03, 6))]
-    table = evaluation.paired_tests(differences)
+    table = measures.paired_tests(differences)
     plain = [stats.ttest_1samp(values, 0).pvalue for values in differences]
     np.testing.assert_allclose(table["p_value"], plain)
     order, holm, running = np.argsort(plain), np.empty(4), 0.0
@@ -100,38 +63,38 @@ def test_paired_tests_are_scipys_with_holms_steps_by_hand():
 
 @pytest.mark.parametrize(("values", "differs"), [([0.1, 0.1, 0.1], True), ([0.0, 0.0, 0.0], False)])
 def test_differences_without_noise_are_told_from_no_difference(values, differs):
-    assert evaluation.paired_tests([values])["differs"].item() is differs
+    assert measures.paired_tests([values])["differs"].item() is differs
 
 
 def test_a_paired_test_needs_two_seeds():
     with pytest.raises(ValueError, match="at least 2"):
-        evaluation.paired_tests([[0.1, 0.2], [0.1]])
+        measures.paired_tests([[0.1, 0.2], [0.1]])
 
 
 @pytest.mark.parametrize("n", [4, 5, 10, 30])
 @pytest.mark.parametrize("alpha", [0.05, 0.05 / 3])
 def test_detectable_difference_is_that_of_statsmodels(n, alpha):
     effect = TTestPower().solve_power(nobs=n, alpha=alpha, power=0.8)
-    assert evaluation.detectable_difference(0.004, n, alpha) == pytest.approx(0.004 * effect, rel=1e-3)
+    assert measures.detectable_difference(0.004, n, alpha) == pytest.approx(0.004 * effect, rel=1e-3)
 
 
 @pytest.mark.parametrize(("n", "alpha"), [(2, 0.05), (3, 0.05 / 3)])
 def test_detectable_difference_of_few_seeds_is_found_four_times_in_five(n, alpha):
-    draws = np.random.default_rng(0).normal(evaluation.detectable_difference(1, n, alpha), 1, (20_000, n))
+    draws = np.random.default_rng(0).normal(measures.detectable_difference(1, n, alpha), 1, (20_000, n))
     found = np.sum(stats.ttest_1samp(draws, 0, axis=1).pvalue < alpha)
     low, high = stats.binom.interval(0.999, len(draws), 0.8)
     assert low <= found <= high
 
 
 def test_one_seed_could_have_seen_nothing():
-    assert evaluation.detectable_difference(0.01, 1) == math.inf
+    assert measures.detectable_difference(0.01, 1) == math.inf
 
 
 def test_mcnemar_is_a_binomial_test_of_the_images_that_one_alone_answers():
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 10, 500)
     first, second = (np.where(generator.random(500) < skill, labels, 0) for skill in (0.75, 0.65))
-    result = evaluation.mcnemar(labels, first, second)
+    result = measures.mcnemar(labels, first, second)
     only_first = sum(a == y != b for a, b, y in zip(first, second, labels, strict=True))
     only_second = sum(b == y != a for a, b, y in zip(first, second, labels, strict=True))
     assert (result.only_first, result.only_second, result.n) == (only_first, only_second, 500)
@@ -141,9 +104,9 @@ def test_mcnemar_is_a_binomial_test_of_the_images_that_one_alone_answers():
 
 def test_mcnemar_of_a_network_with_itself_and_of_unlike_lengths():
     labels = np.arange(10)
-    assert evaluation.mcnemar(labels, labels, labels).p_value == 1
+    assert measures.mcnemar(labels, labels, labels).p_value == 1
     with pytest.raises(ValueError, match="thrice"):
-        evaluation.mcnemar(labels, labels, labels[:5])
+        measures.mcnemar(labels, labels, labels[:5])
 
 
 def test_calibration_error_against_a_loop_over_bins():
@@ -157,20 +120,20 @@ def test_calibration_error_against_a_loop_over_bins():
         counts.append(inside.sum())
         if inside.any():
             expected += inside.mean() * abs(correct[inside].mean() - confidence[inside].mean())
-    assert evaluation.expected_calibration_error(confidence, correct, bins=10) == pytest.approx(expected)
-    assert list(evaluation.reliability_bins(confidence, correct, bins=10)["count"]) == counts
+    assert measures.expected_calibration_error(confidence, correct, bins=10) == pytest.approx(expected)
+    assert list(measures.reliability_bins(confidence, correct, bins=10)["count"]) == counts
 
 
 def test_calibration_error_of_known_cases():
-    assert evaluation.expected_calibration_error([1.0, 1.0], [True, True]) == 0
-    assert evaluation.expected_calibration_error([1.0, 1.0], [False, False]) == 1
-    bins = evaluation.reliability_bins([0.95, 0.99], [True, False], bins=10)
+    assert measures.expected_calibration_error([1.0, 1.0], [True, True]) == 0
+    assert measures.expected_calibration_error([1.0, 1.0], [False, False]) == 1
+    bins = measures.reliability_bins([0.95, 0.99], [True, False], bins=10)
     assert bins["accuracy"].iloc[-1] == 0.5
     assert bins["accuracy"].iloc[:-1].isna().all()
-    assert evaluation.expected_calibration_error([1.0000001], [True]) == 0
+    assert measures.expected_calibration_error([1.0000001], [True]) == 0
     for impossible in (1.5, -0.1, np.nan):
         with pytest.raises(ValueError, match="expected 0 to 1"):
-            evaluation.reliability_bins([impossible], [True])
+            measures.reliability_bins([impossible], [True])
 
 
 @pytest.fixture(scope="module")
@@ -185,11 +148,11 @@ def overconfident():
 
 def test_temperature_finds_how_overconfident_the_network_was(overconfident):
     probabilities, labels = overconfident
-    temperature = evaluation.fit_temperature(probabilities, labels)
+    temperature = measures.fit_temperature(probabilities, labels)
     assert temperature == pytest.approx(3, rel=0.1)
 
     def loss(t):
-        return -np.log(evaluation.apply_temperature(probabilities, t)[np.arange(len(labels)), labels]).mean()
+        return -np.log(measures.apply_temperature(probabilities, t)[np.arange(len(labels)), labels]).mean()
 
     grid = np.linspace(2, 4, 201)
     assert temperature == pytest.approx(grid[np.argmin([loss(t) for t in grid])], abs=0.02)
@@ -197,44 +160,44 @@ def test_temperature_finds_how_overconfident_the_network_was(overconfident):
 
 def test_temperature_changes_confidence_and_no_answer(overconfident):
     probabilities, labels = overconfident
-    scaled = evaluation.apply_temperature(probabilities, evaluation.fit_temperature(probabilities, labels))
+    scaled = measures.apply_temperature(probabilities, measures.fit_temperature(probabilities, labels))
     assert np.array_equal(scaled.argmax(axis=1), probabilities.argmax(axis=1))
     np.testing.assert_allclose(scaled.sum(axis=1), 1)
-    np.testing.assert_allclose(evaluation.apply_temperature(probabilities, 1), probabilities, atol=1e-6)
+    np.testing.assert_allclose(measures.apply_temperature(probabilities, 1), probabilities, atol=1e-6)
     correct = probabilities.argmax(axis=1) == labels
     before, after = (
-        evaluation.expected_calibration_error(p.max(axis=1).clip(0, 1), correct) for p in (probabilities, scaled)
+        measures.expected_calibration_error(p.max(axis=1).clip(0, 1), correct) for p in (probabilities, scaled)
     )
     assert after < before / 4
 
 
 def test_temperature_refuses_logits_and_impossible_values():
     with pytest.raises(ValueError, match="sum to 1"):
-        evaluation.fit_temperature(np.array([[2.0, -1.0]]), [0])
+        measures.fit_temperature(np.array([[2.0, -1.0]]), [0])
     with pytest.raises(ValueError, match="positive"):
-        evaluation.apply_temperature(np.array([[0.5, 0.5]]), 0)
+        measures.apply_temperature(np.array([[0.5, 0.5]]), 0)
 
 
 def test_risk_coverage_against_thresholds_one_by_one():
     generator = np.random.default_rng(6)
     confidence = np.round(generator.random(300), 1)  # Many ties, as with stored float16.
     correct = generator.random(300) < confidence
-    curve = evaluation.risk_coverage(confidence, correct)
+    curve = measures.risk_coverage(confidence, correct)
     assert list(curve["threshold"]) == sorted(set(confidence), reverse=True)
     for row in curve.itertuples():
         answered = confidence >= row.threshold
         assert row.coverage == pytest.approx(answered.mean())
         assert row.accuracy == pytest.approx(correct[answered].mean())
-    coverage, accuracy = evaluation.accuracy_at_coverage(curve, 0.5)
+    coverage, accuracy = measures.accuracy_at_coverage(curve, 0.5)
     assert coverage == curve["coverage"][curve["coverage"] >= 0.5].min()
     assert accuracy > correct.mean()
-    assert evaluation.accuracy_at_coverage(curve, 1)[1] == pytest.approx(correct.mean())
+    assert measures.accuracy_at_coverage(curve, 1)[1] == pytest.approx(correct.mean())
 
 
 def test_per_class_counts_by_hand():
     labels = np.array([0, 0, 0, 0, 1, 1, 2])
     predicted = np.array([0, 1, 1, 2, 1, 1, 0])
-    table = evaluation.per_class(labels, predicted, ("cat", "dog", "bird", "sun"))
+    table = measures.per_class(labels, predicted, ("cat", "dog", "bird", "sun"))
     assert list(table["images"]) == [4, 2, 1, 0]
     assert list(table["correct"]) == [1, 2, 0, 0]
     np.testing.assert_array_equal(table["accuracy"], [0.25, 1, 0, np.nan])
@@ -242,6 +205,6 @@ def test_per_class_counts_by_hand():
     assert table.loc["cat", "taken_share"] == 0.5
     wilson = stats.binomtest(1, 4).proportion_ci(method="wilson")
     assert (table.loc["cat", "low"], table.loc["cat", "high"]) == pytest.approx((wilson.low, wilson.high))
-    counts = evaluation.confusion_counts(labels, predicted, ("cat", "dog", "bird", "sun"))
+    counts = measures.confusion_counts(labels, predicted, ("cat", "dog", "bird", "sun"))
     assert counts.loc["cat", "dog"] == 2
     assert counts.to_numpy().sum() == 7

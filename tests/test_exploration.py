@@ -5,7 +5,7 @@ import pytest
 import synthetic
 from scipy import stats
 
-from cnnlab import exploration
+from cnnlab.measures import exploration
 
 
 @pytest.fixture(scope="module")

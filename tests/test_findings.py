@@ -10,8 +10,7 @@ import pytest
 from scipy import special, stats
 from statsmodels.stats.power import TTestPower
 
-from cnnlab import findings
-from cnnlab.sentences import wording
+from cnnlab import findings, wording
 
 PARAMETERS = {"cnn_16_32_64": 2_126_378, "cnn_32_64_128": 4_293_194, "cnn_64_128_256": 8_765_066}
 CLASSES = ("cat", "dog", "bird", "ship")
@@ -281,11 +280,11 @@ def test_commonest_confusions_are_ranked():
 def test_calibration_sentence_knows_which_way_the_network_errs():
     confidence = np.full(1000, 0.9)
     correct = np.arange(1000) < 700
-    over = findings.calibration(confidence, correct)
+    over = findings.calibration_error(confidence, correct)
     assert "overconfident by 20.00 percentage points" in over.sentence
     assert over.numbers["ece"] == pytest.approx(0.2)
-    assert "underconfident" in findings.calibration(np.full(1000, 0.5), correct).sentence
-    assert "does not differ detectably" in findings.calibration(np.full(1000, 0.7), correct).sentence
+    assert "underconfident" in findings.calibration_error(np.full(1000, 0.5), correct).sentence
+    assert "does not differ detectably" in findings.calibration_error(np.full(1000, 0.7), correct).sentence
 
 
 def test_temperature_scaling_is_judged_on_the_test_images():
@@ -320,10 +319,10 @@ def test_referring_the_doubtful_helps_a_network_that_knows_when_it_is_wrong():
 
 def test_spatial_correlation_says_no_more_than_the_table():
     table = pd.DataFrame({"direction": "horizontal", "distance": [1, 4, 8], "correlation": [0.94, 0.6, 0.3]})
-    found = findings.spatial_correlation(table)
+    found = findings.correlation_by_distance(table)
     assert (found.numbers["near"], found.numbers["half"]) == (0.94, 8)
     assert "a small kernel" in found.sentence
-    noise = findings.spatial_correlation(table.assign(correlation=[0.01, 0.0, 0.01]))
+    noise = findings.correlation_by_distance(table.assign(correlation=[0.01, 0.0, 0.01]))
     assert "no more about each other" in noise.sentence
 
 

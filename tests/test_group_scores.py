@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, recall_score
 
-from cnnlab.statistics import group_scores
-from cnnlab.statistics.group_scores import SCORES
+from cnnlab.measures import groups as group_scores
+from cnnlab.measures.groups import SCORES
 
 CLASSES = 6
 
@@ -33,14 +33,14 @@ def by_scikit(labels, predicted):
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
 def test_scores_are_those_of_scikit_learn_over_the_classes_present(answers):
     labels, predicted, _ = answers
-    found = group_scores.scores(labels, predicted, CLASSES)
+    found = group_scores.group_scores(labels, predicted, CLASSES)
     assert list(found.index) == list(SCORES)
     np.testing.assert_allclose(found, by_scikit(labels, predicted))
     assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, predicted))
 
 
 def test_an_answer_of_an_absent_class_is_an_error_and_no_class():
-    found = group_scores.scores([0, 0, 1, 1], [0, 2, 1, 1], 3)
+    found = group_scores.group_scores([0, 0, 1, 1], [0, 2, 1, 1], 3)
     np.testing.assert_allclose(found, [3 / 4, 3 / 4, (2 / 3 + 1) / 2])
 
 
@@ -144,7 +144,7 @@ def test_a_gap_that_comes_from_other_classes_is_none_within_them():
 
 def test_the_detectable_difference_of_a_wide_interval_is_large():
     # Of a normal estimate: 2.8 standard errors, as of any test at 5% with a power of 80%.
-    assert group_scores.detectable(-1.96, 1.96) == pytest.approx(2.8016, abs=1e-3)
+    assert group_scores.detectable_from(-1.96, 1.96) == pytest.approx(2.8016, abs=1e-3)
 
 
 def test_mean_by_group_weighs_images(answers):

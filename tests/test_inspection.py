@@ -6,7 +6,8 @@ import pytest
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from cnnlab import inspection, models
+from cnnlab import models
+from cnnlab.measures import inspection
 from cnnlab.training import predict
 
 

@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 import tiny_mars
 
-from cnnlab import data, exploration, mars, mars_evaluation
+from cnnlab import data
 from cnnlab.acquisition.mars_spec import MSL
+from cnnlab.measures import exploration, mars
+from cnnlab.measures import mars_scores as mars_evaluation
 
 
 @pytest.fixture(scope="session")
@@ -44,19 +46,19 @@ def test_recurring_frames(mars_tiny):
 
 
 def test_samples_show_no_frame_twice(mars_tiny):
-    chosen = mars.samples(mars_tiny, "train", 3)
+    chosen = mars.mars_samples(mars_tiny, "train", 3)
     counts = chosen["class"].value_counts()
     assert counts["rock"] == 3
     assert counts["hole"] == 1  # two images of one frame
     assert not chosen["file"].str[:22].duplicated().any()
     for row in chosen.itertuples():
         assert mars_tiny.class_names[mars_tiny.splits["train"].labels[row.row]] == row[1]
-    pd.testing.assert_frame_equal(chosen, mars.samples(mars_tiny, "train", 3))
-    assert "hole" not in set(mars.samples(mars_tiny, "test", 3)["class"])
+    pd.testing.assert_frame_equal(chosen, mars.mars_samples(mars_tiny, "train", 3))
+    assert "hole" not in set(mars.mars_samples(mars_tiny, "test", 3)["class"])
 
 
 def test_the_pipeline_ends_at_what_the_network_sees(mars_tiny, mars_copy):
-    steps = mars.pipeline(mars_tiny.metadata["file"][5], 16, path=mars_copy)
+    steps = mars.mars_pipeline(mars_tiny.metadata["file"][5], 16, path=mars_copy)
     assert list(steps) == ["original", "rgb", "resized", "input", "scaled"]
     assert steps["original"].ndim == 2  # product D is greyscale
     np.testing.assert_array_equal(steps["input"], mars_tiny.splits["train"].images[5])
@@ -65,7 +67,7 @@ def test_the_pipeline_ends_at_what_the_network_sees(mars_tiny, mars_copy):
 
 
 def test_nearest_is_the_highest_correlation(bars_dataset):
-    table = mars.nearest(bars_dataset, "test", ("train", "validation"), side=8)
+    table = mars.nearest_training_image(bars_dataset, "test", ("train", "validation"), side=8)
     images = bars_dataset.splits["test"].images
     small = images.reshape(len(images), 8, 2, 8, 2, 3).mean(axis=(2, 4, 5)).reshape(len(images), -1)
     seen = np.concatenate([bars_dataset.splits[name].indices for name in ("train", "validation")])
@@ -74,11 +76,11 @@ def test_nearest_is_the_highest_correlation(bars_dataset):
         assert nearest_row == seen[np.argmax(found)]
         assert correlation == pytest.approx(max(found), abs=1e-5)
         assert label == bars_dataset.splits["test"].labels[nearest_row]
-    itself = mars.nearest(bars_dataset, "test", ("test",), side=16)
+    itself = mars.nearest_training_image(bars_dataset, "test", ("test",), side=16)
     assert (itself["row"] == itself["nearest_row"]).all()
     np.testing.assert_allclose(itself["correlation"], 1, atol=1e-5)
     with pytest.raises(ValueError, match="side is 5; expected a divisor of the images' side, 16 pixels"):
-        mars.nearest(bars_dataset, "test", side=5)
+        mars.nearest_training_image(bars_dataset, "test", side=5)
 
 
 def test_accuracy_by_likeness(mars_tiny):
@@ -109,7 +111,7 @@ def test_scores_recalls_and_cameras(mars_tiny):
     assert table.loc["accuracy", "value"] == pytest.approx(4 / 6)
     assert table.loc["accuracy", ["groups", "sols"]].tolist() == [5, 4]
     assert table.loc["accuracy", "low_sol"] <= 4 / 6 <= table.loc["accuracy", "high_sol"]
-    recalls = mars_evaluation.recalls(mars_tiny, "test", answers)
+    recalls = mars_evaluation.mars_recalls(mars_tiny, "test", answers)
     assert recalls.loc["big wheel", ["images", "groups", "value"]].tolist() == pytest.approx([3, 2, 1 / 3])
     cameras = mars_evaluation.by_camera(mars_tiny, "test", answers)
     assert cameras["accuracy"].to_dict() == {"MAHLI": 0, "Mastcam left": 1, "Mastcam right": 1}
@@ -147,7 +149,7 @@ def test_scores_are_means_over_seeds_and_may_cover_the_first_images_only(mars_ti
 
 def test_against_baselines_counts_image_by_image(mars_tiny):
     truth = wrong_on(mars_tiny, "test")
-    table = mars_evaluation.against(
+    table = mars_evaluation.scores_against(
         mars_tiny, "test", truth, {"none": (truth + 1) % 3, "half": wrong_on(mars_tiny, "test", 0, 1, 2)}
     )
     table = table.set_index(["baseline", "score"])
@@ -160,7 +162,7 @@ def test_against_baselines_counts_image_by_image(mars_tiny):
 
 
 def test_the_trend_is_the_later_half_of_the_sols_less_the_earlier(mars_tiny):
-    row = mars_evaluation.sol_trend(mars_tiny, "test", wrong_on(mars_tiny, "test", 0, 1)).iloc[0]
+    row = mars_evaluation.sol_gap(mars_tiny, "test", wrong_on(mars_tiny, "test", 0, 1)).iloc[0]
     assert row[["first_sol", "middle_sol", "last_sol"]].tolist() == [20, 22, 23]
     assert row["gap"] == 0.5
     assert row["low"] <= 0.5 <= row["high"]
@@ -236,7 +238,7 @@ def test_the_real_baselines(real):
 def test_the_real_set_has_look_alikes_across_splits(real):
     # No file and no frame is in two splits, but pictures of a sequence that was taken again are
     # alike: a bare memory of the training images answers far better than any constant.
-    table = mars.nearest(real, "test")
+    table = mars.nearest_training_image(real, "test")
     right = table["nearest_label"].to_numpy() == mars.metadata_of(real, "test")["label"].to_numpy()
     alike = table["correlation"].to_numpy() > 0.9
     assert right.mean() > 0.4

@@ -4,7 +4,8 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
-from cnnlab import exploration, mars, plotting
+from cnnlab import figures as plotting
+from cnnlab.measures import exploration, mars
 
 matplotlib.use("Agg")
 
@@ -32,7 +33,7 @@ def test_camera_shares_fill_each_bar(mars_tiny):
 
 
 def test_class_samples_show_the_chosen_images_beside_their_class(mars_tiny):
-    samples = mars.samples(mars_tiny, "train", 2)
+    samples = mars.mars_samples(mars_tiny, "train", 2)
     images = mars_tiny.splits["train"].images
     figure = plotting.class_samples(images, samples, blocks=2, per_class=2)
     shown, name = {}, None
@@ -54,7 +55,7 @@ def test_captions_stand_under_their_images():
 
 
 def test_the_pipeline_names_shape_type_and_range(mars_tiny, mars_copy):
-    steps = mars.pipeline(mars_tiny.metadata["file"][5], 16, path=mars_copy)
+    steps = mars.mars_pipeline(mars_tiny.metadata["file"][5], 16, path=mars_copy)
     figure = plotting.image_pipeline(steps)
     assert [axis.get_title() for axis in figure.axes] == list(steps)
     assert figure.axes[-1].get_xlabel().splitlines()[:2] == ["16×16×3", "float32"]

@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cnnlab import findings, mars_record, measurements, report
-from cnnlab.sentences import mars_findings
+from cnnlab import findings, report
+from cnnlab.findings import claims as measurements
+from cnnlab.findings import mars as mars_findings
+from cnnlab.measures import mars_scores as mars_record
 
 GOOD, BAD = report.MARS_CNN, report.MARS_DENSE
 
@@ -21,9 +23,9 @@ def answers(mars_tiny):
 def tables(mars_tiny, answers):
     with pytest.MonkeyPatch.context() as patch:
         # The tiny set has five groups, too few for the record's eight spans of sols.
-        by_sol = mars_record.mars_evaluation.accuracy_by_sol
-        patch.setattr(mars_record.mars_evaluation, "accuracy_by_sol", lambda *of: by_sol(*of, bins=2))
-        return mars_record.evaluate(mars_tiny, answers)
+        by_sol = mars_record.accuracy_by_sol
+        patch.setattr(mars_record, "accuracy_by_sol", lambda *of: by_sol(*of, bins=2))
+        return mars_record.evaluate_mars(mars_tiny, answers)
 
 
 def test_scores_stand_beside_the_baselines(tables):
@@ -47,12 +49,12 @@ def test_the_splits_are_described(tables):
 
 
 def test_tables_survive_a_file(tables, tmp_path):
-    paths = mars_record.write(tables, tmp_path / "mars")
+    paths = mars_record.write_mars(tables, tmp_path / "mars")
     assert {path.stem for path in paths} == set(tables)
-    again = mars_record.read(tmp_path / "mars")
+    again = mars_record.read_mars(tmp_path / "mars")
     for name, table in tables.items():
         pd.testing.assert_frame_equal(again[name], table.replace("", np.nan), check_dtype=False, atol=1e-5)
-    assert mars_record.read(tmp_path / "nothing") == {}
+    assert mars_record.read_mars(tmp_path / "nothing") == {}
     assert measurements.from_mars(tmp_path / "mars") == {"mars.images": 20, "mars.classes": 3}
     assert measurements.from_mars(tmp_path / "nothing") == {}
 
@@ -74,8 +76,8 @@ def test_sentences_follow_the_tables(tables):
     assert "in balanced accuracy, it is higher than the nearest" in good.sentence
     assert "is lower than always rock" in bad.sentence
     assert "is not detectably different from always rock" in open_.sentence
-    assert mars_findings.recalls(tables["recalls"], GOOD).numbers == {"lost": [], "present": 2}
-    assert mars_findings.recalls(tables["recalls"], BAD).numbers["lost"] == ["rock", "big wheel"]
+    assert mars_findings.lost_classes(tables["recalls"], GOOD).numbers == {"lost": [], "present": 2}
+    assert mars_findings.lost_classes(tables["recalls"], BAD).numbers["lost"] == ["rock", "big wheel"]
     assert mars_findings.cameras(tables["cameras"], BAD).numbers["MAHLI"] == 0
     assert mars_findings.first_seen(tables["frames"], GOOD).numbers["sequences first seen here"] == 1
 
@@ -87,8 +89,8 @@ def test_recall_is_ranked_by_the_number_of_training_images():
             "low": 0.0, "high": 1.0, "train_images": [5, 50, 500, 5000],
         }
     )  # fmt: skip
-    rising = mars_findings.recalls(table, GOOD)
-    falling = mars_findings.recalls(table.assign(train_images=table["train_images"].to_numpy()[::-1]), GOOD)
+    rising = mars_findings.lost_classes(table, GOOD)
+    falling = mars_findings.lost_classes(table.assign(train_images=table["train_images"].to_numpy()[::-1]), GOOD)
     assert rising.numbers["rank_correlation"] == pytest.approx(1)
     assert falling.numbers["rank_correlation"] == pytest.approx(-1)
     assert "The highest recall is that of d: 90.0% (0.0% to 100.0%), from 10 images in 5 groups." in rising.sentence

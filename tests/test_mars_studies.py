@@ -5,8 +5,9 @@ from functools import partial
 import pytest
 import tiny_mars
 
-from cnnlab import data, mars_evaluation, models, sources
+from cnnlab import data, models, sources
 from cnnlab.mars_studies import MARS_STUDIES
+from cnnlab.measures import mars_scores as mars_evaluation
 from cnnlab.studies import STUDIES
 from cnnlab.training import run_trial
 from cnnlab.trials import Trial

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnlab import memory
+from cnnlab import machine as memory
 from cnnlab.batches import OrderedBatches, ShuffledBatches
 from cnnlab.training import predict, run_trial
 from cnnlab.trials import Trial

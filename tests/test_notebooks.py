@@ -7,8 +7,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from cnnlab import budgets, notebooks, report, studies
-from cnnlab.plotting import FIGURES
+from cnnlab import budgets, report, studies
+from cnnlab import notebook as notebooks
+from cnnlab.figures.files import FIGURES
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted(ROOT.glob("*.ipynb"))

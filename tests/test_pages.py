@@ -4,9 +4,10 @@ import matplotlib
 import numpy as np
 import pytest
 
-from cnnlab import budgets, plotting
-from cnnlab.findings import Finding
-from cnnlab.pages import Page
+from cnnlab import budgets
+from cnnlab import figures as plotting
+from cnnlab.findings.finding import Finding
+from cnnlab.notebook import Page
 
 matplotlib.use("Agg")
 

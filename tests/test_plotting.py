@@ -6,10 +6,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cnnlab import evaluation, exploration, inspection, models, plotting
-from cnnlab.figures import architecture as model_diagrams
+from cnnlab import figures as plotting
+from cnnlab import measures, models
+from cnnlab.figures import networks as model_diagrams
 from cnnlab.figures import style as figures_style
-from cnnlab.statistics.intervals import t_interval
+from cnnlab.measures import exploration, inspection
+from cnnlab.measures.stats import t_interval
 
 matplotlib.use("Agg")
 CLASSES = ("cat", "dog", "a class with a long name", "ship")
@@ -209,7 +211,7 @@ def test_prediction_comparison_says_who_is_right(bars_dataset):
 
 def test_confusion_matrix_shows_row_percent_and_counts(answers):
     labels, probabilities = answers
-    counts = evaluation.confusion_counts(labels, probabilities.argmax(axis=1), CLASSES)
+    counts = measures.confusion_counts(labels, probabilities.argmax(axis=1), CLASSES)
     figure = plotting.confusion_matrix(counts, "A network")
     cells = [text.get_text() for text in figure.axes[0].texts]
     assert cells[1] == f"{counts.iloc[0, 1] / counts.iloc[0].sum():.1%}\n{counts.iloc[0, 1]}"
@@ -239,7 +241,7 @@ def test_confidence_distribution_without_a_wrong_answer():
 
 def test_reliability_diagram_draws_the_filled_bins_of_each_series(answers):
     labels, probabilities = answers
-    bins = evaluation.reliability_bins(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
+    bins = measures.reliability_bins(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
     figure = plotting.reliability_diagram({"dense": {"as trained": bins}, "CNN": {"as trained": bins, "scaled": bins}})
     dense, cnn = figure.axes[:2]
     assert [len(dense.lines), len(cnn.lines)] == [2, 3]  # The diagonal is one of them.
@@ -250,7 +252,7 @@ def test_reliability_diagram_draws_the_filled_bins_of_each_series(answers):
 
 def test_risk_coverage_leaves_out_what_rests_on_a_handful(answers):
     labels, probabilities = answers
-    curve = evaluation.risk_coverage(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
+    curve = measures.risk_coverage(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
     line = plotting.risk_coverage({"CNN": curve}).axes[0].lines[0]
     assert line.get_xdata().min() >= 0.02
     assert np.isclose(line.get_ydata()[-1], np.mean(probabilities.argmax(axis=1) == labels))
@@ -432,7 +434,7 @@ def test_tabular_points_set_the_orders_side_by_side():
 
 def test_print_is_never_smaller_than_nine_points(curves, study, cnn, answers):
     labels, probabilities = answers
-    counts = evaluation.confusion_counts(labels, probabilities.argmax(axis=1), CLASSES)
+    counts = measures.confusion_counts(labels, probabilities.argmax(axis=1), CLASSES)
     drawn = (curves, plotting.study_points(study, "A study"), plotting.architecture(cnn, "A network"),
              plotting.confusion_matrix(counts, "A network"), plotting.performance_vs_parameters(study))  # fmt: skip
     for figure in drawn:

@@ -5,11 +5,13 @@ import pandas as pd
 import pytest
 from statsmodels.stats.weightstats import DescrStatsW
 
-from cnnlab.probes import PROBES
-from cnnlab.probing.tabular import ORDERS
-from cnnlab.sentences import bias_findings, probe_findings
-from cnnlab.sentences.verdicts import WORSE
-from cnnlab.statistics import calibration, estimates
+from cnnlab.findings import biases as bias_findings
+from cnnlab.findings import finding as estimates
+from cnnlab.findings import probes as probe_findings
+from cnnlab.findings.finding import WORSE
+from cnnlab.measures import calibration
+from cnnlab.measures.probes import PROBES
+from cnnlab.measures.tabular import ORDERS
 
 SEEDS = 5
 
@@ -133,7 +135,7 @@ def tabular_rows(shuffled=0.95, splits=3):
 
 
 def test_columns_whose_order_means_nothing_and_something():
-    same, fallen = bias_findings.tabular(tabular_rows()), bias_findings.tabular(tabular_rows(shuffled=0.85))
+    same, fallen = bias_findings.columns_order(tabular_rows()), bias_findings.columns_order(tabular_rows(shuffled=0.85))
     assert same.verdict == "no difference detectable at n = 15"
     assert "could have been seen" in same.sentence
     assert fallen.verdict == WORSE
@@ -175,13 +177,13 @@ def shift_rows(lost=0.2, seeds=SEEDS):
 
 
 def test_a_network_that_minds_where_things_are_and_one_that_does_not():
-    minds, does_not = probe_findings.shift(shift_rows()), probe_findings.shift(shift_rows(lost=0.0))
+    minds, does_not = probe_findings.shift_cost(shift_rows()), probe_findings.shift_cost(shift_rows(lost=0.0))
     assert minds.verdict == WORSE and "CNN 4 is not position-agnostic" in minds.sentence
     assert minds.numbers["cnn_4"]["position"] == pytest.approx(0.2, abs=0.01)
     assert does_not.verdict == "no difference detectable at n = 5"
     assert "shifted by 4 pixels" in minds.sentence and "(n = 5 seeds)" in minds.sentence
     assert minds.sentence.startswith("On 1,000 test images")
-    once = probe_findings.shift(shift_rows(seeds=1)).sentence
+    once = probe_findings.shift_cost(shift_rows(seeds=1)).sentence
     assert "one seed, and so no interval" in once and "one seed cannot say" in once
 
 
@@ -198,12 +200,12 @@ def equivariance_rows(error):
 
 
 def test_layers_that_move_with_the_image():
-    finding = probe_findings.equivariance(equivariance_rows(0.4))
+    finding = probe_findings.equivariant_layers(equivariance_rows(0.4))
     assert "conv1 moves exactly with the image" in finding.sentence
     assert "pool1 (stride 2) only by 2 and 4 pixels, else the error is 0.40" in finding.sentence
     assert "changes by 40.0%" in finding.sentence
     assert finding.numbers["cnn_4", "pool1"] == {"exact": [2, 4], "error": pytest.approx(0.4)}
-    assert "pool1 moves exactly" in probe_findings.equivariance(equivariance_rows(1e-7)).sentence
+    assert "pool1 moves exactly" in probe_findings.equivariant_layers(equivariance_rows(1e-7)).sentence
 
 
 def test_receptive_field_tells_the_widths():
@@ -211,7 +213,7 @@ def test_receptive_field_tells_the_widths():
         {"label": "cnn_4", "seed": seed, "layer": "conv1", "theoretical": 3, "sensitivity": [1.0] * 4 + [0.01] * 5}
         for seed in range(SEEDS)
     ).explode("sensitivity")
-    finding = probe_findings.receptive_field(rows.astype({"sensitivity": float}))
+    finding = probe_findings.effective_fields(rows.astype({"sensitivity": float}))
     assert finding.numbers["conv1"] == {"theoretical": 3, "effective": 2.0, "core": pytest.approx(3**0.5)}
     assert "conv1 could see 3 pixels, is moved noticeably by 2.0" in finding.sentence
 
@@ -229,11 +231,11 @@ def calibration_rows(after, accuracy_after=0.7):
 
 
 def test_temperature_scaling_that_helps_and_that_does_not():
-    helps = probe_findings.calibration(calibration_rows(0.02))
+    helps = probe_findings.calibration_over_seeds(calibration_rows(0.02))
     assert helps.verdict == "better" and "CNN 4 is better calibrated than before" in helps.sentence
-    assert probe_findings.calibration(calibration_rows(0.1)).verdict == "no difference detectable at n = 5"
+    assert probe_findings.calibration_over_seeds(calibration_rows(0.1)).verdict == "no difference detectable at n = 5"
     with pytest.raises(ValueError, match="changed the accuracy of cnn_4"):
-        probe_findings.calibration(calibration_rows(0.02, accuracy_after=0.69))
+        probe_findings.calibration_over_seeds(calibration_rows(0.02, accuracy_after=0.69))
 
 
 def test_referral_reads_the_curve():
@@ -242,10 +244,10 @@ def test_referral_reads_the_curve():
         for seed in range(SEEDS)
         for asked, accuracy in ((0.8, 0.9), (1.0, 0.75))
     )
-    finding = probe_findings.risk_coverage(rows)
+    finding = probe_findings.referral_over_seeds(rows)
     assert finding.numbers["cnn_4"] == {"answered": pytest.approx(0.9), "all": pytest.approx(0.75)}
     with pytest.raises(ValueError, match="coverage 0.3 is not among the rows"):
-        probe_findings.risk_coverage(rows, coverage=0.3)
+        probe_findings.referral_over_seeds(rows, coverage=0.3)
 
 
 def test_the_reliability_diagram_pools_the_images_of_all_seeds():
@@ -265,7 +267,7 @@ def test_the_reliability_diagram_pools_the_images_of_all_seeds():
 
 def test_no_rows_are_no_finding():
     with pytest.raises(ValueError, match="no rows of shift; run `python -m cnnlab probe shift`"):
-        probe_findings.shift(pd.DataFrame())
+        probe_findings.shift_cost(pd.DataFrame())
 
 
 def test_every_probe_has_its_sentence():
@@ -281,7 +283,7 @@ def test_silent_activations_are_averaged_over_layers_and_seeds():
         ],
         columns=["label", "seed", "layer", "zero_fraction"],
     )
-    finding = probe_findings.activations(rows)
+    finding = probe_findings.silent_activations(rows)
     assert finding.numbers["cnn_32_64_128"] == pytest.approx(0.405)
     assert "conv2 60.5%" in finding.sentence
 
@@ -298,7 +300,7 @@ def test_normalisation_says_what_new_statistics_change_and_of_what_images():
             for name, accuracy in (("running", running + seed / 500), ("plain", plain), ("augmented", augmented))
         ]
     )
-    finding = probe_findings.normalisation(rows)
+    finding = probe_findings.renewed_statistics(rows)
     assert finding.numbers["batch_norm"] == pytest.approx(0.008), "trained on images as they are"
     assert finding.numbers["flip_translate"] == pytest.approx(0.188)
     assert finding.verdict == "better"
@@ -314,6 +316,6 @@ def test_normalisation_says_whether_seeds_come_together(new, said):
         {"label": "batch_norm", "seed": [0, 1, 2] * 3, "statistics": np.repeat(["running", "plain", "augmented"], 3),
          "accuracy": [0.6, 0.75, 0.5, *new, *new]}
     )  # fmt: skip
-    sentence = probe_findings.normalisation(rows).sentence
+    sentence = probe_findings.renewed_statistics(rows).sentence
     words = "at 50.0% to 75.0% with the running statistics and at 76.0% to 77.0% with new ones"
     assert (words in sentence) is ("the statistics, and not the weights" in sentence) is said

@@ -10,9 +10,12 @@ import synthetic
 from scipy import ndimage
 from tiny_recipes import TINY
 
-from cnnlab import data, models, probes, recipe_studies
+from cnnlab import data, models, recipe_studies
+from cnnlab.measures import calibration as confidence
+from cnnlab.measures import inspection as receptive_field
+from cnnlab.measures import probes, shift, tabular
+from cnnlab.measures import probes as normalisation
 from cnnlab.model_files import model_path
-from cnnlab.probing import confidence, normalisation, receptive_field, shift, tabular
 from cnnlab.recipes.recipe import recipe_key
 from cnnlab.store import Store
 from cnnlab.training import permute_pixels, predict
@@ -202,7 +205,7 @@ def test_tabular_answers_for_every_model_and_order_and_again_alike():
     generator = np.random.default_rng(0)
     values, labels = generator.normal(size=(80, 8)), np.arange(80) % 2
     values[:, 5] += 6 * labels
-    rows, again = (tabular.tabular(3, (values, labels), splits=1, epochs=25) for _ in range(2))
+    rows, again = (tabular.tabular_answers(3, (values, labels), splits=1, epochs=25) for _ in range(2))
     pd.testing.assert_frame_equal(rows, again)
     assert rows.groupby(["label", "order"]).size().tolist() == [1] * 6
     assert rows[["train_rows", "test_rows"]].drop_duplicates().to_numpy().tolist() == [[60, 20]]
@@ -329,7 +332,7 @@ def test_no_record_is_an_empty_frame_and_a_broken_one_is_named(tmp_path):
 @pytest.mark.parametrize("name", ["shift", "equivariance", "receptive_field", "calibration", "risk_coverage"])
 def test_every_probe_measures_a_model_at_hand(name, cnn, bars_dataset):
     trial = Trial("cnn_4_8", seed=2)
-    rows = probes.measure(name, cnn, bars_dataset, trial, limit=8)
+    rows = probes.measure_probe(name, cnn, bars_dataset, trial, limit=8)
     assert len(rows) and set(rows["label"]) == {"cnn_4_8"} and set(rows["seed"]) == {2}
 
 

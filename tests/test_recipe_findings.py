@@ -6,10 +6,9 @@ import pytest
 from scipy import stats
 
 from cnnlab import report
-from cnnlab.evaluation import t_interval
 from cnnlab.figures.recipes import recipe_frontier, recipe_waterfall
-from cnnlab.recipes.catalogue import NAMES, NARROW, RECIPES, TARGETS, WALK
-from cnnlab.recipes.effects import (
+from cnnlab.findings import recipes as recipe_findings
+from cnnlab.measures.ablation import (
     AUGMENTED,
     METRIC,
     SIDE_BY_SIDE,
@@ -22,7 +21,8 @@ from cnnlab.recipes.effects import (
     time_column,
     with_yardsticks,
 )
-from cnnlab.sentences import recipe_findings
+from cnnlab.measures.stats import t_interval
+from cnnlab.recipes.catalogue import NAMES, NARROW, RECIPES, TARGETS, WALK
 
 SEEDS = 5
 NOISE = np.array([-0.002, 0.001, 0.0, 0.002, -0.001])
@@ -300,14 +300,14 @@ def test_seeds_of_a_step_that_lie_far_apart_are_said():
 
 
 def test_the_summary_says_all_that_the_frame_allows_and_no_more():
-    whole = [str(finding) for finding in recipe_findings.summary(rows())]
+    whole = [str(finding) for finding in recipe_findings.recipe_findings(rows())]
     assert len(whole) == 1 + 2 + 1 + 1 + 3 + 1 + 1, (
         "coverage, walk, parts, training, augmentation, targets, airbench, frontier; there is no narrow recipe"
     )
     two = rows({label: PLANTED[label] for label in ("assignment", "only_flip")})
-    assert len(recipe_findings.summary(two)) == 2, "coverage and the frontier; the change is in the table"
+    assert len(recipe_findings.recipe_findings(two)) == 2, "coverage and the frontier; the change is in the table"
     endings = rows({label: PLANTED[label] for label in ("published", "to_93")})
-    assert len(recipe_findings.summary(endings)) == 3, "coverage, one target and the frontier"
+    assert len(recipe_findings.recipe_findings(endings)) == 3, "coverage, one target and the frontier"
 
 
 def test_of_a_study_that_has_begun_what_can_be_drawn_is_drawn():

@@ -15,7 +15,8 @@ import pandas as pd
 import pytest
 from tiny_recipes import PUBLISHED, STUDY, TINY
 
-from cnnlab import budgets, inspection, machine, recipe_studies
+from cnnlab import budgets, machine, recipe_studies
+from cnnlab.measures import inspection
 from cnnlab.model_files import model_path
 from cnnlab.recipes.fitting import Plan
 from cnnlab.recipes.recipe import RECIPE_CODE, recipe_key

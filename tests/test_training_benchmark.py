@@ -8,10 +8,11 @@ import pytest
 
 from benchmarks import training
 from cnnlab.acquisition.errors import DataUnavailableError
+from cnnlab.findings.benchmarks import RECIPE_TURNS as RECIPES
+from cnnlab.findings.benchmarks import THROUGHPUT
 from cnnlab.machine import choose_precision
 from cnnlab.recipes import averaging
 from cnnlab.recipes.catalogue import RECIPES as ALL_RECIPES
-from cnnlab.sentences.benchmark_findings import RECIPES, THROUGHPUT
 from cnnlab.training import STEPS_PER_EXECUTION
 
 

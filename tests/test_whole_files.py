@@ -2,7 +2,7 @@
 
 import pytest
 
-from cnnlab.whole_files import whole_file
+from cnnlab.machine import atomic_file as whole_file
 
 
 def test_the_name_appears_when_the_block_ends(tmp_path):

@@ -20,8 +20,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from cnnlab.acquisition.errors import BadDataError
-from cnnlab.bars import byte_bar
-from cnnlab.whole_files import whole_file
+from cnnlab.machine import atomic_file, byte_bar
 
 _CHUNK = 1 << 24
 
@@ -169,7 +168,7 @@ def _read_json(path):
 
 
 def _write_json(path, content):
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
         _sync(partial)
 

@@ -19,7 +19,7 @@ import numpy as np
 from cnnlab.acquisition import archives, cifar_pickles, pictures
 from cnnlab.acquisition.cifar_spec import CLASSES, PIXEL_BYTES, SIDE, TRAIN_BATCHES
 from cnnlab.acquisition.errors import BadDataError
-from cnnlab.bars import progress_bar
+from cnnlab.machine import progress_bar
 
 SHAPES_ON_DISK = (
     "cifar-10-binary.tar.gz or its folder cifar-10-batches-bin",

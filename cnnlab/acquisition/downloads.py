@@ -18,7 +18,7 @@ import urllib.request
 from pathlib import Path
 
 from cnnlab.acquisition.errors import BadDataError
-from cnnlab.bars import byte_bar
+from cnnlab.machine import byte_bar
 
 CONNECT_SECONDS = 10.0
 # A server that trickles is left for the next source once its mean rate is this low after this long.

@@ -15,8 +15,7 @@ from cnnlab.acquisition import pictures
 from cnnlab.acquisition.errors import BadDataError
 from cnnlab.acquisition.mars_spec import FOLDER, LARGEST_SIDE
 from cnnlab.acquisition.problems import found, refuse
-from cnnlab.bars import progress_bar
-from cnnlab.machine import code_version, usable_cores
+from cnnlab.machine import code_version, progress_bar, usable_cores
 
 
 def preprocessing_steps(data, size, letterbox=True):

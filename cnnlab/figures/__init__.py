@@ -1,4 +1,45 @@
-"""One function a figure: data in, a matplotlib Figure out; nothing here computes a result.
+"""Numbers in, pictures out: one function a figure; only `save_figure` writes a file."""
 
-`cnnlab.plotting` is the front that the rest of the lab imports from.
-"""
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "data": ["class_distribution", "pixel_distribution", "sample_images", "spatial_correlation"],
+        "files": ["FIGURES", "figure_view", "save_figure"],
+        "mars": [
+            "accuracy_by_sol",
+            "camera_shares",
+            "captioned_images",
+            "class_imbalance",
+            "class_recalls",
+            "class_samples",
+            "group_scores",
+            "image_pipeline",
+        ],
+        "networks": [
+            "architecture",
+            "conv1_filters",
+            "feature_map_progression",
+            "feature_maps",
+            "receptive_field",
+            "tsne_visualization",
+        ],
+        "predictions": [
+            "confidence_distribution",
+            "confusion_matrix",
+            "prediction_comparison",
+            "reliability_diagram",
+            "risk_coverage",
+            "training_curves",
+        ],
+        "recipes": ["recipe_frontier", "recipe_waterfall"],
+        "studies": [
+            "accuracy_vs_samples",
+            "performance_vs_parameters",
+            "shift_curve",
+            "study_points",
+            "tabular_points",
+        ],
+    },
+)

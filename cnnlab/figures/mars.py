@@ -19,7 +19,7 @@ from cnnlab.figures.style import (
     shape_text,
     styled,
 )
-from cnnlab.sentences.wording import plural, readable
+from cnnlab.wording import plural, readable
 
 _HATCHES = ("", "///", "...", "xx")
 _SCORES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro-F1"}

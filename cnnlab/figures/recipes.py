@@ -20,14 +20,13 @@ from cnnlab.figures.style import (
     percent,
     styled,
 )
+from cnnlab.measures import LEVEL, SIDE_BY_SIDE, frontier, t_interval
 from cnnlab.recipes.catalogue import YARDSTICK
-from cnnlab.recipes.effects import SIDE_BY_SIDE, frontier
-from cnnlab.sentences.wording import plural
-from cnnlab.statistics.intervals import LEVEL, t_interval
+from cnnlab.wording import plural
 
 # Shares of right answers and times that are marked on the axes where they fall into their range.
 SHARES = (0.1, 0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.88, 0.9, 0.92, 0.93, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99)
-TIMES = [digit * 10.0**power for power in range(-3, 5) for digit in (1, 2, 5)]
+TIME_TICKS = [digit * 10.0**power for power in range(-3, 5) for digit in (1, 2, 5)]
 # Changes that are marked; up to the first the scale is even, because a log one has no nought.
 CHANGES = (0.01, 0.04, 0.2)
 EVEN = CHANGES[0]
@@ -200,7 +199,10 @@ def _mark_axes(axis, shares):
     odds = np.log(np.divide(shares, np.subtract(1, shares)))
     room = 0.08 * np.ptp(odds) + 0.05
     axis.set_ylim(1 / (1 + np.exp(room - odds.min())), 1 / (1 + np.exp(-room - odds.max())))
-    for ticks, limits, mark in ((SHARES, axis.get_ylim(), axis.set_yticks), (TIMES, axis.get_xlim(), axis.set_xticks)):
+    for ticks, limits, mark in (
+        (SHARES, axis.get_ylim(), axis.set_yticks),
+        (TIME_TICKS, axis.get_xlim(), axis.set_xticks),
+    ):
         mark([tick for tick in ticks if limits[0] <= tick <= limits[1]])
         mark([], minor=True)
     percent(axis.yaxis)

@@ -20,8 +20,8 @@ from cnnlab.figures.style import (
     percent,
     styled,
 )
-from cnnlab.sentences.wording import FAMILIES, plural, readable
-from cnnlab.statistics.intervals import LEVEL, t_interval
+from cnnlab.measures import LEVEL, t_interval
+from cnnlab.wording import FAMILIES, plural, readable
 
 METRIC = "test_accuracy_best"
 _NAMES = {

@@ -1,0 +1,215 @@
+"""The audit of published claims: claim, published value, measured value, verdict; all of it by code.
+
+The rules, one for each kind of claim:
+
+A number. The publication is one unseeded run. "holds" where the value, as far as its digits
+go, lies in the 95% t-interval of the mean over seeds; "within noise" where it lies only in the
+95% prediction interval of one further run, so that a run of the same protocol may well have
+shown it; else "contradicted". An exact quantity (a count, a formula) holds or is contradicted.
+An open claim such as >800000 stands for all the values it allows.
+
+A direction ("beats", "monotone increasing", "most"). Each difference that the claim says is
+positive is tested, paired by seed, with Holm's correction. "holds" where all are
+detectably positive, "contradicted" where any is detectably negative, else "within noise".
+
+An absence ("none", "not significant"). "holds" where no difference is detectable,
+"contradicted" where one is.
+
+"not testable" carries its reason: nothing was measured, or one run only, which has no
+interval. Few seeds make wide intervals, in which much "holds": n stands beside every measured
+value. Each claim is judged alone, without a correction for their number.
+"""
+
+import dataclasses
+import math
+import re
+from decimal import Decimal
+from pathlib import Path
+
+import pandas as pd
+
+from cnnlab.findings.claims import NotMeasuredError, measure
+from cnnlab.findings.finding import Finding, Metric
+from cnnlab.measures import paired_tests, prediction_interval, t_interval
+from cnnlab.wording import from_to, listing, p_value, percent, signed_points
+
+CLAIMS = Path("results") / "published_claims.csv"
+COLUMNS = ("source", "id", "claim", "quantity", "published")
+HOLDS, WITHIN_NOISE, CONTRADICTED, NOT_TESTABLE = "holds", "within noise", "contradicted", "not testable"
+# A claim of several parts is as good as its worst part: later in this list is worse.
+VERDICTS = (HOLDS, WITHIN_NOISE, NOT_TESTABLE, CONTRADICTED)
+ABSENCES = ("none", "not significant")
+POINTS = Metric.of("accuracy")
+
+
+def published_claims(path=CLAIMS):
+    """The claims as published, all columns text: source, id, claim, quantity, published.
+
+    Raises ValueError where a column is missing, a cell is empty or an id occurs twice.
+    """
+    claims = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if missing := [name for name in COLUMNS if name not in claims]:
+        raise ValueError(f"{path} has no column {', '.join(missing)}; expected {', '.join(COLUMNS)}")
+    if (claims[list(COLUMNS)] == "").any(axis=None):
+        raise ValueError(f"{path} has empty cells; every claim needs {', '.join(COLUMNS)}")
+    if claims["id"].duplicated().any():
+        raise ValueError(f"{path} has the id {claims.loc[claims['id'].duplicated(), 'id'].iloc[0]} twice")
+    return claims
+
+
+def audit_claims(claims, evidence):
+    """A verdict on each of `claims` (of `published_claims`) by `evidence` (of `measurements.gather`).
+
+    Returns the claims with the columns measured (text), value, low, high (95%; NaN where there
+    is none), n (seeds, 0 for an exact quantity), unit, verdict (one of VERDICTS) and reason.
+    """
+    return pd.DataFrame([{**claim, **_judge(claim, evidence)} for claim in claims.to_dict("records")])
+
+
+def audit_table(audited):
+    """The audit as a table of text, for the README and the notebook."""
+    return pd.DataFrame(
+        {
+            "Claim": audited["claim"],
+            "Source": audited["source"],
+            "Published": [_published(row) for row in audited.itertuples()],
+            "Measured": audited["measured"],
+            "Verdict": audited["verdict"],
+            "Why": audited["reason"],
+        }
+    )
+
+
+def audit_summary(audited):
+    """How many claims have which verdict, as a Finding without a verdict of its own."""
+    counts = {name: int((audited["verdict"] == name).sum()) for name in (HOLDS, WITHIN_NOISE, CONTRADICTED)}
+    untested = int((audited["verdict"] == NOT_TESTABLE).sum())
+    sentence = (
+        f"Verdicts on {len(audited)} published claims: holds {counts[HOLDS]}, within noise {counts[WITHIN_NOISE]}, "
+        f"contradicted {counts[CONTRADICTED]}, not testable {untested}."
+    )
+    return Finding(sentence, None, {**counts, NOT_TESTABLE: untested})
+
+
+@dataclasses.dataclass(frozen=True)
+class _Judgement:
+    """The verdict on one part of a claim."""
+
+    verdict: str
+    reason: str
+    measured: str = ""
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    n: int = 0
+    unit: str = ""
+
+
+def _judge(claim, evidence):
+    try:
+        parts = measure(evidence, claim["quantity"], claim["published"])
+        judgements = [_judge_part(part, claim["published"]) for part in parts]
+    except NotMeasuredError as error:
+        judgements = [_Judgement(NOT_TESTABLE, str(error))]
+    verdict = max((judgement.verdict for judgement in judgements), key=VERDICTS.index)
+    texts = {name: "; ".join(getattr(part, name) for part in judgements) for name in ("measured", "reason")}
+    return {**dataclasses.asdict(judgements[0]), **texts, "verdict": verdict}
+
+
+def _judge_part(part, published):
+    number = parse_number(published, part.unit)
+    if part.exact:
+        return _judge_exact(part, number, published in ABSENCES)
+    if min(map(len, part.contrasts)) < 2:
+        return _describe(part, NOT_TESTABLE, "one run has no interval: run more seeds")
+    if number is not None:
+        return _judge_number(part, *number)
+    return _judge_differences(part, published in ABSENCES)
+
+
+def parse_number(published, unit="number"):
+    """(low, high) that a published number allows, or None where it is words.
+
+    '0.4697' stands for 0.46965 to 0.46975, '6.4M' for 6.35 to 6.45 million, '>800000' for all
+    above. With `unit` "points" the number is in percentage points, and the result a share.
+    """
+    match = re.fullmatch(r"(>?)(\d+(?:\.\d+)?)(M?)", published)
+    if not match:
+        return None
+    open_ended, digits, millions = match.groups()
+    scale = (1e6 if millions else 1) / (100 if unit == "points" else 1)
+    value, half = float(digits) * scale, 10.0 ** Decimal(digits).as_tuple().exponent * scale / 2
+    return (math.nextafter(value, math.inf), math.inf) if open_ended else (value - half, value + half)
+
+
+def _judge_exact(part, number, absence):
+    value = float(part.contrasts[0][0])
+    if number is None:
+        holds = value == 0 if absence else value > 0
+        return _describe(part, HOLDS if holds else CONTRADICTED, "exact")
+    low, high = number
+    if low <= value <= high:
+        return _describe(part, HOLDS, "equal to the digits given" if high < math.inf else "exact")
+    gap = low - value if high == math.inf else (low + high) / 2 - value
+    size = _writer(part.unit)(abs(gap)).lstrip("+")
+    return _describe(part, CONTRADICTED, f"the published figure is {size} too {'high' if gap > 0 else 'low'}")
+
+
+def _judge_number(part, low, high):
+    def reaches(interval):
+        return interval.low <= high and low <= interval.high
+
+    if reaches(t_interval(part.contrasts[0])):
+        return _describe(part, HOLDS, "in the interval of the mean")
+    one_run = prediction_interval(part.contrasts[0])
+    span = from_to(one_run.low, one_run.high, _writer(part.unit))
+    if reaches(one_run):
+        return _describe(part, WITHIN_NOISE, f"one run may lie anywhere in {span}")
+    return _describe(part, CONTRADICTED, f"outside {span}, where one run would lie")
+
+
+def _judge_differences(part, absence):
+    tests = paired_tests(part.contrasts)
+    up, down = tests["differs"] & (tests["mean"] > 0), tests["differs"] & (tests["mean"] < 0)
+    if absence:
+        verdict = CONTRADICTED if tests["differs"].any() else HOLDS
+    else:
+        verdict = CONTRADICTED if down.any() else HOLDS if up.all() else WITHIN_NOISE
+    unseen = tests.loc[~tests["differs"], "detectable"]
+    p = listing(p_value(value) for value in tests["p_holm"])
+    reason = f"{p}{' after Holm' if len(tests) > 1 else ''}"
+    if len(unseen):
+        reason += f"; the smallest difference that could have been seen is {POINTS.write_size(unseen.max())}"
+    return _describe(part, verdict, reason)
+
+
+def _describe(part, verdict, reason):
+    """The judgement with the measured value, its interval and n written out."""
+    write, intervals = _writer(part.unit), [t_interval(values) for values in part.contrasts]
+    texts = []
+    for interval in intervals:
+        span = from_to(interval.low, interval.high, write)
+        texts.append(write(interval.mean) + (f" ({span})" if span else ""))
+    unit = " percentage points" if part.unit == "points" else ""
+    n = 0 if part.exact else min(interval.n for interval in intervals)
+    measured = f"{', '.join(texts)}{unit}{f', n = {n}' if n else ''}"
+    reason = f"{part.note}: {reason}" if part.note else reason
+    first = intervals[0]
+    return _Judgement(verdict, reason, measured, first.mean, first.low, first.high, n, part.unit)
+
+
+def _writer(unit):
+    return {
+        "share": percent,
+        "points": signed_points,
+        "count": "{:,.0f}".format,
+        "fewer": "{:,.0f} fewer".format,
+        "number": "{:.2f}".format,
+    }[unit]
+
+
+def _published(row):
+    """The published value as the measured one is written: an accuracy of 0.4697 becomes 46.97%."""
+    if (row.unit == "share" or row.quantity.endswith("_accuracy")) and parse_number(row.published):
+        return f"{Decimal(row.published).scaleb(2):f}%"
+    return row.published

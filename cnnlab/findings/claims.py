@@ -1,0 +1,315 @@
+"""What the audit holds published claims against: each claimed quantity, measured from the store.
+
+A new quantity is one entry of QUANTITIES, or of SUPPLIED where the store cannot say it.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cnnlab import studies
+from cnnlab.costs import expected_parameters
+from cnnlab.data import SHAPES
+from cnnlab.measures import (
+    MARS_FOLDER,
+    PROBES_FOLDER,
+    confusion_counts,
+    paired_values,
+    pixel_histogram,
+    pixel_statistics,
+    read_mars,
+    read_probe,
+    t_interval,
+)
+from cnnlab.store import select
+from cnnlab.wording import from_to, listing, percent, readable, signed_points
+
+DENSE, CNN = "dense_128_64", "cnn_32_64_128"
+SMALL_CNN, LARGE_KERNELS = "cnn_32_64_k3", "cnn_32_64_k5"
+LONGER = "cnn_32_64_128_15_epochs"
+# The published study trained this one variant longer than the others.
+PUBLISHED_AS = {CNN: LONGER}
+# The claimed best first.
+MARS_KERNELS = ("mars_cnn_k3", "mars_cnn_k5", "mars_cnn_k7", "mars_cnn_k3to5")
+# Two standard errors of an accuracy measured on 10,000 validation images.
+PLATEAU_TOLERANCE = 0.01
+SURE = 0.8
+
+
+class NotMeasuredError(LookupError):
+    """There is nothing to hold a claim against; the message says what is missing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """One measured quantity.
+
+    `contrasts`: arrays (n,) of one value a seed; several where one claim asserts several
+    differences. An `exact` quantity (a count, a formula) is one array of one number. `unit`:
+    "share" (0 to 1), "points" (a difference of shares), "count", "fewer" (a difference of
+    counts) or "number". `note`: how it was measured, in words.
+    """
+
+    contrasts: list[np.ndarray]
+    unit: str
+    note: str = ""
+    exact: bool = False
+
+    @classmethod
+    def exactly(cls, number, unit, note=""):
+        return cls([np.array([number], "float64")], unit, note, exact=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """All that was measured.
+
+    `rows`: the tidy rows of all studies; `histories`: {key of a row: its training curves};
+    `predictions`: a function from a key to the stored {"predicted", "confidence"}; `labels`:
+    true classes of the test set, or None; `class_names`; `pixels`: {"mean", "std"} in 0..255,
+    or {}; `extra`: {quantity of SUPPLIED: a number (exact), or an array of one value a seed}.
+    """
+
+    rows: pd.DataFrame
+    histories: dict[str, dict]
+    predictions: Callable[[str], dict]
+    labels: np.ndarray | None = None
+    class_names: tuple[str, ...] = ()
+    pixels: dict[str, float] = dataclasses.field(default_factory=dict)
+    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def runs(self, label):
+        """The rows of the variant `label`; NotMeasuredError with the command that makes them."""
+        found = self.rows[self.rows["label"] == label] if len(self.rows) else self.rows
+        if len(found):
+            return found
+        homes = [study.name for study in studies.STUDIES.values() if any(t.label == label for t in study.trials)]
+        cure = f"run python -m cnnlab study {homes[0]}" if homes else f"no study trains {label}"
+        raise NotMeasuredError(f"not measured yet: {cure}")
+
+    def differences(self, first, second, metric):
+        """`first` minus `second`, by seed: float64 (n,)."""
+        self.runs(first), self.runs(second)
+        try:
+            pairs = paired_values(self.rows, first, second, metric)
+        except ValueError as error:
+            raise NotMeasuredError(f"not measured yet: {error}") from None
+        return (pairs[first] - pairs[second]).to_numpy()
+
+    def answers(self, label):
+        """[(predicted, confidence) of each seed of `label`], in the order of the test labels."""
+        if self.labels is None:
+            raise NotMeasuredError("the test labels were not at hand")
+        found = [self.predictions(key) for key in self.runs(label)["key"]]
+        if any(len(answer["predicted"]) != len(self.labels) for answer in found):
+            raise NotMeasuredError(f"the stored predictions are not of all {len(self.labels):,} test images")
+        return [(answer["predicted"], answer["confidence"].astype("float64")) for answer in found]
+
+
+def gather(store, dataset=None, extra=None):
+    """Evidence from a `store.Store`, and from a `data.Dataset` of CIFAR-10 where one is given.
+
+    `extra`: {quantity of SUPPLIED: a number (exact), or an array of one value a seed}, from
+    probes. Raises ValueError for another quantity.
+    """
+    if unknown := set(extra or {}) - set(SUPPLIED):
+        raise ValueError(f"extra has {', '.join(sorted(unknown))}; expected any of {', '.join(SUPPLIED)}")
+    records = store.records()
+    by_dataset = {}
+    for study in studies.STUDIES.values():
+        for trial in study.runs(study.seeds):
+            by_dataset.setdefault(trial.dataset, []).append(trial)
+    # One selection a data set: variants that are compared come from one code version.
+    frames = [select(records, trials) for trials in by_dataset.values()]
+    rows = pd.concat([frame for frame in frames if len(frame)] or [pd.DataFrame()], ignore_index=True)
+    facts = {}
+    if dataset is not None:
+        # The published training set is the lab's training and validation splits together.
+        counts = sum(pixel_histogram(dataset.split(name)[0]) for name in ("train", "validation"))
+        statistics = pixel_statistics(counts).loc["all"]
+        facts = {
+            "labels": dataset.split("test")[1],
+            "class_names": dataset.class_names,
+            "pixels": {"mean": float(statistics["mean"]), "std": float(statistics["std"])},
+        }
+    histories = {record["key"]: record["history"] for record in records}
+    return Evidence(rows, histories, store.predictions, extra=dict(extra or {}), **facts)
+
+
+def from_probes(folder=PROBES_FOLDER):
+    """What the recorded probes say of quantities in SUPPLIED: {quantity: float array, a value a seed}.
+
+    The share of zero activations is the mean over the network's ReLU layers; the drop is what
+    position alone costs the CNN at the largest shift: the image held in place, with the same
+    strip lost, against the image shifted.
+    """
+    found = {}
+    silent, shifted = (read_probe(name, folder) for name in ("activations", "shift"))
+    if len(silent):
+        mine = silent[silent["label"] == CNN]
+        found[f"{CNN}.relu_zero_fraction"] = mine.groupby("seed")["zero_fraction"].mean().to_numpy()
+    if len(shifted):
+        mine = shifted[(shifted["label"] == CNN) & (shifted["shift"] == shifted["shift"].max())]
+        means = mine.groupby(["seed", "treatment"])["accuracy"].mean().unstack("treatment")
+        found["shift.cnn_accuracy_drop"] = (means["held"] - means["shifted"]).to_numpy()
+    return found
+
+
+def from_mars(folder=MARS_FOLDER):
+    """What the recorded tables say of the Mars set itself: {quantity: number}, empty without a record."""
+    tables = read_mars(folder)
+    if "images" not in tables:
+        return {}
+    images = tables["images"]
+    return {"mars.images": int(images["images"].sum()), "mars.classes": int(images["classes"].max())}
+
+
+def measure(evidence, quantity, published):
+    """The list of Measured that the claim about `quantity` rests on; all of them must bear it out.
+
+    `published` is the claimed value as text. Raises NotMeasuredError with the reason.
+    """
+    if quantity in SUPPLIED:
+        if quantity not in evidence.extra:
+            raise NotMeasuredError("not measured yet: the store cannot say it, and no probe has supplied it")
+        values = np.asarray(evidence.extra[quantity], "float64")
+        return [Measured([np.atleast_1d(values)], SUPPLIED[quantity], exact=values.ndim == 0)]
+    for pattern, function in QUANTITIES:
+        if match := re.fullmatch(pattern, quantity):
+            return function(evidence, *match.groups(), published=published)
+    raise NotMeasuredError(f"no measurement of {quantity} is defined")
+
+
+def parameter_count(label, evidence):
+    """(parameters of `label`, how known): by formula, and as counted in its trained model if there is one."""
+    defined = {trial.label: trial for study in studies.STUDIES.values() for trial in study.trials}
+    if label not in defined:
+        raise NotMeasuredError(f"no model called {label} is defined")
+    formula = formula_of(defined[label])
+    trained = evidence.rows[evidence.rows["label"] == label] if len(evidence.rows) else evidence.rows
+    if trained.empty:
+        return formula, "by formula"
+    counted = int(trained["parameters"].iloc[0])
+    if counted == formula:
+        return counted, "by formula, and counted in the trained model"
+    return counted, f"counted in the trained model, where the formula gives {formula:,}"
+
+
+def formula_of(trial):
+    """Parameters of the network of `trial`, by formula, for the images and classes of its data set."""
+    input_shape, num_classes = SHAPES[trial.dataset]
+    return expected_parameters(trial.model, input_shape=input_shape, num_classes=num_classes, **trial.options)
+
+
+def _parameters(evidence, label, **_):
+    count, source = parameter_count(label, evidence)
+    return [Measured.exactly(count, "count", source)]
+
+
+def _fewer_parameters(evidence, label, other, **_):
+    (few, _), (many, _) = (parameter_count(name, evidence) for name in (label, other))
+    return [Measured.exactly(many - few, "fewer", f"{few:,} against {many:,} parameters")]
+
+
+def _score(evidence, label, split, kind, **_):
+    # Published CIFAR-10 runs were scored after their last epoch, the Mars ones after early stopping.
+    epoch = "best" if label.startswith("mars_") and split != "train" else "last"
+    label = PUBLISHED_AS.get(label, label)
+    values = evidence.runs(label)[f"{split}_{kind}_{epoch}"].to_numpy()
+    note = f"{readable(label)}, {'last' if epoch == 'last' else 'best validation'} epoch"
+    return [Measured([values], "share" if kind == "accuracy" else "number", note)]
+
+
+def _difference(first, *others, metric="test_accuracy_last"):
+    """A measuring function: `first` minus each of `others`, paired by seed."""
+
+    def difference(evidence, **_):
+        contrasts = [evidence.differences(first, other, metric) for other in others]
+        note = f"{readable(first)} minus {listing(map(readable, others))}, {metric.rpartition('_')[2]} epoch"
+        return [Measured(contrasts, "points", note)]
+
+    return difference
+
+
+def _beats_with_fewer(evidence, first, second, **_):
+    return [*_difference(first, second)(evidence), *_fewer_parameters(evidence, first, second)]
+
+
+def _ranking(evidence, **_):
+    """Each step of the filter sweep, all at 10 epochs; beside it, what the published 15 are worth."""
+    labels = [trial.label for trial in studies.find("filters").trials]
+    steps = [evidence.differences(later, earlier, "test_accuracy_last") for earlier, later in pairwise(labels)]
+    longer = t_interval(evidence.differences(LONGER, CNN, "test_accuracy_last"))
+    span = f" ({extent})" if (extent := from_to(longer.low, longer.high, signed_points)) else ""
+    note = (
+        f"each step at 10 epochs, at the last of them (the published {readable(CNN)} had 15, which are worth "
+        f"{signed_points(longer.mean)}{span} percentage points)"
+    )
+    return [Measured(steps, "points", note)]
+
+
+def _pixels(evidence, statistic, **_):
+    if statistic not in evidence.pixels:
+        raise NotMeasuredError("the images were not at hand")
+    return [Measured.exactly(evidence.pixels[statistic], "number", "all pixels of training and validation together")]
+
+
+def _plateau_epoch(evidence, label, **_):
+    """First epoch whose validation accuracy is within PLATEAU_TOLERANCE of the best of its run."""
+    curves = [np.array(evidence.histories[key]["val_accuracy"]) for key in evidence.runs(label)["key"]]
+    epochs = [np.argmax(curve >= curve.max() - PLATEAU_TOLERANCE) + 1 for curve in curves]
+    note = f"first epoch within {100 * PLATEAU_TOLERANCE:g} percentage point of the run's best validation accuracy"
+    return [Measured([np.array(epochs, "float64")], "number", note)]
+
+
+def _mostly_sure(evidence, **_):
+    shares = np.array([np.mean(sure[said == evidence.labels] > SURE) for said, sure in evidence.answers(LONGER)])
+    note = f"{readable(LONGER)}: {percent(shares.mean())} of correct answers, less the half that 'most' asks for"
+    return [Measured([shares - 0.5], "points", note)]
+
+
+def _confusion(evidence, name, published):
+    """Share of class `name` taken for the claimed class, less that for its strongest rival."""
+    answers = evidence.answers(LONGER)
+    for known in (name, published):
+        if known not in evidence.class_names:
+            raise NotMeasuredError(f"the data has no class {known}")
+    rows = [confusion_counts(evidence.labels, said, evidence.class_names).loc[name] for said, _ in answers]
+    shares = pd.DataFrame(rows).div(np.sum(evidence.labels == evidence.class_names.index(name)))
+    means = shares.mean()
+    rival = means.drop([name, published]).idxmax()
+    taken = f"{name} taken for {published} in {percent(means[published])}, for {rival} in {percent(means[rival])}"
+    note = f"{readable(LONGER)}: {taken}"
+    return [Measured([(shares[published] - shares[rival]).to_numpy()], "points", note)]
+
+
+# Quantities that the store cannot say, and their units: `extra` supplies them.
+SUPPLIED = {
+    "cnn_32_64_128.relu_zero_fraction": "share",
+    "shift.cnn_accuracy_drop": "points",
+    "mars.images": "count",
+    "mars.classes": "count",
+}
+# A pattern for the whole name of a quantity, and the function that measures it: (evidence,
+# *groups of the pattern, published) -> list of Measured. The first that fits counts.
+QUANTITIES = (
+    (r"(cnn_32_64_k3)_vs_(dense_\d+_\d+)", _beats_with_fewer),
+    (r"(cnn_32_64_k3)_vs_(dense_\d+_\d+)\.params", _fewer_parameters),
+    (r"cnn_32_64_k3_vs_dense_512_256\.test_accuracy", _difference(SMALL_CNN, "dense_512_256")),
+    (r"cnn_minus_dense\.test_accuracy_pp", _difference(LONGER, DENSE)),
+    (r"kernel_5_minus_3\.test_accuracy_pp", _difference(LARGE_KERNELS, SMALL_CNN)),
+    (r"kernel_3_vs_5\.test_accuracy", _difference(SMALL_CNN, LARGE_KERNELS)),
+    (r"filters\.ranking", _ranking),
+    (r"mars_kernels\.best", _difference(*MARS_KERNELS, metric="test_accuracy_best")),
+    (r"(\w+)\.params", _parameters),
+    (r"(\w+)\.(test|val|train)_(accuracy|loss)", _score),
+    (r"pixels\.(mean|std)", _pixels),
+    (r"(\w+)\.plateau_epoch", _plateau_epoch),
+    (r"confidence\.correct_above_0_8", _mostly_sure),
+    (r"confusion\.(\w+)", _confusion),
+)

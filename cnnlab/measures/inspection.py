@@ -1,0 +1,308 @@
+"""Which pixels a unit of a convolution sees by construction, and which of them matter to it."""
+
+import dataclasses
+from math import prod
+
+import keras
+import numpy as np
+import pandas as pd
+from keras import layers
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
+
+from cnnlab.training import predict
+
+# Luo et al. count the pixels above 1 - 95.45% (two standard deviations of a Gaussian) of the greatest.
+NEGLIGIBLE = 1 - 0.9545
+FIELD_IMAGES = 500
+FIELD_BATCH = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """The theoretical receptive field of a map, in pixels along one side.
+
+    `size`; `stride` between the fields of neighbouring positions; `start`, the first pixel of
+    position 0 (negative: in the padding).
+    """
+
+    size: int
+    stride: int
+    start: int
+
+    def span(self, position):
+        """(first, last + 1) pixel that `position` sees, padding included."""
+        first = self.start + position * self.stride
+        return first, first + self.size
+
+    def inside(self, positions, first, last):
+        """Those of `positions` (their number) whose field lies within the pixels first..last - 1."""
+        spans = (self.span(p) for p in range(positions))
+        return [p for p, (start, end) in enumerate(spans) if start >= first and end <= last]
+
+
+def theoretical_fields(model):
+    """{layer name: Field} of the convolutions and poolings of a sequential `model`, in order.
+
+    Recurrence of Araujo, Norris and Sim, Computing receptive fields of convolutional neural
+    networks, Distill 2019, equations 2 and 3. Kernels are taken to be square, as here.
+    """
+    fields, size, stride, start = {}, 1, 1, 0
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            kernel, step, dilation = layer.kernel_size[0], layer.strides[0], layer.dilation_rate[0]
+        elif isinstance(layer, keras.layers.MaxPooling2D | keras.layers.AveragePooling2D):
+            kernel, step, dilation = layer.pool_size[0], layer.strides[0], 1
+        else:
+            continue
+        reach = (kernel - 1) * dilation
+        # "same" with stride 1 pads reach // 2 before; with a stride it depends on the width, see _padding.
+        start -= _padding(layer, reach, step) * stride
+        size += reach * stride
+        stride *= step
+        fields[layer.name] = Field(size, stride, start)
+    return fields
+
+
+def _padding(layer, reach, step):
+    if layer.padding == "valid":
+        return 0
+    width = layer.input.shape[1]
+    return max((-(-width // step) - 1) * step + reach + 1 - width, 0) // 2
+
+
+def effective_field(model, images, layer_names=None):
+    """Sensitivity of the centre unit of each convolution to every pixel that it can see.
+
+    The effective receptive field of Luo, Li, Urtasun and Zemel, Understanding the effective
+    receptive field in deep convolutional neural networks, NIPS 2016, section 3: the gradient
+    of the centre position (summed over filters) with respect to the pixels; here its absolute
+    value, summed over colours and averaged over `images`, (n, height, width, channels) in 0..255.
+    Returns one row for each layer and pixel of its theoretical field: layer, theoretical (its
+    side, pixels), row, column, sensitivity (1 at its greatest), images.
+    """
+    fields = theoretical_fields(model)
+    convolutions = [layer.name for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    frames = []
+    for name in layer_names or convolutions:
+        sensitivity = sensitivity_map(model, name, images)
+        positions = model.get_layer(name).output.shape[1:3]
+        (top, bottom), (left, right) = (
+            np.clip(fields[name].span(count // 2), 0, extent)
+            for count, extent in zip(positions, images.shape[1:3], strict=True)
+        )
+        rows, columns = np.mgrid[top:bottom, left:right]
+        frames.append(pd.DataFrame({
+            "layer": name, "theoretical": fields[name].size, "row": rows.ravel(), "column": columns.ravel(),
+            "sensitivity": sensitivity[rows, columns].ravel() / sensitivity.max(), "images": len(images),
+        }))  # fmt: skip
+    return pd.concat(frames, ignore_index=True)
+
+
+def effective_diameters(rows):
+    """How wide each map among `rows` (as `effective_field` returns them) is, in pixels.
+
+    Returns one row for each layer, and label and seed where `rows` have them: theoretical;
+    effective, the square root of the number of pixels above NEGLIGIBLE of the greatest (Luo et
+    al., section 3); core, the same of the fewest pixels that hold half of all sensitivity,
+    which tells a peak from a plateau where every pixel is above that threshold.
+    """
+    keys = [name for name in ("label", "seed", "layer") if name in rows]
+    groups = rows.groupby(keys, sort=False)
+    widths = groups["sensitivity"].agg(effective=_effective_width, core=_core_width)
+    widths.insert(0, "theoretical", groups["theoretical"].first())
+    return widths.reset_index()
+
+
+def _effective_width(sensitivity):
+    return np.sqrt(np.count_nonzero(sensitivity > NEGLIGIBLE * sensitivity.max()))
+
+
+def _core_width(sensitivity):
+    falling = np.cumsum(np.sort(sensitivity)[::-1])
+    return np.sqrt(np.searchsorted(falling, falling[-1] / 2) + 1)
+
+
+def sensitivity_map(model, layer_name, images):
+    """Mean absolute gradient of `layer_name`'s centre position: float64 (height, width)."""
+    output = model.get_layer(layer_name).output
+    centre = keras.Model(model.inputs, output[:, output.shape[1] // 2, output.shape[2] // 2])
+    total = np.zeros(images.shape[1:3])
+    for start in range(0, len(images), FIELD_BATCH):
+        total += np.abs(_input_gradient(centre, images[start : start + FIELD_BATCH])).sum(axis=(0, 3))
+    return total / len(images)
+
+
+def _input_gradient(model, images):
+    """Gradient of the sum of `model`'s outputs with respect to `images`: float32, their shape."""
+    if keras.backend.backend() != "tensorflow":
+        raise NotImplementedError(
+            f"gradients are taken with TensorFlow here; Keras runs on {keras.backend.backend()}: "
+            "set KERAS_BACKEND=tensorflow"
+        )
+    import tensorflow as tf
+
+    pixels = tf.convert_to_tensor(images, "float32")
+    with tf.GradientTape() as tape:
+        tape.watch(pixels)
+        outputs = model(pixels, training=False)
+    return tape.gradient(outputs, pixels).numpy()
+
+
+# Images at a time where the activations of all layers are held at once.
+_CHUNK = 100
+
+
+def layer_table(model):
+    """The layers of a Sequential `model`, read from itself, from the input to the answer.
+
+    Frame with the columns layer (name), kind (class name), detail (text), shape (of the output,
+    without the batch), values (numbers a layer puts out for one image), parameters, and
+    receptive_field: the side, in pixels, of the square of the input that one output position
+    depends on (`receptive_field.theoretical_fields`), no larger than the image; a layer without
+    positions sees all of it.
+    """
+    whole = max(model.input_shape[1:3])
+    fields, seen = theoretical_fields(model), 1
+    rows = [("input", "Input", "", model.input_shape[1:], 0, 1)]
+    for layer in model.layers:
+        shape = layer.output.shape[1:]
+        if len(shape) < 3:
+            seen = whole
+        elif layer.name in fields:
+            seen = fields[layer.name].size
+        rows.append((layer.name, type(layer).__name__, _detail(layer), shape, layer.count_params(), min(seen, whole)))
+    table = pd.DataFrame(rows, columns=["layer", "kind", "detail", "shape", "parameters", "receptive_field"])
+    table.insert(4, "values", table["shape"].map(prod))
+    return table
+
+
+def first_layer_filters(model):
+    """The filters of the first convolution as images: float32 (filters, size, size, channels) in 0..1.
+
+    Each filter is divided by its own largest weight, so that 0.5 is a weight of zero.
+    Raises ValueError for a model without a convolution.
+    """
+    convolution = next((layer for layer in model.layers if isinstance(layer, layers.Conv2D)), None)
+    if convolution is None:
+        raise ValueError(f"model {model.name} has no convolution; its layers are {_names(model)}")
+    weights = np.moveaxis(convolution.get_weights()[0], -1, 0).astype("float32")
+    largest = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
+    return 0.5 + 0.5 * np.divide(weights, largest, out=np.zeros_like(weights), where=largest > 0)
+
+
+def relu_layers(model):
+    """Names of the layers of `model` that put out ReLU activations, in order."""
+    return [layer.name for layer in model.layers if _is_relu(layer)]
+
+
+def convolution_outputs(model):
+    """Names of the layers that put out each convolution's feature maps, after normalisation and activation."""
+    return [layer.name for layer in model.layers if _activates(layer) and len(layer.output.shape) == 4]
+
+
+def feature_maps(model, image, names=None):
+    """Feature maps of one `image` (uint8 (height, width, channels)) in the layers `names`.
+
+    `names`: by default every convolution's, after its activation. Returns {name: float32 (height,
+    width, filters)}. Raises ValueError for a layer that `model` has not.
+    """
+    names = convolution_outputs(model) if names is None else names
+    maps = _outputs_of(model, names).predict_on_batch(image[None])
+    return {name: values[0] for name, values in zip(names, maps, strict=True)}
+
+
+def most_active(maps, count):
+    """Indices of the `count` channels of `maps` (height, width, channels) with the largest mean, largest first."""
+    return np.argsort(-maps.mean(axis=(0, 1)), kind="stable")[:count]
+
+
+def embeddings(model, images, layer="features"):
+    """What `layer` puts out for uint8 `images`: float32 (n, width).
+
+    The default is the dense layer before the softmax. Raises ValueError for a layer that `model`
+    has not, or that puts out maps.
+    """
+    _check_layers(model, [layer])
+    output = model.get_layer(layer).output
+    if len(output.shape) != 2:
+        raise ValueError(f"layer {layer} puts out {output.shape[1:]}; expected a layer of one number a unit")
+    return predict(keras.Model(model.inputs, output), images)
+
+
+def tsne_map(features, seed=0, components=50, perplexity=30.0):
+    """Two-dimensional t-SNE map of `features` (n, width): float32 (n, 2); the axes have no unit.
+
+    The features go through PCA to at most `components` first, which drops noise and time (van der
+    Maaten and Hinton, Visualizing Data using t-SNE, JMLR 2008, section 4.2). Same `seed`, same map.
+    Distances between far clusters mean nothing. Raises ValueError for too few rows.
+    It runs in one thread: the sums are then taken in one order on every machine, and on cores that
+    are shared with other work two threads wait for each other many times longer than they save.
+    """
+    if len(features) <= perplexity:
+        raise ValueError(f"{len(features)} rows; t-SNE with perplexity {perplexity:g} expects more rows than that")
+    reduced = PCA(min(components, *features.shape), random_state=seed).fit_transform(features)
+    with threadpool_limits(1):
+        return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(reduced)
+
+
+def zero_activations(model, images):
+    """How sparse each ReLU layer is on uint8 `images` (n, height, width, channels).
+
+    Frame with the columns layer, zero_fraction (of all activations of all images) and
+    never_active (the fraction of filters or units that are zero everywhere in every image).
+    """
+    names = relu_layers(model)
+    submodel = _outputs_of(model, names)
+    zeros = dict.fromkeys(names, 0)
+    active = dict.fromkeys(names, False)
+    for start in range(0, len(images), _CHUNK):
+        outputs = submodel.predict_on_batch(images[start : start + _CHUNK])
+        for name, values in zip(names, outputs, strict=True):
+            positive = values.reshape(-1, values.shape[-1]) > 0
+            zeros[name] += np.count_nonzero(~positive)
+            active[name] = active[name] | positive.any(axis=0)
+    sizes = {name: prod(model.get_layer(name).output.shape[1:]) * len(images) for name in names}
+    rows = [(name, zeros[name] / sizes[name], 1 - np.mean(active[name])) for name in names]
+    return pd.DataFrame(rows, columns=["layer", "zero_fraction", "never_active"])
+
+
+def _outputs_of(model, names):
+    """A model from the same input to the outputs of the layers `names`, always as a list."""
+    _check_layers(model, names)
+    return keras.Model(model.inputs, [model.get_layer(name).output for name in names])
+
+
+def _check_layers(model, names):
+    known = [layer.name for layer in model.layers]
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        asked = ", ".join(unknown) or "no layer"
+        raise ValueError(f"{asked} asked of model {model.name}; its layers are {_names(model)}")
+
+
+def _names(model):
+    return ", ".join(layer.name for layer in model.layers)
+
+
+def _is_relu(layer):
+    return isinstance(layer, layers.ReLU) or getattr(layer, "activation", None) is keras.activations.relu
+
+
+def _activates(layer):
+    return _is_relu(layer) or getattr(layer, "activation", None) not in (None, keras.activations.linear)
+
+
+def _detail(layer):
+    """What a reader wants to know of `layer` besides its kind: window, activation, rate."""
+    parts = []
+    window = getattr(layer, "kernel_size", None) or getattr(layer, "pool_size", None)
+    if window:
+        parts.append("×".join(map(str, window)))
+    if isinstance(layer, layers.Dropout):
+        parts.append(f"{layer.rate:.0%}")
+    activation = getattr(layer, "activation", None)
+    if activation not in (None, keras.activations.linear):
+        parts.append({"relu": "ReLU"}.get(activation.__name__, activation.__name__))
+    return ", ".join(parts)

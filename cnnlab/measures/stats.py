@@ -1,0 +1,241 @@
+"""How well a few seeds, or a few thousand images, pin a figure down."""
+
+import dataclasses
+import math
+from functools import cache
+
+import numpy as np
+import pandas as pd
+from scipy import optimize, stats
+from sklearn.metrics import confusion_matrix
+from statsmodels.stats.contingency_tables import mcnemar as mcnemar_test
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
+
+LEVEL = 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """A mean with its interval: `n` values of standard deviation `sd` (n - 1 in the denominator).
+
+    One value has no interval: its `low`, `high` and `sd` are NaN.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    sd: float
+
+    def __contains__(self, value):
+        return self.low <= value <= self.high
+
+
+def t_interval(values, level=LEVEL):
+    """Interval of the mean of `values` (n,), one a seed, by Student's t with n - 1 degrees of freedom.
+
+    It says what another mean over seeds would be, the test images being the same ones.
+    Source: Student, "The probable error of a mean", Biometrika 6 (1908).
+    """
+    return _t(values, level, lambda n: 1 / n)
+
+
+def prediction_interval(values, level=LEVEL):
+    """Interval for one further value, such as somebody else's single run.
+
+    mean +- t x sd x sqrt(1 + 1/n). Source: Hahn and Meeker, Statistical Intervals (1991), section 4.8.
+    """
+    return _t(values, level, lambda n: 1 + 1 / n)
+
+
+def _t(values, level, variance_factor):
+    values = np.asarray(values, "float64")
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"values have shape {values.shape}; expected (n,), one value a seed, n at least 1")
+    n, mean = len(values), float(values.mean())
+    if n == 1:
+        return Interval(mean, math.nan, math.nan, 1, math.nan)
+    sd = float(values.std(ddof=1))
+    half = stats.t.ppf((1 + level) / 2, n - 1) * sd * math.sqrt(variance_factor(n))
+    return Interval(mean, mean - half, mean + half, n, sd)
+
+
+ALPHA = 1 - LEVEL
+POWER = 0.8
+# Points of the chi-square distribution over which the power is averaged.
+GRID = 4000
+
+
+def paired_tests(differences, alpha=ALPHA):
+    """Paired t-tests of several contrasts, with Holm's correction for their number.
+
+    `differences`: one array (n,) a contrast, the differences by seed; n at least 2, and not
+    necessarily the same for all. `alpha`: the chance of any false alarm among all contrasts.
+    Returns a DataFrame, a row a contrast: mean, low, high (the interval of this contrast taken
+    alone), sd, n, p_value, p_holm, differs (bool: p_holm < alpha), detectable (see
+    `detectable_difference`, at the strictest level that Holm's procedure applies).
+    Sources: Student (1908); Holm, "A simple sequentially rejective multiple test procedure",
+    Scandinavian Journal of Statistics 6 (1979); statsmodels' multipletests.
+    Raises ValueError where a contrast has fewer than two seeds.
+    """
+    rows = []
+    for values in differences:
+        if len(values) < 2:
+            raise ValueError(f"a contrast has {len(values)} paired seeds; a paired test needs at least 2")
+        interval = t_interval(values, 1 - alpha)
+        detectable = detectable_difference(interval.sd, interval.n, alpha / len(differences))
+        rows.append({**dataclasses.asdict(interval), "p_value": _p_value(interval), "detectable": detectable})
+    table = pd.DataFrame(rows)
+    # One contrast needs no correction (and multipletests collects garbage, which is slow beside TensorFlow).
+    p_values = table["p_value"]
+    table["p_holm"] = multipletests(p_values, alpha, method="holm")[1] if len(table) > 1 else p_values
+    table["differs"] = table["p_holm"] < alpha
+    return table
+
+
+def _p_value(interval):
+    """Two-sided p-value of a mean of zero."""
+    error = interval.sd / math.sqrt(interval.n)
+    # Differences that are all alike, up to rounding: no noise to compare the mean with.
+    if error <= 1e-12 * abs(interval.mean) or error == 0:
+        return 1.0 if interval.mean == 0 else 0.0
+    return float(2 * stats.t.sf(abs(interval.mean) / error, interval.n - 1))
+
+
+def detectable_difference(sd, n, alpha=ALPHA, power=POWER):
+    """Smallest true mean difference that a paired t-test at level `alpha` finds with chance `power`.
+
+    `sd`: standard deviation of the `n` paired differences, in their unit, which is also that
+    of the result; infinite for n = 1. Source: Cohen, Statistical Power Analysis (1988), ch. 2.
+    The power is averaged over the distribution of the sample's variance: with two or three
+    seeds the solver of statsmodels ends at wrong values. A test compares the two at larger n.
+    """
+    return sd * _detectable_effect(n, alpha, power) if n > 1 else math.inf
+
+
+@cache
+def _detectable_effect(n, alpha, power):
+    """`detectable_difference` in units of the standard deviation."""
+    freedom = n - 1
+    quantiles = (np.arange(GRID) + 0.5) / GRID
+    critical = stats.t.ppf(1 - alpha / 2, freedom) * np.sqrt(stats.chi2.ppf(quantiles, freedom) / freedom)
+
+    def excess(shift):
+        return np.mean(stats.norm.sf(critical - shift) + stats.norm.cdf(-critical - shift)) - power
+
+    return float(optimize.brentq(excess, 0, critical.max() + 10)) / math.sqrt(n)
+
+
+@dataclasses.dataclass(frozen=True)
+class McNemar:
+    """Images that only the first, or only the second, of two models answers correctly, of `n`."""
+
+    only_first: int
+    only_second: int
+    n: int
+    p_value: float
+
+    @property
+    def difference(self):
+        """Accuracy of the first minus that of the second, as a share."""
+        return (self.only_first - self.only_second) / self.n
+
+    @property
+    def detectable(self):
+        """About the smallest difference that would be found: normal approximation (Miettinen 1968)."""
+        z = stats.norm.isf(ALPHA / 2) + stats.norm.ppf(POWER)
+        return float(z * math.sqrt(self.only_first + self.only_second) / self.n)
+
+
+def mcnemar(labels, first, second):
+    """Exact McNemar test of two sets of predictions of the same images.
+
+    `labels`, `first`, `second`: integer classes (n,). It says whether these two trained
+    networks differ, which is less than a difference of what they are instances of.
+    Source: McNemar, Psychometrika 12 (1947); Dietterich, Neural Computation 10 (1998).
+    """
+    labels, first, second = (np.asarray(values) for values in (labels, first, second))
+    if not labels.shape == first.shape == second.shape or labels.ndim != 1:
+        raise ValueError(
+            f"labels and predictions have shapes {labels.shape}, {first.shape}, {second.shape}; expected (n,) thrice"
+        )
+    right = pd.crosstab(first == labels, second == labels).reindex(
+        index=[True, False], columns=[True, False], fill_value=0
+    )
+    result = mcnemar_test(right.to_numpy(), exact=True)
+    return McNemar(int(right.loc[True, False]), int(right.loc[False, True]), len(labels), float(result.pvalue))
+
+
+def share_interval(hits, n, level=LEVEL):
+    """(low, high) of a share of `hits` among `n` images, by Wilson's score.
+
+    Source: Wilson, Journal of the American Statistical Association 22 (1927); statsmodels.
+    """
+    return proportion_confint(hits, n, 1 - level, method="wilson")
+
+
+def confusion_counts(labels, predicted, class_names):
+    """Images by true class (rows) and answer (columns): a DataFrame of counts (classes, classes)."""
+    counts = confusion_matrix(labels, predicted, labels=np.arange(len(class_names)))
+    return pd.DataFrame(counts, index=pd.Index(class_names, name="true"), columns=pd.Index(class_names, name="answer"))
+
+
+def per_class(labels, predicted, class_names):
+    """Each class's accuracy and what it is most often taken for.
+
+    `labels`, `predicted`: integer classes (n,). Returns a DataFrame indexed by class:
+    images, correct, accuracy with its interval low and high (Wilson), taken_for (the
+    commonest wrong answer, "" where there is none), times, taken_share (of the class's
+    images). A class without images has NaN for its shares.
+    """
+    counts = confusion_counts(labels, predicted, class_names)
+    images, correct = counts.sum(axis=1), pd.Series(np.diag(counts), counts.index)
+    wrong = counts.where(~np.eye(len(counts), dtype=bool), 0)
+    times = wrong.max(axis=1)
+    low, high = share_interval(correct, images.where(images > 0))
+    return pd.DataFrame(
+        {
+            "images": images,
+            "correct": correct,
+            "accuracy": correct / images,
+            "low": low,
+            "high": high,
+            "taken_for": wrong.idxmax(axis=1).where(times > 0, ""),
+            "times": times,
+            "taken_share": times / images,
+        }
+    ).rename_axis("class")
+
+
+def paired_values(frame, first, second, metric):
+    """Values of two variants side by side: a DataFrame indexed by seed with columns `first`, `second`."""
+    if first == second:
+        raise ValueError(f"{first} is compared with itself; expected two labels")
+    check_frame(frame, [first, second], [metric])
+    rows = frame[frame["label"].isin([first, second])]
+    if rows.duplicated(["label", "seed"]).any():
+        raise ValueError(f"{first} or {second} has two rows of one seed; expected one row a label and seed")
+    pairs = rows.pivot(index="seed", columns="label", values=metric)[[first, second]].dropna()
+    if pairs.empty:
+        raise ValueError(f"no seed has both {first} and {second}; run the rest of the study")
+    return pairs
+
+
+def paired_differences(frame, first, second, metric):
+    """What variant `first` has more than `second`, an array of a value a seed; errors as of `paired_values`."""
+    pairs = paired_values(frame, first, second, metric)
+    return (pairs.iloc[:, 0] - pairs.iloc[:, 1]).to_numpy()
+
+
+def check_frame(frame, labels, columns):
+    """Raise ValueError unless the tidy `frame` has rows, all of `labels` and all of `columns`."""
+    if "label" not in frame or frame.empty:
+        raise ValueError("the frame has no rows; run the study first")
+    known = frame["label"].unique()
+    for label in labels:
+        if label not in known:
+            raise ValueError(f"the frame has no variant {label!r}; it has {', '.join(known)}")
+    for column in columns:
+        if column not in frame:
+            raise ValueError(f"the frame has no column {column!r}")
