@@ -1,4 +1,4 @@
-"""What a result was computed on: hardware, versions, precision, and the code that made it."""
+"""The machine: hardware, versions, precision, memory; progress bars, whole files, and where the lab's folders are."""
 
 import argparse
 import ast
@@ -26,6 +26,19 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 # Elsewhere bfloat16 is emulated and several times slower than float32.
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 PRECISION_VARIABLE = "CNNLAB_PRECISION"
+ROOT_VARIABLE = "CNNLAB_ROOT"
+
+
+def root():
+    """The folder that has `results/`, `images/` and `runs/`: never the working folder by chance.
+
+    CNNLAB_ROOT says which; else it is the clone that this package lies in, and for a package that
+    was installed without one, ~/cnnlab.
+    """
+    if named := os.environ.get(ROOT_VARIABLE):
+        return Path(named).expanduser().resolve()
+    clone = Path(__file__).resolve().parents[1]
+    return clone if (clone / "pyproject.toml").is_file() else Path.home() / "cnnlab"
 
 
 def choose_precision(requested="auto"):
@@ -96,51 +109,6 @@ def has_gpu():
         return bool(keras.distribution.list_devices("gpu"))
     except (RuntimeError, AttributeError):  # JAX's answer where it has no GPU at all, and Keras's for PyTorch.
         return False
-
-
-@cache
-def code_version(*modules):
-    """Fingerprint of what `modules` (names) compute: 12 hex digits.
-
-    Blind to comments, docstrings and layout: a stored result is only reused by the code that
-    made it, and mending a sentence must not throw away hours of training.
-    """
-    digest = hashlib.sha256()
-    for name in sorted(modules):
-        digest.update(_bare_code(Path(find_spec(name).origin).read_text(encoding="utf-8")).encode())
-    return digest.hexdigest()[:12]
-
-
-def _bare_code(source):
-    """`source` without docstrings, comments and white space.
-
-    From the text and not from `ast.dump`, whose form changes between Python versions.
-    """
-    lines = source.splitlines()
-    for start, end in sorted(_prose(source), reverse=True):
-        (first, left), (last, right) = start, end
-        lines[first - 1 : last] = [lines[first - 1][:left] + lines[last - 1][right:]]
-    return "".join("".join(lines).split())
-
-
-def _prose(source):
-    """Spans ((line, column), (line, column)) of the docstrings and comments in `source`."""
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            yield token.start, token.end
-    for node in ast.walk(ast.parse(source)):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and _is_text(body[0]):
-            text = body[0]
-            yield (text.lineno, text.col_offset), (text.end_lineno, text.end_col_offset)
-
-
-def _is_text(statement):
-    return (
-        isinstance(statement, ast.Expr)
-        and isinstance(statement.value, ast.Constant)
-        and isinstance(statement.value.value, str)
-    )
 
 
 @cache
@@ -215,11 +183,6 @@ def _no_standard_error():
         os.close(kept)
 
 
-# What TensorFlow calls the gradients that it registers while it traces a training.
-TRACED = "CustomGradient-"
-# The module whose pipelines feed trainings, and nothing else.
-FEEDER = "cnnlab.batches"
-
 # Settings of glibc's mallopt, by their numbers there: the heap is one for all threads, serves all but
 # the largest blocks, and keeps what is freed for the next step, within limits in bytes. Left to itself
 # glibc asks the system for many blocks of each step of a training again, which takes a fifth of its time.
@@ -240,35 +203,9 @@ def be_frugal():
 
 
 def release():
-    """Give back the images, weights, moments and graphs of trainings that nobody refers to any more.
-
-    Not to be called while a training goes on. TensorFlow registers a gradient of its own for each
-    training that Keras compiles (it sums gradients over devices, of which there is one) and never
-    forgets it; with it lives the whole graph with all variables, four times the size of the
-    network. Nor does it forget the functions that fed a training, and with them its images. A
-    model that was traced before still answers, and can be traced and trained again; only what is
-    half differentiated, within a `tf.GradientTape`, could not be finished. On other backends this
-    is `gc.collect`.
-    """
-    if framework := sys.modules.get("tensorflow.python.framework.ops"):
-        registered = getattr(getattr(framework, "gradient_registry", None), "_registry", {})
-        for name in [name for name in registered if name.startswith(TRACED)]:
-            del registered[name]
-        gc.collect()  # The pipelines first, which call a function as they end.
-        called = getattr(framework.get_default_graph(), "_py_funcs_used_in_graph", [])
-        called[:] = [function for function in called if not _fed_a_training(function)]
+    """Give back the images, weights and moments of trainings that nobody refers to any more."""
     gc.collect()
     _libc("malloc_trim", 0)
-
-
-def _fed_a_training(function):
-    """Whether TensorFlow made `function` for a pipeline of `batches.feed` (there are three to each)."""
-    function, state = inspect.unwrap(function), None
-    if inspect.ismethod(function):
-        state = function.__self__
-    elif inspect.isfunction(function) and "generator_state" in (names := function.__code__.co_freevars):
-        state = function.__closure__[names.index("generator_state")].cell_contents
-    return getattr(getattr(state, "_generator", None), "__module__", None) == FEEDER
 
 
 def forget(array):

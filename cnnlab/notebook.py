@@ -11,7 +11,7 @@ import papermill
 from IPython.display import Markdown, display
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
-from cnnlab.budgets import PROFILE_VARIABLE
+from cnnlab.studies import PROFILE_VARIABLE
 from cnnlab.figures import figure_view, save_figure
 from cnnlab.report import RECORD
 

@@ -1,7 +1,7 @@
 """Training computes the numbers that protocol.json keeps, so that rebuilding the lab's code changes none of them.
 
-Compared are the training and validation losses of every epoch (for a recipe, whose loop validates
-only at the end, that one) and the test loss, as relative differences. On a machine like the one
+Compared are the training and validation losses of every epoch (for a trial that keeps the last
+epoch, that one) and the test loss, as relative differences. On a machine like the one
 that kept them (same processor, instruction sets, cores and versions) the same code gave the same
 bits, beside a busy other process too; ALIKE leaves room for a sum in another order, and is far
 below what a wrong number does: Adam's epsilon times ten moves the cnn's losses by 1.8e-3. ELSEWHERE
@@ -16,7 +16,6 @@ import dataclasses
 import importlib.metadata
 import json
 import sys
-from collections.abc import Callable
 from functools import cache, partialmethod
 from pathlib import Path
 
@@ -29,10 +28,7 @@ import pytest
 import synthetic
 
 from cnnlab import machine
-from cnnlab.recipes.recipe import Recipe
-from cnnlab.recipes.running import run_recipe
-from cnnlab.training import run_trial
-from cnnlab.trials import Trial
+from cnnlab.training import Trial, train
 
 KEPT = Path(__file__).with_name("protocol.json")
 ALIKE = {"float32": 1e-5, "bfloat16": 1e-5}
@@ -44,15 +40,15 @@ HAS_BFLOAT16 = bool(machine.BFLOAT16_FLAGS & machine.cpu_flags())
 class Training:
     """`run` trains, and gives {"loss", "val_loss": one value an epoch; "test_loss": of what the lab would keep}."""
 
-    trial: Trial | Recipe
-    train: Callable
+    trial: Trial
 
     def run(self):
-        result = self.train(self.trial, pictures(), progress=False)
+        result = train(self.trial, pictures())
         row, history = result.row, result.history
+        if self.trial.keep == "best":
+            return {"loss": history["loss"], "val_loss": history["val_loss"], "test_loss": row["test_loss_best"]}
         at_the_end = [] if row["val_loss_last"] is None else [row["val_loss_last"]]
-        test = row["test_loss_best"] if "test_loss_best" in row else row["test_loss_last"]
-        return {"loss": history["loss"], "val_loss": history.get("val_loss", at_the_end), "test_loss": test}
+        return {"loss": history["loss"], "val_loss": at_the_end, "test_loss": row["test_loss_last"]}
 
 
 @cache
@@ -69,15 +65,15 @@ def trainings():
         "dense": changed(cnn, model="dense", options={"units": [32, 16], "dropout": 0.3}),
         "cnn": cnn,
         "augmented": changed(
-            cnn, options={**cnn.options, "batch_norm": True}, augment="flip_translate", class_weights=True,
+            cnn, options={**cnn.options, "batch_norm": True}, flip="random", translate=4, class_weights=True,
             epochs=8, monitor="val_accuracy", patience=2,
         ),
-        "permuted": changed(cnn, permute_pixels=0, optimizer="sgd", learning_rate=0.1, monitor="val_loss"),
+        "permuted": changed(cnn, permute_pixels=0, optimizer="sgd", momentum=0.0, learning_rate=0.1, monitor="val_loss"),
         "cnn_bfloat16": changed(cnn, precision="mixed_bfloat16"),
     }  # fmt: skip
-    plain = Recipe("plain", widths=(4, 4, 8), epochs=2, precision="float32")
+    plain = Trial("plain", options={"filters": [4, 4, 8]}, epochs=2, precision="float32", keep="last")
     blocks = changed(
-        plain, network="blocks", widths=(8, 8, 8), batch_norm=True, activation="gelu", whitening=True, dirac=True,
+        plain, model="blocks", options={"filters": [8, 8, 8], "activation": "gelu", "whitening": True, "dirac": True},
         label_smoothing=0.2, optimizer="sgd", learning_rate=0.3, weight_decay=1e-3, bias_scale=8.0,
         schedule="triangular", epochs=2.5, flip="alternating", translate=2, average="lookahead",
     )  # fmt: skip
@@ -87,10 +83,7 @@ def trainings():
         "published": changed(plain, loop="published"),
         "blocks_bfloat16": changed(blocks, precision="mixed_bfloat16"),
     }
-    return {
-        **{name: Training(trial, run_trial) for name, trial in trials.items()},
-        **{name: Training(recipe, run_recipe) for name, recipe in recipes.items()},
-    }
+    return {name: Training(trial) for name, trial in (trials | recipes).items()}
 
 
 def this_machine():

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from cnnlab.measures.stats import paired_differences, paired_tests, paired_values
-from cnnlab.recipes.catalogue import CONTRASTS, NAMES, PUBLISHED, WALK
+from cnnlab.studies import CONTRASTS, NAMES, PUBLISHED, WALK
 
 # The final weights without test-time augmentation, which is reported apart.
 METRIC = "test_accuracy_last"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cnnlab.machine import atomic_file, environment
+from cnnlab.machine import atomic_file, environment, root
 
 # Where the record's files lie, one a benchmark; nothing else writes here.
 BENCHMARKS_FOLDER = Path("results") / "benchmarks"
@@ -43,13 +43,13 @@ def run_benchmarks(measurements, say, about="", output=None):
     return tables
 
 
-def read_benchmarks(folder=BENCHMARKS_FOLDER):
+def read_benchmarks(folder=None):
     """The kept tables of all benchmarks in `folder`, {title: DataFrame}: empty where there are none.
 
     `attrs` of each has finished: when it was measured, in ISO 8601.
     """
     tables = {}
-    for path in sorted(Path(folder).glob("*.json")):
+    for path in sorted(Path(folder or root() / BENCHMARKS_FOLDER).glob("*.json")):
         for title, kept in json.loads(path.read_text(encoding="utf-8"))["tables"].items():
             tables[title] = pd.DataFrame(kept["rows"])
             tables[title].attrs["finished"] = kept["finished"]

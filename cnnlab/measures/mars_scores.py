@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cnnlab.mars_studies import CNN, DENSE
+from cnnlab.studies import MARS_CNN, MARS_DENSE, find_budget
 from cnnlab.measures.exploration import class_counts
 from cnnlab.measures.groups import (
     difference_bootstrap,
@@ -242,7 +242,7 @@ MARS_FOLDER = Path("results") / "mars"
 NEAREST = "the nearest training image's class"
 SPLIT = "test"
 # The networks that others are held against, each also against those before it.
-PLAIN_NETWORKS = (DENSE.label, CNN.label)
+PLAIN_NETWORKS = (MARS_DENSE.label, MARS_CNN.label)
 
 
 def evaluate_mars(dataset, answers):
@@ -309,9 +309,9 @@ def describe_splits(dataset):
     return pd.DataFrame(rows)
 
 
-def write_mars(tables, folder=MARS_FOLDER):
+def write_mars(tables, folder=None):
     """Write `evaluate`'s tables as <folder>/<name>.csv; returns the paths."""
-    folder = Path(folder)
+    folder = Path(folder or find_budget("full").folder / MARS_FOLDER)
     folder.mkdir(parents=True, exist_ok=True)
     paths = {name: folder / f"{name}.csv" for name in tables}
     for name, path in paths.items():
@@ -319,9 +319,9 @@ def write_mars(tables, folder=MARS_FOLDER):
     return list(paths.values())
 
 
-def read_mars(folder=MARS_FOLDER):
+def read_mars(folder=None):
     """{table name: DataFrame} of what `write` left in `folder`; empty where there is nothing."""
-    return {path.stem: pd.read_csv(path) for path in sorted(Path(folder).glob("*.csv"))}
+    return {path.stem: pd.read_csv(path) for path in sorted(Path(folder or find_budget("full").folder / MARS_FOLDER).glob("*.csv"))}
 
 
 def _constants(dataset, images):

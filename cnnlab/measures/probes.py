@@ -1,4 +1,8 @@
-"""Are the running statistics of a normalisation those of the weights that they are used with?"""
+"""Probes: the biases of convolution, measured on trained networks; run, resume, read back.
+
+What a probe computes stands in the files beside this one; permutation and sample size need
+trainings of their own and are studies.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,21 +11,14 @@ from pathlib import Path
 import keras
 import pandas as pd
 
-from cnnlab import budgets, data, recipe_studies, studies
-from cnnlab.cifar_studies import CNN, DENSE
-from cnnlab.machine import atomic_file, code_version, release
+from cnnlab import data
+from cnnlab.machine import atomic_file, release
 from cnnlab.measures.calibration import referral_curve, reliability
 from cnnlab.measures.inspection import FIELD_IMAGES, effective_field, zero_activations
 from cnnlab.measures.shift import EQUIVARIANCE_IMAGES, SHIFT_IMAGES, equivariance, shift_accuracy
 from cnnlab.measures.tabular import tabular_answers
-from cnnlab.model_files import load_model, model_path
-from cnnlab.recipes.augmenting import AugmentedBatches
-from cnnlab.recipes.catalogue import FLIP_AND_TRANSLATE, RECIPES, STUDY_SEEDS
-from cnnlab.recipes.recipe import Recipe, recipe_key
-from cnnlab.recipes.running import accuracy
-from cnnlab.store import Store
-from cnnlab.training import predict
-from cnnlab.trials import Trial, trial_key
+from cnnlab.studies import CNN, DENSE, FLIP_AND_TRANSLATE, RECIPES, STUDY_SEEDS, Store, find_budget, trained_model
+from cnnlab.training import ShuffledBatches, Trial, accuracy, predict
 
 # Training images that statistics are computed anew from, in batches of BATCH: enough for four digits of a variance.
 STATISTICS_IMAGES, STATISTICS_BATCH = 10_000, 250
@@ -42,7 +39,7 @@ def normalisation_accuracy(model, training, validation):
     accuracies = {"running": accuracy(predict(model, images), labels)}
     for name, augmentation in AUGMENTATIONS.items():
         batch_size = min(STATISTICS_BATCH, len(training[0]))
-        renew_statistics(model, AugmentedBatches(*training, batch_size, seed=0, **augmentation))
+        renew_statistics(model, ShuffledBatches(*training, batch_size, seed=0, **augmentation))
         accuracies[name] = accuracy(predict(model, images), labels)
         model.set_weights(kept)
     rows = [{"statistics": name, "accuracy": share} for name, share in accuracies.items()]
@@ -69,38 +66,16 @@ def renew_statistics(model, batches):
             layer.momentum = momentum
 
 
+# Under the folder of a budget.
 PROBES_FOLDER = Path("results") / "probes"
-MODELS_FOLDER = budgets.find("full").models_folder
 # Enough that the share of zeros is known to three digits: each image has tens of thousands of activations.
 ACTIVATION_IMAGES = 1_000
 # In place of a trial's key where a probe trains its own small models.
 NO_TRIAL = "none"
-
-
-def trained_model(trial, models_folder, store, progress=True):
-    """The model of `trial`, float32, with the weights of its best validation epoch.
-
-    Loaded from <models_folder>/<key>.keras, or trained again, which on the machine of its row
-    gives the same one, and kept there; its row goes to `store` where that has none.
-    Raises RuntimeError if another process is training it, ValueError for a file that is no model.
-    """
-    path = model_path(models_folder, trial_key(trial))
-    if not path.exists():
-        _train(trial, store, models_folder, progress)
-    return load_model(path)
-
-
-def _train(trial, store, models_folder, progress):
-    with store.claim(trial) as mine:
-        if not mine:
-            raise RuntimeError(
-                f"another process is training {trial.label}, seed {trial.seed}; try again when it is done"
-            )
-        studies.train_claimed(trial, store, progress and f"{trial.label} seed {trial.seed}", models_folder)
-
-
-def _trained_recipe(recipe, models_folder, _, progress=True):
-    return recipe_studies.trained_model(recipe, models_folder, progress)
+# Rows from before probes had a version have a hash of the source text that measured them.
+VERSION_OF_CODE = dict.fromkeys(
+    ("fa802b58e1c3", "b34c5a425f94", "57888bcc3cfe", "e52f2d36a794", "a9a07995ef38", "94386f0fd6ba", "7882016ef00a"), 1
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,32 +83,24 @@ class Probe:
     """A question to trained networks, or to a table.
 
     `measure`: (model, `data.Dataset`, images at most) to a DataFrame, or a seed to one where
-    there are no `trials`; `trials`: whose models are asked, with seed 0; `code`: modules that
-    decide the numbers, so that rows of another version are measured anew; `key` and `load`: what
-    names a trial's result, and what gives its model (as `trained_model` does).
+    there are no `trials`; `trials`: whose models are asked, with seed 0; `version` rises with the
+    numbers that are measured: rows of another one are measured anew.
     """
 
     name: str
     question: str
-    measure_probe: Callable[..., pd.DataFrame]
-    trials: tuple[Trial | Recipe, ...]
-    code: tuple[str, ...]
+    measure: Callable[..., pd.DataFrame]
+    trials: tuple[Trial, ...]
     seeds: int = 5
-    key: Callable[..., str] = trial_key
-    load: Callable[..., keras.Model] = trained_model
+    version: int = 1
 
-    @property
-    def version(self):
-        """Fingerprint of the code that measures."""
-        return code_version(*(f"cnnlab.{module}" for module in self.code))
-
-    def parts(self, seeds):
-        """{(seed, key): Trial or None} of what is measured for seeds 0 to `seeds` - 1, in order."""
+    def parts(self, seeds, key):
+        """{(seed, key): Trial or None} of what is measured for seeds 0 to `seeds` - 1; `key`: of a trial's files."""
         found = {}
         for seed in range(seeds):
             for trial in self.trials:
                 trial = dataclasses.replace(trial, seed=seed)
-                found[seed, self.key(trial)] = trial
+                found[seed, key(trial)] = trial
             if not self.trials:
                 found[seed, NO_TRIAL] = None
         return found
@@ -180,31 +147,18 @@ NORMALISED = tuple(RECIPES[label] for label in ("batch_norm", "flip_translate", 
 PROBES = {
     probe.name: probe
     for probe in (
-        Probe("shift", "Does it matter where in the image a thing is?", _shift, BOTH, ("probing.shift",)),
+        Probe("shift", "Does it matter where in the image a thing is?", _shift, BOTH),
+        Probe("equivariance", "Do the features move with the image?", _equivariance, BOTH),
+        Probe("receptive_field", "How much of what a unit could see matters to it?", _receptive_field, (CNN,)),
+        Probe("tabular", "Is convolution of use where neighbours mean nothing?", tabular_answers, ()),
+        Probe("activations", "How much of a network is silent?", _activations, BOTH),
+        Probe("calibration", "Is a network right as often as it is sure?", _calibration, BOTH),
         Probe(
-            "equivariance", "Do the features move with the image?", _equivariance, BOTH,
-            ("probing.shift", "probing.receptive_field"),
-        ),
-        Probe(
-            "receptive_field", "How much of what a unit could see matters to it?", _receptive_field, (CNN,),
-            ("probing.receptive_field",),
-        ),
-        Probe(
-            "tabular", "Is convolution of use where neighbours mean nothing?", tabular_answers, (), ("probing.tabular",)
-        ),
-        Probe("activations", "How much of a network is silent?", _activations, BOTH, ("inspection",)),
-        Probe(
-            "calibration", "Is a network right as often as it is sure?", _calibration, BOTH,
-            ("probing.confidence", "statistics.calibration"),
-        ),
-        Probe(
-            "risk_coverage", "How good are the answers if the doubtful images go to a human?", _risk_coverage, BOTH,
-            ("probing.confidence", "statistics.calibration"),
+            "risk_coverage", "How good are the answers if the doubtful images go to a human?", _risk_coverage, BOTH
         ),
         Probe(
             "normalisation", "Are a normalisation's statistics those of the weights that they are used with?",
-            _normalisation, NORMALISED, ("probing.normalisation", "recipes.augmenting"), STUDY_SEEDS, recipe_key,
-            _trained_recipe,
+            _normalisation, NORMALISED, STUDY_SEEDS,
         ),
     )
 }  # fmt: skip
@@ -231,29 +185,28 @@ def measure_probe(name, model, dataset, trial, limit=None):
     return rows
 
 
-def run_probe(
-    name, seeds=None, store=None, models_folder=MODELS_FOLDER, results_folder=None, budget=None, progress=True
-):
+def run_probe(name, seeds=None, store=None, models_folder=None, results_folder=None, budget=None, progress=True):
     """Measure what `results_folder` does not hold yet of probe `name` for `seeds` seeds, and read it back.
 
     `seeds`: how many, from 0 (None: as many as the record holds); `budget`: a `budgets.Budget`
     that cuts the trials down (None: the full protocol), and says where `store`, the `Store` of
-    the trials' rows, and `results_folder` are unless they are given; `models_folder`: see
-    `trained_model`.
+    the trials' rows, `models_folder` (see `studies.trained_model`; of the record, where none is given)
+    and `results_folder` are unless they are given.
     The file appears whole, and again after each model: a killed run goes on where it was. Rows
-    of other code or of other models are not kept beside new ones.
+    of another version or of other models are not kept beside new ones.
     Returns the tidy frame of `read_probe`, of those seeds.
     """
-    probe, budget = find_probe(name), budget or budgets.BUDGETS["full"]
+    probe, budget = find_probe(name), budget or find_budget("full")
     probe = dataclasses.replace(probe, trials=tuple(budget.limit(trial) for trial in probe.trials))
     seeds = probe.seeds if seeds is None else seeds
     if seeds < 1:
         raise ValueError(f"seeds is {seeds}; expected at least 1")
     store = store or Store(budget.store_folder)
     results_folder = results_folder or budget.folder / PROBES_FOLDER
+    models_folder = models_folder or find_budget("full").models_folder
     path = _path(name, results_folder)
-    wanted = probe.parts(seeds)
-    done = _measured(path, probe)
+    wanted = probe.parts(seeds, store.key)
+    done = _measured(path, probe, store)
     for part in [part for part in wanted if part not in done]:
         if progress:
             print(f"{name}: seed {part[0]}, {wanted[part].label if wanted[part] else 'its own models'}", flush=True)
@@ -265,22 +218,24 @@ def run_probe(
     return rows[rows["seed"] < seeds].reset_index(drop=True)
 
 
-def read_probe(name, folder=PROBES_FOLDER):
-    """The recorded rows of probe `name`: a tidy frame, empty where there is no record.
+def read_probe(name, folder=None):
+    """The recorded rows of probe `name` in `folder` (None: the record's): a tidy frame, empty where there are none.
 
     Columns: label, seed, those of the probe's function, key (of the trial whose model was
-    asked) and code_version (of the code that measured). Raises ValueError for an unknown probe
+    asked) and version (of the probe). Raises ValueError for an unknown probe
     or a file that is no record.
     """
     find_probe(name)
-    path = _path(name, folder)
+    path = _path(name, folder or find_budget("full").folder / PROBES_FOLDER)
     if not path.exists():
         return pd.DataFrame()
     try:
         rows = pd.read_csv(path, dtype={"key": str, "code_version": str}, keep_default_na=False, na_values=[""])
     except ValueError as error:  # pandas' ParserError and EmptyDataError are ValueErrors.
         raise ValueError(f"{path} is no table; delete it and run `python -m cnnlab probe {name}`") from error
-    if missing := {"label", "seed", "key", "code_version"} - set(rows):
+    if "code_version" in rows:
+        rows = rows.assign(version=rows["code_version"].map(VERSION_OF_CODE)).drop(columns="code_version")
+    if missing := {"label", "seed", "key", "version"} - set(rows):
         lacking = ", ".join(sorted(missing))
         raise ValueError(f"{path} has no column {lacking}; delete it and run `python -m cnnlab probe {name}`")
     return rows
@@ -292,18 +247,18 @@ def _rows(probe, part, trial, store, models_folder, progress):
         rows = probe.measure(seed)
         rows.insert(1, "seed", seed)
     else:
-        model = probe.load(trial, models_folder, store, progress)
+        model = trained_model(trial, models_folder, store, progress)
         rows = measure_probe(probe.name, model, data.load(trial.dataset, seed), trial)
-    return rows.assign(key=key, code_version=probe.version)
+    return rows.assign(key=key, version=probe.version)
 
 
-def _measured(path, probe):
-    """{(seed, key): rows} of the file at `path` that this code would write again."""
+def _measured(path, probe, store):
+    """{(seed, key): rows} of the file at `path` that this version would write again."""
     rows = read_probe(probe.name, path.parent)
     if rows.empty:
         return {}
-    rows = rows[rows["code_version"] == probe.version]
-    valid = probe.parts(int(rows["seed"].max()) + 1 if len(rows) else 0)
+    rows = rows[rows["version"] == probe.version]
+    valid = probe.parts(int(rows["seed"].max()) + 1 if len(rows) else 0, store.key)
     return {part: group for part, group in rows.groupby(["seed", "key"], sort=False) if part in valid}
 
 

@@ -11,7 +11,7 @@ from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.preprocessing import StandardScaler
 
-from cnnlab.batches import ShuffledBatches
+from cnnlab.training import ShuffledBatches
 from cnnlab.training import cross_entropy
 
 TEST_SHARE = 0.25

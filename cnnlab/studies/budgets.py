@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-from pathlib import Path
 
 from cnnlab.wording import plural
 
@@ -15,7 +14,8 @@ class Budget:
 
     `seeds` of a study (None: as many as the study records); `epochs` at most; `train_images`
     and `eval_images` at most; `sweep_images` and `sweep_epochs` at most in a study of many
-    variants; `sample_images` for figures that need a sample of the test set.
+    variants; `sample_images` for figures that need a sample of the test set; `scoring_batch`:
+    images scored at once in a notebook, where fewer need less memory.
     """
 
     name: str
@@ -26,6 +26,7 @@ class Budget:
     sweep_images: int | None = None
     sweep_epochs: int | None = None
     sample_images: int = 2_000
+    scoring_batch: int = 250
 
     @property
     def is_record(self):
@@ -50,7 +51,7 @@ class Budget:
     @property
     def folder(self):
         """Where a run of this budget keeps what it makes: the record has the top level."""
-        return Path() if self.is_record else Path("runs") / self.name
+        return root() if self.is_record else root() / "runs" / self.name
 
     @property
     def images_folder(self):
@@ -65,7 +66,7 @@ class Budget:
     @property
     def models_folder(self):
         """Folder of trained models, which are never part of the record (they are large)."""
-        return Path("runs") / "models" if self.is_record else self.folder / "models"
+        return root() / "runs" / "models" if self.is_record else self.folder / "models"
 
     def limit(self, trial, sweep=False):
         """`trial` within this budget; `sweep` for one of a study's many variants."""
@@ -100,20 +101,20 @@ BUDGETS = _table(
 )  # fmt: skip
 # A picture of 128x128 pixels costs what sixteen of CIFAR-10's do, and there are fewer of them.
 MARS_BUDGETS = _table(
-    Budget("full"),
+    Budget("full", scoring_batch=100),
     Budget(
         "quick", seeds=2, epochs=5, train_images=3_000, eval_images=600, sweep_images=640, sweep_epochs=2,
-        sample_images=600,
+        sample_images=600, scoring_batch=100,
     ),
     Budget(
         "smoke", seeds=1, epochs=1, train_images=128, eval_images=64, sweep_images=64, sweep_epochs=1,
-        sample_images=64,
+        sample_images=64, scoring_batch=100,
     ),
 )  # fmt: skip
 OF_DATASETS = {"mars": MARS_BUDGETS, "mars64": MARS_BUDGETS}
 
 
-def find(name=None, dataset="cifar10"):
+def find_budget(name=None, dataset="cifar10"):
     """The budget called `name` for a data set of `data.LOADERS`.
 
     Default of `name`: the environment variable CNNLAB_PROFILE, else quick. Raises ValueError

@@ -1,13 +1,20 @@
-"""Test-time augmentation: one answer from several views of an image."""
+"""What a network answers: probabilities from one view or several of each image, and their scores."""
 
+import keras
 import numpy as np
 from scipy.special import softmax
 
-from cnnlab.training import predict
-
+# Images scored at once, where nobody says: fewer need less memory, and get the same answers.
+SCORING_BATCH = 500
 # A probability below this counts as this, for it has no logarithm at zero.
 SMALLEST = 1e-7
 LEVELS = (0, 1, 2)
+
+
+def predict(model, images, batch_size=SCORING_BATCH):
+    """Probabilities of `model` for uint8 `images`: float32 (n, classes), `batch_size` images at once."""
+    starts = range(0, len(images), batch_size)
+    return np.concatenate([model.predict_on_batch(images[i : i + batch_size]) for i in starts])
 
 
 def views(images, level):
@@ -32,15 +39,26 @@ def views(images, level):
     ]
 
 
-def predict_views(model, images, level):
+def predict_views(model, images, level, batch_size=SCORING_BATCH):
     """(plain, augmented) probabilities of `model` for uint8 `images`: float32 (n, classes) each.
 
     "plain" are those of the images as they are, "augmented" those of all `views`: the weighted
     mean is taken of the logarithms, which is that of the logits.
     """
-    answers = [(weight, predict(model, view)) for weight, view in views(images, level)]
+    answers = [(weight, predict(model, view, batch_size)) for weight, view in views(images, level)]
     plain = answers[0][1]
     if level == 0:
         return plain, plain
     logarithms = sum(weight * np.log(np.maximum(answer, SMALLEST)) for weight, answer in answers)
     return plain, softmax(logarithms, axis=1).astype("float32")
+
+
+def accuracy(probabilities, labels):
+    """Share of rows of `probabilities` (n, classes) that are largest at `labels` (n,)."""
+    return float(np.mean(probabilities.argmax(axis=1) == labels))
+
+
+def cross_entropy(probabilities, labels):
+    """Mean of -ln p(true class): `probabilities` (n, classes), integer `labels` (n,)."""
+    chosen = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.maximum(chosen, keras.config.epsilon())).mean())

@@ -2,10 +2,10 @@
 
 import dataclasses
 
-from cnnlab.study import Study
-from cnnlab.trials import Trial
+from cnnlab.studies.study import Study
+from cnnlab.training import Trial
 
-PROTOCOL = "Adam, learning rate 0.001, batches of 64, 40,000 training images, best of all epochs chosen on validation"
+SETTINGS = "Adam, learning rate 0.001, batches of 64, 40,000 training images, best of all epochs chosen on validation"
 DENSE = Trial("dense_128_64", model="dense", options={"units": [128, 64]})
 CNN = Trial("cnn_32_64_128", options={"filters": [32, 64, 128]})
 FILTERS = ((16, 32, 64), (32, 64, 128), (64, 128, 256), (128, 256, 512))
@@ -25,7 +25,7 @@ CIFAR_STUDIES = {
             "baselines",
             "How far does a network get that knows nothing of images?",
             "width of the two hidden layers",
-            f"{PROTOCOL}; 10 epochs",
+            f"{SETTINGS}; 10 epochs",
             tuple(
                 Trial(_label("dense", units), model="dense", options={"units": list(units)})
                 for units in ((128, 64), (256, 128), (512, 256))
@@ -36,14 +36,14 @@ CIFAR_STUDIES = {
             "filters",
             "Do more filters make a better classifier?",
             "filters of the three convolutions",
-            f"{PROTOCOL}; 10 epochs for every variant; 3x3 kernels, dense layer of 512, dropout 0.5",
+            f"{SETTINGS}; 10 epochs for every variant; 3x3 kernels, dense layer of 512, dropout 0.5",
             tuple(Trial(_label("cnn", filters), options={"filters": list(filters)}) for filters in FILTERS),
         ),
         Study(
             "filters_gap",
             "Is it the filters, or the dense layer that grows with them?",
             "filters of the three convolutions, with global average pooling in place of flatten and dense",
-            f"{PROTOCOL}; 10 epochs for every variant; 3x3 kernels, no dense layer and so no dropout",
+            f"{SETTINGS}; 10 epochs for every variant; 3x3 kernels, no dense layer and so no dropout",
             tuple(
                 Trial(
                     _label("gap", filters),
@@ -56,7 +56,7 @@ CIFAR_STUDIES = {
             "kernels",
             "Do larger kernels see more that matters?",
             "kernel size of both convolutions, in pixels",
-            f"{PROTOCOL}; 10 epochs; 32 and 64 filters, dense layer of 128, dropout 0.5",
+            f"{SETTINGS}; 10 epochs; 32 and 64 filters, dense layer of 128, dropout 0.5",
             tuple(
                 dataclasses.replace(
                     SMALL_CNN, label=f"cnn_32_64_k{size}", options={**SMALL_CNN.options, "kernel_size": size}
@@ -68,14 +68,14 @@ CIFAR_STUDIES = {
             "epochs",
             "What is it worth to train one variant for 15 epochs and the others for 10?",
             "epochs of the 32-64-128 network",
-            f"{PROTOCOL}; 3x3 kernels, dense layer of 512, dropout 0.5",
+            f"{SETTINGS}; 3x3 kernels, dense layer of 512, dropout 0.5",
             (CNN, dataclasses.replace(CNN, label="cnn_32_64_128_15_epochs", epochs=15)),
         ),
         Study(
             "permutation",
             "What is left of each network when neighbours are no longer neighbours?",
             "one fixed permutation of all pixel positions, in training and test alike",
-            f"{PROTOCOL}; 10 epochs",
+            f"{SETTINGS}; 10 epochs",
             (
                 DENSE,
                 dataclasses.replace(DENSE, label="dense_128_64_permuted", permute_pixels=PERMUTATION_SEED),

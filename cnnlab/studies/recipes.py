@@ -1,8 +1,9 @@
-"""The recipes of the lab: the walk from the assignment's CNN, its changes alone and left out, and three that end it."""
+"""From 74 to 94%: the ablation from the assignment's CNN to airbench's network, each change alone and left out."""
 
 import dataclasses
 
-from cnnlab.recipes.recipe import Recipe
+from cnnlab.studies.study import Study
+from cnnlab.training import NETWORKS, Trial
 
 # Learning rates are the same for an image whatever the batch, as the mean loss is a batch's.
 SMALL_BATCHES = {"batch_size": 64, "learning_rate": 0.09375}
@@ -12,13 +13,13 @@ SGD = {"optimizer": "sgd", "momentum": 0.85, "weight_decay": 1.33e-3, "schedule"
 GENTLE_SGD = {**SGD, "learning_rate": 0.02}
 FLIP_AND_TRANSLATE = {"flip": "random", "translate": 2}
 # Narrow, so that what is measured of the other changes takes minutes and not hours.
-BLOCKS = {"network": "blocks", "widths": (24, 64, 64)}
+BLOCKS = {"model": "blocks", "filters": (24, 64, 64)}
 
 # The yardstick: the code that is published, in the precision that is published.
-PUBLISHED = Recipe("published", loop="published", precision="float32", tta=0)
-ASSIGNMENT = Recipe("assignment")
+PUBLISHED = Trial("published", keep="last", loop="published", precision="float32")
+ASSIGNMENT = Trial("assignment", keep="last", tta=2)
 # The same in single precision, which shows what the faster one costs in accuracy.
-FLOAT32 = Recipe("float32", precision="float32")
+FLOAT32 = dataclasses.replace(ASSIGNMENT, label="float32", precision="float32")
 
 # Label, what is changed in words, and what is changed: each step keeps all the changes before it.
 STEPS = (
@@ -35,8 +36,8 @@ STEPS = (
     ("gelu", "GELU instead of ReLU", {"activation": "gelu"}),
     ("alternating_flip", "alternating flip", {"flip": "alternating"}),
     ("longer", "13 passes instead of 10", {"epochs": 13}),
-    ("wider", "blocks of 64, 128 and 128 filters", {"widths": (64, 128, 128)}),
-    ("widest", "blocks of 64, 256 and 256 filters", {"widths": (64, 256, 256)}),
+    ("wider", "blocks of 64, 128 and 128 filters", {"filters": (64, 128, 128)}),
+    ("widest", "blocks of 64, 256 and 256 filters", {"filters": (64, 256, 256)}),
     # Nothing is chosen any more.
     ("to_94", "all 50,000 images", {"train_split": "all"}),
 )
@@ -74,15 +75,24 @@ INSTEAD = (
 )
 
 
+def changed(trial, label, changes):
+    """`trial` under another `label`, with `changes`: fields of a Trial, or options of its network."""
+    changes, model = dict(changes), changes.get("model", trial.model)
+    known = {field.name for field in dataclasses.fields(NETWORKS[model])}
+    options = {name: value for name, value in trial.options.items() if name in known}
+    options |= {name: changes.pop(name) for name in list(changes) if name in known}
+    return dataclasses.replace(trial, label=label, options=options, **changes)
+
+
 def _walk():
     steps = [ASSIGNMENT]
     for label, _, changes in STEPS:
-        steps.append(dataclasses.replace(steps[-1], label=label, **changes))
+        steps.append(changed(steps[-1], label, changes))
     return tuple(steps)
 
 
-def _changed(recipe, variants):
-    return tuple(dataclasses.replace(recipe, label=label, **changes) for label, _, changes in variants)
+def _variants(trial, variants):
+    return tuple(changed(trial, label, changes) for label, _, changes in variants)
 
 
 WALK = _walk()
@@ -99,12 +109,12 @@ ENDINGS = (
 )  # fmt: skip
 ALL = (
     PUBLISHED, FLOAT32, *WALK,
-    *_changed(ASSIGNMENT, ALONE), *_changed(_NARROW, WITHOUT), *_changed(_NARROW, INSTEAD), *ENDINGS[:-1],
+    *_variants(ASSIGNMENT, ALONE), *_variants(_NARROW, WITHOUT), *_variants(_NARROW, INSTEAD), *ENDINGS[:-1],
 )  # fmt: skip
 RECIPES = {recipe.label: recipe for recipe in ALL}
 
-# Seeds of every recipe; those that are held against the targets, and their yardstick, have more.
-STUDY_SEEDS = 3
+# Seeds of every recipe; changes alone, and those that are held against the targets, have more.
+STUDY_SEEDS, ALONE_SEEDS = 3, 5
 # Accuracy that an ending is to reach, and within how many yardsticks: the mean of so many seeds, beside those
 # with which earlier forms of the endings were scored on the test images, and then changed.
 TARGET_SEEDS, SCORED_BEFORE = 5, (0,)
@@ -163,3 +173,25 @@ CONTRASTS = (
 def of_kind(kind):
     """Those of `CONTRASTS` that are of `kind`."""
     return [contrast for contrast in CONTRASTS if contrast.kind == kind]
+
+
+def find_recipe(name):
+    """The recipe called `name`; ValueError with the names there are."""
+    if name not in RECIPES:
+        raise ValueError(f"no recipe is called {name!r}; expected one of {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+RECIPE_STUDIES = {
+    "recipe": Study(
+        "recipe",
+        "What does each of a handful of changes add, from the assignment's CNN to 94%?",
+        "one change a step; changes alone, and left out, where the rest can do without them",
+        "10 epochs of 40,000 training images, where a recipe does not say otherwise; the weights at the end of "
+        "training; settings after airbench94, and what could replace a part compared on validation",
+        ALL,
+        seeds=STUDY_SEEDS,
+        more_seeds=dict.fromkeys((ASSIGNMENT.label, *(label for label, _, _ in ALONE)), ALONE_SEEDS)
+        | dict.fromkeys((PUBLISHED.label, *(recipe.label for recipe in ENDINGS)), len(SCORED_BEFORE) + TARGET_SEEDS),
+    )
+}

@@ -1,0 +1,32 @@
+"""Questions put as experiments, their rows, and how they are run. Declarations need no Keras: `run` loads it."""
+
+import lazy_loader
+
+from cnnlab.studies.budgets import BUDGETS, PROFILE_VARIABLE, Budget, find_budget
+from cnnlab.studies.cifar10 import CIFAR_STUDIES, CNN, DENSE, FILTERS
+from cnnlab.studies.mars import MARS_CNN, MARS_DENSE, MARS_STUDIES
+from cnnlab.studies.recipes import RECIPE_STUDIES, RECIPES, find_recipe
+from cnnlab.studies.store import Store, select
+from cnnlab.studies.study import Study
+
+STUDIES = CIFAR_STUDIES | MARS_STUDIES | RECIPE_STUDIES
+
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "recipes": [
+            "AIRBENCH94", "ASSIGNMENT", "CONTRASTS", "FLIP_AND_TRANSLATE", "FLOAT32", "INSTEAD", "NAMES", "NARROW", "PARTS", "PUBLISHED",
+            "SCORED_BEFORE", "STEPS", "STUDY_SEEDS", "TARGETS", "TARGET_SEEDS", "WALK", "WITHOUT", "YARDSTICK", "of_kind",
+        ],
+        "run": [
+            "kept_or_trained", "predictions", "read", "read_all", "record_store", "run_study", "train_recipe", "trained_model",
+        ],
+    },
+)
+
+
+def find_study(name):
+    """The study called `name`; ValueError with the names there are."""
+    if name not in STUDIES:
+        raise ValueError(f"no study is called {name!r}; expected one of {', '.join(STUDIES)}")
+    return STUDIES[name]

@@ -1,0 +1,215 @@
+"""Studies run, resumed, shared between processes and read back as tidy frames; and models trained for one's own use."""
+
+import dataclasses
+import functools
+import json
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cnnlab import data
+from cnnlab.machine import atomic_file, release
+from cnnlab.studies.budgets import find_budget
+from cnnlab.studies.recipes import find_recipe
+from cnnlab.studies.store import Store, select
+from cnnlab.training import (
+    Checkpoint,
+    Plan,
+    ProgressBar,
+    Trial,
+    build_for,
+    load_model,
+    model_path,
+    save_model,
+    train,
+    training_flops,
+    trial_key,
+)
+
+# Seconds between two looks at a trial that another process is running.
+POLL_SECONDS = 2.0
+
+
+def record_store():
+    """The `Store` of the record."""
+    return Store(find_budget("full").store_folder)
+
+
+def run_study(study, store, seeds=None, progress=True, models_folder=None):
+    """Run what `store` does not hold yet of `study` for `seeds` seeds, and read all of it back.
+
+    `seeds`: None for as many as the study records; `models_folder`: where to keep each trained model
+    as <key>.keras (None: not kept). Whoever is killed, at any moment, loses no finished trial, and
+    the next call goes on from the last epoch of the unfinished one. A trial that another process
+    runs is left to it.
+    Returns the tidy frame of `read`. Raises OSError at once if the store cannot be written.
+    """
+    runs = study.runs(seeds)
+    store.check_writable()
+    version = functools.cache(lambda dataset, seed: data.load(dataset, seed).fingerprint)
+
+    def is_stored(trial):
+        return store.find(trial, version(trial.dataset, trial.seed)) is not None
+
+    waiting = [trial for trial in runs if not is_stored(trial)]
+    clock = _TimeLeft(waiting)
+    while waiting:
+        elsewhere = []
+        for trial in waiting:
+            title = f"{study.name} {len(runs) - clock.left + 1}/{len(runs)}  {trial.label} seed {trial.seed}"
+            seconds = time.perf_counter()
+            with store.claim(trial) as mine:
+                if not mine:
+                    elsewhere.append(trial)
+                    continue
+                if not is_stored(trial):  # Another process may have finished it since we looked.
+                    _train_claimed(trial, store, title if progress else None, models_folder)
+            release()
+            clock.finished(trial, time.perf_counter() - seconds)
+            if progress:
+                print(f"{title}: {clock.remaining()}", flush=True)
+        waiting = elsewhere
+        if waiting:
+            time.sleep(POLL_SECONDS)
+    return read(study, store, seeds)
+
+
+def read(study, store, seeds=None):
+    """The finished rows of `study`, one a trial and seed: a tidy frame (see `store.select`)."""
+    return read_all({study.name: study}, store, seeds)[study.name]
+
+
+def read_all(chosen, store, seeds=None):
+    """{name: `read`'s frame} of the studies `chosen` ({name: Study}), with one look at the store.
+
+    `seeds`: how many of each (None: as many as the study records).
+    """
+    records = store.records()
+    return {name: select(records, study.runs(seeds)) for name, study in chosen.items()}
+
+
+def predictions(chosen, store):
+    """{label: uint8 (seeds, n)}: the answers to the test images that `store` has of the studies `chosen`, by seed."""
+    rows = pd.concat(read_all(chosen, store).values())
+    if rows.empty:
+        raise ValueError(f"{store.folder} has no rows of {', '.join(chosen)}; run them first")
+    rows = rows.drop_duplicates("key").sort_values("seed", kind="stable")
+    return {
+        label: np.stack([store.predictions(key)["predicted"] for key in mine["key"]])
+        for label, mine in rows.groupby("label", sort=False)
+    }
+
+
+def trained_model(trial, models_folder, store, progress=True):
+    """The model of `trial`, float32, with the weights that it keeps.
+
+    Loaded from <models_folder>/<key>.keras, or trained again, which on the machine of its row
+    gives the same one, and kept there; its row goes to `store` where that has none.
+    Raises RuntimeError if another process is training it, ValueError for a file that is no model.
+    """
+    path = model_path(models_folder, store.key(trial))
+    if not path.exists():
+        with store.claim(trial) as mine:
+            if not mine:
+                raise RuntimeError(
+                    f"another process is training {trial.label}, seed {trial.seed}; try again when it is done"
+                )
+            _train_claimed(trial, store, f"{trial.label} seed {trial.seed}" if progress else None, models_folder)
+    return load_model(path)
+
+
+def train_recipe(name, seed=0, out=None, budget=None, progress=True):
+    """Train the recipe called `name`; keep its model as `out` (.keras) and its row beside it (.json).
+
+    `budget` (a `budgets.Budget`) cuts it down; default of `out`: runs/recipes/<name>-seed<seed>.keras
+    under the budget's folder. What is interrupted goes on from the last epoch with the next call.
+    Returns (the `training.Result`, the model's Path). Raises ValueError for an unknown name or a file
+    that is no .keras, before any training.
+    """
+    budget = budget or find_budget("full")
+    trial = dataclasses.replace(find_recipe(name), seed=seed)
+    if not budget.is_record:
+        trial = budget.limit(trial)
+    out = Path(out or budget.models_folder.parent / "recipes" / f"{name}-seed{seed}.keras")
+    if out.suffix != ".keras":
+        raise ValueError(f"out is {out}; expected a file that ends in .keras")
+    out.parent.mkdir(parents=True, exist_ok=True)  # It is known now, and not after the training, that it can be.
+    beside = [Checkpoint(out.with_suffix(".checkpoint")), *([ProgressBar(f"{name}, seed {seed}")] if progress else [])]
+    result = train(trial, data.load(trial.dataset, seed), beside)
+    if result.interrupted:
+        raise KeyboardInterrupt
+    release()
+    save_model(result.model, out)
+    with atomic_file(out.with_suffix(".json")) as partial:
+        partial.write_text(json.dumps({"key": trial_key(trial), **result.row}, indent=1) + "\n", encoding="utf-8")
+    return result, out
+
+
+def kept_or_trained(name, seed=0, out=None, budget=None):
+    """The network that the record kept of the recipe called `name`; what it did not keep is trained now.
+
+    Kept: of this protocol and precision, by `study recipe --keep-models` or `record`; another
+    `budget` than the record's keeps none. Arguments and errors as `train_recipe` has them, and
+    ValueError for a kept file that is no model. Returns (row, `keras.Model`, Path of its file).
+    """
+    budget = budget or find_budget("full")
+    if budget.is_record:
+        row = record_store().find(dataclasses.replace(find_recipe(name), seed=seed))
+        path = model_path(budget.models_folder, row["key"]) if row else None
+        if path is not None and path.exists():
+            return row, load_model(path), path
+    result, path = train_recipe(name, seed, out, budget)
+    return result.row, result.model, path
+
+
+def _train_claimed(trial, store, title, models_folder):
+    """Train `trial`, which the caller has claimed in `store`; keep its model, and its row where `store` has none.
+
+    `title` of the progress bar (None: no bar). An interrupted training is not kept:
+    KeyboardInterrupt is passed on.
+    """
+    dataset = data.load(trial.dataset, trial.seed)
+    beside = [Checkpoint(store.checkpoint_path(trial)), *([ProgressBar(title)] if title else [])]
+    result = train(trial, dataset, beside)
+    if result.interrupted:
+        raise KeyboardInterrupt
+    if store.find(trial, dataset.fingerprint) is None:
+        store.save(result)
+    if models_folder is not None:
+        save_model(result.model, model_path(models_folder, store.find(trial, dataset.fingerprint)["key"]))
+
+
+class _TimeLeft:
+    """Time left of a list of trials, from the operations in them and what was done in which time."""
+
+    def __init__(self, trials):
+        self.left, self.work_left = len(trials), sum(map(_cost, trials))
+        self.work_done = self.seconds = 0.0
+
+    def finished(self, trial, seconds):
+        self.left -= 1
+        self.work_left -= _cost(trial)
+        self.work_done += _cost(trial)
+        self.seconds += seconds
+
+    def remaining(self):
+        if not self.left:
+            return "done"
+        left = self.seconds / self.work_done * self.work_left
+        return f"done, {self.left} to go, about {timedelta(seconds=round(left))} left"
+
+
+def _cost(trial):
+    """Floating-point operations of training `trial`, whatever its seed."""
+    return _cost_of(json.dumps({**trial.configuration(), "seed": 0}))
+
+
+@functools.cache
+def _cost_of(configuration):
+    trial = Trial("", **json.loads(configuration))
+    dataset = data.load(trial.dataset)
+    plan = Plan.on(trial, dataset)
+    return training_flops(build_for(trial, dataset), plan.steps * plan.batch_size)

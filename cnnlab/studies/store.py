@@ -1,0 +1,228 @@
+"""Finished trials on disk: one row and one file of predictions each, written whole or not at all."""
+
+import collections
+import contextlib
+import dataclasses
+import json
+import os
+import warnings
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from cnnlab.machine import atomic_file
+from cnnlab.training import PROTOCOL, Trial, trial_key
+
+# Rows from before there was a protocol number have a hash of the source text that trained them.
+PROTOCOL_OF_CODE = {"abc3ba1c98a6": 1, "cf0cbabefe64": 1}
+FIELDS = tuple(field.name for field in dataclasses.fields(Trial))
+# What older rows called "flip_translate" moves pictures by, in pixels: an eighth of their side.
+OLD_SHIFTS = {"cifar10": 4, "mars": 16, "mars64": 8}
+
+
+class Store:
+    """A folder with `<key>.json` (the row and the training curves) and `<key>.npz` (predictions).
+
+    A row is found by what it says of itself: the configuration of its trial with defaults filled in
+    and the label left out, the protocol, and the version of the data. Rows appear by renaming a
+    complete file; a killed process leaves at most a `.partial` file, which nobody reads.
+    """
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self._seen = {}
+
+    def __contains__(self, trial):
+        return self.find(trial) is not None
+
+    def find(self, trial, data_version=None):
+        """The row of `trial` in this machine's precision and today's protocol, as a dict, or None.
+
+        `data_version`: the `Dataset.fingerprint` that it must have (None: any).
+        """
+        trial = trial.resolved()
+        for record in self.records():
+            if (
+                identity_of(record) == trial.identity
+                and record["precision"] == trial.precision
+                and protocol_of(record) == PROTOCOL
+                and data_version in (None, record.get("data_version"))
+            ):
+                return record
+        return None
+
+    def key(self, trial):
+        """What the files of `trial` are called: as its row says, or as the next training will call them."""
+        found = self.find(trial)
+        return found["key"] if found else trial_key(trial)
+
+    def save(self, result):
+        """Write a `training.Result`.
+
+        Predictions first, because the row says that all is there.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        key = trial_key(result.trial, result.row["data_version"]) if self._is_taken(result) else trial_key(result.trial)
+        test = result.probabilities["test"]
+        with _whole(self._predictions_path(key), "wb") as file:
+            # The class and its confidence: what intervals, paired tests and calibration need.
+            np.savez_compressed(
+                file, predicted=test.argmax(axis=1).astype("uint8"), confidence=test.max(axis=1).astype("float16")
+            )
+        curves = {name: [round(value, 5) for value in values] for name, values in result.history.items()}
+        finished = datetime.now(UTC).isoformat(timespec="seconds")
+        record = {"key": key, **result.row, "finished": finished, "history": curves}
+        with _whole(self._row_path(key), "w") as file:
+            json.dump(record, file, indent=1)
+
+    def records(self):
+        """Every stored row as a dict, "history" included; an unreadable one is named and left out."""
+        found = {}
+        for path in sorted(self.folder.glob("*.json")):
+            changed = path.stat().st_mtime_ns
+            before, record = self._seen.get(path, (None, None))
+            found[path] = changed, record if before == changed else _read(path)
+        self._seen = found
+        return [record for _, record in found.values() if record is not None]
+
+    def row(self, trial):
+        """The row of `trial`; KeyError where it has none."""
+        found = self.find(trial)
+        if found is None:
+            raise KeyError(f"{self.folder} holds no result of {trial.label}, seed {trial.seed}")
+        return found
+
+    def predictions(self, key):
+        """{"predicted": uint8 (n,), "confidence": float16 (n,)} on the test set, in its order."""
+        with np.load(self._predictions_path(key), allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+
+    @contextlib.contextmanager
+    def claim(self, trial):
+        """True within the block when no other process is at work on `trial`; released even by kill -9."""
+        locks = self.folder / ".locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(locks / f"{trial_key(trial)}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def checkpoint_path(self, trial):
+        """Where the unfinished training of `trial` keeps its state."""
+        return self.folder / ".checkpoints" / f"{trial_key(trial)}.npz"
+
+    def check_writable(self):
+        """Raise OSError at once, rather than after an hour of training, if nothing can be written."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        probe = self.folder / f".writable.{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+
+    def _is_taken(self, result):
+        """Whether the trial's own key is that of a row on other data."""
+        path = self._row_path(trial_key(result.trial))
+        record = _read(path) if path.exists() else None
+        return record is not None and record.get("data_version") != result.row["data_version"]
+
+    def _row_path(self, key):
+        return self.folder / f"{key}.json"
+
+    def _predictions_path(self, key):
+        return self.folder / f"{key}.npz"
+
+
+def select(records, trials):
+    """The rows of `trials` among `records`, as one tidy frame of one protocol and one version of the data.
+
+    Rows match on everything that decides a result. Where trials leave the precision to the machine,
+    their rows may be of any one: of the (protocol, precision) groups the most complete is taken, and
+    of rows of one data set and seed those of the version of the data that most have.
+    Returns a DataFrame, one row a trial, with the trial's label, in the order of `trials`, those
+    of a precision of their own first; empty where nothing matches. `frame.attrs["protocol"]` says whose rows they are.
+    """
+    wanted = {(trial.identity, trial.precision): (place, trial.label) for place, trial in enumerate(trials)}
+    groups, exact = collections.defaultdict(dict), collections.defaultdict(dict)
+    for record in records:
+        identity, protocol, precision = identity_of(record), protocol_of(record), record.get("precision")
+        if protocol is None:
+            continue
+        if (identity, "auto") in wanted:
+            groups[protocol, precision][identity, "auto"] = record
+        if (identity, precision) in wanted:
+            exact[protocol][identity, precision] = record
+    if not groups and not exact:
+        return pd.DataFrame()
+    protocol, precision = (
+        max(groups, key=lambda group: (len(groups[group]), group[0])) if groups else (max(exact), None)
+    )
+    chosen = _of_one_version({**exact[protocol], **groups[protocol, precision]})
+    rows = [
+        {**record, "label": wanted[known][1], "place": (known[1] == "auto", wanted[known][0])}
+        for known, record in chosen.items()
+    ]
+    frame = pd.DataFrame(rows).sort_values("place", ignore_index=True).drop(columns=["place", "history"])
+    frame.attrs["protocol"] = protocol
+    return frame
+
+
+def identity_of(record):
+    """`Trial.identity` of the trial that a stored row is of; None where it is of none that there can be."""
+    try:
+        return Trial(**{name: value for name, value in _modern(record).items() if name in FIELDS}).identity
+    except (TypeError, ValueError, KeyError):
+        return None
+
+
+def protocol_of(record):
+    """The protocol number of a stored row, or None where it is of code that nobody knows any more."""
+    return record.get("protocol", PROTOCOL_OF_CODE.get(record.get("code_version")))
+
+
+def _modern(record):
+    """`record` with the fields of today's Trial: rows from before there was one kind of trial had other names."""
+    if "network" in record:
+        blocks = record["network"] == "blocks"
+        names = ("depth", "batch_norm", "activation", "whitening", "dirac") if blocks else ("batch_norm",)
+        options = {"filters": record["widths"], **{name: record[name] for name in names}}
+        return {**record, "model": "blocks" if blocks else "cnn", "options": options, "keep": "last"}
+    if "augment" in record:
+        moved = OLD_SHIFTS[record["dataset"]] if record["augment"] == "flip_translate" else 0
+        return {**record, "flip": "none" if record["augment"] == "none" else "random", "translate": moved}
+    return record
+
+
+def _of_one_version(records):
+    """`records` {any: row} without those whose data set and seed have another version in most of the rows."""
+    versions = collections.defaultdict(collections.Counter)
+    for row in records.values():
+        versions[row["dataset"], row["seed"]][row.get("data_version")] += 1
+    common = {which: counts.most_common(1)[0][0] for which, counts in versions.items()}
+    return {
+        known: row for known, row in records.items() if row.get("data_version") == common[row["dataset"], row["seed"]]
+    }
+
+
+def _read(path):
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        warnings.warn(f"{path} is not a whole row and is left out; delete it to run its trial again", stacklevel=4)
+        return None
+
+
+@contextlib.contextmanager
+def _whole(path, mode):
+    """A file that appears under its name complete, and on the disk, or not at all."""
+    with atomic_file(path) as partial, partial.open(mode) as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())

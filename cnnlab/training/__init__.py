@@ -1,0 +1,17 @@
+"""A Trial in, a row, a model and its answers out. `Trial` needs no Keras: the rest is loaded when it is asked for."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "answers": ["SCORING_BATCH", "accuracy", "cross_entropy", "predict", "predict_views", "views"],
+        "batches": ["ShuffledBatches", "feeding"],
+        "callbacks": ["Checkpoint", "ProgressBar"],
+        "costs": ["expected_parameters", "forward_flops", "training_flops"],
+        "loop": ["Plan", "Result", "compile_model", "fit", "train"],
+        "models": ["build", "build_for", "dtype_policy", "load_model", "model_path", "save_model", "set_initial_weights"],
+        "optimizers": ["adam"],
+        "trial": ["NETWORKS", "PROTOCOL", "Trial", "trial_key"],
+    },
+)

@@ -1,0 +1,228 @@
+"""One Trial in, one result row and its predictions out: the one loop that trains everything here."""
+
+import dataclasses
+import math
+from contextlib import nullcontext
+from typing import Any
+
+import keras
+import numpy as np
+
+from cnnlab.machine import environment
+from cnnlab.training.answers import SCORING_BATCH, accuracy, cross_entropy, predict_views
+from cnnlab.training.batches import OrderedBatches, ShuffledBatches, balanced_weights, feeding, prepare
+from cnnlab.training.callbacks import Checkpoint, Clock, EarlyStopping, History, NewOrder, ProgressBar, WeightAverage
+from cnnlab.training.costs import training_flops
+from cnnlab.training.models import build_for, dtype_policy, set_initial_weights
+from cnnlab.training.optimizers import make_optimizer
+from cnnlab.training.trial import PROTOCOL, Trial, trial_key
+
+# Batches that the backend runs between two returns to Python, at most.
+STEPS_PER_EXECUTION = 25
+
+
+@dataclasses.dataclass
+class Result:
+    """What one training gave.
+
+    `trial`, resolved; `row`: the tidy record; `history`: {"loss", "accuracy" and, where each epoch is
+    validated, "val_loss", "val_accuracy"} to one value an epoch; `model`: float32, of Keras's own
+    layers, with the weights that the trial keeps; `probabilities`: {"test" and, where there is one,
+    "validation"} to that model's float32 (n, classes), from one view of each image; `interrupted`:
+    whether Ctrl-C ended it before its time.
+    """
+
+    trial: Trial
+    row: dict[str, Any]
+    history: dict[str, list[float]]
+    model: keras.Model
+    probabilities: dict[str, np.ndarray]
+    interrupted: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How many steps a training has: `steps` in all, `epoch_steps` an epoch, of `batch_size` images each."""
+
+    steps: int
+    epoch_steps: int
+    batch_size: int
+
+    @classmethod
+    def of(cls, trial, images):
+        """The plan of `trial` for so many training `images`; what fills no batch waits for another pass."""
+        batch_size = min(trial.batch_size, images)
+        epoch_steps = trial.steps_per_epoch or images // batch_size
+        # Rounded first: 9.9 x 40 steps are 396, and not 397 for the last bit of 9.9.
+        return cls(math.ceil(round(trial.epochs * epoch_steps, 6)), epoch_steps, batch_size)
+
+    @classmethod
+    def on(cls, trial, dataset):
+        """The plan of a whole training of `trial` on its part of `dataset`."""
+        images = len(dataset.splits["train"]) + (trial.train_split == "all") * len(dataset.splits["validation"])
+        return cls.of(trial, min(images, trial.train_images or images))
+
+    @property
+    def stretches(self):
+        """[(first epoch, last epoch + 1, steps of each)]: the whole epochs, and what is left over."""
+        whole, rest = divmod(self.steps, self.epoch_steps)
+        found = [(0, whole, self.epoch_steps), (whole, whole + 1, rest)]
+        return [stretch for stretch in found if stretch[2] and stretch[1] > stretch[0]]
+
+
+def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
+    """Train `trial` on `dataset` (a `data.Dataset` with train, validation and test).
+
+    `callbacks`: what happens beside it, such as `ProgressBar()`, or `Checkpoint(path)`, from which
+    an interrupted training of the same trial goes on; `scoring_batch`: images scored at once.
+    The row has, beside what decides the training: accuracy and loss on validation (None where all
+    images train) and test of the final weights ("..._last"), of the best epoch's ("..._best") where
+    the trial keeps these, and with test-time augmentation ("..._tta") where it keeps the last; and
+    seconds from the raw arrays to the last answer on the test set, less what checkpoints take:
+    seconds_setup, seconds_training and seconds_tta (all test answers).
+    Returns a Result. Ctrl-C ends training early: what was trained is evaluated and returned, marked
+    as interrupted; before the first epoch's end it is passed on. The test set is evaluated once,
+    after training. Raises RuntimeError where the training diverges.
+    """
+    trial = trial.resolved()
+    splits = prepare(trial, dataset)
+    clock = Clock()
+    keras.utils.set_random_seed(trial.seed)
+    with dtype_policy(trial.precision):
+        model = build_for(trial, dataset, fused=True)
+    set_initial_weights(model, trial.network, splits["train"][0])
+    plan = Plan.of(trial, len(splits["train"][0]))
+    compile_model(model, trial, plan)
+    history = History(trial.monitor if trial.keep == "best" else None)
+    average = None if trial.average == "none" else WeightAverage(trial.average, plan.steps)
+    for checkpoint in _of_kind(callbacks, Checkpoint):
+        checkpoint.bind(trial_key(trial), history, clock, average)
+        checkpoint.restore(model)
+    clock.lap("setup")
+    stopping = None if trial.patience is None else EarlyStopping(history, trial.patience)
+    beside = [callback for callback in (average, history, stopping) if callback is not None]
+    interrupted = fit(model, trial, plan, splits, len(dataset.class_names), [*beside, *callbacks], scoring_batch)
+    clock.lap("training")
+
+    # Measured in float32 and with Keras's own layers, which is what is saved and served.
+    with dtype_policy("float32"):
+        twin = build_for(trial, dataset)
+    kept = history.weights if trial.keep == "best" else model.get_weights()
+    twin.set_weights(kept)
+    twin.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    answers = {"test": predict_views(twin, splits["test"][0], trial.tta, scoring_batch)}
+    clock.lap("tta")
+    if not (np.isfinite(history.curves["loss"][-1]) and np.isfinite(answers["test"][0]).all()):
+        raise RuntimeError(
+            f"{trial.label}, seed {trial.seed}, diverged; a learning rate below {trial.learning_rate:g} may not"
+        )
+    scored = [name for name in ("validation", "test") if len(splits[name][0])]
+    if "validation" in scored:
+        answers["validation"] = predict_views(twin, splits["validation"][0], trial.tta, scoring_batch)
+    scores = {("best" if trial.keep == "best" else "last"): {name: answers[name][0] for name in scored}}
+    if trial.keep == "last":
+        scores["tta"] = {name: answers[name][1] for name in scored}
+    else:
+        twin.set_weights(model.get_weights())
+        scores["last"] = {name: predict_views(twin, splits[name][0], 0, scoring_batch)[0] for name in scored}
+        twin.set_weights(kept)
+    row = {
+        "label": trial.label,
+        **trial.configuration(),
+        "parameters": twin.count_params(),
+        "steps": plan.steps,
+        "epochs_trained": history.epochs_done if trial.keep == "best" else plan.steps / plan.epoch_steps,
+        **({"best_epoch": history.best_epoch + 1} if trial.keep == "best" else {}),
+        "train_accuracy_last": history.curves["accuracy"][-1],
+        "train_loss_last": history.curves["loss"][-1],
+        **clock.columns(),
+        "training_flops": training_flops(twin, min(plan.steps, history.epochs_done * plan.epoch_steps) * plan.batch_size),
+        "data_version": dataset.fingerprint,
+        "protocol": PROTOCOL,
+        **environment(),
+    }
+    for which, found in scores.items():
+        for split, short in (("validation", "val"), ("test", "test")):
+            probabilities, labels = found.get(split), splits[split][1]
+            known = probabilities is not None
+            row[f"{short}_accuracy_{which}"] = accuracy(probabilities, labels) if known else None
+            row[f"{short}_loss_{which}"] = cross_entropy(probabilities, labels) if known else None
+    for checkpoint in _of_kind(callbacks, Checkpoint):
+        checkpoint.remove()
+    plain = {name: found for name, (found, _) in answers.items()}
+    return Result(trial, row, history.curves, twin, plain, interrupted)
+
+
+def compile_model(model, trial, plan):
+    """Give `model` the optimizer and loss of `trial` for the steps of `plan`."""
+    published = trial.loop == "published"
+    # One step at a time where something happens between two of them; else as many as divide all stretches.
+    one_by_one = published or trial.average != "none"
+    together = 1 if one_by_one else math.gcd(*(steps for _, _, steps in plan.stretches))
+    smoothed = keras.losses.CategoricalCrossentropy(label_smoothing=trial.label_smoothing)
+    model.compile(
+        optimizer=keras.optimizers.Adam(trial.learning_rate) if published else make_optimizer(trial, plan.steps),
+        loss=smoothed if trial.label_smoothing else "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        steps_per_execution=max(d for d in range(1, STEPS_PER_EXECUTION + 1) if together % d == 0),
+        # XLA makes TensorFlow slower on a CPU (measured); elsewhere Keras decides.
+        jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
+    )
+
+
+def fit(model, trial, plan, splits, classes, callbacks, scoring_batch=SCORING_BATCH):
+    """Train the compiled `model` by `trial` and `plan`; returns whether Ctrl-C ended it early.
+
+    `splits`: those of `batches.prepare`; `classes`: their number; `callbacks`, a History among them,
+    from whose epochs it goes on.
+    """
+    (history,) = _of_kind(callbacks, History)
+    try:
+        if trial.loop == "published":
+            _fit_published(model, trial, plan, splits, callbacks)
+        else:
+            _fit(model, trial, plan, splits, classes, callbacks, scoring_batch)
+    except KeyboardInterrupt:
+        for bar in _of_kind(callbacks, ProgressBar):
+            bar.close()
+        if not history.epochs_done:
+            raise
+        return True
+    return False
+
+
+def _fit(model, trial, plan, splits, classes, callbacks, scoring_batch):
+    """Images in a new order and augmented anew every epoch."""
+    images, labels = splits["train"]
+    weights = balanced_weights(labels, classes) if trial.class_weights else None
+    if trial.label_smoothing:
+        labels = np.eye(classes, dtype="float32")[labels]
+    (history,) = _of_kind(callbacks, History)
+    for first, last, steps in plan.stretches:
+        first = max(first, history.epochs_done)
+        if first >= last or any(stopping.is_over for stopping in _of_kind(callbacks, EarlyStopping)):
+            continue
+        batches = ShuffledBatches(
+            images, labels, plan.batch_size, trial.seed, steps, trial.flip, trial.translate, weights,
+            # Protocol 1 draws the augmentation of trials that keep the best epoch as it draws their order.
+            **({"stream": None} if trial.keep == "best" else {}),
+        )  # fmt: skip
+        unseen = feeding(OrderedBatches(*splits["validation"], scoring_batch)) if trial.keep == "best" else nullcontext()
+        with feeding(batches) as fed, unseen as validation:
+            model.fit(
+                fed, epochs=last, initial_epoch=first, verbose=0, shuffle=False, validation_data=validation,
+                callbacks=[NewOrder(batches), *callbacks],
+            )  # fmt: skip
+
+
+def _fit_published(model, trial, plan, splits, callbacks):
+    """Plain `fit` on float32 arrays in memory, validated each epoch, as the published notebook trains."""
+    (images, labels), (unseen, answers) = splits["train"], splits["validation"]
+    model.fit(
+        images.astype("float32"), labels, epochs=int(trial.epochs), batch_size=plan.batch_size, verbose=0,
+        validation_data=(unseen.astype("float32"), answers), callbacks=list(callbacks),
+    )  # fmt: skip
+
+
+def _of_kind(callbacks, kind):
+    return [callback for callback in callbacks if isinstance(callback, kind)]
