@@ -26,9 +26,8 @@ if __package__ in (None, ""):  # Started as a file: the packages lie one folder 
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from cnnlab import benchmark_record, models
-from cnnlab.data import CIFAR10_CLASSES, load
+from cnnlab.data import CIFAR10_CLASSES, DataUnavailableError, load
 from cnnlab.sentences import benchmark_findings
-from cnnlab.sources import DataUnavailableError
 from sagemaker_scripts import archive, package_model, serve_local
 from sagemaker_scripts.test_endpoint import encode_npy, encode_png
 

@@ -6,9 +6,8 @@ Class counts are those of `exploration.class_counts`.
 import numpy as np
 import pandas as pd
 
-from cnnlab.acquisition.mars_images import preprocessing_steps
+from cnnlab.data import mars_original, preprocessing_steps
 from cnnlab.exploration import class_counts
-from cnnlab.sources import mars_original
 
 
 def metadata_of(dataset, split):
@@ -69,7 +68,7 @@ def samples(dataset, split, per_class, seed=0):
 
 
 def pipeline(file, size=128, letterbox=True, path=None, cache=None):
-    """From the published file to the network, as {step: array}: see `mars_images.preprocessing_steps`.
+    """From the published file to the network, as {step: array}: see `data.preprocessing_steps`.
 
     `file`: a name of the metadata; `path` and `cache` as in `data.load_mars`. The last step,
     "scaled", is what the network's first layer makes of the input: float32 in 0..1.

