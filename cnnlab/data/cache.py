@@ -70,10 +70,11 @@ class ArrayCache:
         if not self.folder.exists():
             raise FileNotFoundError("nothing there yet")
         manifest = self.folder / "manifest.json"
-        sha256 = self.sha256 or self._recorded(_read_json(manifest))
+        written = _read_json(manifest)
+        sha256 = self.sha256 or self._recorded(written)
         arrays = {name: self._map(name) for name in self.shapes}
         current = self._manifest(self.folder, sha256)
-        if _read_json(manifest) != current:
+        if written != current:
             self._compare(self._hashes(arrays), sha256)
             # A shared, read-only cache is as good; it is hashed at every load.
             with contextlib.suppress(OSError):

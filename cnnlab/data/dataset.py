@@ -5,7 +5,6 @@ import hashlib
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import train_test_split
 
 from cnnlab.data.cifar10 import CIFAR10_CLASSES, cifar10_arrays
 from cnnlab.data.mars import MARS_PATH_VARIABLE, mars_arrays
@@ -90,6 +89,8 @@ def load_cifar10(path=None, cache=None, split_seed=0, validation_images=10_000, 
     Returns a Dataset, memory-mapped. Raises DataUnavailableError with what was tried,
     ValueError where `validation_images` leaves no image for training.
     """
+    from sklearn.model_selection import train_test_split  # takes a second, and nothing else here needs it
+
     arrays = cifar10_arrays(path, cache, progress)
     labels = arrays["y_train"]
     if not 0 < validation_images < len(labels):

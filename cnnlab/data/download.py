@@ -4,7 +4,7 @@ Both are checked against a hash of the whole file, show a bar, and give up rathe
 a laboratory behind a firewall must come to the next source, or to a message, within a minute or so.
 """
 
-# Not by pooch: it reads 1,024 bytes at a time, and waits 20 seconds and more for them where a server trickles.
+# Not by pooch: it waits for 1,024 bytes at a time, minutes where a server trickles, with no word in between.
 
 import contextlib
 import hashlib
