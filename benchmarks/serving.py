@@ -30,7 +30,7 @@ if __package__ in (None, ""):  # Started as a file: the packages lie one folder 
 
 from cnnlab import models
 from cnnlab.data import CIFAR10_CLASSES, load
-from cnnlab.sources import DataUnavailableError
+from cnnlab.data import DataUnavailableError
 from sagemaker_scripts import archive, package_model, serve_local
 from sagemaker_scripts.test_endpoint import encode_npy, encode_png
 

@@ -44,20 +44,20 @@ import_keras()
 import keras  # noqa: E402
 
 from cnnlab import models, recipe_studies  # noqa: E402
-from cnnlab.acquisition.errors import DataUnavailableError  # noqa: E402
+from cnnlab.data import DataUnavailableError  # noqa: E402
 
 # noqa: E402
 # noqa: E402
-from cnnlab.batches import ShuffledBatches, feed  # noqa: E402
-from cnnlab.cifar_studies import FILTERS  # noqa: E402
-from cnnlab.costs import training_flops  # noqa: E402
+from cnnlab.training import ShuffledBatches, feed  # noqa: E402
+from cnnlab.studies import FILTERS  # noqa: E402
+from cnnlab.training import training_flops  # noqa: E402
 from cnnlab.data import CIFAR10_CLASSES, load_cifar10  # noqa: E402
 
 # noqa: E402
-from cnnlab.recipes.catalogue import ASSIGNMENT, PUBLISHED, RECIPES  # noqa: E402
+from cnnlab.studies import ASSIGNMENT, PUBLISHED, RECIPES  # noqa: E402
 from cnnlab.recipes.fitting import Plan, compile_network, fit_network  # noqa: E402
 from cnnlab.recipes.network import build_network, set_initial_weights  # noqa: E402
-from cnnlab.recipes.running import run_recipe  # noqa: E402
+from cnnlab.training import run_recipe  # noqa: E402
 
 # noqa: E402
 from cnnlab.training import MAKE_OPTIMIZER, STEPS_PER_EXECUTION, dtype_policy  # noqa: E402
@@ -284,7 +284,7 @@ def matrix_product(dtype):
 # What each way of loading does in a process of its own; the same arrays, for there may be no network.
 LOADING = {
     "keras.datasets' arrays, out of our cache, and float conversion": """
-from cnnlab.sources import cifar10_arrays
+from cnnlab.data import cifar10_arrays
 arrays = {name: array.copy() for name, array in cifar10_arrays(progress=False).items()}
 train, test = (arrays[name].astype("float32") / 255 for name in ("x_train", "x_test"))
 """,

@@ -98,7 +98,7 @@ def _names(command, module, table):
 
 def _add_budget(command, default):
     command.add_argument(
-        "--budget", choices=list(budgets.BUDGETS), default=default, help="how much it may cost (default: %(default)s)"
+        "--budget", choices=list(studies.BUDGETS), default=default, help="how much it may cost (default: %(default)s)"
     )
 
 
@@ -118,7 +118,7 @@ def _data(options):
 def _notebook(options):
     pass
 
-    budget = budgets.find(options.budget)
+    budget = studies.find_budget(options.budget)
     copy = execute_notebook(options.path, budget)
     print(f"\nexecuted notebook: {copy}\nfigures:           {budget.images_folder}/")
 
@@ -128,13 +128,13 @@ def _study(options):
         _recipe_study(options)
         return
     from cnnlab import studies
-    from cnnlab.store import Store
+    from cnnlab.studies import Store
 
     try:
-        study = studies.find(options.name)
+        study = studies.find_study(options.name)
     except ValueError as error:
         raise ValueError(f"{error}, recipe") from None
-    budget = budgets.find(options.budget, study.dataset)
+    budget = studies.find_budget(options.budget, study.dataset)
     study = study.within(budget)
     store = Store(options.store or budget.store_folder)
     models_folder = budget.models_folder if options.keep_models else None
@@ -150,7 +150,7 @@ def _recipe_study(options):
     pass
     pass
 
-    budget = budgets.find(options.budget)
+    budget = studies.find_budget(options.budget)
     study, store = recipe_studies.STUDY.within(budget), recipe_studies.store_of(budget, options.store)
     models_folder = budget.models_folder if options.keep_models else None
     if budget.is_record and not options.seeds:
@@ -170,7 +170,7 @@ def _recipe_study(options):
 def _train(options):
     from cnnlab import recipe_studies
 
-    result, path = recipe_studies.train(options.recipe, options.seed, options.out, budgets.find(options.budget))
+    result, path = recipe_studies.train(options.recipe, options.seed, options.out, studies.find_budget(options.budget))
     for split, short in (("validation", "val"), ("test", "test")):
         plain, augmented = (result.row[f"{short}_accuracy_{which}"] for which in ("last", "tta"))
         if plain is not None:
@@ -190,9 +190,9 @@ def _probe(options):
 
 def _record(options):
     from cnnlab import data, recipe_studies, studies
-    from cnnlab.store import Store
+    from cnnlab.studies import Store
 
-    record = budgets.find("full")
+    record = studies.find_budget("full")
     store = Store(record.store_folder)
     for study in studies.STUDIES.values():
         if options.dataset in (None, "mars" if study.dataset.startswith("mars") else study.dataset):

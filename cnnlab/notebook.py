@@ -59,8 +59,8 @@ def check_parameters(path):
     tagged = [cell for cell in notebook.cells if PARAMETERS_TAG in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
         raise NotebookError(f"{path} has {len(tagged)} cells tagged '{PARAMETERS_TAG}'; expected exactly one")
-    if "budgets.find(" not in tagged[0].source:
-        raise NotebookError(f"the parameters cell of {path} does not call budgets.find(): no profile can reach it")
+    if "studies.find_budget(" not in tagged[0].source:
+        raise NotebookError(f"the parameters cell of {path} does not call studies.find_budget(): no profile can reach it")
 
 
 def _tidy(path):
@@ -95,7 +95,7 @@ def _environment(name, value):
 class Page:
     """What the cells of one notebook run share.
 
-    `budget`: the run's `budgets.Budget`, which decides where its figures go and how they are
+    `budget`: the run's `studies.Budget`, which decides where its figures go and how they are
     stamped; `recorded`: {figure name: Figure} of the record, by `report.figures`.
     """
 

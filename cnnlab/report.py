@@ -78,7 +78,7 @@ from cnnlab.measures import (
     walked_together,
     with_yardsticks,
 )
-from cnnlab.recipes.catalogue import (
+from cnnlab.studies import (
     ASSIGNMENT,
     INSTEAD,
     NAMES,
@@ -90,11 +90,11 @@ from cnnlab.recipes.catalogue import (
     WITHOUT,
     of_kind,
 )
-from cnnlab.store import Store
+from cnnlab.studies import Store
 from cnnlab.wording import listing
 
 README = Path("README.md")
-RECORD = budgets.find("full")
+RECORD = studies.find_budget("full")
 # Studies that ask something else than whether each variant beats the one before it.
 SAID = {
     "epochs": lambda frame: [epochs_confound(frame)],
@@ -175,7 +175,7 @@ def figures(frames, probes_folder=PROBES_FOLDER, mars_folder=MARS_FOLDER):
 
 def recipes(root=Path()):
     """The recorded rows of the recipes, a tidy frame; empty where there are none."""
-    return recipe_studies.read(store=recipe_studies.store_of(folder=Path(root) / recipe_studies.RECORD))
+    return recipe_studies.read(store=recipe_studies.store_of(folder=Path(root) / recipe_studies.record_store().folder))
 
 
 def recipe_seconds(root=Path()):
@@ -299,7 +299,7 @@ def _study(name, frame):
     """The table of a study and what it says; a study without a sentence of its own compares neighbours."""
     table = to_markdown(presentable(study_table(frame, METRICS.get(name, HEADLINE))))
     said = SAID[name](frame) if name in SAID else adjacent(frame)
-    held_still = f"Held still: {studies.find(name).fixed}."
+    held_still = f"Held still: {studies.find_study(name).fixed}."
     return f"{table}\n\n{held_still}\n\n" + "\n".join(f"- {finding.sentence}" for finding in said)
 
 

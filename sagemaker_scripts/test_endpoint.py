@@ -161,12 +161,12 @@ def whole_number(text):
 
 
 def _test_images(name, sample):
-    from cnnlab import data, sources
+    from cnnlab import data
 
     try:
         dataset = data.load(name)
         images, labels = dataset.split("test", sample)
-    except sources.DataUnavailableError as error:
+    except data.DataUnavailableError as error:
         raise ScriptError(str(error)) from None
     except ValueError as error:
         raise common.BadArgumentsError(str(error)) from None

@@ -129,13 +129,13 @@ def data_channel(environment):
 
 def load_data(trial, environment=os.environ):
     """The Dataset of `trial`, from the job's channel where there is one."""
-    from cnnlab import data, sources
+    from cnnlab import data
 
     if folder := data_channel(environment):
         os.environ[data.path_variable(trial.dataset)] = folder
     try:
         return data.load(trial.dataset, trial.seed)
-    except sources.DataUnavailableError as error:
+    except data.DataUnavailableError as error:
         raise common.ScriptError(str(error)) from error
 
 

@@ -3,14 +3,14 @@
 import hashlib
 import signal
 
-from cnnlab import sources
-from cnnlab.acquisition.cache import ArrayCache
+from cnnlab.data import cifar10_arrays
+from cnnlab.data.cache import ArrayCache
 
 
 def load_and_report(path, cache, spec, start, results):
     """Load at the same moment as the others, and report the SHA-256 of what came."""
     start.wait(60)
-    arrays = sources.cifar10_arrays(path, cache, progress=False, spec=spec)
+    arrays = cifar10_arrays(path, cache, progress=False, spec=spec)
     results.put({name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in arrays.items()})
 
 

@@ -9,7 +9,8 @@ import pytest
 import synthetic
 import tiny_mars
 
-from cnnlab import data, sources
+from cnnlab import data
+from cnnlab.data import dataset
 
 
 def pytest_configure():
@@ -34,7 +35,7 @@ def mars_copy(tmp_path_factory):
 def mars_tiny(mars_copy, tmp_path_factory):
     """The Dataset of `mars_copy`, its images 16x16."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "mars_arrays", partial(sources.mars_arrays, spec=tiny_mars.SPEC))
+        patch.setattr(dataset, "mars_arrays", partial(dataset.mars_arrays, spec=tiny_mars.SPEC))
         return data.load_mars(mars_copy, tmp_path_factory.mktemp("cache"), 16, progress=False)
 
 
@@ -42,7 +43,8 @@ def mars_tiny(mars_copy, tmp_path_factory):
 def mars_path():
     """Where the real Mars set lies on this machine; without it the test is skipped."""
     beside = Path(__file__).resolve().parents[2] / "shared" / "data" / "msl-images.zip"
-    path = os.environ.get(sources.MARS_PATH_VARIABLE) or beside
+    variable = data.path_variable("mars")
+    path = os.environ.get(variable) or beside
     if not Path(path).exists():
-        pytest.skip(f"the Mars images are not at hand (name them in {sources.MARS_PATH_VARIABLE})")
+        pytest.skip(f"the Mars images are not at hand (name them in {variable})")
     return Path(path).resolve()

@@ -13,7 +13,7 @@ import synthetic
 from PIL import Image
 
 from cnnlab.training import run_trial
-from cnnlab.trials import Trial
+from cnnlab.training import Trial
 from sagemaker_scripts import archive, package_model
 
 TRIAL = Trial("tiny", options={"filters": [4, 8], "dense": 16}, epochs=4, batch_size=32, precision="float32")

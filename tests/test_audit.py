@@ -13,7 +13,7 @@ from cnnlab import studies
 from cnnlab.findings import audit
 from cnnlab.findings import claims as measurements
 from cnnlab.findings.claims import Evidence, Measured
-from cnnlab.store import Store
+from cnnlab.studies import Store
 
 ROOT = Path(__file__).parents[1]
 CLAIMS = audit.published_claims(ROOT / audit.CLAIMS)
@@ -288,7 +288,7 @@ def stored(tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("store"))
     dataset = synthetic.dataset()
     labels = dataset.split("test")[1]
-    runs = [trial for name in ("baselines", "epochs") for trial in studies.find(name).runs(2)]
+    runs = [trial for name in ("baselines", "epochs") for trial in studies.find_study(name).runs(2)]
     for place, trial in enumerate(runs):
         accuracy = 0.4 + place / 1000
         row = {

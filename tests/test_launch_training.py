@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from cnnlab import studies
-from cnnlab.store import Store
+from cnnlab.studies import Store
 from sagemaker_scripts import aws, common, jobs, launch_training, train
 
 BUCKET = f"sagemaker-{aws_rehearsal.REGION}-{aws_rehearsal.NUMBER}"
@@ -94,7 +94,7 @@ def test_one_job_carries_the_trial_the_code_and_the_limits(account, capsys):
 def test_every_trial_of_every_study_survives_the_way_into_a_job(name):
     arguments = train.make_parser().parse_args(["--study", name])
     runs = launch_training.plan_runs(arguments, seeds=2)
-    assert [trial_of(run) for run in runs] == studies.find(name).runs(2)
+    assert [trial_of(run) for run in runs] == studies.find_study(name).runs(2)
 
 
 def test_a_study_is_a_grid_of_variants_and_seeds(account, small_source):
@@ -112,7 +112,7 @@ def test_a_study_is_a_grid_of_variants_and_seeds(account, small_source):
     assert config["Strategy"] == "Grid" and config["ResourceLimits"] == {"MaxParallelTrainingJobs": 4}
     fixed = {k: v for k, v in definition["StaticHyperParameters"].items() if not k.startswith("sagemaker_")}
     trials = [trial_of({**fixed, "variant": v, "seed": s}) for s in grid["seed"] for v in grid["variant"]]
-    assert trials == [dataclasses.replace(trial, epochs=1) for trial in studies.find("sample_size").runs(3)]
+    assert trials == [dataclasses.replace(trial, epochs=1) for trial in studies.find_study("sample_size").runs(3)]
     objective = config["HyperParameterTuningJobObjective"]["MetricName"]
     assert objective in {item["Name"] for item in definition["AlgorithmSpecification"]["MetricDefinitions"]}
     assert definition["StaticHyperParameters"]["sagemaker_program"] == jobs.ENTRY
@@ -132,7 +132,7 @@ def test_parallel_jobs_wait_for_each_other(account, small_source):
     launch_training.launch(arguments, 2, as_jobs=True, parallel=2, role=aws_rehearsal.ROLE, yes=True, poll=0)
     account.changes.clear()
     assert most[:3] == [2, 2, 1]  # the third job waited twice
-    assert [trial_of(job["HyperParameters"]) for job in launched(account)] == studies.find("epochs").runs(2)
+    assert [trial_of(job["HyperParameters"]) for job in launched(account)] == studies.find_study("epochs").runs(2)
 
 
 @pytest.mark.parametrize("kind", ["denied", "interrupted"])

@@ -10,7 +10,7 @@ import pytest
 import tiny_mars
 
 from cnnlab import data
-from cnnlab.acquisition.mars_spec import MSL
+from cnnlab.data.mars_files import MSL
 from cnnlab.measures import exploration, mars
 from cnnlab.measures import mars_scores as mars_evaluation
 

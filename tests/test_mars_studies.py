@@ -6,11 +6,11 @@ import pytest
 import tiny_mars
 
 from cnnlab import data, models, sources
-from cnnlab.mars_studies import MARS_STUDIES
+from cnnlab.studies import MARS_STUDIES
 from cnnlab.measures import mars_scores as mars_evaluation
 from cnnlab.studies import STUDIES
 from cnnlab.training import run_trial
-from cnnlab.trials import Trial
+from cnnlab.training import Trial
 
 TRIALS = {trial.label: trial for study in MARS_STUDIES.values() for trial in study.trials}
 SIDES = {"mars": 128, "mars64": 64}
@@ -49,7 +49,7 @@ def test_the_studies_are_whole():
 
 
 def test_a_training_from_files_to_scores(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "mars_arrays", partial(sources.mars_arrays, spec=tiny_mars.SPEC))
+    monkeypatch.setattr(data_sets, "mars_arrays", partial(data_sets.mars_arrays, spec=tiny_mars.SPEC))
     dataset = data.load_mars(tiny_mars.write_zip(tmp_path), tmp_path / "cache", 16, progress=False)
     options = {**TRIALS["mars_cnn_k3to5"].options, "filters": [4, 4, 4, 4], "dense": 8}
     trial = Trial(

@@ -38,7 +38,7 @@ KNOWN = [
 
 @pytest.mark.parametrize(("kind", "options", "parameters"), KNOWN)
 def test_formula_and_model_agree_on_every_known_count(kind, options, parameters):
-    assert costs.expected_parameters(kind, **options) == parameters
+    assert training.expected_parameters(kind, **options) == parameters
     assert models.build(kind, **options).count_params() == parameters
 
 
@@ -52,14 +52,14 @@ def test_formula_and_model_agree_on_every_known_count(kind, options, parameters)
     ],
 )
 def test_formula_holds_for_unusual_networks(options):
-    assert models.build("cnn", **options).count_params() == costs.expected_parameters("cnn", **options)
+    assert models.build("cnn", **options).count_params() == training.expected_parameters("cnn", **options)
 
 
 def test_flops_of_a_convolution_by_hand():
     model = models.build_cnn([4], pools=1, dense=0, input_shape=(8, 8, 3))
     convolution, classifier = 8 * 8 * 4 * 3 * 3 * 3, 4 * 4 * 4 * 10
-    assert costs.forward_flops(model) == 2 * (convolution + classifier)
-    assert costs.training_flops(model, images=7) == 3 * 7 * costs.forward_flops(model)
+    assert training.forward_flops(model) == 2 * (convolution + classifier)
+    assert training.training_flops(model, images=7) == 3 * 7 * training.forward_flops(model)
 
 
 @pytest.mark.parametrize("model", [models.build_dense([4]), models.build_cnn([2, 3], dense=4)])

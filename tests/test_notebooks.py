@@ -14,7 +14,7 @@ from cnnlab.figures.files import FIGURES
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted(ROOT.glob("*.ipynb"))
 README = ROOT / "README.md"
-RECORDED = report.record(ROOT / studies.RECORD)
+RECORDED = report.record(ROOT / studies.record_store().folder)
 NOT_YET = pytest.mark.xfail(strict=True, reason="the record has no Mars trainings yet, and a full run needs them")
 # A notebook is committed as run in full as soon as the record has what that takes.
 AS_COMMITTED = [
@@ -107,7 +107,7 @@ def test_a_missing_notebook_is_refused(tmp_path):
 
 def _notebook(path, *sources):
     parameters = nbformat.v4.new_code_cell(
-        "from cnnlab import budgets\nBUDGET = budgets.find()", metadata={"tags": ["parameters"]}
+        "from cnnlab import budgets\nBUDGET = studies.find_budget()", metadata={"tags": ["parameters"]}
     )
     cells = [parameters, *map(nbformat.v4.new_code_cell, sources)]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
@@ -121,7 +121,7 @@ def test_a_failing_cell_is_named_and_the_original_untouched(tmp_path, monkeypatc
     path = _notebook(Path("failing.ipynb"), "1 / 0", "print('never')")
     before = path.read_bytes()
     with pytest.raises(notebooks.NotebookError, match="cell 2 of failing.ipynb failed with ZeroDivisionError"):
-        notebooks.execute_notebook(path, budgets.find("full"))
+        notebooks.execute_notebook(path, studies.find_budget("full"))
     assert path.read_bytes() == before
 
 
@@ -130,7 +130,7 @@ def test_the_profile_reaches_the_notebook_and_progress_leaves_no_trace(tmp_path,
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     bar = "from cnnlab.bars import progress_bar\nwith progress_bar(2, 'work', 'step') as bar:\n    bar.update(2)"
     path = _notebook(Path("profile.ipynb"), "BUDGET.name", bar)
-    copy = notebooks.execute_notebook(path, budgets.find("smoke"))
+    copy = notebooks.execute_notebook(path, studies.find_budget("smoke"))
     assert copy == Path("runs/smoke/profile.ipynb")
     cells = nbformat.read(copy, as_version=4).cells
     assert cells[1].outputs[0].data["text/plain"] == "'smoke'"
@@ -147,7 +147,7 @@ def test_the_notebook_runs_in_the_smoke_budget_and_leaves_its_figures(path, tmp_
     (tmp_path / "sagemaker_scripts").symlink_to(ROOT / "sagemaker_scripts")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    copy = notebooks.execute_notebook(path.name, budgets.find("smoke"))
+    copy = notebooks.execute_notebook(path.name, studies.find_budget("smoke"))
     notebook = nbformat.read(copy, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))

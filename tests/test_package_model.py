@@ -16,7 +16,7 @@ import tensorflow as tf
 import tiny_mars
 
 from cnnlab import models
-from cnnlab.acquisition import mars_images
+from cnnlab.data import preprocessing_steps
 from sagemaker_scripts import archive, package_model, savedmodel
 from sagemaker_scripts.common import BadArgumentsError
 
@@ -118,7 +118,7 @@ def test_size_channels_and_classes_come_from_the_model(tmp_path, options):
 def test_a_picture_becomes_the_input_as_in_training(letterbox):
     """Of the pixels themselves: Pillow's, as the training images were made, against the exported resizing."""
     for number in range(len(tiny_mars.SIZES)):
-        steps = mars_images.preprocessing_steps(tiny_mars.picture(number), 24, letterbox)
+        steps = preprocessing_steps(tiny_mars.picture(number), 24, letterbox)
         found = (savedmodel.boxed if letterbox else savedmodel.stretched)(steps["rgb"], 24, 24).numpy()
         # One step of 256 for rounding; stretched pictures are bilinear here and bicubic there.
         assert np.abs(found - steps["input"]).max() <= (1 if letterbox else 40)

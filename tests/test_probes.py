@@ -15,11 +15,11 @@ from cnnlab.measures import calibration as confidence
 from cnnlab.measures import inspection as receptive_field
 from cnnlab.measures import probes, shift, tabular
 from cnnlab.measures import probes as normalisation
-from cnnlab.model_files import model_path
-from cnnlab.recipes.recipe import recipe_key
-from cnnlab.store import Store
+from cnnlab.training import model_path
+from cnnlab.training import recipe_key
+from cnnlab.studies import Store
 from cnnlab.training import permute_pixels, predict
-from cnnlab.trials import Trial, trial_key
+from cnnlab.training import Trial, trial_key
 
 SHAPE = {"input_shape": (16, 16, 3), "num_classes": 4}
 IMAGES, LABELS = synthetic.bars(60)

@@ -22,7 +22,7 @@ from cnnlab.measures.ablation import (
     with_yardsticks,
 )
 from cnnlab.measures.stats import t_interval
-from cnnlab.recipes.catalogue import NAMES, NARROW, RECIPES, TARGETS, WALK
+from cnnlab.studies import NAMES, NARROW, RECIPES, TARGETS, WALK
 
 SEEDS = 5
 NOISE = np.array([-0.002, 0.001, 0.0, 0.002, -0.001])

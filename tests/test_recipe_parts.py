@@ -13,14 +13,14 @@ from cnnlab.machine import PRECISION_VARIABLE
 from cnnlab.recipes import averaging, recipe
 from cnnlab.recipes.augmenting import AugmentedBatches, translate
 from cnnlab.recipes.averaging import WeightAverage
-from cnnlab.recipes.catalogue import ALL, CONTRASTS, RECIPES, STEPS, TARGETS, WALK
+from cnnlab.studies import ALL, CONTRASTS, RECIPES, STEPS, TARGETS, WALK
 from cnnlab.recipes.initial import dirac
 from cnnlab.recipes.network import build_network, set_initial_weights
 from cnnlab.recipes.normalization import batch_normalization
 from cnnlab.recipes.optimizers import NesterovSGD
-from cnnlab.recipes.recipe import Recipe, recipe_key
+from cnnlab.training import Recipe, recipe_key
 from cnnlab.recipes.schedules import Triangular
-from cnnlab.recipes.tta import predict_views, views
+from cnnlab.training import predict_views, views
 from cnnlab.recipes.whitening import whitening_filters
 
 BLOCKS = Recipe(

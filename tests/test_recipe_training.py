@@ -17,12 +17,12 @@ from tiny_recipes import PUBLISHED, STUDY, TINY
 
 from cnnlab import budgets, machine, recipe_studies
 from cnnlab.measures import inspection
-from cnnlab.model_files import model_path
+from cnnlab.training import model_path
 from cnnlab.recipes.fitting import Plan
-from cnnlab.recipes.recipe import RECIPE_CODE, recipe_key
-from cnnlab.recipes.running import RecipeResult, prepare, run_recipe
-from cnnlab.recipes.tta import predict_views
-from cnnlab.store import Store, select
+from cnnlab.training import RECIPE_CODE, recipe_key
+from cnnlab.training import RecipeResult, prepare, run_recipe
+from cnnlab.training import predict_views
+from cnnlab.studies import Store, select
 from cnnlab.training import cross_entropy
 from sagemaker_scripts import archive, package_model
 
@@ -172,8 +172,8 @@ def test_the_study_asks_what_the_issue_asks_and_fits_every_budget(monkeypatch):
     monkeypatch.setenv(machine.PRECISION_VARIABLE, "mixed_bfloat16")
     study = recipe_studies.STUDY
     for name in ("smoke", "quick"):
-        small = study.within(budgets.find(name))
-        assert all(trial.epochs <= budgets.find(name).sweep_epochs for trial in small.trials)
+        small = study.within(studies.find_budget(name))
+        assert all(trial.epochs <= studies.find_budget(name).sweep_epochs for trial in small.trials)
         assert len({recipe_key(trial) for trial in small.trials}) == len(small.trials)
     with pytest.raises(ValueError, match="no recipe is called 'to_99'; expected one of published, float32, assignment"):
         recipe_studies.find("to_99")
@@ -217,14 +217,14 @@ def test_the_network_that_the_record_kept_is_not_trained_again(tmp_path, monkeyp
     monkeypatch.setattr(recipe_studies, "train", lambda *_: trained.append(1) or (result, Path("new.keras")))
     assert recipe_studies.kept_or_trained("tiny")[2] == Path("new.keras")
     recipe_studies.store_of().save(result)
-    kept = model_path(budgets.find("full").models_folder, recipe_key(TINY))
+    kept = model_path(studies.find_budget("full").models_folder, recipe_key(TINY))
     kept.parent.mkdir(parents=True)
     result.model.save(kept)
     row, model, path = recipe_studies.kept_or_trained("tiny")
     assert (row["key"], path) == (recipe_key(TINY), kept)
     for found, wanted in zip(model.get_weights(), result.model.get_weights(), strict=True):
         np.testing.assert_array_equal(found, wanted)
-    recipe_studies.kept_or_trained("tiny", budget=budgets.find("smoke"))
+    recipe_studies.kept_or_trained("tiny", budget=studies.find_budget("smoke"))
     recipe_studies.kept_or_trained("tiny", seed=1)
     assert len(trained) == 3
 

@@ -15,9 +15,9 @@ import pytest
 from tiny_study import STUDY
 
 from cnnlab import budgets, data, machine, store, studies
-from cnnlab.store import Store, select
+from cnnlab.studies import Store, select
 from cnnlab.studies import read, run_study
-from cnnlab.trials import Trial, trial_key
+from cnnlab.training import Trial, trial_key
 
 PROGRAM = Path(__file__).parent / "tiny_study.py"
 # What may differ between two runs of one trial.
@@ -203,29 +203,29 @@ def test_progress_tells_what_is_done_and_the_time_left(tmp_path, capsys):
 
 
 def test_studies_ask_what_the_issue_asks():
-    filters = studies.find("filters")
+    filters = studies.find_study("filters")
     assert [trial.options["filters"] for trial in filters.trials][-1] == [128, 256, 512]
     assert len({trial.epochs for trial in filters.trials}) == 1, "one number of epochs for all"
-    assert [t.options.get("kernel_size", 3) for t in studies.find("kernels").trials] == [1, 3, 5, 7]
-    assert {t.options["head"] for t in studies.find("filters_gap").trials} == {"gap"}
-    steps = {t.epochs * t.steps_per_epoch for t in studies.find("sample_size").trials}
+    assert [t.options.get("kernel_size", 3) for t in studies.find_study("kernels").trials] == [1, 3, 5, 7]
+    assert {t.options["head"] for t in studies.find_study("filters_gap").trials} == {"gap"}
+    steps = {t.epochs * t.steps_per_epoch for t in studies.find_study("sample_size").trials}
     assert len(steps) == 1, "equal steps"
 
 
 def test_seeds_are_paired_and_come_one_after_another():
-    runs = studies.find("filters").runs(2)
+    runs = studies.find_study("filters").runs(2)
     assert [trial.seed for trial in runs] == [0] * 4 + [1] * 4
 
 
 def test_a_misspelt_study_is_refused_with_the_names_there_are():
     with pytest.raises(ValueError, match="no study is called 'filter'; expected one of baselines, filters"):
-        studies.find("filter")
+        studies.find_study("filter")
 
 
 @pytest.mark.parametrize("name", ["smoke", "quick"])
 def test_a_budget_limits_every_trial_and_repeats_none(name):
     for study in studies.STUDIES.values():
-        budget = budgets.find(name, study.dataset)
+        budget = studies.find_budget(name, study.dataset)
         small = study.within(budget)
         assert all(trial.epochs <= study.trials[0].epochs for trial in small.trials)
         assert all(trial.train_images <= budget.sweep_images for trial in small.trials)
@@ -235,13 +235,13 @@ def test_a_budget_limits_every_trial_and_repeats_none(name):
 
 def test_the_full_budget_changes_nothing():
     trial = Trial("any", epochs=15)
-    assert budgets.find("full").limit(trial) == trial
+    assert studies.find_budget("full").limit(trial) == trial
 
 
 def test_an_unknown_budget_is_refused(monkeypatch):
     monkeypatch.setenv("CNNLAB_PROFILE", "fast")
     with pytest.raises(ValueError, match="no budget is called 'fast'; expected one of full, quick, smoke"):
-        budgets.find()
+        studies.find_budget()
 
 
 def test_records_hold_json_and_nothing_half(undisturbed):

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from cnnlab import data
-from cnnlab.store import Store
+from cnnlab.studies import Store
 from cnnlab.training import run_trial
-from cnnlab.trials import Trial
+from cnnlab.training import Trial
 from sagemaker_scripts import common, epoch_lines, train
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,9 +10,9 @@ from tqdm import tqdm
 from cnnlab import training
 from cnnlab.adam import adam
 from cnnlab.augmentation import flip, flip_translate
-from cnnlab.batches import NewOrder, OrderedBatches, ShuffledBatches, feed
+from cnnlab.training import NewOrder, OrderedBatches, ShuffledBatches, feed
 from cnnlab.training import run_trial
-from cnnlab.trials import Trial, trial_key
+from cnnlab.training import Trial, trial_key
 
 TINY = Trial("tiny", options={"filters": [4, 8], "dense": 16}, epochs=3, batch_size=32, precision="float32")
 

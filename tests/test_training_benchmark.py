@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from benchmarks import training
-from cnnlab.acquisition.errors import DataUnavailableError
+from cnnlab.data import DataUnavailableError
 from cnnlab.findings.benchmarks import RECIPE_TURNS as RECIPES
 from cnnlab.findings.benchmarks import THROUGHPUT
 from cnnlab.machine import choose_precision
 from cnnlab.recipes import averaging
-from cnnlab.recipes.catalogue import RECIPES as ALL_RECIPES
+from cnnlab.studies import RECIPES as ALL_RECIPES
 from cnnlab.training import STEPS_PER_EXECUTION
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import synthetic
 from PIL import Image
 
-from cnnlab.acquisition.cifar_spec import CIFAR10
+from cnnlab.data.cifar10_files import CIFAR10
 
 COUNT = 20
 # Nothing listens on port 9 of this machine; a test that means to reach no network cannot.

@@ -12,7 +12,7 @@ import zipfile
 import numpy as np
 from PIL import Image
 
-from cnnlab.acquisition.mars_spec import MarsSpec
+from cnnlab.data.mars_files import MarsSpec
 
 # Nothing listens on port 9 of this machine; a test that means to reach no network cannot.
 NOWHERE = "http://127.0.0.1:9/msl-images.zip"

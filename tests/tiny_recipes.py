@@ -6,9 +6,9 @@ import sys
 import synthetic
 
 from cnnlab import data, recipe_studies
-from cnnlab.recipes.recipe import Recipe, recipe_key
-from cnnlab.store import Store
-from cnnlab.study import Study
+from cnnlab.training import Recipe, recipe_key
+from cnnlab.studies import Store
+from cnnlab.studies import Study
 
 data.LOADERS["bars"] = lambda seed: synthetic.dataset(seed=seed)
 

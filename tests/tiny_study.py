@@ -5,10 +5,10 @@ import sys
 import synthetic
 
 from cnnlab import data
-from cnnlab.store import Store
+from cnnlab.studies import Store
 from cnnlab.studies import run_study
-from cnnlab.study import Study
-from cnnlab.trials import Trial
+from cnnlab.studies import Study
+from cnnlab.training import Trial
 
 data.LOADERS["bars"] = lambda seed: synthetic.dataset(seed=seed)
 

@@ -21,7 +21,7 @@ from cnnlab.figures.style import (
     styled,
 )
 from cnnlab.measures import LEVEL, SIDE_BY_SIDE, frontier, t_interval
-from cnnlab.recipes.catalogue import YARDSTICK
+from cnnlab.studies import YARDSTICK
 from cnnlab.wording import plural
 
 # Shares of right answers and times that are marked on the axes where they fall into their range.

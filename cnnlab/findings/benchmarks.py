@@ -7,7 +7,7 @@ medians of one run on one machine, and so without intervals.
 import dataclasses
 
 from cnnlab.findings.finding import Finding
-from cnnlab.recipes.catalogue import ASSIGNMENT, NAMES, TARGETS, YARDSTICK
+from cnnlab.studies import ASSIGNMENT, NAMES, TARGETS, YARDSTICK
 from cnnlab.wording import duration, listing, percent, plural
 
 THROUGHPUT = "training the assignment's CNN"

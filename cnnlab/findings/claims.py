@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cnnlab import studies
-from cnnlab.costs import expected_parameters
+from cnnlab.training import expected_parameters
 from cnnlab.data import SHAPES
 from cnnlab.measures import (
     MARS_FOLDER,
@@ -26,7 +26,7 @@ from cnnlab.measures import (
     read_probe,
     t_interval,
 )
-from cnnlab.store import select
+from cnnlab.studies import select
 from cnnlab.wording import from_to, listing, percent, readable, signed_points
 
 DENSE, CNN = "dense_128_64", "cnn_32_64_128"
@@ -242,7 +242,7 @@ def _beats_with_fewer(evidence, first, second, **_):
 
 def _ranking(evidence, **_):
     """Each step of the filter sweep, all at 10 epochs; beside it, what the published 15 are worth."""
-    labels = [trial.label for trial in studies.find("filters").trials]
+    labels = [trial.label for trial in studies.find_study("filters").trials]
     steps = [evidence.differences(later, earlier, "test_accuracy_last") for earlier, later in pairwise(labels)]
     longer = t_interval(evidence.differences(LONGER, CNN, "test_accuracy_last"))
     span = f" ({extent})" if (extent := from_to(longer.low, longer.high, signed_points)) else ""

@@ -7,7 +7,7 @@ import numpy as np
 from cnnlab.findings.biases import columns_order
 from cnnlab.findings.finding import BETTER, WIDE, WORSE, Finding, differences_verdict, estimate, gap, runs
 from cnnlab.measures import effective_diameters
-from cnnlab.recipes.catalogue import NAMES, RECIPES
+from cnnlab.studies import NAMES, RECIPES
 from cnnlab.wording import from_to, listing, percent, plural, readable, signed_points
 
 # Rounding of float32 stays below; a map that does not move with the image is at 0.1 and more.

@@ -34,7 +34,7 @@ from cnnlab.measures import (
     walked_together,
     with_yardsticks,
 )
-from cnnlab.recipes.catalogue import (
+from cnnlab.studies import (
     AIRBENCH94,
     ASSIGNMENT,
     FLOAT32,

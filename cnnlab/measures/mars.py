@@ -6,9 +6,9 @@ Class counts are those of `exploration.class_counts`.
 import numpy as np
 import pandas as pd
 
-from cnnlab.acquisition.mars_images import preprocessing_steps
+from cnnlab.data import preprocessing_steps
 from cnnlab.measures.exploration import class_counts
-from cnnlab.sources import mars_original
+from cnnlab.data import mars_original
 
 
 def metadata_of(dataset, split):

@@ -188,7 +188,7 @@ def measure_probe(name, model, dataset, trial, limit=None):
 def run_probe(name, seeds=None, store=None, models_folder=None, results_folder=None, budget=None, progress=True):
     """Measure what `results_folder` does not hold yet of probe `name` for `seeds` seeds, and read it back.
 
-    `seeds`: how many, from 0 (None: as many as the record holds); `budget`: a `budgets.Budget`
+    `seeds`: how many, from 0 (None: as many as the record holds); `budget`: a `studies.Budget`
     that cuts the trials down (None: the full protocol), and says where `store`, the `Store` of
     the trials' rows, `models_folder` (see `studies.trained_model`; of the record, where none is given)
     and `results_folder` are unless they are given.

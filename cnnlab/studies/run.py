@@ -124,7 +124,7 @@ def trained_model(trial, models_folder, store, progress=True):
 def train_recipe(name, seed=0, out=None, budget=None, progress=True):
     """Train the recipe called `name`; keep its model as `out` (.keras) and its row beside it (.json).
 
-    `budget` (a `budgets.Budget`) cuts it down; default of `out`: runs/recipes/<name>-seed<seed>.keras
+    `budget` (a `studies.Budget`) cuts it down; default of `out`: runs/recipes/<name>-seed<seed>.keras
     under the budget's folder. What is interrupted goes on from the last epoch with the next call.
     Returns (the `training.Result`, the model's Path). Raises ValueError for an unknown name or a file
     that is no .keras, before any training.

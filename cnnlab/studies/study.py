@@ -49,7 +49,7 @@ class Study:
         ]
 
     def within(self, budget):
-        """This study cut down to `budget` (a `budgets.Budget`).
+        """This study cut down to `budget` (a `studies.Budget`).
 
         Variants that become the same by it stand in it once.
         """

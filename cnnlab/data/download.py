@@ -4,6 +4,8 @@ Both are checked against a hash of the whole file, show a bar, and give up rathe
 a laboratory behind a firewall must come to the next source, or to a message, within a minute or so.
 """
 
+# Not by pooch: it waits for 1,024 bytes at a time, minutes where a server trickles, with no word in between.
+
 import contextlib
 import hashlib
 import http.client
@@ -17,8 +19,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from cnnlab.acquisition.errors import BadDataError
 from cnnlab.machine import byte_bar
+from cnnlab.data.archives import BadDataError
 
 CONNECT_SECONDS = 10.0
 # A server that trickles is left for the next source once its mean rate is this low after this long.

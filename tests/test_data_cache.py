@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from tiny_cifar import ARRAYS, SPEC
 
-from cnnlab.acquisition import cache
-from cnnlab.acquisition.cache import ArrayCache
-from cnnlab.acquisition.errors import BadDataError
+from cnnlab.data import cache
+from cnnlab.data.archives import BadDataError
+from cnnlab.data.cache import ArrayCache
 
 
 def new(root):

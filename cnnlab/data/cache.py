@@ -1,4 +1,4 @@
-"""Verified arrays on disk, memory-mapped, written whole or not at all.
+"""Verified arrays on disk, memory-mapped, written whole or not at all, from the first source that works.
 
 A cached set is a folder `<cache>/<name>/` of `<array>.npy` files and a `manifest.json` with the
 SHA-256, the size and the time of change of each. A load hashes nothing where sizes and times
@@ -14,15 +14,26 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from cnnlab.acquisition.errors import BadDataError
-from cnnlab.machine import atomic_file, byte_bar
+from cnnlab.machine import byte_bar
+from cnnlab.data.archives import BadDataError
+from cnnlab.data.download import DownloadError
+from cnnlab.machine import atomic_file
 
 _CHUNK = 1 << 24
+
+
+class DataUnavailableError(RuntimeError):
+    """No source gave the data; the message says what was tried and what to do."""
+
+    def _render_traceback_(self):
+        """What IPython shows in place of a traceback: the message, which is all that a reader can act on."""
+        return [str(self)]
 
 
 def cache_folder(cache=None):
@@ -31,11 +42,19 @@ def cache_folder(cache=None):
 
 
 class ArrayCache:
-    """The uint8 arrays of one data set under `root`: `shapes` and `sha256` say, by name, what they must be."""
+    """The uint8 arrays of one data set under `root`: `shapes` and `sha256` say, by name, what they must be.
 
-    def __init__(self, root, name, shapes, sha256, progress=True):
+    `sha256` None: nobody can know the hashes beforehand, because a library computed the arrays.
+    Then those of what the cache was filled with are recorded, and of which `origin` it is: what
+    decides the arrays (content of the source, version of the decoder), a flat dict that JSON can
+    hold. The source is verified by whoever fills the cache; here a later change of the arrays is
+    noticed, and a manifest that is missing, or of another origin, means that they are to be made
+    again.
+    """
+
+    def __init__(self, root, name, shapes, sha256=None, origin=None, progress=True):
         self.root, self.name = Path(root), name
-        self.shapes, self.sha256, self.progress = shapes, sha256, progress
+        self.shapes, self.sha256, self.origin, self.progress = shapes, sha256, origin, progress
 
     @property
     def folder(self):
@@ -45,15 +64,18 @@ class ArrayCache:
     def load(self):
         """Array name to read-only `np.memmap`; writes nothing but a manifest.
 
-        Raises FileNotFoundError where nothing is cached, BadDataError where it is damaged.
+        Raises FileNotFoundError where nothing is cached, BadDataError where it is damaged, or
+        where it is not known what it should be.
         """
         if not self.folder.exists():
             raise FileNotFoundError("nothing there yet")
-        arrays = {name: self._map(name) for name in self.shapes}
         manifest = self.folder / "manifest.json"
-        current = self._manifest(self.folder)
-        if _read_json(manifest) != current:
-            self._verify(arrays)
+        written = _read_json(manifest)
+        sha256 = self.sha256 or self._recorded(written)
+        arrays = {name: self._map(name) for name in self.shapes}
+        current = self._manifest(self.folder, sha256)
+        if written != current:
+            self._compare(self._hashes(arrays), sha256)
             # A shared, read-only cache is as good; it is hashed at every load.
             with contextlib.suppress(OSError):
                 _write_json(manifest, current)
@@ -96,11 +118,12 @@ class ArrayCache:
             fresh.mkdir()
             arrays = {name: _new_array(fresh / f"{name}.npy", shape) for name, shape in self.shapes.items()}
             yield arrays
-            self._verify(arrays)
+            sha256 = self._hashes(arrays)
+            self._compare(sha256, self.sha256 or sha256)
             for name, array in arrays.items():
                 array.flush()
                 _sync(fresh / f"{name}.npy")
-            _write_json(fresh / "manifest.json", self._manifest(fresh))
+            _write_json(fresh / "manifest.json", self._manifest(fresh, sha256))
             _sync(fresh)
             if os.path.lexists(self.folder):
                 self.folder.rename(Path(temporary) / "replaced")
@@ -121,24 +144,86 @@ class ArrayCache:
             raise BadDataError(f"{file.name} is {array.dtype} {array.shape}, expected uint8 {self.shapes[name]}")
         return array
 
-    def _manifest(self, folder):
+    def _recorded(self, manifest):
+        """Array name to the hash in the content of a manifest.json, None where it is damaged."""
+        try:
+            origin, recorded = manifest["origin"], {name: manifest[name]["sha256"] for name in self.shapes}
+        except (KeyError, TypeError):
+            raise BadDataError("its manifest.json is missing or damaged") from None
+        if origin != self.origin:
+            raise BadDataError("it was made from other files, or by another version of the code")
+        return recorded
+
+    def _manifest(self, folder, sha256):
         """What manifest.json says of good arrays in `folder` as they are now."""
         stats = {name: (folder / f"{name}.npy").stat() for name in self.shapes}
-        return {
-            name: {"sha256": self.sha256[name], "bytes": stat.st_size, "modified_ns": stat.st_mtime_ns}
+        entries = {
+            name: {"sha256": sha256[name], "bytes": stat.st_size, "modified_ns": stat.st_mtime_ns}
             for name, stat in stats.items()
         }
+        return entries if self.origin is None else {**entries, "origin": self.origin}
 
-    def _verify(self, arrays):
+    def _hashes(self, arrays):
         total = sum(array.nbytes for array in arrays.values())
         with byte_bar(total, f"checking {self.name}", disable=not self.progress) as bar:
-            for name, array in arrays.items():
-                found = _sha256(array, bar)
-                if found != self.sha256[name]:
-                    raise BadDataError(
-                        f"the bytes of {name} are not those of {self.name}, but damaged, changed or in another order "
-                        f"(SHA-256 {found[:12]}..., expected {self.sha256[name][:12]}...)"
-                    )
+            return {name: _sha256(array, bar) for name, array in arrays.items()}
+
+    def _compare(self, found, expected):
+        for name, digest in found.items():
+            if digest != expected[name]:
+                raise BadDataError(
+                    f"the bytes of {name} are not those of {self.name}, but damaged, changed or in another order "
+                    f"(SHA-256 {digest[:12]}..., expected {expected[name][:12]}...)"
+                )
+
+
+def load_or_fill(store, title, sources, advice, space):
+    """The arrays of `store` (an ArrayCache), which is filled by the first source that works where it is no good.
+
+    `title`: what the set is called in messages; `sources(scratch)`: a list of (name, function
+    that fills `store` by `store.replacing(scratch)`, or raises BadDataError or DownloadError);
+    `advice`: lines on what to do when all fail; `space`: disk space that filling takes.
+    Raises DataUnavailableError with every source tried, what was wrong with it, and `advice`.
+    """
+    try:
+        return store.load()
+    except (OSError, BadDataError):
+        pass  # looked at again, and said, by whoever holds the lock
+    try:
+        with store.locked() as scratch:
+            return _load_or_fill(store, title, sources(scratch), advice)
+    except OSError as error:
+        raise DataUnavailableError(
+            f"The cache folder {store.root} cannot be written ({error.strerror or error}). Name one that can, "
+            f"with {space} free, in the environment variable CNNLAB_CACHE or the argument `cache`."
+        ) from None
+
+
+def _load_or_fill(store, title, sources, advice):
+    attempts = []
+    try:
+        return store.load()  # another process may have filled it while this one waited
+    except FileNotFoundError as error:
+        attempts.append((f"the cache, {store.folder}", str(error)))
+    except BadDataError as error:
+        attempts.append((f"the cache, {store.folder}", str(error)))
+        # Said of the line that called the loader, five calls up.
+        warnings.warn(f"The cache {store.folder} is damaged and is built again: {error}.", stacklevel=5)
+    for name, fill in sources:
+        try:
+            fill()
+        except (BadDataError, DownloadError) as error:
+            attempts.append((name, str(error)))
+        else:
+            return store.load()
+    raise DataUnavailableError(_message(title, attempts, advice))
+
+
+def _message(title, attempts, advice):
+    lines = [f"{title} could not be loaded. Tried, in this order:"]
+    for number, (source, reason) in enumerate(attempts, start=1):
+        lines += [f"  {number}. {source}:", *(f"       {line}" for line in reason.splitlines())]
+    return "\n".join([*lines, "What you can do:", *advice])
 
 
 def _new_array(file, shape):

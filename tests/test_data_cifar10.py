@@ -19,8 +19,7 @@ import pytest
 import tiny_cifar
 from tiny_cifar import ARRAYS, SPEC
 
-from cnnlab import sources
-from cnnlab.sources import DataUnavailableError
+from cnnlab.data import DataUnavailableError, cifar10_arrays
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +40,7 @@ def cache(tmp_path):
 
 
 def load(path=None, cache=None, spec=SPEC):
-    return sources.cifar10_arrays(path, cache, progress=False, spec=spec)
+    return cifar10_arrays(path, cache, progress=False, spec=spec)
 
 
 def assert_whole(arrays):

@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 import tiny_cifar
 
-from cnnlab import data, sources
-from cnnlab.acquisition.cifar_spec import CIFAR10
+from cnnlab import data
+from cnnlab.data import dataset as data_sets
+from cnnlab.data.cifar10 import CIFAR10_PATH_VARIABLE
+from cnnlab.data.cifar10_files import CIFAR10
+from cnnlab.data.mars import MARS_PATH_VARIABLE
 
 
 @pytest.fixture
 def small(monkeypatch):
     """Loads CIFAR-10 in small: 10 training images of each class."""
     arrays = {**tiny_cifar.ARRAYS, "y_train": np.arange(100, dtype="uint8") % 10}
-    monkeypatch.setattr(sources, "cifar10_arrays", lambda *_: arrays)
+    monkeypatch.setattr(data_sets, "cifar10_arrays", lambda *_: arrays)
     return lambda **options: data.load_cifar10(validation_images=20, **options)
 
 
@@ -85,7 +88,7 @@ def test_a_second_load_is_quick_and_copies_nothing(cifar10):
     seconds = []
     for _ in range(3):  # the best of three, because other work may hold the processor
         start = time.perf_counter()
-        arrays = sources.cifar10_arrays()
+        arrays = data.cifar10_arrays()
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 0.3
     assert all(type(array) is np.memmap and array.dtype == np.uint8 for array in arrays.values())
@@ -98,8 +101,8 @@ def test_a_second_load_is_quick_and_copies_nothing(cifar10):
 
 
 def test_where_a_data_set_lies_is_said_by_one_variable_whatever_its_size():
-    assert data.path_variable("cifar10") == sources.PATH_VARIABLE
-    assert data.path_variable("mars") == data.path_variable("mars64") == sources.MARS_PATH_VARIABLE
+    assert data.path_variable("cifar10") == CIFAR10_PATH_VARIABLE
+    assert data.path_variable("mars") == data.path_variable("mars64") == MARS_PATH_VARIABLE
 
 
 def test_shapes_are_known_before_the_data(cifar10):

@@ -1,0 +1,39 @@
+"""Bytes to a `Dataset`: what other rooms use of the data sets, where they come from and how they are kept."""
+
+from cnnlab.data.cache import DataUnavailableError
+from cnnlab.data.cifar10 import CIFAR10_CLASSES, cifar10_arrays
+from cnnlab.data.dataset import (
+    LOADERS,
+    MARS_SIZES,
+    SHAPES,
+    SPLITS,
+    Dataset,
+    Split,
+    class_names,
+    is_letterboxed,
+    load,
+    load_cifar10,
+    load_mars,
+    path_variable,
+)
+from cnnlab.data.mars import mars_original, preprocessing_steps
+
+__all__ = [
+    "CIFAR10_CLASSES",
+    "LOADERS",
+    "MARS_SIZES",
+    "SHAPES",
+    "SPLITS",
+    "DataUnavailableError",
+    "Dataset",
+    "Split",
+    "cifar10_arrays",
+    "class_names",
+    "is_letterboxed",
+    "load",
+    "load_cifar10",
+    "load_mars",
+    "mars_original",
+    "path_variable",
+    "preprocessing_steps",
+]

@@ -1,0 +1,202 @@
+"""The Mars images from the first source that works, as arrays: verified, decoded, made RGB, resized, centred.
+
+In this order: the cache; a path that the user names, which stands alone; what was downloaded
+before; the record of the DOI. JPEG's own scaled decoding is not used: it would save a second or
+two of the four that the whole set takes, and give pixels that no other reader of the same file
+gives.
+"""
+
+import hashlib
+import math
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import PIL
+from PIL import Image
+
+from cnnlab.machine import progress_bar
+from cnnlab.data.archives import BadDataError, opened_picture
+from cnnlab.data.cache import ArrayCache, DataUnavailableError, cache_folder, load_or_fill
+from cnnlab.data.download import fetch
+from cnnlab.data.mars_files import (
+    FOLDER,
+    LARGEST_SIDE,
+    LIMITS,
+    MSL,
+    ZIP_NAME,
+    found,
+    opened_copy,
+    read_listing,
+    refuse,
+)
+from cnnlab.machine import usable_cores
+
+MARS_PATH_VARIABLE = "CNNLAB_MARS"
+# To be raised with every change to what `preprocessing_steps` makes of a file: cached images are then made again.
+DECODING = 1
+
+
+def mars_arrays(path=None, cache=None, size=128, letterbox=True, progress=True, spec=MSL):
+    """The MSL surface images (DOI 10.5281/zenodo.1049137) from the first source that works.
+
+    `path`: the published zip, its folder, or a folder that holds either (default: the
+    environment variable CNNLAB_MARS); `cache`: as in `cifar10_arrays`, which takes 330 MB for
+    128 pixels, and 62 MB for the zip where it is downloaded; `size` in pixels; `letterbox`: as
+    in `preprocessing_steps`; `spec`: what the set must be.
+    Returns read-only memory-mapped {"images": uint8 (n, size, size, 3), "listing": the bytes of
+    a `mars_files.Listing`}. Raises DataUnavailableError as `cifar10_arrays` does.
+    """
+    path = path or os.environ.get(MARS_PATH_VARIABLE)
+    shapes = {"images": (spec.total, size, size, 3), "listing": (spec.listing_bytes,)}
+    origin = {"listing": spec.listing_sha256, "files": spec.files_sha256}
+    origin |= {"decoding": DECODING, "pillow": PIL.__version__}
+    name = f"mars-{size}-{'letterbox' if letterbox else 'stretch'}"
+    store = ArrayCache(cache_folder(cache), name, shapes, origin=origin, progress=progress)
+    kept = store.root / ZIP_NAME
+
+    def fill(scratch, place):
+        with opened_copy(place) as copy, store.replacing(scratch) as arrays:
+            read_into(arrays, copy, spec, letterbox, progress)
+
+    def download(scratch):
+        archive = fetch(spec.url, scratch, None, LIMITS.total, progress)
+        fill(scratch, archive)
+        archive.replace(kept)  # for other sizes, and for pictures as they were taken
+
+    def sources(scratch):
+        if path:
+            return [(f"the path that you named, {path}", lambda: fill(scratch, path))]
+        before = [(f"the earlier download, {kept}", lambda: fill(scratch, kept))] if kept.exists() else []
+        return [*before, (f"the record of the DOI, {spec.url}", lambda: download(scratch))]
+
+    return load_or_fill(store, "The Mars images", sources, _advice(path, spec), f"{_megabytes(shapes)} MB")
+
+
+def mars_original(file, path=None, cache=None):
+    """The JPEG file `file` (a name of the listing, without folder) as it was published: bytes.
+
+    `path` and `cache`: as in `mars_arrays`. Raises DataUnavailableError where no copy is at hand:
+    the cache of decoded images does not hold it.
+    """
+    place = path or os.environ.get(MARS_PATH_VARIABLE) or cache_folder(cache) / ZIP_NAME
+    try:
+        with opened_copy(place) as copy:
+            return copy.read(f"{FOLDER}/{file}")
+    except BadDataError as error:
+        advice = "\n".join(_advice(None, MSL))
+        raise DataUnavailableError(f"No original of {file} at {place}: {error}. What you can do:\n{advice}") from None
+
+
+def preprocessing_steps(data, size, letterbox=True):
+    """What becomes of the JPEG file `data` (bytes), step by step, as {step: uint8 array}.
+
+    "original" (height, width) or (height, width, 3); "rgb", greyscale repeated in three
+    channels; "resized", bicubic with antialiasing (Pillow): to `size` x `size` pixels, or with
+    `letterbox` to the largest picture of the same aspect ratio that fits in it; "input"
+    (size, size, 3), that picture centred on black.
+    Raises BadDataError for what is no whole JPEG of a reasonable size.
+    """
+    original = _picture(data)
+    rgb = original.convert("RGB")
+    resized = rgb.resize(_fitted(rgb.size, size) if letterbox else (size, size), Image.Resampling.BICUBIC)
+    steps = {"original": original, "rgb": rgb, "resized": resized, "input": _centred(resized, size)}
+    return {name: np.asarray(image) for name, image in steps.items()}
+
+
+def decode(data, size, letterbox=True):
+    """The network's input from the JPEG file `data`: uint8 (size, size, 3), as `preprocessing_steps`."""
+    return preprocessing_steps(data, size, letterbox)["input"]
+
+
+def read_into(arrays, copy, spec, letterbox=True, progress=True):
+    """Fill `arrays`: images uint8 (n, size, size, 3), listing uint8, the bytes of `Listing.to_bytes`.
+
+    `copy`: an `archives.Copy`. Warns of what does no harm; raises BadDataError, with a line for
+    each trouble, where classes, splits or pictures are not those of `spec`.
+    """
+    listing, problems = read_listing(copy, spec)
+    refuse(problems)
+    for problem in problems:
+        warnings.warn(str(problem), stacklevel=2)
+    content = listing.to_bytes()
+    arrays["listing"][:] = np.frombuffer(content, "uint8")
+    found_hash = decode_all(arrays["images"], list(listing.rows["file"]), copy.read, letterbox, progress)
+    if found_hash != spec.files_sha256:
+        raise BadDataError(
+            f"the names are those published, but not all pictures are: they were changed, or changed places "
+            f"(SHA-256 {found_hash[:12]}..., expected {spec.files_sha256[:12]}...)"
+        )
+
+
+def decode_all(images, files, read, letterbox=True, progress=True):
+    """Decode `files`, file names without folder, into `images` uint8 (n, size, size, 3), in threads.
+
+    `read`: of an `archives.Copy`. Returns `files_hash`. Raises BadDataError that names every
+    file that is missing or unreadable.
+    """
+
+    def one(row):
+        try:
+            data = read(f"{FOLDER}/{files[row]}")
+            images[row] = decode(data, images.shape[1], letterbox)
+        except BadDataError as error:
+            return None, f"{files[row]} {error}"
+        return hashlib.sha256(data).hexdigest(), None
+
+    size = "x".join(map(str, images.shape[1:3]))
+    with (
+        ThreadPoolExecutor(usable_cores()) as pool,
+        progress_bar(len(files), f"Mars images to {size}", "image", disable=not progress) as bar,
+    ):
+        digests, failures = [], []
+        for digest, failure in pool.map(one, range(len(files))):
+            digests.append(digest)
+            failures += [failure] if failure else []
+            bar.update()
+    refuse(found("images that cannot be read", failures))
+    return files_hash(files, digests)
+
+
+def files_hash(files, digests):
+    """SHA-256 over the names of `files` and the SHA-256 `digests` (hex) of their bytes, in order."""
+    lines = (f"{file}\t{digest}\n" for file, digest in zip(files, digests, strict=True))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _advice(path, spec):
+    advice = [
+        f"  - where the internet is open, download {ZIP_NAME} (62 MB) from {spec.doi},",
+        "    copy it to this machine, and name it or the folder that it unpacks to: load_mars(path='...'),",
+        f"    or the environment variable {MARS_PATH_VARIABLE} (in a notebook, %env before loading);",
+    ]
+    if path:
+        return [*advice, f"  - or name none (unset {MARS_PATH_VARIABLE}) and have it downloaded."]
+    return [*advice, "  - or mend what is said above, and run this again."]
+
+
+def _megabytes(shapes):
+    """Megabytes of uint8 arrays of `shapes`, with room for a downloaded zip."""
+    values = sum(math.prod(shape) for shape in shapes.values())
+    return round((values + LIMITS.total) / 1e6)
+
+
+def _picture(data):
+    with opened_picture(data, "JPEG") as image:
+        if max(image.size) > LARGEST_SIDE:
+            raise BadDataError(f"is {image.width} x {image.height} pixels, far more than any picture of the set")
+        image.load()
+        return image
+
+
+def _fitted(original, size):
+    """(width, height) of the largest picture with the shape of `original` in `size` x `size` pixels."""
+    longest = max(original)
+    return tuple(max(1, round(side * size / longest)) for side in original)
+
+
+def _centred(image, size):
+    canvas = Image.new("RGB", (size, size))
+    canvas.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
+    return canvas

@@ -1,0 +1,292 @@
+"""The MSL surface images as they are published: what they must be, and what their text files and names say.
+
+Stanboli and Wagstaff, DOI 10.5281/zenodo.1049137; Wagstaff et al., "Deep Mars: CNN
+Classification of Mars Imagery for the PDS Imaging Atlas", IAAI 2018.
+
+A file name says when, by which camera, in which sequence, which frame. For example
+0830MR0036510000500684E01_DRCL.JPG is sol 0830, camera MR, sequence 003651, command 000 of it,
+picture 0500684 of that camera, product E, version 01, and the levels of processing. Several
+products of one frame (the picture, its thumbnail, ...) differ in what follows the picture's
+number, and so the name up to there is the frame. Product D is greyscale, the others are in
+colour.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import re
+from collections.abc import Mapping
+
+import pandas as pd
+
+from cnnlab.data import archives
+from cnnlab.data.archives import BadDataError, Limits
+
+FOLDER = "calibrated"
+SYNSET = "msl_synset_words-indexed.txt"
+SPLIT_FILES = {
+    "train": "train-calibrated-shuffled.txt",
+    "validation": "val-calibrated-shuffled.txt",
+    "test": "test-calibrated-shuffled.txt",
+}
+ZIP_NAME = "msl-images.zip"
+# No file of the set comes near these; a picture or an archive that exceeds them is refused unread.
+LIMITS = Limits("the Mars images", file=1 << 20, total=1 << 28, members=20_000)
+LARGEST_SIDE = 2_048
+CAMERAS = {"ML": "Mastcam left", "MR": "Mastcam right", "MH": "MAHLI"}
+_SCHEME = (
+    r"^(?P<frame>(?P<sol>\d{4})(?P<camera>M[LRH])(?P<sequence>\d{6})(?P<command>\d{3})(?P<picture>\d{7}))"
+    r"(?P<product>[A-Z])(?P<version>\d\d)_[A-Z]{4}\.JPG$"
+)
+_CLASS_LINE = re.compile(r"(\d{1,6})\s+(\S.*)")
+_IMAGE_LINE = re.compile(rf"{FOLDER}/([^/\\\s]+)\s+(\d{{1,6}})")
+# How many of the places that have a trouble its message names.
+_NAMED = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class MarsSpec:
+    """A set in the published layout.
+
+    `images`: how many each split has; `listing_sha256` and `listing_bytes`: hash and length of
+    `Listing.to_bytes`, which hold every class, file name, label and split in order;
+    `files_sha256`: `mars.files_hash` of the listed JPEG files. Together they decide what
+    is the published set, however it was packed, and whatever size it is then decoded to: the
+    decoded pixels are no one's to pin, since they depend on the JPEG library.
+    """
+
+    images: Mapping[str, int]
+    listing_sha256: str
+    listing_bytes: int
+    files_sha256: str
+    url: str
+    doi: str
+
+    @property
+    def total(self):
+        """Images of all splits together."""
+        return sum(self.images.values())
+
+
+MSL = MarsSpec(
+    images={"train": 3_746, "validation": 1_640, "test": 1_305},
+    listing_sha256="0e19725d11457552c59827776e5be0bd1b9f7649cfc8b86a1f50f4ef2cf28e5d",
+    listing_bytes=297_633,
+    files_sha256="b33c9d61a746431a715cd343554d2a1c66c4729c8d4d4a995235367cdc731183",
+    url=f"https://zenodo.org/records/1049137/files/{ZIP_NAME}",
+    doi="https://doi.org/10.5281/zenodo.1049137",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One trouble of a copy, with all places that have it.
+
+    `what` is wrong with `where` (names of files, lines or classes);
+    `fatal` if the splits would be wrong.
+    """
+
+    what: str
+    where: tuple[str, ...]
+    fatal: bool = True
+
+    def __str__(self):
+        named = ", ".join(self.where[:_NAMED])
+        rest = len(self.where) - _NAMED
+        return f"{self.what} ({len(self.where):,}): {named}{f', and {rest:,} more' if rest > 0 else ''}"
+
+
+def found(what, where, fatal=True):
+    """[Problem], or [] where `where` is empty."""
+    where = tuple(map(str, where))
+    return [Problem(what, where, fatal)] if where else []
+
+
+def refuse(problems):
+    """Raise BadDataError with a line for each fatal one of `problems`, if there is any."""
+    fatal = [str(problem) for problem in problems if problem.fatal]
+    if fatal:
+        raise BadDataError("\n".join(fatal))
+
+
+@contextlib.contextmanager
+def opened_copy(path):
+    """The `archives.Copy` at `path`: a zip, the folder it unpacks to, or a folder that holds either.
+
+    Raises BadDataError where there is none, or the archive is hostile or no archive.
+    """
+    places = archives.places_at(path, {"published": (SYNSET,)}, (ZIP_NAME,))
+    if not places:
+        raise BadDataError(f"this folder holds neither {SYNSET} nor {ZIP_NAME}")
+    if places[0].layout:
+        yield archives.folder_copy(places[0].path, LIMITS, (FOLDER,))
+    else:
+        with archives.opened_zip(places[0].path, LIMITS, SYNSET) as copy:
+            yield copy
+
+
+def parse_names(files):
+    """One row for each of `files` (n,), file names without their folder.
+
+    Returns a DataFrame: sol (int64, Martian days since landing), camera (a name of CAMERAS),
+    sequence (6 digits, text), frame (22 characters), product (a letter), group (12 characters:
+    sol and sequence, of one camera; pictures taken together, the unit for resampling). A name
+    of another scheme has missing values throughout, and sol -1.
+    """
+    parts = pd.Series(files, dtype="str").str.extract(_SCHEME)
+    return pd.DataFrame(
+        {
+            "sol": parts["sol"].fillna("-1").astype("int64"),
+            "camera": parts["camera"].map(CAMERAS),
+            "sequence": parts["sequence"],
+            "frame": parts["frame"],
+            "product": parts["product"],
+            "group": parts["sol"] + parts["camera"] + parts["sequence"],
+        }
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """`classes`: published class id to name, whether it has images or not; `rows`: a DataFrame with
+    the columns split, file, class_id, in published order, train before validation before test."""
+
+    classes: dict[int, str]
+    rows: pd.DataFrame
+
+    @property
+    def used_ids(self):
+        """The published ids that have images, ascending: position k of it is label k."""
+        return sorted(set(self.rows["class_id"]) & set(self.classes))
+
+    @property
+    def class_names(self):
+        """Names of the labels 0, 1, ...: a tuple."""
+        return tuple(self.classes[number] for number in self.used_ids)
+
+    def metadata(self):
+        """What is known of each image, one row an image, indexed 0, 1, ... in the order of `rows`.
+
+        Columns: split, file, class_id (published, with gaps), label (0, 1, ... without), and
+        those of `parse_names`.
+        """
+        label = self.rows["class_id"].map({number: label for label, number in enumerate(self.used_ids)})
+        return pd.concat([self.rows.assign(label=label), parse_names(self.rows["file"])], axis=1)
+
+    def to_bytes(self):
+        """Everything above as text of one form, whatever the line ends and spaces of the files were."""
+        classes = [f"class\t{number}\t{name}\n" for number, name in sorted(self.classes.items())]
+        images = [f"{row.split}\t{row.file}\t{row.class_id}\n" for row in self.rows.itertuples()]
+        return "".join(classes + images).encode()
+
+    @classmethod
+    def from_bytes(cls, content):
+        """The Listing that `to_bytes` gave as `content`."""
+        lines = [line.split("\t") for line in bytes(content).decode().splitlines()]
+        classes = {int(number): name for kind, number, name in lines if kind == "class"}
+        rows = [(split, file, int(number)) for split, file, number in lines if split != "class"]
+        return cls(classes, pd.DataFrame(rows, columns=["split", "file", "class_id"]))
+
+
+def read_listing(copy, spec):
+    """(Listing, [Problem]) of an `archives.Copy`; pictures are not looked at.
+
+    A line that comes twice counts once. Whatever else is doubtful is left as it is and named
+    in a Problem, a fatal one where it leaves open which images belong to which split or class,
+    or where something is missing or other than `spec` says.
+    """
+    problems, texts = [], {}
+    for name in (SYNSET, *SPLIT_FILES.values()):
+        try:
+            texts[name] = copy.read(name).decode("utf-8", errors="replace")
+        except BadDataError as error:
+            problems += found("text files that cannot be had", [f"{name} {error}"])
+            texts[name] = ""
+    classes, class_problems = _read_classes(texts[SYNSET])
+    tables = []
+    for split, name in SPLIT_FILES.items():
+        rows, row_problems = _read_split(texts[name], split, name)
+        tables.append(rows)
+        problems += row_problems
+    rows = pd.concat(tables, ignore_index=True).astype({"class_id": "int64"})
+    repeated = rows.duplicated()
+    problems += found("lines that come twice, counted once", rows.loc[repeated, "file"], fatal=False)
+    listing = Listing(classes, rows[~repeated].reset_index(drop=True))
+    problems += class_problems + _contradictions(listing) + _differences(listing, copy, spec)
+    if not any(problem.fatal for problem in problems):
+        other = hashlib.sha256(listing.to_bytes()).hexdigest() != spec.listing_sha256
+        where = ["a name, a class, or the order"] if other else []
+        problems += found("the text files say something else than the published ones", where)
+    return listing, problems
+
+
+def _read_classes(text):
+    classes, problems = {}, []
+    for number, line in _lines(text):
+        match = _CLASS_LINE.fullmatch(line)
+        if not match:
+            problems += found(f"{SYNSET}: a line that is no 'number name'", [f"line {number} {line[:60]!r}"])
+            continue
+        class_id, name = int(match[1]), " ".join(match[2].split())
+        if class_id in classes or name in classes.values():
+            problems += found(f"{SYNSET}: a class that comes twice", [f"line {number} {line!r}"])
+        else:
+            classes[class_id] = name
+    return classes, problems
+
+
+def _read_split(text, split, name):
+    rows, wrong = [], []
+    for number, line in _lines(text):
+        match = _IMAGE_LINE.fullmatch(line)
+        if match:
+            rows.append((split, match[1], int(match[2])))
+        else:
+            wrong.append(f"line {number} {line[:60]!r}")
+    problems = found(f"{name}: lines that are no '{FOLDER}/NAME.JPG class'", wrong)
+    return pd.DataFrame(rows, columns=["split", "file", "class_id"]), problems
+
+
+def _lines(text):
+    """(number from 1, line without spaces around it) of the lines that are not blank."""
+    stripped = ((number, line.strip()) for number, line in enumerate(text.splitlines(), start=1))
+    return [(number, line) for number, line in stripped if line]
+
+
+def _contradictions(listing):
+    """[Problem] of what the text files say, whichever set they are of."""
+    table = listing.metadata()
+    named = table[table["frame"].notna()]
+    unknown = table[~table["class_id"].isin(listing.classes.keys())]
+    labelled = table[["split", "file", "class_id"]].drop_duplicates()
+    return [
+        *found("names that say no sol, camera and frame", table.loc[table["frame"].isna(), "file"]),
+        *found(
+            f"classes that {SYNSET} does not have", [f"{row.class_id} of {row.file}" for row in unknown.itertuples()]
+        ),
+        *found("images of two classes", _with_two(labelled, "file", "class_id")),
+        *found("images in two splits", _with_two(labelled, "file", "split")),
+        *found("frames in two splits, which leak from one to the other", _with_two(named, "frame", "split")),
+        *found("sols in two splits, which the published split keeps apart", _with_two(named, "sol", "split")),
+    ]
+
+
+def _differences(listing, copy, spec):
+    """[Problem] of what a copy lacks of `spec`."""
+    files, sizes = listing.rows["file"], listing.rows["split"].value_counts()
+    wrong_sizes = [
+        f"{split} has {sizes.get(split, 0):,}, expected {count:,}"
+        for split, count in spec.images.items()
+        if sizes.get(split, 0) != count
+    ]
+    return [
+        *found("listed images that are missing", files[[f"{FOLDER}/{file}" not in copy.sizes for file in files]]),
+        *found("splits of another size than published", wrong_sizes),
+    ]
+
+
+def _with_two(table, key, value):
+    """The `key`s that have more than one `value`, each with its values: 'name (train, test)'."""
+    values = table[[key, value]].drop_duplicates()
+    several = values[values[key].duplicated(keep=False)]
+    return [f"{name} ({', '.join(map(str, group[value]))})" for name, group in several.groupby(key, sort=False)]
