@@ -29,7 +29,7 @@ from cnnlab import benchmark_record, models
 from cnnlab.data import CIFAR10_CLASSES, load
 from cnnlab.sentences import benchmark_findings
 from cnnlab.sources import DataUnavailableError
-from sagemaker_scripts import archive, package_model, serve_local
+from sagemaker_scripts import package_model, serve_local
 from sagemaker_scripts.test_endpoint import encode_npy, encode_png
 
 SERVER = Path(serve_local.__file__)
@@ -70,7 +70,7 @@ def handler_latency(model, served, images, rounds, repeats):
 
 def handlers(model, path, images, rounds, repeats):
     """`handler_latency` of `model` and of the archive `path` that it was packed in."""
-    with archive.unpacked(path) as opened, contextlib.closing(serve_local.Served(opened)) as served:
+    with package_model.unpacked(path) as opened, contextlib.closing(serve_local.Served(opened)) as served:
         return handler_latency(model, served, images, rounds, repeats)
 
 

@@ -1,13 +1,10 @@
 """Which model.tar.gz to deploy: the one that was named, the newest one, or one made on the spot."""
 
-import json
-import tarfile
 from pathlib import Path
 
 from sagemaker_scripts import common
 
 RUNS = Path("runs")
-CARD = "code/model_card.json"
 MADE = RUNS / "deploy"
 
 
@@ -53,17 +50,6 @@ def make(kind, path):
         return package_model.package(model, MADE / "model.tar.gz", row=_row_beside(model))
     except common.BadArgumentsError as error:
         raise common.BadArgumentsError(f"{error}; package it with package_model.py, then give --archive") from error
-
-
-def read_card(archive):
-    """The model card inside `archive`: a dict with "input_shape" and "class_names" at least."""
-    try:
-        with tarfile.open(archive) as tar:
-            return json.load(tar.extractfile(CARD))
-    except (tarfile.TarError, KeyError, ValueError, OSError) as error:
-        raise common.BadArgumentsError(
-            f"{archive} holds no {CARD} ({error}); make it with package_model.py --model MODEL.keras"
-        ) from error
 
 
 def _newest(*patterns):

@@ -15,7 +15,7 @@ from pathlib import Path
 if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from sagemaker_scripts import aws, choice, common, endpoint, preflight, smoke
+from sagemaker_scripts import aws, choice, common, endpoint, package_model, preflight, smoke
 from sagemaker_scripts.resources import Ledger
 
 POLL_SECONDS = 15
@@ -84,7 +84,7 @@ def deploy(
 
 def _deploy(account, name, archive, hardware, minutes, keep, poll, timeout):
     outcome = Outcome(archive)
-    shape = choice.read_card(archive)["input_shape"]
+    shape = package_model.read_card(archive)["input_shape"]
     with aws.plain_errors(), Ledger(account) as ledger:
         try:
             _create(account, ledger, name, archive, hardware, poll, timeout)
@@ -130,7 +130,7 @@ def _rehearse(archive):
     """The same archive behind the local server: an Outcome with its answer."""
     from sagemaker_scripts import serve_local
 
-    shape = choice.read_card(archive)["input_shape"]
+    shape = package_model.read_card(archive)["input_shape"]
     with serve_local.start(archive) as url:
         answer = smoke.ask_url(url, shape)
         print(f"rehearsal: the same archive on {url} answers {smoke.sentence(answer)}", flush=True)

@@ -17,8 +17,7 @@ from pathlib import Path
 if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from sagemaker_scripts import archive as archives
-from sagemaker_scripts import common
+from sagemaker_scripts import common, package_model
 
 HOST = "127.0.0.1"
 PORT = 8080
@@ -44,7 +43,7 @@ class Served:
         from sagemaker_scripts.batching import Batcher
 
         quiet.import_keras()
-        self.inference = archives.load_handlers(folder)
+        self.inference = package_model.load_handlers(folder)
         self.card = self.inference.card()
         self._model = self.inference.model_fn(folder)
         self._batcher = Batcher(lambda images: self.inference.predict_pixels(images, self._model))
@@ -156,7 +155,7 @@ def _server(archive, port):
     with contextlib.ExitStack() as cleanup:
         # Before the model is loaded: a taken port is found out at once.
         listener = cleanup.enter_context(contextlib.closing(_listen(port)))
-        folder = cleanup.enter_context(archives.unpacked(archive))
+        folder = cleanup.enter_context(package_model.unpacked(archive))
         served = cleanup.enter_context(contextlib.closing(Served(folder)))
         # With TensorFlow's objects out of its sight, the collector costs a request ten times less.
         gc.collect()
