@@ -7,13 +7,13 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sagemaker_scripts import aws, endpoint, epoch_lines
-from sagemaker_scripts.train import JOB_CHECKPOINTS
+from sagemaker_scripts import aws, endpoint
+from sagemaker_scripts.train import JOB_CHECKPOINTS, METRIC_DEFINITIONS, OBJECTIVE
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGE_VERSION = "2.21"
 ENTRY = "sagemaker_scripts/train.py"
-SCRIPTS = ("__init__.py", "common.py", "epoch_lines.py", "train.py")
+SCRIPTS = ("__init__.py", "common.py", "train.py")
 # What the training path imports and the image may lack or have in another version; TensorFlow is the image's.
 PACKAGES = ("keras", "scikit-learn", "pandas", "filelock", "tqdm", "pillow")
 CHANNEL = "training"
@@ -69,7 +69,7 @@ def make_trainer(account, launch, source, hyperparameters, job="", instance="ml.
         tags=[configs.Tag(**tag) for tag in aws.tags(upper=False)],
     )  # fmt: skip
     return trainer.with_metric_definitions(
-        [configs.MetricDefinition(name=item["Name"], regex=item["Regex"]) for item in epoch_lines.METRIC_DEFINITIONS]
+        [configs.MetricDefinition(name=item["Name"], regex=item["Regex"]) for item in METRIC_DEFINITIONS]
     )
 
 
@@ -91,8 +91,8 @@ def start_grid(trainer, launch, grid, parallel, data=None):
 
     tuner = HyperparameterTuner(
         trainer,
-        objective_metric_name=epoch_lines.OBJECTIVE,
-        metric_definitions=epoch_lines.METRIC_DEFINITIONS,
+        objective_metric_name=OBJECTIVE,
+        metric_definitions=METRIC_DEFINITIONS,
         hyperparameter_ranges={name: CategoricalParameter(values) for name, values in grid.items()},
         strategy="Grid",
         max_parallel_jobs=parallel,

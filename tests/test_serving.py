@@ -22,7 +22,7 @@ import requests_fuzz
 from botocore.awsrequest import AWSResponse
 
 from sagemaker_scripts import common, serve_local, test_endpoint
-from sagemaker_scripts.batching import Batcher
+from sagemaker_scripts.serve_local import Batcher
 
 SCRIPT = Path(serve_local.__file__)
 NPY = "application/x-npy"

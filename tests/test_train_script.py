@@ -17,7 +17,7 @@ from cnnlab import data
 from cnnlab.store import Store
 from cnnlab.training import run_trial
 from cnnlab.trials import Trial
-from sagemaker_scripts import common, epoch_lines, train
+from sagemaker_scripts import common, train
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = {"dataset": "bars", "filters": "[4, 8]", "dense": "16", "epochs": "12", "batch_size": "32", "seed": "3"}
@@ -121,12 +121,12 @@ def test_every_metric_can_be_read_from_the_log(tmp_path, bars_dataset, capsys, u
     row = train.train(TRIAL, tmp_path, dataset=bars_dataset)
     log = capsys.readouterr().out
     history = row["history"]
-    for definition in epoch_lines.METRIC_DEFINITIONS:
+    for definition in train.METRIC_DEFINITIONS:
         found = [float(text) for text in re.findall(definition["Regex"], log)]
-        curve = {name: curve for curve, name in epoch_lines.CURVES.items()}.get(definition["Name"])
+        curve = {name: curve for curve, name in train.CURVES.items()}.get(definition["Name"])
         expected = history[curve] if curve else [row[definition["Name"]]]
         assert found == pytest.approx(expected, abs=1e-5), definition
-    assert epoch_lines.OBJECTIVE in {definition["Name"] for definition in epoch_lines.METRIC_DEFINITIONS}
+    assert train.OBJECTIVE in {definition["Name"] for definition in train.METRIC_DEFINITIONS}
     assert row["test_accuracy_best"] == undisturbed[0]["test_accuracy_best"]
 
     # The same again: the row is there, and nothing is trained.
@@ -135,9 +135,9 @@ def test_every_metric_can_be_read_from_the_log(tmp_path, bars_dataset, capsys, u
 
 
 def test_epoch_lines_appear_while_the_training_runs(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(epoch_lines, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(train, "POLL_SECONDS", 0.01)
     history = {"loss": [0.5], "accuracy": [0.25], "val_loss": [0.75], "val_accuracy": [0.125]}
-    with epoch_lines.EpochLines(tmp_path / "state.npz", 2) as lines:
+    with train.EpochLines(tmp_path / "state.npz", 2) as lines:
         np.savez(tmp_path / "state.npz", facts=json.dumps({"history": history}))
         limit = time.monotonic() + 10
         while not lines.printed and time.monotonic() < limit:
