@@ -15,8 +15,7 @@ from pathlib import Path
 if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from sagemaker_scripts import aws, choice, common, endpoint, package_model, preflight, smoke
-from sagemaker_scripts.resources import Ledger
+from sagemaker_scripts import aws, choice, common, package_model, preflight, resources, smoke
 
 POLL_SECONDS = 15
 TIMEOUT_MINUTES = 30
@@ -57,13 +56,13 @@ def deploy(
     """Deploy `archive` (or `model`, a .keras file; default: see `choice.choose`) and ask it once.
 
     `region`, `profile`, `role`, `bucket`: where the account's defaults do not fit; `hardware`:
-    an `endpoint.Hardware`; `minutes`: how long the endpoint stays; `keep`: it stays until
+    an `preflight.Hardware`; `minutes`: how long the endpoint stays; `keep`: it stays until
     cleanup.py; `yes`: agree to the price; `dry_run`: only print the plan; `poll`, `timeout`: of
     the wait for the endpoint, in seconds.
     Returns an Outcome. Raises common.ScriptError with one line.
     """
-    endpoint.quieten_sdk()
-    hardware = hardware or endpoint.Hardware()
+    aws.quieten_sdk()
+    hardware = hardware or preflight.Hardware()
     chosen = choice.choose(archive, model)
     session = aws.make_session(region, profile)
     if not aws.has_credentials(session):
@@ -85,7 +84,7 @@ def deploy(
 def _deploy(account, name, archive, hardware, minutes, keep, poll, timeout):
     outcome = Outcome(archive)
     shape = package_model.read_card(archive)["input_shape"]
-    with aws.plain_errors(), Ledger(account) as ledger:
+    with aws.plain_errors(), resources.Ledger(account) as ledger:
         try:
             _create(account, ledger, name, archive, hardware, poll, timeout)
             outcome.answer = smoke.ask_endpoint(account, name, shape)
@@ -117,13 +116,13 @@ def _deploy(account, name, archive, hardware, minutes, keep, poll, timeout):
 
 def _create(account, ledger, name, archive, hardware, poll, timeout):
     print(f"1/4 upload {archive} to {account.bucket}", flush=True)
-    address = endpoint.upload(account, ledger, archive, name)
+    address = resources.upload(account, ledger, archive, name)
     print(f"2/4 model {name}", flush=True)
-    endpoint.create_model(account, ledger, name, address, hardware)
+    resources.create_model(account, ledger, name, address, hardware)
     print(f"3/4 endpoint config: {hardware}", flush=True)
-    endpoint.create_config(account, ledger, name, hardware)
+    resources.create_config(account, ledger, name, hardware)
     print("4/4 endpoint; this takes some minutes, and Ctrl-C ends it cleanly", flush=True)
-    endpoint.create_endpoint(account, ledger, name, poll, timeout)
+    resources.create_endpoint(account, ledger, name, poll, timeout)
 
 
 def _rehearse(archive):
@@ -190,7 +189,7 @@ def make_parser():
     parser.add_argument("--profile", help="of ~/.aws/config")
     parser.add_argument("--role", help="name or ARN of SageMaker's role (default: LabRole in a lab, or the caller's)")
     parser.add_argument("--bucket", help="default: sagemaker-REGION-ACCOUNT")
-    parser.add_argument("--instance", default=endpoint.ANY_CPU_INSTANCE, help="default: %(default)s")
+    parser.add_argument("--instance", default=preflight.ANY_CPU_INSTANCE, help="default: %(default)s")
     parser.add_argument("--serverless", action="store_true", help="no instance: paid by the request")
     parser.add_argument(
         "--memory", type=int, choices=range(1024, 6145, 1024), default=SERVERLESS_MEMORY, metavar="MB",
@@ -209,7 +208,7 @@ def main(argv=None):
     arguments = make_parser().parse_args(argv)
     return deploy(
         arguments.archive, arguments.model, arguments.region, arguments.profile, arguments.role, arguments.bucket,
-        endpoint.Hardware(arguments.instance, arguments.memory if arguments.serverless else None),
+        preflight.Hardware(arguments.instance, arguments.memory if arguments.serverless else None),
         arguments.minutes, arguments.keep, arguments.yes, arguments.dry_run, timeout=int(arguments.timeout * 60),
     ).exit_code  # fmt: skip
 

@@ -7,11 +7,10 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sagemaker_scripts import aws, endpoint
+from sagemaker_scripts import aws, preflight
 from sagemaker_scripts.train import JOB_CHECKPOINTS, METRIC_DEFINITIONS, OBJECTIVE
 
 ROOT = Path(__file__).resolve().parents[1]
-IMAGE_VERSION = "2.21"
 ENTRY = "sagemaker_scripts/train.py"
 SCRIPTS = ("__init__.py", "common.py", "train.py")
 # What the training path imports and the image may lack or have in another version; TensorFlow is the image's.
@@ -48,14 +47,14 @@ def make_trainer(account, launch, source, hyperparameters, job="", instance="ml.
     from sagemaker.core.training import configs
     from sagemaker.train import ModelTrainer
 
-    endpoint.quieten_sdk()
+    aws.quieten_sdk()
     seconds = int(hours * 3600)
     place = f"s3://{account.bucket}/{aws.OBJECT_PREFIX}{launch}"
     trainer = ModelTrainer(
         sagemaker_session=_sdk_session(account),
         role=account.role,
         base_job_name=f"{launch}-{job}" if job else launch,
-        training_image=image_uri(account.region, instance),
+        training_image=preflight.image_uri("training", account.region, instance),
         source_code=configs.SourceCode(source_dir=str(source), entry_script=ENTRY, requirements="requirements.txt"),
         compute=configs.Compute(instance_type=instance, instance_count=1, enable_managed_spot_training=spot or None),
         stopping_condition=configs.StoppingCondition(
@@ -100,15 +99,6 @@ def start_grid(trainer, launch, grid, parallel, data=None):
     )
     tuner.tune(inputs=_inputs(data), job_name=launch, wait=False)
     return launch
-
-
-def image_uri(region, instance):
-    """Address of AWS's TensorFlow training image for `instance`, with CUDA where that has a GPU."""
-    from sagemaker.core import image_uris
-
-    return image_uris.retrieve(
-        "tensorflow", region, version=IMAGE_VERSION, instance_type=instance, image_scope="training"
-    )
 
 
 @functools.lru_cache(maxsize=4)

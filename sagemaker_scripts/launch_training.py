@@ -17,8 +17,7 @@ from pathlib import Path
 if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from sagemaker_scripts import aws, collect, common, endpoint, jobs, preflight, prices, train
-from sagemaker_scripts.resources import UNFINISHED, Ledger, job_states
+from sagemaker_scripts import aws, collect, common, jobs, preflight, resources, train
 
 POLL_SECONDS = 30
 STORE = Path("runs") / "collected" / "trials"
@@ -68,9 +67,9 @@ def launch(
         return None
     if not common.confirm("Start this?", yes):
         raise common.ScriptError("not agreed; nothing was started")
-    with tempfile.TemporaryDirectory() as source, aws.plain_errors(), Ledger(account) as ledger:
+    with tempfile.TemporaryDirectory() as source, aws.plain_errors(), resources.Ledger(account) as ledger:
         jobs.stage_source(Path(source) / "source")
-        endpoint.ensure_bucket(account, ledger)
+        resources.ensure_bucket(account, ledger)
         # Deleted again unless a job starts that needs them.
         ledger.note("objects", f"{account.bucket}/{name}")
         ledger.note("objects", f"{account.bucket}/{aws.OBJECT_PREFIX}{name}")
@@ -125,7 +124,7 @@ def _start_jobs(account, ledger, name, runs, parallel, trainer, address, poll):
 
 
 def _running(account, name):
-    return sum(state in UNFINISHED for state in job_states(account, name).values())
+    return sum(state in resources.UNFINISHED for state in resources.job_states(account, name).values())
 
 
 def _upload_data(account, name, data):
@@ -144,12 +143,12 @@ def _upload_data(account, name, data):
 def _print_plan(account, name, runs, grid, parallel, data, instance, hours):
     form = "a grid tuning job" if grid else "training jobs" if len(runs) > 1 else "a training job"
     at_once = f", {min(parallel, len(runs))} at a time" if len(runs) > 1 else ""
-    price = prices.hourly(instance, account.region)
+    price = preflight.hourly_price(instance, account.region)
     most = f"at most ${price * hours * len(runs):.2f} in all" if price else "the most in all is unknown too"
     print(f"account: {account.number} in {account.region}, role {account.role}")
     print(f"launch:  {name}: {len(runs)} runs as {form}{at_once}, stopped after {hours:g} h each")
     print(f"data:    {data or 'downloaded by each job'}")
-    print(f"price:   {prices.sentence(instance, account.region)}; {most}", flush=True)
+    print(f"price:   {preflight.price_sentence(instance, account.region)}; {most}", flush=True)
 
 
 def _is_hyperparameter(name, value):
