@@ -158,9 +158,7 @@ def _show(account, found):
 
 def make_parser():
     parser = common.parser(__doc__)
-    parser.add_argument("--region", help="default: the profile's; us-east-1 in a lab")
-    parser.add_argument("--profile", help="of ~/.aws/config")
-    parser.add_argument("--bucket", help="default: sagemaker-REGION-ACCOUNT")
+    common.add_account_flags(parser, role=False)
     parser.add_argument("--keep-objects", action="store_true", help="leave archives, results and checkpoints in S3")
     parser.add_argument("--yes", action="store_true", help="delete without asking")
     parser.add_argument("--dry-run", action="store_true", help="only show what there is")

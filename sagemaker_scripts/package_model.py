@@ -190,7 +190,7 @@ def read_card(archive):
         ) from error
 
 
-def main(argv=None):
+def make_parser():
     parser = common.parser(__doc__)
     parser.add_argument("model", help="the .keras file")
     parser.add_argument("--output", default="model.tar.gz", help="archive to write (default: %(default)s)")
@@ -199,7 +199,11 @@ def main(argv=None):
     parser.add_argument(
         "--row", help="JSON row of the trial that trained it (default: found by the model file's name or place)"
     )
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv=None):
+    options = make_parser().parse_args(argv)
     path = package(options.model, options.output, options.name, _split_classes(options.classes), options.row)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, SHA-256 {_sha256(path)}")
     print("verified: layout, start without any package, predictions equal to the original's")

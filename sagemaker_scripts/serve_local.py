@@ -247,11 +247,15 @@ def _listen(port):
     return listener
 
 
-def main(argv=None):
+def make_parser():
     parser = common.parser(__doc__)
     parser.add_argument("archive", help="a model.tar.gz of package_model.py")
     parser.add_argument("--port", type=int, default=PORT, help="0 takes a free one (default: %(default)s)")
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv=None):
+    options = make_parser().parse_args(argv)
     with _server(options.archive, options.port) as (server, listener, url):
         # uvicorn stops on these and then passes them on: to nobody, so that the exit code is 0.
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -15,11 +15,11 @@ import pytest
 
 from cnnlab import studies
 from cnnlab.store import Store
-from sagemaker_scripts import aws, common, jobs, launch_training, train
+from sagemaker_scripts import aws, common, launch_training, train
 
 BUCKET = f"sagemaker-{aws_rehearsal.REGION}-{aws_rehearsal.NUMBER}"
 ARGUMENTS = ["--yes", "--role", aws_rehearsal.ROLE]
-# Import names of what jobs.PACKAGES installs under other ones, and what the image brings along.
+# Import names of what launch_training.PACKAGES installs under other ones, and what the image brings along.
 IMPORTED_AS = {"sklearn": "scikit-learn", "PIL": "pillow"}
 IN_THE_IMAGE = {"numpy", "tensorflow"}
 
@@ -36,10 +36,10 @@ def small_source(monkeypatch):
 
     def stage(folder):
         (folder / "sagemaker_scripts").mkdir(parents=True)
-        (folder / jobs.ENTRY).touch()
+        (folder / launch_training.ENTRY).touch()
         (folder / "requirements.txt").touch()
 
-    monkeypatch.setattr(jobs, "stage_source", stage)
+    monkeypatch.setattr(launch_training, "stage_source", stage)
 
 
 def launched(account):
@@ -115,7 +115,7 @@ def test_a_study_is_a_grid_of_variants_and_seeds(account, small_source):
     assert trials == [dataclasses.replace(trial, epochs=1) for trial in studies.find("sample_size").runs(3)]
     objective = config["HyperParameterTuningJobObjective"]["MetricName"]
     assert objective in {item["Name"] for item in definition["AlgorithmSpecification"]["MetricDefinitions"]}
-    assert definition["StaticHyperParameters"]["sagemaker_program"] == jobs.ENTRY
+    assert definition["StaticHyperParameters"]["sagemaker_program"] == launch_training.ENTRY
 
 
 def test_parallel_jobs_wait_for_each_other(account, small_source):
@@ -236,7 +236,7 @@ def upload(account, job, folder):
 
 
 def test_a_job_installs_all_that_training_imports(tmp_path):
-    jobs.stage_source(tmp_path / "source")
+    launch_training.stage_source(tmp_path / "source")
     required = {line.split("==")[0] for line in (tmp_path / "source" / "requirements.txt").read_text().split()}
     needed = third_party(tmp_path / "source", "sagemaker_scripts.train")
     assert {IMPORTED_AS.get(name, name) for name in needed} - IN_THE_IMAGE <= required
