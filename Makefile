@@ -82,9 +82,9 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 
-# constraints.txt pins what was tested; requirements.txt says what is needed.
-$(VENV)/installed: requirements.txt constraints.txt | $(VENV)/bin/python
-	$(RUN) -m pip install --quiet --progress-bar on -r requirements.txt -c constraints.txt
+# The clone itself, editable, with what requirements.txt says it needs, as constraints.txt pins what was tested.
+$(VENV)/installed: pyproject.toml requirements.txt constraints.txt | $(VENV)/bin/python
+	$(RUN) -m pip install --quiet --progress-bar on --editable . -c constraints.txt
 	@touch $@
 
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed

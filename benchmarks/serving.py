@@ -22,9 +22,6 @@ from urllib.parse import urlsplit
 import numpy as np
 import pandas as pd
 
-if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-
 from cnnlab import benchmark_record, models
 from cnnlab.data import CIFAR10_CLASSES, load
 from cnnlab.sentences import benchmark_findings

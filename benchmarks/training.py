@@ -12,7 +12,6 @@ import functools
 import importlib.util
 import itertools
 import math
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,9 +21,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import psutil
-
-if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from cnnlab import quiet
 
@@ -345,8 +341,7 @@ def notebook():
         for name in ("cnn_assignment.ipynb", "results", "sagemaker_scripts"):
             (Path(folder) / name).symlink_to(ROOT / name)
         begin, peak = time.perf_counter(), 0
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL) as process:
+        with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as process:
             watched = psutil.Process(process.pid)
             while process.poll() is None:
                 with contextlib.suppress(psutil.Error):  # One of them may end while it is looked at.

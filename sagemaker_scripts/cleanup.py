@@ -9,12 +9,8 @@ and nothing else is in it. Safe to run twice.
 import contextlib
 import dataclasses
 import sys
-from pathlib import Path
 
 from botocore.exceptions import ClientError
-
-if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from sagemaker_scripts import aws, common, preflight, resources
 

@@ -12,9 +12,6 @@ import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
-if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-
 from sagemaker_scripts import aws, common, package_model, preflight, resources, test_endpoint
 
 RUNS = Path("runs")

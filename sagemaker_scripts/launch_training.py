@@ -20,15 +20,14 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-
 from cnnlab.whole_files import whole_file
 from sagemaker_scripts import aws, common, preflight, resources, train
 
 ROOT = Path(__file__).resolve().parents[1]
-ENTRY = "sagemaker_scripts/train.py"
-SCRIPTS = ("__init__.py", "common.py", "train.py")
+# A job starts this file at the top of its code. Nothing is installed there: Python finds what lies beside it.
+ENTRY = "train.py"
+# What that imports of this folder.
+SCRIPTS = ("__init__.py", "common.py")
 # What the training path imports and the image may lack or have in another version; TensorFlow is the image's.
 PACKAGES = ("keras", "scikit-learn", "pandas", "filelock", "tqdm", "pillow")
 CHANNEL = "training"
@@ -149,12 +148,17 @@ def launch_name(label):
 
 
 def stage_source(folder):
-    """Copy what a job runs into `folder`: cnnlab, train.py, and requirements with the versions of this machine."""
+    """Copy what a job runs into `folder`, which is made.
+
+    train.py, the packages cnnlab and sagemaker_scripts beside it, and requirements.txt with the
+    versions of this machine.
+    """
     folder = Path(folder)
     shutil.copytree(ROOT / "cnnlab", folder / "cnnlab", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "sagemaker_scripts").mkdir()
     for name in SCRIPTS:
         shutil.copy(ROOT / "sagemaker_scripts" / name, folder / "sagemaker_scripts")
+    shutil.copy(ROOT / "sagemaker_scripts" / "train.py", folder / ENTRY)
     lines = [f"{name}=={importlib.metadata.version(name)}\n" for name in PACKAGES]
     (folder / "requirements.txt").write_text("".join(lines), encoding="utf-8")
 

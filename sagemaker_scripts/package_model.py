@@ -25,9 +25,6 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-
 from cnnlab.whole_files import whole_file
 from sagemaker_scripts import common
 from sagemaker_scripts.common import BadArgumentsError, ScriptError

@@ -18,9 +18,6 @@ from pathlib import Path
 
 import numpy as np
 
-if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-
 from sagemaker_scripts import common, package_model
 
 HOST = "127.0.0.1"

@@ -10,12 +10,8 @@ import json
 import math
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
-
-if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from sagemaker_scripts import common
 from sagemaker_scripts.common import ScriptError

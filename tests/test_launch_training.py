@@ -5,6 +5,8 @@ import dataclasses
 import importlib.util
 import io
 import json
+import os
+import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -84,7 +86,7 @@ def test_one_job_carries_the_trial_the_code_and_the_limits(account, capsys):
     assert job["CheckpointConfig"]["LocalPath"] == str(train.JOB_CHECKPOINTS)
     assert account.client("sagemaker").list_tags(ResourceArn=job["TrainingJobArn"])["Tags"] == aws.tags()
     uploaded = " ".join(account.left())
-    assert "input/code/sagemaker_scripts/train.py" in uploaded and "input/code/cnnlab/training.py" in uploaded
+    assert "input/code/train.py" in uploaded and "input/code/cnnlab/training.py" in uploaded
     printed = capsys.readouterr().out
     assert "ml.m5.xlarge costs about $0.230 an hour" in printed and "at most $0.46 in all" in printed
     assert f"next: python sagemaker_scripts/launch_training.py --collect {aws.PREFIX}mine-" in printed
@@ -238,9 +240,21 @@ def upload(account, job, folder):
 def test_a_job_installs_all_that_training_imports(tmp_path):
     launch_training.stage_source(tmp_path / "source")
     required = {line.split("==")[0] for line in (tmp_path / "source" / "requirements.txt").read_text().split()}
-    needed = third_party(tmp_path / "source", "sagemaker_scripts.train")
+    needed = third_party(tmp_path / "source", Path(launch_training.ENTRY).stem)
     assert {IMPORTED_AS.get(name, name) for name in needed} - IN_THE_IMAGE <= required
     assert "keras" in needed
+
+
+def test_a_job_finds_the_packages_beside_its_script_with_nothing_installed(tmp_path):
+    launch_training.stage_source(tmp_path / "source")
+    # Without the site module no editable install of the packages is seen, only the libraries named here.
+    libraries = os.pathsep.join(folder for folder in sys.path if folder.endswith("-packages"))
+    run = subprocess.run(
+        [sys.executable, "-S", tmp_path / "source" / launch_training.ENTRY, "--study", "none"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": libraries}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == common.EXIT_BAD_ARGUMENTS
+    assert "error: no study is called 'none'" in run.stderr
 
 
 def third_party(source, module):

@@ -17,19 +17,16 @@ from cnnlab import data
 from cnnlab.store import Store
 from cnnlab.training import run_trial
 from cnnlab.trials import Trial
-from sagemaker_scripts import common, train
+from sagemaker_scripts import common, launch_training, train
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = {"dataset": "bars", "filters": "[4, 8]", "dense": "16", "epochs": "12", "batch_size": "32", "seed": "3"}
 TRIAL = Trial("trial", options={"filters": [4, 8], "dense": 16}, dataset="bars", epochs=12, batch_size=32, seed=3)
-# Loaded by every Python that has its folder on PYTHONPATH: lets a new process know a small data set.
-SITE = """
-import sys
-sys.path[:0] = [{root!r}, {tests!r}]
-if any("train.py" in word for word in sys.orig_argv):
-    import synthetic
-    from cnnlab import data
-    data.LOADERS["bars"] = lambda seed: synthetic.dataset()
+# Lets a job know a small data set.
+BARS = """
+import synthetic
+from cnnlab import data
+data.LOADERS["bars"] = lambda seed: synthetic.dataset()
 """
 # The row's columns that a clock decides.
 CLOCK = {"seconds", "cpu_seconds", "finished"}
@@ -45,18 +42,23 @@ def undisturbed(tmp_path_factory, bars_dataset):
 
 
 @pytest.fixture
-def job(tmp_path):
+def code(tmp_path):
+    """The folder of the code that a job carries."""
+    launch_training.stage_source(tmp_path / "code")
+    (tmp_path / "code" / "sagemaker_scripts" / "__init__.py").write_text(BARS, encoding="utf-8")
+    return tmp_path / "code"
+
+
+@pytest.fixture
+def job(tmp_path, code):
     """The environment of a training job whose /opt/ml lies in `tmp_path`."""
-    (tmp_path / "site").mkdir()
-    site = SITE.format(root=str(ROOT), tests=str(ROOT / "tests"))
-    (tmp_path / "site" / "sitecustomize.py").write_text(site, encoding="utf-8")
     return {
         **os.environ,
-        "PYTHONPATH": str(tmp_path / "site"),
+        "PYTHONPATH": str(ROOT / "tests"),
         "SM_MODEL_DIR": str(tmp_path / "ml" / "model"),
         "SM_OUTPUT_DATA_DIR": str(tmp_path / "ml" / "output" / "data"),
         "SM_CHANNEL_TRAINING": str(tmp_path / "ml" / "input" / "data" / "training"),
-        "SM_CHANNEL_CODE": str(ROOT),
+        "SM_CHANNEL_CODE": str(code),
         "SM_CHANNEL_SM_DRIVERS": str(tmp_path),
         "CUDA_VISIBLE_DEVICES": "",
     }
@@ -74,13 +76,13 @@ def epochs_in(checkpoint_dir):
     return 0
 
 
-def test_a_job_killed_in_the_middle_and_started_again_ends_in_the_same_row(job, tmp_path, undisturbed):
+def test_a_job_killed_in_the_middle_and_started_again_ends_in_the_same_row(job, code, tmp_path, undisturbed):
     checkpoints = tmp_path / "ml" / "checkpoints"
     flags = {**FLAGS, "checkpoint-dir": str(checkpoints)}
 
     # First as SageMaker's toolkit starts a script: with --model_dir and hyperparameters as flags.
-    toolkit = [sys.executable, "sagemaker_scripts/train.py", *command_line(flags), "--model_dir", "s3://bucket/model"]
-    process = subprocess.Popen(toolkit, cwd=ROOT, env=job, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    toolkit = [sys.executable, launch_training.ENTRY, *command_line(flags), "--model_dir", "s3://bucket/model"]
+    process = subprocess.Popen(toolkit, cwd=code, env=job, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     limit = time.monotonic() + 120
     while epochs_in(checkpoints) < 2:
         assert process.poll() is None and time.monotonic() < limit, process.communicate()[0]
@@ -96,10 +98,10 @@ def test_a_job_killed_in_the_middle_and_started_again_ends_in_the_same_row(job, 
     # Then as the SDK's own driver does, which reads hyperparameters from JSON.
     sdk = Path(importlib.util.find_spec("sagemaker.train").origin).parent
     driver = sdk / "container_drivers" / "distributed_drivers" / "basic_script_driver.py"
-    environment = {**job, "SM_ENTRY_SCRIPT": "sagemaker_scripts/train.py", "SM_HPS": json.dumps(flags)}
+    environment = {**job, "SM_ENTRY_SCRIPT": launch_training.ENTRY, "SM_HPS": json.dumps(flags)}
     second = subprocess.run(
         [sys.executable, str(driver)],
-        cwd=ROOT,
+        cwd=code,
         env=environment,
         capture_output=True,
         text=True,
