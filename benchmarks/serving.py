@@ -22,16 +22,11 @@ from urllib.parse import urlsplit
 import numpy as np
 import pandas as pd
 
+from cnnlab import models
+from cnnlab.data import CIFAR10_CLASSES, DataUnavailableError, load
 from cnnlab.findings import HANDLER_LATENCY, SERVER_LOAD, benchmark_findings
 from cnnlab.measures import run_benchmarks
-
-if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-
-from cnnlab import models
-from cnnlab.data import CIFAR10_CLASSES, load
-from cnnlab.data import DataUnavailableError
-from sagemaker_scripts import archive, package_model, serve_local
+from sagemaker_scripts import package_model, serve_local
 from sagemaker_scripts.test_endpoint import encode_npy, encode_png
 
 SERVER = Path(serve_local.__file__)
@@ -72,7 +67,7 @@ def handler_latency(model, served, images, rounds, repeats):
 
 def handlers(model, path, images, rounds, repeats):
     """`handler_latency` of `model` and of the archive `path` that it was packed in."""
-    with archive.unpacked(path) as opened, contextlib.closing(serve_local.Served(opened)) as served:
+    with package_model.unpacked(path) as opened, contextlib.closing(serve_local.Served(opened)) as served:
         return handler_latency(model, served, images, rounds, repeats)
 
 

@@ -12,7 +12,6 @@ import functools
 import importlib.util
 import itertools
 import math
-import os
 import subprocess
 import sys
 import tempfile
@@ -35,32 +34,39 @@ from cnnlab.findings import (
 from cnnlab.machine import choose_precision, import_keras, progress_bar, whole_number
 from cnnlab.measures import run_benchmarks
 
-if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-
-
 import_keras()
 
 import keras  # noqa: E402
-
-from cnnlab import models, recipe_studies  # noqa: E402
-from cnnlab.data import DataUnavailableError  # noqa: E402
-
-# noqa: E402
-# noqa: E402
-from cnnlab.training import ShuffledBatches, feed  # noqa: E402
-from cnnlab.studies import FILTERS  # noqa: E402
-from cnnlab.training import training_flops  # noqa: E402
-from cnnlab.data import CIFAR10_CLASSES, load_cifar10  # noqa: E402
-
-# noqa: E402
-from cnnlab.studies import ASSIGNMENT, PUBLISHED, RECIPES  # noqa: E402
 from cnnlab.recipes.fitting import Plan, compile_network, fit_network  # noqa: E402
 from cnnlab.recipes.network import build_network, set_initial_weights  # noqa: E402
-from cnnlab.training import run_recipe  # noqa: E402
+
+from cnnlab import models, recipe_studies  # noqa: E402
+from cnnlab.data import (  # noqa: E402
+    CIFAR10_CLASSES,
+    DataUnavailableError,  # noqa: E402
+    load_cifar10,
+)
 
 # noqa: E402
-from cnnlab.training import MAKE_OPTIMIZER, STEPS_PER_EXECUTION, dtype_policy  # noqa: E402
+from cnnlab.studies import (  # noqa: E402
+    ASSIGNMENT,
+    FILTERS,  # noqa: E402
+    PUBLISHED,
+    RECIPES,
+)
+
+# noqa: E402
+# noqa: E402
+# noqa: E402
+from cnnlab.training import (  # noqa: E402  # noqa: E402
+    MAKE_OPTIMIZER,
+    STEPS_PER_EXECUTION,
+    ShuffledBatches,
+    dtype_policy,
+    feed,
+    run_recipe,  # noqa: E402
+    training_flops,  # noqa: E402
+)
 
 BATCH = 64
 # What the rate is also taken at, to see how much of it the batches of the assignment cost.
@@ -359,8 +365,7 @@ def notebook():
         for name in ("cnn_assignment.ipynb", "results", "sagemaker_scripts"):
             (Path(folder) / name).symlink_to(ROOT / name)
         begin, peak = time.perf_counter(), 0
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL) as process:
+        with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as process:
             watched = psutil.Process(process.pid)
             while process.poll() is None:
                 with contextlib.suppress(psutil.Error):  # One of them may end while it is looked at.

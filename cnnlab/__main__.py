@@ -1,32 +1,25 @@
-"""The lab's command line: `python -m cnnlab COMMAND`."""
+"""The lab's command line: `cnnlab COMMAND`, or `python -m cnnlab COMMAND`."""
 
 import argparse
-import importlib
 import sys
 
-from cnnlab import budgets
-from cnnlab.findings import OF_PROBES, adjacent, change_table, recipe_findings, study_table
 from cnnlab.machine import import_keras, whole_number
-from cnnlab.measures import METRIC, PROBES, effects, evaluate_mars, measured, named, run_probe, write_mars
-from cnnlab.notebook import execute_notebook
-from cnnlab.report import rebuild, recipe_seconds
 
 EXIT_FAILED = 1
 EXIT_BAD_ARGUMENTS = 2
 EXIT_INTERRUPTED = 130
+BUDGET_NAMES = ("full", "quick", "smoke")
 
 
 def main(arguments=None):
     """Run one command; returns its exit code: 0 done, 1 failed, 2 bad arguments, 130 interrupted."""
     options = _parser().parse_args(arguments)
     try:
-        if options.run in (_study, _train, _probe, _record, _report):
-            import_keras()
         options.run(options)
     except KeyboardInterrupt:
-        kept = "nothing is kept of this training, and the same command begins it again"
-        if options.run is not _train:
-            kept = "finished trials are kept, and the same command goes on from here"
+        kept = "what is finished is kept, and the same command goes on from here"
+        if options.run in (_data, _notebook):
+            kept = "the same command begins again"
         print(f"\nstopped: {kept}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except ValueError as error:
@@ -40,8 +33,7 @@ def main(arguments=None):
 
 def _parser():
     parser = argparse.ArgumentParser(
-        prog="python -m cnnlab",
-        description="A laboratory for convolutional networks: run its experiments, read them back.",
+        prog="cnnlab", description="A laboratory for convolutional networks: run its experiments, read them back."
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
@@ -56,7 +48,7 @@ def _parser():
     command.set_defaults(run=_notebook)
 
     command = commands.add_parser("study", help="run what is missing of a study, and show its table and findings")
-    command.add_argument("name", help="a study: recipe, " + _names("study", "studies", "STUDIES"))
+    command.add_argument("name", help="a study: " + _names("study", "studies", "STUDIES"))
     command.add_argument("--seeds", type=whole_number(1), help="how many paired seeds (default: as the study records)")
     command.add_argument("--store", help="folder of the result rows (default: the budget's)")
     command.add_argument("--keep-models", action="store_true", help="keep the trained models under runs/")
@@ -64,7 +56,7 @@ def _parser():
     command.set_defaults(run=_study)
 
     command = commands.add_parser("train", help="train one recipe on the way from 74 to 94%%, and keep its model")
-    command.add_argument("--recipe", required=True, help="a recipe: " + _names("train", "recipe_studies", "RECIPES"))
+    command.add_argument("--recipe", required=True, help="a recipe: " + _names("train", "studies", "RECIPES"))
     command.add_argument(
         "--seed", type=whole_number(0), default=0, help="of weights, order and augmentation (default: 0)"
     )
@@ -73,7 +65,7 @@ def _parser():
     command.set_defaults(run=_train)
 
     command = commands.add_parser("probe", help="measure an inductive bias on trained models")
-    command.add_argument("name", help="a probe: " + _names("probe", "probes", "PROBES"))
+    command.add_argument("name", help="a probe: " + _names("probe", "measures", "PROBES"))
     command.add_argument("--seeds", type=whole_number(1), help="how many seeds (default: as the probe records)")
     command.set_defaults(run=_probe)
 
@@ -83,22 +75,23 @@ def _parser():
     )
     command.set_defaults(run=_record)
 
-    command = commands.add_parser("report", help="rebuild the README's tables and the studies' figures from results/")
+    command = commands.add_parser("report", help="rebuild tables, figures and README from results/")
     command.set_defaults(run=_report)
     return parser
 
 
-def _names(command, module, table):
-    """The keys of a table, read only for that command's help: importing Keras takes seconds."""
+def _names(command, room, table):
+    """The keys of a table, looked up only for that command's help: other help need not wait for it."""
     if command not in sys.argv or not {"-h", "--help"} & set(sys.argv):
         return "see --help"
-    import_keras()
-    return ", ".join(getattr(importlib.import_module(f"cnnlab.{module}"), table))
+    from importlib import import_module
+
+    return ", ".join(getattr(import_module(f"cnnlab.{room}"), table))
 
 
 def _add_budget(command, default):
     command.add_argument(
-        "--budget", choices=list(studies.BUDGETS), default=default, help="how much it may cost (default: %(default)s)"
+        "--budget", choices=BUDGET_NAMES, default=default, help="how much it may cost (default: %(default)s)"
     )
 
 
@@ -116,61 +109,40 @@ def _data(options):
 
 
 def _notebook(options):
-    pass
+    from cnnlab.notebook import execute_notebook
+    from cnnlab.studies import find_budget
 
-    budget = studies.find_budget(options.budget)
+    budget = find_budget(options.budget)
     copy = execute_notebook(options.path, budget)
     print(f"\nexecuted notebook: {copy}\nfigures:           {budget.images_folder}/")
 
 
 def _study(options):
-    if options.name == "recipe":
-        _recipe_study(options)
-        return
     from cnnlab import studies
-    from cnnlab.studies import Store
 
-    try:
-        study = studies.find_study(options.name)
-    except ValueError as error:
-        raise ValueError(f"{error}, recipe") from None
+    study = studies.find_study(options.name)
+    import_keras()
+    from cnnlab import report
+
     budget = studies.find_budget(options.budget, study.dataset)
     study = study.within(budget)
-    store = Store(options.store or budget.store_folder)
+    store = studies.Store(options.store or budget.store_folder)
     models_folder = budget.models_folder if options.keep_models else None
-    frame = studies.run_study(study, options.seeds or study.seeds, store, models_folder=models_folder)
-    print(f"\n{study.question}\n\n{study_table(frame).to_string(index=False)}\n")
-    for finding in adjacent(frame):
-        print(finding.sentence)
-
-
-def _recipe_study(options):
-    from cnnlab import recipe_studies
-
-    pass
-    pass
-
-    budget = studies.find_budget(options.budget)
-    study, store = recipe_studies.STUDY.within(budget), recipe_studies.store_of(budget, options.store)
-    models_folder = budget.models_folder if options.keep_models else None
-    if budget.is_record and not options.seeds:
-        frame = recipe_studies.run_record(store, models_folder=models_folder)
-    else:
-        frame = recipe_studies.run(options.seeds or study.seeds, store, study, models_folder=models_folder)
-    table = study_table(named(frame), METRIC)
-    print(f"\n{study.question}\n\n{table.to_string(index=False)}\n")
-    # The record's rows have times that were measured side by side.
-    seconds = recipe_seconds() if budget.is_record and not options.store else None
-    if measured(frame):
-        print(f"{change_table(effects(frame), seconds).to_string(index=False)}\n")
-    for finding in recipe_findings(frame, seconds):
+    frame = studies.run_study(study, store, options.seeds, models_folder=models_folder)
+    print(f"\n{study.question}\n")
+    table, findings = report.describe(study, frame)
+    print(f"{table.to_string(index=False)}\n")
+    for finding in findings:
         print(finding.sentence)
 
 
 def _train(options):
-    from cnnlab import recipe_studies
+    from cnnlab import studies
 
-    result, path = recipe_studies.train(options.recipe, options.seed, options.out, studies.find_budget(options.budget))
+    studies.find_recipe(options.recipe)
+    import_keras()
+    budget = studies.find_budget(options.budget)
+    result, path = studies.train_recipe(options.recipe, options.seed, options.out, budget)
     for split, short in (("validation", "val"), ("test", "test")):
         plain, augmented = (result.row[f"{short}_accuracy_{which}"] for which in ("last", "tta"))
         if plain is not None:
@@ -181,34 +153,35 @@ def _train(options):
 
 
 def _probe(options):
-    pass
-    pass
+    import_keras()
+    from cnnlab import findings, measures
 
-    rows = run_probe(options.name, options.seeds)
-    print(OF_PROBES[options.name](rows).sentence)
+    rows = measures.run_probe(options.name, options.seeds)
+    print(findings.OF_PROBES[options.name](rows).sentence)
 
 
 def _record(options):
-    from cnnlab import data, recipe_studies, studies
-    from cnnlab.studies import Store
+    import_keras()
+    from cnnlab import data, measures, studies
 
     record = studies.find_budget("full")
-    store = Store(record.store_folder)
+    store = studies.record_store()
     for study in studies.STUDIES.values():
         if options.dataset in (None, "mars" if study.dataset.startswith("mars") else study.dataset):
-            studies.run_study(study, study.seeds, store, models_folder=record.models_folder)
+            studies.run_study(study, store, models_folder=record.models_folder)
     if options.dataset != "mars":
-        for name in PROBES:
-            run_probe(name)
-        recipe_studies.run_record(models_folder=record.models_folder)
+        for name in measures.PROBES:
+            measures.run_probe(name)
     if options.dataset != "cifar10":
-        write_mars(evaluate_mars(data.load_mars(), studies.predictions(studies.MARS_STUDIES, store)))
+        answers = studies.predictions(studies.MARS_STUDIES, store)
+        measures.write_mars(measures.evaluate_mars(data.load_mars(), answers))
 
 
 def _report(options):
-    pass
+    import_keras()
+    from cnnlab import report
 
-    for path in rebuild():
+    for path in report.rebuild():
         print(f"written: {path}")
 
 

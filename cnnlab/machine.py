@@ -1,22 +1,16 @@
 """The machine: hardware, versions, precision, memory; progress bars, whole files, and where the lab's folders are."""
 
 import argparse
-import ast
 import contextlib
 import ctypes
 import gc
-import hashlib
 import importlib.metadata
-import inspect
-import io
 import mmap
 import os
 import platform
 import subprocess
 import sys
-import tokenize
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np

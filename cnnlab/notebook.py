@@ -11,9 +11,9 @@ import papermill
 from IPython.display import Markdown, display
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
-from cnnlab.studies import PROFILE_VARIABLE
 from cnnlab.figures import figure_view, save_figure
 from cnnlab.report import RECORD
+from cnnlab.studies import PROFILE_VARIABLE
 
 PARAMETERS_TAG = "parameters"
 # What TensorFlow's C++ part writes before anything can hush it.
@@ -59,8 +59,8 @@ def check_parameters(path):
     tagged = [cell for cell in notebook.cells if PARAMETERS_TAG in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
         raise NotebookError(f"{path} has {len(tagged)} cells tagged '{PARAMETERS_TAG}'; expected exactly one")
-    if "studies.find_budget(" not in tagged[0].source:
-        raise NotebookError(f"the parameters cell of {path} does not call studies.find_budget(): no profile can reach it")
+    if "find_budget(" not in tagged[0].source:
+        raise NotebookError(f"the parameters cell of {path} does not call find_budget(): no profile can reach it")
 
 
 def _tidy(path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cnnlab import budgets, recipe_studies, studies
+from cnnlab import recipe_studies, studies
 from cnnlab.data import load_cifar10
 from cnnlab.figures import (
     FIGURES,
@@ -88,9 +88,9 @@ from cnnlab.studies import (
     TARGETS,
     WALK,
     WITHOUT,
+    Store,
     of_kind,
 )
-from cnnlab.studies import Store
 from cnnlab.wording import listing
 
 README = Path("README.md")

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import enum
 import functools
+import logging
 import re
 from datetime import UTC, datetime
 
@@ -151,6 +152,12 @@ def client(session, service, region=None):
 
     config = Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10)
     return session.client(service, region_name=region, config=config)
+
+
+def quieten_sdk():
+    """Leave the words to the scripts: the SDK logs every request."""
+    for name in ("sagemaker", "sagemaker.core", "botocore", "boto3"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def unique_name():

@@ -9,12 +9,8 @@ and nothing else is in it. Safe to run twice.
 import contextlib
 import dataclasses
 import sys
-from pathlib import Path
 
 from botocore.exceptions import ClientError
-
-if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from sagemaker_scripts import aws, common, preflight, resources
 
@@ -158,9 +154,7 @@ def _show(account, found):
 
 def make_parser():
     parser = common.parser(__doc__)
-    parser.add_argument("--region", help="default: the profile's; us-east-1 in a lab")
-    parser.add_argument("--profile", help="of ~/.aws/config")
-    parser.add_argument("--bucket", help="default: sagemaker-REGION-ACCOUNT")
+    common.add_account_flags(parser, role=False)
     parser.add_argument("--keep-objects", action="store_true", help="leave archives, results and checkpoints in S3")
     parser.add_argument("--yes", action="store_true", help="delete without asking")
     parser.add_argument("--dry-run", action="store_true", help="only show what there is")

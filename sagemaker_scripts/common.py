@@ -45,6 +45,16 @@ def parser(description):
     )
 
 
+def add_account_flags(parser, role=True):
+    """Add --region, --profile, --bucket and, where something works under it, --role."""
+    parser.add_argument("--region", help="default: the profile's; us-east-1 in a lab")
+    parser.add_argument("--profile", help="of ~/.aws/config")
+    parser.add_argument("--bucket", help="default: sagemaker-REGION-ACCOUNT")
+    if role:
+        text = "name or ARN of SageMaker's role (default: LabRole in a lab, or the caller's)"
+        parser.add_argument("--role", help=text)
+
+
 def run(main, argv=None):
     """Run `main(argv)` as a program: its return value, or that of the error it raised, is the exit code.
 

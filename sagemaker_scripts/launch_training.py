@@ -9,17 +9,30 @@ Every flag of train.py that is not listed here is passed on to it. Nothing start
 most that it can cost was shown and agreed to; AWS itself stops each job after --hours.
 """
 
+import functools
+import importlib.metadata
+import os
+import shutil
 import sys
+import tarfile
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
-if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+from cnnlab.machine import atomic_file
+from sagemaker_scripts import aws, common, preflight, resources, train
 
-from sagemaker_scripts import aws, collect, common, endpoint, jobs, preflight, prices, train
-from sagemaker_scripts.resources import UNFINISHED, Ledger, job_states
-
+ROOT = Path(__file__).resolve().parents[1]
+# A job starts this file at the top of its code. Nothing is installed there: Python finds what lies beside it.
+ENTRY = "train.py"
+# What that imports of this folder.
+SCRIPTS = ("__init__.py", "common.py")
+# What the training path imports and the image may lack or have in another version; TensorFlow is the image's.
+PACKAGES = ("keras", "scikit-learn", "pandas", "filelock", "tqdm", "pillow")
+CHANNEL = "training"
+# AWS allows 32 characters for a tuning job, and adds its own to the jobs within.
+LABEL_CHARACTERS = 12
 POLL_SECONDS = 30
 STORE = Path("runs") / "collected" / "trials"
 
@@ -37,7 +50,7 @@ def plan_runs(arguments, seeds=None):
     from cnnlab import studies
 
     try:
-        study = studies.find(arguments.study)
+        study = studies.find_study(arguments.study)
     except ValueError as error:
         raise common.BadArgumentsError(str(error)) from error
     if arguments.seed is not None:
@@ -61,31 +74,29 @@ def launch(
         raise common.BadArgumentsError(f"--data {data} is neither a local path nor an s3:// address")
     grid = len(runs) > 1 and not as_jobs
     account = preflight.check_account(aws.make_session(region, profile), role, bucket)
-    name = jobs.launch_name(arguments.study or arguments.label or train.LABEL)
+    name = launch_name(arguments.study or arguments.label or train.LABEL)
     _print_plan(account, name, runs, grid, parallel, data, instance, hours)
     if dry_run:
         print("dry run: nothing was started")
         return None
     if not common.confirm("Start this?", yes):
         raise common.ScriptError("not agreed; nothing was started")
-    with tempfile.TemporaryDirectory() as source, aws.plain_errors(), Ledger(account) as ledger:
-        jobs.stage_source(Path(source) / "source")
-        endpoint.ensure_bucket(account, ledger)
+    with tempfile.TemporaryDirectory() as source, aws.plain_errors(), resources.Ledger(account) as ledger:
+        stage_source(Path(source) / "source")
+        resources.ensure_bucket(account, ledger)
         # Deleted again unless a job starts that needs them.
         ledger.note("objects", f"{account.bucket}/{name}")
         ledger.note("objects", f"{account.bucket}/{aws.OBJECT_PREFIX}{name}")
         address = _upload_data(account, name, data)
 
         def trainer(hyperparameters, job=""):
-            return jobs.make_trainer(
-                account, name, Path(source) / "source", hyperparameters, job, instance, hours, spot
-            )
+            return make_trainer(account, name, Path(source) / "source", hyperparameters, job, instance, hours, spot)
 
         if grid:
             ledger.note("tuning job", name)
             fixed = {key: value for key, value in runs[0].items() if key not in ("variant", "seed")}
             values = {key: list(dict.fromkeys(run[key] for run in runs)) for key in ("variant", "seed")}
-            jobs.start_grid(trainer(fixed), name, values, parallel, address)
+            start_grid(trainer(fixed), name, values, parallel, address)
             ledger.keep()
         else:
             _start_jobs(account, ledger, name, runs, parallel, trainer, address, poll)
@@ -96,7 +107,7 @@ def launch(
 def bring_home(name, store=STORE, models=None, region=None, profile=None, bucket=None):
     """Collect the results of the launch `name` into the folder `store`; returns the keys of their rows."""
     account = preflight.identify(aws.make_session(region, profile), bucket)
-    keys, without = collect.collect(account, name, store, models)
+    keys, without = collect(account, name, store, models)
     print(f"rows in {store}: {len(keys)}")
     for job, reason in without.items():
         print(f"nothing from {job}: {reason}")
@@ -107,6 +118,114 @@ def bring_home(name, store=STORE, models=None, region=None, profile=None, bucket
     return keys
 
 
+def collect(account, name, store_folder, models_folder=None):
+    """Copy the rows and predictions of the completed jobs of the launch `name` into `store_folder`.
+
+    `models_folder`: where to put the models too, as <key>.keras (None: not at all).
+    Returns (keys of the rows, {job name: why nothing came from it}). Raises ScriptError where
+    the launch has no jobs.
+    """
+    with aws.plain_errors():
+        states = resources.job_states(account, name)
+        if not states:
+            raise common.BadArgumentsError(
+                f"no training job in {account.region} is called {name}...; see launch_training.py's last lines"
+            )
+        keys, without = [], {}
+        for job, state in sorted(states.items()):
+            description = account.client("sagemaker").describe_training_job(TrainingJobName=job)
+            if state == "Completed":
+                keys += _fetch(account, job, description, Path(store_folder), models_folder)
+            else:
+                without[job] = f"{state}: {description.get('FailureReason', 'no reason given')}".rstrip(": ")
+    return keys, without
+
+
+def launch_name(label):
+    """A name for one launch, at most 30 characters: its jobs' names all start with it."""
+    slug = "".join(letter if letter.isalnum() else "-" for letter in label.lower())[:LABEL_CHARACTERS].strip("-")
+    return f"{aws.PREFIX}{slug}-{datetime.now(UTC):%m%d%H%M%S}"
+
+
+def stage_source(folder):
+    """Copy what a job runs into `folder`, which is made.
+
+    train.py, the packages cnnlab and sagemaker_scripts beside it, and requirements.txt with the
+    versions of this machine.
+    """
+    folder = Path(folder)
+    shutil.copytree(ROOT / "cnnlab", folder / "cnnlab", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "sagemaker_scripts").mkdir()
+    for name in SCRIPTS:
+        shutil.copy(ROOT / "sagemaker_scripts" / name, folder / "sagemaker_scripts")
+    shutil.copy(ROOT / "sagemaker_scripts" / "train.py", folder / ENTRY)
+    lines = [f"{name}=={importlib.metadata.version(name)}\n" for name in PACKAGES]
+    (folder / "requirements.txt").write_text("".join(lines), encoding="utf-8")
+
+
+def make_trainer(account, name, source, hyperparameters, job="", instance="ml.m5.xlarge", hours=1.0, spot=False):
+    """A ModelTrainer of the launch `name` for `source` (see `stage_source`) with `hyperparameters`, {name: text}.
+
+    `job`: what tells this job from others of the launch; `hours`: after which AWS stops it;
+    `spot`: on spare capacity, cheaper, stopped and resumed as AWS likes.
+    """
+    os.environ.setdefault("SAGEMAKER_VALIDATE_ROLE", "false")  # It asks IAM, which labs do not allow.
+    from sagemaker.core.training import configs
+    from sagemaker.train import ModelTrainer
+
+    aws.quieten_sdk()
+    seconds = int(hours * 3600)
+    place = f"s3://{account.bucket}/{aws.OBJECT_PREFIX}{name}"
+    trainer = ModelTrainer(
+        sagemaker_session=_sdk_session(account),
+        role=account.role,
+        base_job_name=f"{name}-{job}" if job else name,
+        training_image=preflight.image_uri("training", account.region, instance),
+        source_code=configs.SourceCode(source_dir=str(source), entry_script=ENTRY, requirements="requirements.txt"),
+        compute=configs.Compute(instance_type=instance, instance_count=1, enable_managed_spot_training=spot or None),
+        stopping_condition=configs.StoppingCondition(
+            max_runtime_in_seconds=seconds, **({"max_wait_time_in_seconds": 2 * seconds} if spot else {})
+        ),
+        output_data_config=configs.OutputDataConfig(s3_output_path=place),
+        checkpoint_config=configs.CheckpointConfig(
+            s3_uri="/".join(filter(None, [place, "checkpoints", job])), local_path=str(train.JOB_CHECKPOINTS)
+        ),
+        hyperparameters=dict(hyperparameters),
+        tags=[configs.Tag(**tag) for tag in aws.tags(upper=False)],
+    )  # fmt: skip
+    return trainer.with_metric_definitions(
+        [configs.MetricDefinition(name=item["Name"], regex=item["Regex"]) for item in train.METRIC_DEFINITIONS]
+    )
+
+
+def start_job(trainer, data=None):
+    """Start one training job, reading its images from `data` (s3://...); returns its name."""
+    trainer.train(input_data_config=_inputs(data), wait=False, logs=False)
+    if trainer._latest_training_job is None:  # The SDK swallows Ctrl-C, and returns as if nothing had happened.
+        raise KeyboardInterrupt
+    return trainer._latest_training_job.training_job_name
+
+
+def start_grid(trainer, name, grid, parallel, data=None):
+    """Start the tuning job `name`: every combination in `grid`, {hyperparameter: [text, ...]}, once.
+
+    `parallel`: jobs at a time.
+    """
+    from sagemaker.core.parameter import CategoricalParameter
+    from sagemaker.train.tuner import HyperparameterTuner
+
+    tuner = HyperparameterTuner(
+        trainer,
+        objective_metric_name=train.OBJECTIVE,
+        metric_definitions=train.METRIC_DEFINITIONS,
+        hyperparameter_ranges={key: CategoricalParameter(values) for key, values in grid.items()},
+        strategy="Grid",
+        max_parallel_jobs=parallel,
+        tags=aws.tags(),
+    )
+    tuner.tune(inputs=_inputs(data), job_name=name, wait=False)
+
+
 def _start_jobs(account, ledger, name, runs, parallel, trainer, address, poll):
     """Start `runs` as training jobs, `parallel` at a time; once one was started, those that run go on."""
     ledger.note("training jobs", name)
@@ -114,7 +233,7 @@ def _start_jobs(account, ledger, name, runs, parallel, trainer, address, poll):
         for number, run in enumerate(runs):
             while number >= parallel and _running(account, name) >= parallel:
                 time.sleep(poll)
-            job = jobs.start_job(trainer(run, f"{number:03d}"), address)
+            job = start_job(trainer(run, f"{number:03d}"), address)
             ledger.keep()
             print(f"started {number + 1}/{len(runs)}: {job}", flush=True)
     except BaseException:
@@ -125,7 +244,23 @@ def _start_jobs(account, ledger, name, runs, parallel, trainer, address, poll):
 
 
 def _running(account, name):
-    return sum(state in UNFINISHED for state in job_states(account, name).values())
+    return sum(state in resources.UNFINISHED for state in resources.job_states(account, name).values())
+
+
+@functools.lru_cache(maxsize=4)
+def _sdk_session(account):
+    from sagemaker.core.helper.session_helper import Session
+
+    return Session(
+        boto_session=account.session, sagemaker_config=aws.SDK_CONFIG,
+        default_bucket=account.bucket, default_bucket_prefix=aws.OBJECT_PREFIX.rstrip("/"),
+    )  # fmt: skip
+
+
+def _inputs(data):
+    from sagemaker.core.training.configs import InputData
+
+    return [InputData(channel_name=CHANNEL, data_source=data)] if data else None
 
 
 def _upload_data(account, name, data):
@@ -141,15 +276,48 @@ def _upload_data(account, name, data):
     return f"s3://{account.bucket}/{prefix}"
 
 
+def _fetch(account, job, description, store_folder, models_folder):
+    """Keys of the rows in one job's output, now in `store_folder`."""
+    place = f"{description['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{job}/output"
+    with tempfile.TemporaryDirectory() as folder:
+        trials = _unpack(account, f"{place}/output.tar.gz", Path(folder) / "output") / "trials"
+        rows = sorted(trials.glob("*.json"))
+        store_folder.mkdir(parents=True, exist_ok=True)
+        # As Store.save does: predictions first, because the row says that all is there.
+        for path in [*sorted(trials.glob("*.npz")), *rows]:
+            _place(path, store_folder / path.name)
+        if models_folder is not None and rows:
+            model = _unpack(account, f"{place}/model.tar.gz", Path(folder) / "model") / "model.keras"
+            Path(models_folder).mkdir(parents=True, exist_ok=True)
+            _place(model, Path(models_folder) / f"{rows[0].stem}.keras")
+    return [path.stem for path in rows]
+
+
+def _unpack(account, address, folder):
+    """Download and unpack the tar.gz at `address` (s3://...); returns `folder`."""
+    bucket, _, key = address.removeprefix("s3://").partition("/")
+    folder.mkdir()
+    packed = folder.with_suffix(".tar.gz")
+    account.client("s3").download_file(bucket, key, str(packed))
+    with tarfile.open(packed) as tar:
+        tar.extractall(folder, filter="data")
+    return folder
+
+
+def _place(source, target):
+    with atomic_file(target) as partial:
+        shutil.copyfile(source, partial)
+
+
 def _print_plan(account, name, runs, grid, parallel, data, instance, hours):
     form = "a grid tuning job" if grid else "training jobs" if len(runs) > 1 else "a training job"
     at_once = f", {min(parallel, len(runs))} at a time" if len(runs) > 1 else ""
-    price = prices.hourly(instance, account.region)
+    price = preflight.hourly_price(instance, account.region)
     most = f"at most ${price * hours * len(runs):.2f} in all" if price else "the most in all is unknown too"
     print(f"account: {account.number} in {account.region}, role {account.role}")
     print(f"launch:  {name}: {len(runs)} runs as {form}{at_once}, stopped after {hours:g} h each")
     print(f"data:    {data or 'downloaded by each job'}")
-    print(f"price:   {prices.sentence(instance, account.region)}; {most}", flush=True)
+    print(f"price:   {preflight.price_sentence(instance, account.region)}; {most}", flush=True)
 
 
 def _is_hyperparameter(name, value):
@@ -170,10 +338,7 @@ def make_parser():
     parser.add_argument("--instance", default="ml.m5.xlarge", help="default: %(default)s")
     parser.add_argument("--hours", type=float, default=1.0, help="after which AWS stops a job; default: %(default)s")
     parser.add_argument("--spot", action="store_true", help="on spare capacity: cheaper, may be stopped and resumed")
-    parser.add_argument("--region", help="default: the profile's; us-east-1 in a lab")
-    parser.add_argument("--profile", help="of ~/.aws/config")
-    parser.add_argument("--role", help="name or ARN of SageMaker's role (default: LabRole in a lab, or the caller's)")
-    parser.add_argument("--bucket", help="default: sagemaker-REGION-ACCOUNT")
+    common.add_account_flags(parser)
     parser.add_argument("--yes", action="store_true", help="agree to the price")
     parser.add_argument("--dry-run", action="store_true", help="only print the plan")
     parser.add_argument("--collect", metavar="NAME", help="bring the results of a launch home, and start nothing")

@@ -1,25 +1,33 @@
 """Pack a trained .keras model as model.tar.gz for SageMaker's TensorFlow Serving image.
 
-The archive holds the SavedModel, the handlers, the class names and a model card; it is verified
-before it gets its name, so that one which the container would refuse is never written. The same
-model packed twice, by the same versions of Keras and TensorFlow, gives the same bytes.
+The archive is laid out as that image wants it:
+
+  <name>/<digits>/saved_model.pb, variables/     the SavedModel
+  code/inference.py                              the handlers
+  code/model_card.json                           input shape, class names, metrics
+
+It is verified before it gets its name, so that one which the container would refuse is never
+written. The same model packed twice, by the same versions of Keras and TensorFlow, gives the
+same bytes.
 """
 
+import contextlib
+import gzip
 import hashlib
+import importlib.util
 import json
 import re
 import shutil
+import subprocess
 import sys
+import tarfile
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-
 from cnnlab.machine import atomic_file
-from sagemaker_scripts import archive, common
-from sagemaker_scripts.common import BadArgumentsError
+from sagemaker_scripts import common
+from sagemaker_scripts.common import BadArgumentsError, ScriptError
 
 HERE = Path(__file__).resolve().parent
 # How a picture becomes the model's size: letterboxed or not, as its training images were.
@@ -30,9 +38,28 @@ RESIZING = {
 ROWS = HERE.parent / "results" / "trials"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 METRIC = re.compile(r"(train|val|test)_(accuracy|loss)_(best|last)")
+SAVED_MODEL = re.compile(r"([^/]+)/(\d+)/saved_model\.pb")
+HANDLERS, CARD = "code/inference.py", "code/model_card.json"
 # Images that the packed model answers for comparison with the original, and how near is equal.
 PROBES = 8
 TOLERANCE = 1e-5
+START_SECONDS = 60
+# What the container does with code/inference.py before the first request, and one request.
+BARE_START = """
+import collections, importlib.util, io, json, sys
+spec = importlib.util.spec_from_file_location("inference", sys.argv[1])
+inference = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(inference)
+assert hasattr(inference, "input_handler") and hasattr(inference, "output_handler"), "no input_handler, output_handler"
+height, width, channels = inference.card()["input_shape"]
+body = json.dumps({"image": [[[0] * channels] * width] * height}).encode()
+context = collections.namedtuple("Context", "content_length request_content_type")(len(body), "application/json")
+json.loads(inference.input_handler(io.BytesIO(body), context))
+"""
+
+
+class ArchiveError(ScriptError):
+    """The archive is not one that the container would start with."""
 
 
 def package(model_path, output_path="model.tar.gz", name=None, class_names=None, row=None):
@@ -59,7 +86,7 @@ def package(model_path, output_path="model.tar.gz", name=None, class_names=None,
     with atomic_file(output_path) as partial:
         with tempfile.TemporaryDirectory(prefix="package-") as folder:
             _stage(model, card, Path(folder), letterbox)
-            archive.pack(folder, partial)
+            _pack(folder, partial)
         verify(partial, model)
     return output_path
 
@@ -92,9 +119,9 @@ def verify(path, model):
 
     images = np.random.default_rng(0).integers(0, 256, (PROBES, *model.input_shape[1:]), "uint8")
     expected = model.predict_on_batch(images.astype("float32"))
-    with archive.unpacked(path) as folder:
-        archive.check_start(folder)
-        signatures = archive.load_handlers(folder).model_fn(folder).signatures
+    with unpacked(path) as folder:
+        _check_start(folder)
+        signatures = load_handlers(folder).model_fn(folder).signatures
         answers = {
             "serving_default": signatures["serving_default"](pixels=tf.constant(images, "float32")),
             "serve_uint8": signatures["serve_uint8"](pixels=tf.constant([image.tobytes() for image in images])),
@@ -103,13 +130,64 @@ def verify(path, model):
     for signature, answer in answers.items():
         difference = np.abs(answer["probabilities"].numpy() - expected).max()
         if not difference <= TOLERANCE:
-            raise archive.ArchiveError(
+            raise ArchiveError(
                 f"the packed model's {signature} differs from {model.name} by {difference:.2g} in a probability; "
                 f"expected at most {TOLERANCE:g}"
             )
 
 
-def main(argv=None):
+def check_layout(path):
+    """Name of the one SavedModel in the archive; raises ArchiveError where the container would stop at start."""
+    try:
+        with tarfile.open(path, "r:gz") as tar:
+            members = tar.getmembers()
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise ArchiveError(f"{path} is no whole tar.gz file ({error}); pack it again with package_model.py") from None
+    names = {member.name.removeprefix("./") for member in members if member.isfile()}
+    models = [match[1] for name in sorted(names) if (match := SAVED_MODEL.fullmatch(name))]
+    if len(models) != 1:
+        raise ArchiveError(f"{path} holds {len(models)} times <name>/<digits>/saved_model.pb; expected once")
+    missing = [name for name in (HANDLERS, CARD) if name not in names]
+    if missing:
+        raise ArchiveError(f"{path} lacks {', '.join(missing)}; pack it with package_model.py")
+    return models[0]
+
+
+@contextlib.contextmanager
+def unpacked(path):
+    """A folder with the content of the archive, as the container has it in /opt/ml/model; gone afterwards.
+
+    Raises BadArgumentsError where there is no such file, ArchiveError where the layout is wrong.
+    """
+    if not Path(path).is_file():
+        raise BadArgumentsError(f"there is no file {path}; make one with package_model.py")
+    check_layout(path)
+    with tempfile.TemporaryDirectory(prefix="model-", ignore_cleanup_errors=True) as folder:
+        with tarfile.open(path, "r:gz") as tar:
+            tar.extractall(folder, filter="data")
+        yield Path(folder)
+
+
+def load_handlers(folder):
+    """The module code/inference.py of an unpacked archive, loaded as the container loads it."""
+    spec = importlib.util.spec_from_file_location("inference", Path(folder) / HANDLERS)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def read_card(archive):
+    """The model card inside `archive`: a dict with "input_shape" and "class_names" at least."""
+    try:
+        with tarfile.open(archive) as tar:
+            return json.load(tar.extractfile(CARD))
+    except (tarfile.TarError, KeyError, ValueError, OSError) as error:
+        raise BadArgumentsError(
+            f"{archive} holds no {CARD} ({error}); make it with package_model.py MODEL.keras"
+        ) from error
+
+
+def make_parser():
     parser = common.parser(__doc__)
     parser.add_argument("model", help="the .keras file")
     parser.add_argument("--output", default="model.tar.gz", help="archive to write (default: %(default)s)")
@@ -118,7 +196,11 @@ def main(argv=None):
     parser.add_argument(
         "--row", help="JSON row of the trial that trained it (default: found by the model file's name or place)"
     )
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv=None):
+    options = make_parser().parse_args(argv)
     path = package(options.model, options.output, options.name, _split_classes(options.classes), options.row)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, SHA-256 {_sha256(path)}")
     print("verified: layout, start without any package, predictions equal to the original's")
@@ -126,14 +208,45 @@ def main(argv=None):
     common.print_next(f"python sagemaker_scripts/deploy.py --archive {path}", "or on SageMaker")
 
 
+def _pack(folder, path):
+    """Write all files under `folder` to the gzipped tar `path`: the same files and zlib give the same bytes.
+
+    Members are sorted and carry neither time, owner nor mode of this machine.
+    """
+    with (
+        path.open("wb") as raw,
+        gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+    ):
+        for file in sorted(file for file in Path(folder).rglob("*") if file.is_file()):
+            member = tarfile.TarInfo(file.relative_to(folder).as_posix())
+            member.size, member.mode = file.stat().st_size, 0o644
+            with file.open("rb") as content:
+                tar.addfile(member, content)
+
+
+def _check_start(folder):
+    """Start the handlers of an unpacked archive as a Python that has nothing but its standard library.
+
+    Raises ArchiveError with the last line of what went wrong.
+    """
+    command = [sys.executable, "-I", "-S", "-c", BARE_START, str(Path(folder) / HANDLERS)]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise ArchiveError(f"{HANDLERS} did not start within {START_SECONDS} seconds") from None
+    if run.returncode:
+        lines = run.stderr.strip().splitlines() or [f"exit code {run.returncode}"]
+        raise ArchiveError(f"{HANDLERS} does not start in the container: {lines[-1]}")
+
+
 def _stage(model, card, folder, letterbox):
     from sagemaker_scripts import savedmodel
 
     savedmodel.export(model, folder / card["name"] / "1", letterbox)
-    code = folder / "code"
-    code.mkdir()
-    shutil.copyfile(HERE / "inference.py", code / "inference.py")
-    (code / "model_card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "code").mkdir()
+    shutil.copyfile(HERE / "inference.py", folder / HANDLERS)
+    (folder / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _load(path):

@@ -1,4 +1,4 @@
-"""What a deployment or a training job needs to know of the account, found before anything is made."""
+"""What is known before anything is made: account, role, bucket, quota, image, and what an instance costs."""
 
 import dataclasses
 from typing import Any
@@ -10,6 +10,28 @@ from sagemaker_scripts import aws, common
 # The identity and the role of an AWS Academy Learner Lab.
 LAB_IDENTITY = "/voclabs/"
 LAB_ROLE = "LabRole"
+# US dollars an hour, on demand, for endpoints and training alike, as AWS lists them on this page:
+# a small table, so that nobody starts a clock without having seen it. Other regions differ, and prices change.
+PRICES_PAGE, PRICES_REGION, PRICES_NOTED = "https://aws.amazon.com/sagemaker/ai/pricing/", "us-east-1", "2025"
+HOURLY = {
+    "ml.t2.medium": 0.056,
+    "ml.m5.large": 0.115,
+    "ml.m5.xlarge": 0.23,
+    "ml.m5.2xlarge": 0.461,
+    "ml.m5.4xlarge": 0.922,
+    "ml.c5.large": 0.102,
+    "ml.c5.xlarge": 0.204,
+    "ml.c5.2xlarge": 0.408,
+    "ml.c5.4xlarge": 0.816,
+    "ml.g4dn.xlarge": 0.7364,
+    "ml.g5.xlarge": 1.408,
+}
+# US dollars for a second of work with 1 GB, likewise.
+SERVERLESS_GB_SECOND = 0.00002
+# Versions of AWS's TensorFlow images: the pair that it supports.
+IMAGE_VERSIONS = {"training": "2.21", "inference": "2.20"}
+# Serverless endpoints take no instance; the image's registry is the same for all CPU instances.
+ANY_CPU_INSTANCE = "ml.m5.large"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +53,25 @@ class Account:
 
     def client(self, service):
         return aws.client(self.session, service, self.region)
+
+
+@dataclasses.dataclass(frozen=True)
+class Hardware:
+    """What an endpoint runs on: one `instance`, or, where `memory` (MB) is given, serverless."""
+
+    instance: str = ANY_CPU_INSTANCE
+    memory: int | None = None
+    concurrency: int = 2
+
+    def __str__(self):
+        return f"serverless with {self.memory} MB" if self.memory else self.instance
+
+    def price(self, region):
+        """The price in one sentence."""
+        if self.memory:
+            second = self.memory / 1024 * SERVERLESS_GB_SECOND
+            return f"{self} costs nothing while idle and about ${second:.6f} a second of work ({PRICES_REGION})"
+        return f"{price_sentence(self.instance, region)}, also while nobody asks it anything"
 
 
 def identify(session, bucket=None):
@@ -92,6 +133,28 @@ def endpoint_quota(account, instance):
         return next((quota["Value"] for page in pages for quota in page["Quotas"] if quota["QuotaName"] == name), None)
     except (ClientError, BotoCoreError):  # Many accounts may not look: the creation itself will tell.
         return None
+
+
+def image_uri(scope, region, instance):
+    """Address of AWS's TensorFlow image for `scope`, "training" or "inference"; with CUDA where `instance` has it."""
+    from sagemaker.core import image_uris
+
+    return image_uris.retrieve(
+        "tensorflow", region, version=IMAGE_VERSIONS[scope], instance_type=instance, image_scope=scope
+    )
+
+
+def hourly_price(instance, region):
+    """US dollars an hour of one `instance`; None where the table does not know."""
+    return HOURLY.get(instance) if region == PRICES_REGION else None
+
+
+def price_sentence(instance, region):
+    """What `instance` costs an hour, or that this is unknown."""
+    price = hourly_price(instance, region)
+    if price is None:
+        return f"the price of {instance} in {region} is unknown here; see {PRICES_PAGE}"
+    return f"{instance} costs about ${price:.3f} an hour ({region}, noted {PRICES_NOTED})"
 
 
 def _everything_is_denied(session, region):

@@ -1,4 +1,7 @@
-"""What a run made in an account: how each kind is deleted, and a ledger that deletes all of it again."""
+"""What a run makes in an account: how each kind is made and deleted, and a ledger that deletes all of it again.
+
+Whatever is made is noted in the ledger before it is made.
+"""
 
 import contextlib
 import signal
@@ -7,14 +10,100 @@ import time
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from sagemaker_scripts import aws, common
+from sagemaker_scripts import aws, common, preflight
 
+VARIANT = "AllTraffic"
 # SageMaker refuses to delete an endpoint that is still being created.
 BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack")
 BUSY_POLL_SECONDS = 15
 BUSY_LIMIT_SECONDS = 45 * 60
 BATCH = 1000
 UNFINISHED = ("InProgress", "Stopping")
+
+
+def ensure_bucket(account, ledger):
+    """Make the account's bucket where it is missing, with this project's tag on it."""
+    if account.bucket_exists:
+        return
+    s3 = account.client("s3")
+    # S3's oldest region is the one that must not be named.
+    place = {} if account.region == "us-east-1" else {"LocationConstraint": account.region}
+    ledger.note("bucket", account.bucket)
+    s3.create_bucket(Bucket=account.bucket, **({"CreateBucketConfiguration": place} if place else {}))
+    s3.put_bucket_tagging(Bucket=account.bucket, Tagging={"TagSet": aws.tags()})
+
+
+def upload(account, ledger, archive, name):
+    """Upload `archive`; returns its s3:// address."""
+    ensure_bucket(account, ledger)
+    key = f"{aws.OBJECT_PREFIX}{name}/model.tar.gz"
+    ledger.note("object", f"{account.bucket}/{key}")
+    account.client("s3").upload_file(str(archive), account.bucket, key)
+    return f"s3://{account.bucket}/{key}"
+
+
+def create_model(account, ledger, name, address, hardware):
+    """Register the archive at `address` together with the image that serves it."""
+    from sagemaker.core.resources import Model
+    from sagemaker.core.shapes import ContainerDefinition
+
+    container = ContainerDefinition(
+        image=preflight.image_uri("inference", account.region, hardware.instance), model_data_url=address
+    )
+    ledger.note("model", name)
+    Model.create(model_name=name, primary_container=container, execution_role_arn=account.role, **_owned(account))
+
+
+def create_config(account, ledger, name, hardware):
+    """Say what the endpoint runs on."""
+    ledger.note("endpoint config", name)
+    if hardware.memory:
+        # With boto3, because sagemaker-core 2.27 spells the memory's field in a way that AWS refuses.
+        serverless = {"MemorySizeInMB": hardware.memory, "MaxConcurrency": hardware.concurrency}
+        account.client("sagemaker").create_endpoint_config(
+            EndpointConfigName=name, Tags=aws.tags(),
+            ProductionVariants=[{"VariantName": VARIANT, "ModelName": name, "ServerlessConfig": serverless}],
+        )  # fmt: skip
+        return
+    from sagemaker.core.resources import EndpointConfig
+    from sagemaker.core.shapes import ProductionVariant
+
+    variant = ProductionVariant(
+        variant_name=VARIANT, model_name=name, initial_instance_count=1, instance_type=hardware.instance
+    )
+    EndpointConfig.create(endpoint_config_name=name, production_variants=[variant], **_owned(account))
+
+
+def create_endpoint(account, ledger, name, poll, timeout):
+    """Start the endpoint and wait until it is in service; ScriptError where it fails or takes too long.
+
+    `poll` and `timeout` in seconds.
+    """
+    from sagemaker.core.resources import Endpoint
+    from sagemaker.core.utils.exceptions import FailedStatusError, TimeoutExceededError
+
+    ledger.note("endpoint", name)
+    endpoint = Endpoint.create(endpoint_name=name, endpoint_config_name=name, **_owned(account))
+    try:
+        endpoint.wait_for_status("InService", poll=poll, timeout=timeout)
+    except FailedStatusError as error:
+        reason = aws.hide_secrets(str(endpoint.failure_reason or "no reason given").rstrip("."))
+        raise common.ScriptError(
+            f"the endpoint did not start: {reason}; its log is CloudWatch's group /aws/sagemaker/Endpoints/{name}"
+        ) from error
+    except TimeoutExceededError as error:
+        raise common.ScriptError(
+            f"the endpoint is not in service after {timeout / 60:.0f} minutes; give --timeout more, or take "
+            "another --instance"
+        ) from error
+
+
+def _owned(account):
+    """What sagemaker's resources all take: this project's tag, and where they are."""
+    from sagemaker.core.shapes import Tag
+
+    tags = [Tag(**tag) for tag in aws.tags(upper=False)]
+    return {"tags": tags, "session": account.session, "region": account.region}
 
 
 def delete(account, kind, name):

@@ -8,17 +8,17 @@ import asyncio
 import contextlib
 import gc
 import os
+import queue
 import signal
 import socket
 import sys
 import threading
+from concurrent.futures import Future
 from pathlib import Path
 
-if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+import numpy as np
 
-from sagemaker_scripts import archive as archives
-from sagemaker_scripts import common
+from sagemaker_scripts import common, package_model
 
 HOST = "127.0.0.1"
 PORT = 8080
@@ -36,15 +36,77 @@ PICTURES = 2
 STOP_SECONDS = 5
 
 
+class Batcher:
+    """Requests that arrive together are predicted together.
+
+    Calls `predict`, arrays (n, ...) to arrays (n, classes), from one thread for all callers.
+
+    What waits while a batch is computed goes into the next one, so that nobody is ever held up
+    to fill a batch: alone, a caller has the shortest latency; in a crowd, all share the cost of
+    a pass over the weights. `largest`: images in one call of `predict` at most.
+    """
+
+    def __init__(self, predict, largest=64):
+        self._predict = predict
+        self._largest = largest
+        self._queue = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
+        self._thread.start()
+
+    def __call__(self, images):
+        """The predictions of `images` (n, ...), for any thread; raises what `predict` raises."""
+        future = Future()
+        self._queue.put((images, future))
+        return future.result()
+
+    def close(self):
+        """Answer what waits, then end the thread."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _work(self):
+        last = False
+        while not last:
+            waiting, last = self._gather()
+            if not waiting:
+                continue
+            try:
+                answers = self._predict_all(np.concatenate([images for images, _ in waiting]))
+            except Exception as error:  # It belongs to the callers; the thread serves the next ones.
+                for _, future in waiting:
+                    future.set_exception(error)
+                continue
+            ends = np.cumsum([len(images) for images, _ in waiting])
+            for part, (_, future) in zip(np.split(answers, ends[:-1]), waiting, strict=True):
+                future.set_result(part)
+
+    def _gather(self):
+        """([(images, future), ...] that wait, up to `largest` images, whether `close` was called)."""
+        waiting, count = [], 0
+        while not waiting or count < self._largest:
+            try:
+                item = self._queue.get(block=not waiting)
+            except queue.Empty:
+                break
+            if item is None:
+                return waiting, True
+            waiting.append(item)
+            count += len(item[0])
+        return waiting, False
+
+    def _predict_all(self, images):
+        starts = range(0, len(images), self._largest)
+        return np.concatenate([self._predict(images[i : i + self._largest]) for i in starts])
+
+
 class Served:
     """The model of an unpacked archive: request bodies in, answers out, from any thread."""
 
     def __init__(self, folder):
         from cnnlab import machine
-        from sagemaker_scripts.batching import Batcher
 
         machine.import_keras()
-        self.inference = archives.load_handlers(folder)
+        self.inference = package_model.load_handlers(folder)
         self.card = self.inference.card()
         self._model = self.inference.model_fn(folder)
         self._batcher = Batcher(lambda images: self.inference.predict_pixels(images, self._model))
@@ -156,7 +218,7 @@ def _server(archive, port):
     with contextlib.ExitStack() as cleanup:
         # Before the model is loaded: a taken port is found out at once.
         listener = cleanup.enter_context(contextlib.closing(_listen(port)))
-        folder = cleanup.enter_context(archives.unpacked(archive))
+        folder = cleanup.enter_context(package_model.unpacked(archive))
         served = cleanup.enter_context(contextlib.closing(Served(folder)))
         # With TensorFlow's objects out of its sight, the collector costs a request ten times less.
         gc.collect()
@@ -182,11 +244,15 @@ def _listen(port):
     return listener
 
 
-def main(argv=None):
+def make_parser():
     parser = common.parser(__doc__)
     parser.add_argument("archive", help="a model.tar.gz of package_model.py")
     parser.add_argument("--port", type=int, default=PORT, help="0 takes a free one (default: %(default)s)")
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv=None):
+    options = make_parser().parse_args(argv)
     with _server(options.archive, options.port) as (server, listener, url):
         # uvicorn stops on these and then passes them on: to nobody, so that the exit code is 0.
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -7,17 +7,12 @@ sample and the median and 95th percentile of the latency, as this machine sees i
 import argparse
 import io
 import json
+import math
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-
-from cnnlab.trials import Trial
 from sagemaker_scripts import common
 from sagemaker_scripts.common import ScriptError
 
@@ -42,6 +37,8 @@ def check(images, labels, class_names, url=None, endpoint=None, session=None, fo
     Raises ScriptError where nothing answers or the answer is of another model; DeniedError
     where AWS refuses.
     """
+    import pandas as pd
+
     if (url is None) == (endpoint is None):
         raise common.BadArgumentsError("give either the url of a server or the name of an endpoint")
     kind, encode = ENCODERS[form]
@@ -51,7 +48,7 @@ def check(images, labels, class_names, url=None, endpoint=None, session=None, fo
         body = encode(image)
         begin = time.perf_counter()
         try:
-            prediction, error = _prediction(ask(body), class_names), None
+            prediction, error = read_prediction(ask(body), class_names), None
         except RefusedError as refusal:
             prediction, error = {}, str(refusal)
         rows.append(
@@ -65,6 +62,59 @@ def check(images, labels, class_names, url=None, endpoint=None, session=None, fo
             }
         )
     return pd.DataFrame(rows)
+
+
+def ask_server(url, shape):
+    """The prediction of a local server at `url` for one made-up picture of `shape`, as a dict.
+
+    Raises ScriptError where nothing answers, or what answers refuses or is no prediction.
+    """
+    kind, encode = ENCODERS["json"]
+    try:
+        return read_prediction(_url_asker(url, kind)(encode(gradient(shape))))
+    except RefusedError as error:
+        raise ScriptError(f"the server at {url} refuses a made-up picture: {error}") from error
+
+
+def ask_endpoint(client, name, shape):
+    """The prediction of the SageMaker endpoint `name` for one made-up picture of `shape`, as a dict.
+
+    `client`: boto3's, of sagemaker-runtime. Raises what boto3 raises, ModelError for a 4xx or
+    5xx, and ScriptError where the answer is no prediction.
+    """
+    kind, encode = ENCODERS["json"]
+    response = client.invoke_endpoint(EndpointName=name, ContentType=kind, Accept=kind, Body=encode(gradient(shape)))
+    return read_prediction(response["Body"].read())
+
+
+def gradient(shape):
+    """A diagonal gradient from black to white: uint8 of `shape` (height, width, channels)."""
+    rows, columns = np.indices(shape[:2])
+    grey = 255 * (rows + columns) // max(sum(shape[:2]) - 2, 1)
+    return np.broadcast_to(grey[..., None], shape).astype("uint8")
+
+
+def read_prediction(body, class_names=None):
+    """The one prediction in the answer `body` (bytes), a dict, as inference.py makes it.
+
+    Raises ScriptError where it is none, or none over `class_names`.
+    """
+    try:
+        (prediction,) = json.loads(body)["predictions"]
+        probabilities = prediction["probabilities"]
+        total = sum(probabilities.values())
+        whole = prediction["predicted_class"] in probabilities and math.isclose(total, 1, abs_tol=1e-3)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        start = bytes(body)[:80].decode(errors="replace")
+        raise ScriptError(f"the answer is no prediction: {start!r}; was the archive made by package_model.py?")
+    if class_names is not None and list(probabilities) != list(class_names):
+        raise ScriptError(
+            f"the server knows other classes ({', '.join(probabilities)}); choose the data set that its model was "
+            "trained on"
+        )
+    return prediction
 
 
 def summary(answers):
@@ -116,8 +166,23 @@ ENCODERS = {
 }
 
 
+def make_parser():
+    from cnnlab.training import Trial
+
+    parser = common.parser(__doc__)
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--url", help="of a local server, such as http://127.0.0.1:8080")
+    target.add_argument("--endpoint", help="name of a SageMaker endpoint")
+    parser.add_argument("--region", help="of the endpoint (default: the AWS configuration's)")
+    parser.add_argument("--profile", help="of the AWS configuration")
+    parser.add_argument("--dataset", default=Trial.dataset, help="whose test images to send (default: %(default)s)")
+    parser.add_argument("--sample", type=whole_number, default=SAMPLE, help="how many (default: %(default)s)")
+    parser.add_argument("--form", choices=ENCODERS, default="npy", help="how to send them (default: %(default)s)")
+    return parser
+
+
 def main(argv=None):
-    options = _parse(argv)
+    options = make_parser().parse_args(argv)
     images, labels, class_names = _test_images(options.dataset, options.sample)
     session = None
     if options.endpoint:
@@ -138,19 +203,6 @@ def main(argv=None):
         )
     if options.endpoint:
         common.print_next("python sagemaker_scripts/cleanup.py", "an endpoint costs money while it stands idle")
-
-
-def _parse(argv):
-    parser = common.parser(__doc__)
-    target = parser.add_mutually_exclusive_group(required=True)
-    target.add_argument("--url", help="of a local server, such as http://127.0.0.1:8080")
-    target.add_argument("--endpoint", help="name of a SageMaker endpoint")
-    parser.add_argument("--region", help="of the endpoint (default: the AWS configuration's)")
-    parser.add_argument("--profile", help="of the AWS configuration")
-    parser.add_argument("--dataset", default=Trial.dataset, help="whose test images to send (default: %(default)s)")
-    parser.add_argument("--sample", type=whole_number, default=SAMPLE, help="how many (default: %(default)s)")
-    parser.add_argument("--form", choices=ENCODERS, default="npy", help="how to send them (default: %(default)s)")
-    return parser.parse_args(argv)
 
 
 def whole_number(text):
@@ -212,23 +264,6 @@ def _endpoint_asker(name, session, kind):
         return response["Body"].read()
 
     return ask
-
-
-def _prediction(body, class_names):
-    """The one prediction in an answer, if it is one over `class_names`."""
-    try:
-        (prediction,) = json.loads(body)["predictions"]
-        classes = list(prediction["probabilities"])
-    except (ValueError, KeyError, TypeError):
-        start = bytes(body)[:80].decode(errors="replace")
-        raise ScriptError(
-            f"the answer is no prediction: {start!r}; was the archive made by package_model.py?"
-        ) from None
-    if classes != list(class_names):
-        raise ScriptError(
-            f"the server knows other classes ({', '.join(classes)}); choose the data set that its model was trained on"
-        )
-    return prediction
 
 
 if __name__ == "__main__":

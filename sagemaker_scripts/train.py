@@ -12,11 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-if __package__ in (None, ""):  # Started as a file: the packages lie one folder up.
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-
 from sagemaker_scripts import common
-from sagemaker_scripts.epoch_lines import EpochLines, result_line
 
 LABEL = "trial"
 # Where SageMaker mirrors a job's checkpoints to and from S3, when the job asks for it.
@@ -25,6 +21,15 @@ JOB_CHECKPOINTS = Path("/opt/ml/checkpoints")
 SDK_CHANNELS = {"code", "sm_drivers"}
 # Preferred names, where a job has several channels.
 DATA_CHANNELS = ("training", "train", "data")
+# Between two looks at a training, for the next epoch's line.
+POLL_SECONDS = 1.0
+NUMBER = r"([0-9]+(?:\.[0-9]+)?)"
+CURVES = {"loss": "train_loss", "accuracy": "train_accuracy", "val_loss": "val_loss", "val_accuracy": "val_accuracy"}
+RESULTS = ("val_accuracy_best", "val_loss_best", "test_accuracy_best", "test_loss_best", "seconds")
+
+# What SageMaker looks for in a job's log, in the form that CreateTrainingJob takes.
+METRIC_DEFINITIONS = [{"Name": name, "Regex": rf"\b{name}={NUMBER}"} for name in (*CURVES.values(), *RESULTS)]
+OBJECTIVE = "val_accuracy_best"
 
 
 def integers(text):
@@ -94,14 +99,14 @@ def make_trial(arguments):
 
     machine.import_keras()
     from cnnlab import studies
-    from cnnlab.trials import Trial
+    from cnnlab.training import Trial
 
     given = {name: getattr(arguments, name) for name in TRIAL_FIELDS if getattr(arguments, name) is not None}
     options = {name: getattr(arguments, name) for name in MODEL_OPTIONS if getattr(arguments, name) is not None}
     try:
         if arguments.study is None:
             return Trial(arguments.label or LABEL, options=options, **given)
-        trials = {trial.label: trial for trial in studies.find(arguments.study).trials}
+        trials = {trial.label: trial for trial in studies.find_study(arguments.study).trials}
         if arguments.variant not in trials:
             raise ValueError(f"study {arguments.study} has no variant {arguments.variant!r}; expected one of "
                              f"{', '.join(trials)}")  # fmt: skip
@@ -142,16 +147,16 @@ def load_data(trial, environment=os.environ):
 def train(trial, output_dir, model_dir=None, checkpoint_dir=None, dataset=None):
     """Train `trial` and write its row and predictions below `output_dir`, its model to `model_dir`.
 
-    Prints one line an epoch while it runs and one at the end (see `epoch_lines`). A trial
+    Prints one line an epoch while it runs and one at the end, which METRIC_DEFINITIONS read. A trial
     whose row is there already is not trained again. `dataset`: a `data.Dataset` (default:
     loaded). Returns the row, a dict. Raises common.ScriptError with one line.
     """
     from cnnlab import machine
 
     machine.import_keras()
-    from cnnlab.store import Store
-    from cnnlab.training import run_trial
-    from cnnlab.trials import trial_key
+    from cnnlab.studies import Store
+    from cnnlab.training import Checkpoint, trial_key
+    from cnnlab.training import train as train_trial
 
     output_dir, model_dir = Path(output_dir), Path(model_dir or output_dir)
     store = Store(output_dir / "trials")
@@ -160,9 +165,7 @@ def train(trial, output_dir, model_dir=None, checkpoint_dir=None, dataset=None):
         dataset = dataset or load_data(trial)
         checkpoint = Path(checkpoint_dir or output_dir / ".checkpoints") / f"{trial_key(trial)}.npz"
         try:
-            with EpochLines(checkpoint, trial.epochs) as lines:
-                result = run_trial(trial, dataset, progress=False, checkpoint=checkpoint)
-                lines.finish(result.history)
+            result = train_trial(trial, dataset, [epoch_lines(trial.epochs), Checkpoint(checkpoint)])
         except ValueError as error:  # A model or a limit that is impossible, in cnnlab's own words.
             raise common.BadArgumentsError(str(error)) from error
         if result.interrupted:
@@ -173,6 +176,23 @@ def train(trial, output_dir, model_dir=None, checkpoint_dir=None, dataset=None):
     row = store.row(trial)
     print(result_line(row), flush=True)
     return row
+
+
+def epoch_lines(epochs):
+    """A Keras callback that prints each of `epochs` epochs as one line, as soon as it is over."""
+    import keras
+
+    def show(epoch, logs):
+        figures = " ".join(f"{name}={logs[curve]:.6f}" for curve, name in CURVES.items() if curve in logs)
+        print(f"epoch {epoch + 1}/{epochs:g} {figures}", flush=True)
+
+    return keras.callbacks.LambdaCallback(on_epoch_end=show)
+
+
+def result_line(row):
+    """The line at the end, from a result `row`: scores of the best validation epoch, and seconds."""
+    figures = " ".join(f"{name}={row[name]:.6f}" for name in RESULTS)
+    return f"result {row['label']} seed {row['seed']} best_epoch {row['best_epoch']} {figures}"
 
 
 def main(argv=None, environment=os.environ):

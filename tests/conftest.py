@@ -12,11 +12,16 @@ import tiny_mars
 from cnnlab import data
 from cnnlab.data import dataset
 
+ROOT = Path(__file__).resolve().parents[1]
+
 
 def pytest_configure():
-    """A shell has what it starts in the background ignore Ctrl-C; some tests press it all the same."""
+    """Make of this process what the tests expect of it."""
+    # A shell has what it starts in the background ignore Ctrl-C; some tests press it all the same.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # What the tests start as programs is this checkout, whichever one the environment has installed.
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +47,7 @@ def mars_tiny(mars_copy, tmp_path_factory):
 @pytest.fixture(scope="session")
 def mars_path():
     """Where the real Mars set lies on this machine; without it the test is skipped."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data" / "msl-images.zip"
+    beside = ROOT.parent / "shared" / "data" / "msl-images.zip"
     variable = data.path_variable("mars")
     path = os.environ.get(variable) or beside
     if not Path(path).exists():

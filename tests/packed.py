@@ -12,9 +12,8 @@ import numpy as np
 import synthetic
 from PIL import Image
 
-from cnnlab.training import run_trial
-from cnnlab.training import Trial
-from sagemaker_scripts import archive, package_model
+from cnnlab.training import Trial, run_trial
+from sagemaker_scripts import package_model
 
 TRIAL = Trial("tiny", options={"filters": [4, 8], "dense": 16}, epochs=4, batch_size=32, precision="float32")
 
@@ -35,7 +34,7 @@ def tiny():
     images, labels = dataset.split("test")
     return SimpleNamespace(
         keeper=keeper, dataset=dataset, model=result.model, row=result.row, keras=root / "tiny.keras", archive=path,
-        folder=folder, handlers=archive.load_handlers(folder), images=images, labels=labels,
+        folder=folder, handlers=package_model.load_handlers(folder), images=images, labels=labels,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import synthetic
 from moto.server import ThreadedMotoServer
 
 from cnnlab import data
-from sagemaker_scripts import aws, common, deploy, endpoint, preflight, resources
+from sagemaker_scripts import aws, common, deploy, preflight, resources
 
 ROOT = Path(__file__).resolve().parents[1]
 BUCKET = f"sagemaker-{aws_rehearsal.REGION}-{aws_rehearsal.NUMBER}"
@@ -87,7 +87,7 @@ def test_the_script_itself_rehearses_and_exits_with_0(fresh_clone, tmp_path):
     assert "rehearsal: the same archive on http://127.0.0.1:" in done.stdout
 
 
-@pytest.mark.parametrize("hardware", [endpoint.Hardware("ml.m5.large"), endpoint.Hardware(memory=2048)], ids=str)
+@pytest.mark.parametrize("hardware", [preflight.Hardware("ml.m5.large"), preflight.Hardware(memory=2048)], ids=str)
 def test_it_deploys_answers_and_leaves_nothing(account, archive, hardware, capsys):
     outcome = run(archive, hardware=hardware)
     assert outcome.answer == aws_rehearsal.ANSWER and outcome.exit_code == common.EXIT_DONE
@@ -292,8 +292,8 @@ def test_the_plan_makes_nothing(account, archive, capsys):
 
 
 def test_an_unknown_price_is_called_unknown():
-    assert "unknown" in endpoint.Hardware("ml.x9.huge").price("us-east-1")
-    assert "unknown" in endpoint.Hardware("ml.m5.large").price("eu-west-1")
+    assert "unknown" in preflight.Hardware("ml.x9.huge").price("us-east-1")
+    assert "unknown" in preflight.Hardware("ml.m5.large").price("eu-west-1")
 
 
 def test_an_answer_that_is_no_prediction_fails_and_leaves_nothing(account, archive):

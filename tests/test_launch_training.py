@@ -5,6 +5,8 @@ import dataclasses
 import importlib.util
 import io
 import json
+import os
+import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -15,11 +17,11 @@ import pytest
 
 from cnnlab import studies
 from cnnlab.studies import Store
-from sagemaker_scripts import aws, common, jobs, launch_training, train
+from sagemaker_scripts import aws, common, launch_training, train
 
 BUCKET = f"sagemaker-{aws_rehearsal.REGION}-{aws_rehearsal.NUMBER}"
 ARGUMENTS = ["--yes", "--role", aws_rehearsal.ROLE]
-# Import names of what jobs.PACKAGES installs under other ones, and what the image brings along.
+# Import names of what launch_training.PACKAGES installs under other ones, and what the image brings along.
 IMPORTED_AS = {"sklearn": "scikit-learn", "PIL": "pillow"}
 IN_THE_IMAGE = {"numpy", "tensorflow"}
 
@@ -36,10 +38,10 @@ def small_source(monkeypatch):
 
     def stage(folder):
         (folder / "sagemaker_scripts").mkdir(parents=True)
-        (folder / jobs.ENTRY).touch()
+        (folder / launch_training.ENTRY).touch()
         (folder / "requirements.txt").touch()
 
-    monkeypatch.setattr(jobs, "stage_source", stage)
+    monkeypatch.setattr(launch_training, "stage_source", stage)
 
 
 def launched(account):
@@ -84,7 +86,7 @@ def test_one_job_carries_the_trial_the_code_and_the_limits(account, capsys):
     assert job["CheckpointConfig"]["LocalPath"] == str(train.JOB_CHECKPOINTS)
     assert account.client("sagemaker").list_tags(ResourceArn=job["TrainingJobArn"])["Tags"] == aws.tags()
     uploaded = " ".join(account.left())
-    assert "input/code/sagemaker_scripts/train.py" in uploaded and "input/code/cnnlab/training.py" in uploaded
+    assert "input/code/train.py" in uploaded and "input/code/cnnlab/training.py" in uploaded
     printed = capsys.readouterr().out
     assert "ml.m5.xlarge costs about $0.230 an hour" in printed and "at most $0.46 in all" in printed
     assert f"next: python sagemaker_scripts/launch_training.py --collect {aws.PREFIX}mine-" in printed
@@ -115,7 +117,7 @@ def test_a_study_is_a_grid_of_variants_and_seeds(account, small_source):
     assert trials == [dataclasses.replace(trial, epochs=1) for trial in studies.find_study("sample_size").runs(3)]
     objective = config["HyperParameterTuningJobObjective"]["MetricName"]
     assert objective in {item["Name"] for item in definition["AlgorithmSpecification"]["MetricDefinitions"]}
-    assert definition["StaticHyperParameters"]["sagemaker_program"] == jobs.ENTRY
+    assert definition["StaticHyperParameters"]["sagemaker_program"] == launch_training.ENTRY
 
 
 def test_parallel_jobs_wait_for_each_other(account, small_source):
@@ -236,11 +238,23 @@ def upload(account, job, folder):
 
 
 def test_a_job_installs_all_that_training_imports(tmp_path):
-    jobs.stage_source(tmp_path / "source")
+    launch_training.stage_source(tmp_path / "source")
     required = {line.split("==")[0] for line in (tmp_path / "source" / "requirements.txt").read_text().split()}
-    needed = third_party(tmp_path / "source", "sagemaker_scripts.train")
+    needed = third_party(tmp_path / "source", Path(launch_training.ENTRY).stem)
     assert {IMPORTED_AS.get(name, name) for name in needed} - IN_THE_IMAGE <= required
     assert "keras" in needed
+
+
+def test_a_job_finds_the_packages_beside_its_script_with_nothing_installed(tmp_path):
+    launch_training.stage_source(tmp_path / "source")
+    # Without the site module no editable install of the packages is seen, only the libraries named here.
+    libraries = os.pathsep.join(folder for folder in sys.path if folder.endswith("-packages"))
+    run = subprocess.run(
+        [sys.executable, "-S", tmp_path / "source" / launch_training.ENTRY, "--study", "none"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": libraries}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == common.EXIT_BAD_ARGUMENTS
+    assert "error: no study is called 'none'" in run.stderr
 
 
 def third_party(source, module):

@@ -5,12 +5,10 @@ from functools import partial
 import pytest
 import tiny_mars
 
-from cnnlab import data, models, sources
-from cnnlab.studies import MARS_STUDIES
+from cnnlab import data, models
 from cnnlab.measures import mars_scores as mars_evaluation
-from cnnlab.studies import STUDIES
-from cnnlab.training import run_trial
-from cnnlab.training import Trial
+from cnnlab.studies import MARS_STUDIES, STUDIES
+from cnnlab.training import Trial, run_trial
 
 TRIALS = {trial.label: trial for study in MARS_STUDIES.values() for trial in study.trials}
 SIDES = {"mars": 128, "mars64": 64}

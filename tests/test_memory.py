@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 
 from cnnlab import machine as memory
-from cnnlab.training import OrderedBatches, ShuffledBatches
-from cnnlab.training import predict, run_trial
-from cnnlab.training import Trial
+from cnnlab.training import OrderedBatches, ShuffledBatches, Trial, predict, run_trial
 
 TINY = Trial("tiny", options={"filters": [2], "dense": 4}, epochs=1, batch_size=16, precision="float32")
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from cnnlab import costs, models
+from cnnlab import models
 
 # Parameter counts by hand arithmetic, from the lab's fact sheet.
 MARS = {

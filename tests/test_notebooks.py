@@ -7,8 +7,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from cnnlab import budgets, report, studies
 from cnnlab import notebook as notebooks
+from cnnlab import report, studies
 from cnnlab.figures.files import FIGURES
 
 ROOT = Path(__file__).parent.parent

@@ -17,7 +17,7 @@ import tiny_mars
 
 from cnnlab import models
 from cnnlab.data import preprocessing_steps
-from sagemaker_scripts import archive, package_model, savedmodel
+from sagemaker_scripts import package_model, savedmodel
 from sagemaker_scripts.common import BadArgumentsError
 
 SCRIPT = Path(package_model.__file__)
@@ -51,7 +51,7 @@ def test_the_archive_is_laid_out_as_the_container_wants_it(tiny):
         "code/inference.py",
         "code/model_card.json",
     }
-    assert archive.check_layout(tiny.archive) == "cnn"
+    assert package_model.check_layout(tiny.archive) == "cnn"
 
 
 def test_the_card_says_what_the_model_is_and_how_it_came_about(tiny):
@@ -103,8 +103,8 @@ def test_size_channels_and_classes_come_from_the_model(tmp_path, options):
         save(model, tmp_path), tmp_path / "model.tar.gz", "mars", letters(options["num_classes"])
     )
     images = np.random.default_rng(1).integers(0, 256, (2, height, width, channels), "uint8")
-    with archive.unpacked(path) as folder:
-        handlers = archive.load_handlers(folder)
+    with package_model.unpacked(path) as folder:
+        handlers = package_model.load_handlers(folder)
         reloaded = handlers.model_fn(folder)
         found = handlers.predict_fn(handlers.input_fn(packed.npy(images), "application/x-npy"), reloaded)
         png = packed.picture(images[0] if channels == 3 else images[0, ..., 0])
@@ -135,8 +135,8 @@ def test_the_package_resizes_as_its_data_set_did(tmp_path, dataset, kept):
     jpeg = tiny_mars.picture(4)  # 48 x 16
     resize = savedmodel.boxed if kept else savedmodel.stretched
     expected = model.predict_on_batch(resize(tf.io.decode_image(jpeg, 3, expand_animations=False), 24, 24)[None])
-    with archive.unpacked(path) as folder:
-        handlers = archive.load_handlers(folder)
+    with package_model.unpacked(path) as folder:
+        handlers = package_model.load_handlers(folder)
         found = handlers.predict_fn(handlers.input_fn(jpeg, "image/jpeg"), handlers.model_fn(folder))
         card = json.loads((folder / "code" / "model_card.json").read_text())
     np.testing.assert_allclose(found, expected, atol=1e-6)
@@ -157,8 +157,8 @@ def test_a_row_beside_the_model_gives_the_class_names(tiny, tmp_path):
     row = {"dataset": "cifar10", "key": "0123", "test_accuracy_best": 0.5}
     (tmp_path / "trials" / "0123.json").write_text(json.dumps(row), encoding="utf-8")
     path = package_model.package(model, tmp_path / "model.tar.gz")
-    with archive.unpacked(path) as folder:
-        card = archive.load_handlers(folder).card()
+    with package_model.unpacked(path) as folder:
+        card = package_model.load_handlers(folder).card()
     assert card["class_names"][0] == "airplane"
     assert card["metrics"] == {"test_accuracy_best": 0.5}
 
@@ -239,7 +239,7 @@ def test_handlers_that_would_not_start_are_never_written(tiny, tmp_path, monkeyp
     output = tmp_path / "model.tar.gz"
     output.write_bytes(b"the former one")
     monkeypatch.setattr(package_model, "HERE", tmp_path / "handlers")
-    with pytest.raises(archive.ArchiveError, match="does not start") as caught:
+    with pytest.raises(package_model.ArchiveError, match="does not start") as caught:
         package_model.package(tiny.keras, output, class_names=letters(4))
     assert words in str(caught.value)
     assert output.read_bytes() == b"the former one"
@@ -255,7 +255,7 @@ def test_a_packed_model_that_answers_differently_is_never_written(tiny, tmp_path
         export(copy, folder, letterbox)
 
     monkeypatch.setattr(savedmodel, "export", another_model)
-    with pytest.raises(archive.ArchiveError, match="serving_default differs"):
+    with pytest.raises(package_model.ArchiveError, match="serving_default differs"):
         package_model.package(tiny.keras, tmp_path / "model.tar.gz", class_names=letters(4))
     assert not list(tmp_path.iterdir())
 
@@ -263,10 +263,10 @@ def test_a_packed_model_that_answers_differently_is_never_written(tiny, tmp_path
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ({"cnn/saved_model.pb", *archive.CODE}, "holds 0 times"),
-        ({"cnn/one/saved_model.pb", *archive.CODE}, "holds 0 times"),
-        ({"export/cnn/1/saved_model.pb", *archive.CODE}, "holds 0 times"),
-        ({"a/1/saved_model.pb", "b/1/saved_model.pb", *archive.CODE}, "holds 2 times"),
+        ({"cnn/saved_model.pb", package_model.HANDLERS, package_model.CARD}, "holds 0 times"),
+        ({"cnn/one/saved_model.pb", package_model.HANDLERS, package_model.CARD}, "holds 0 times"),
+        ({"export/cnn/1/saved_model.pb", package_model.HANDLERS, package_model.CARD}, "holds 0 times"),
+        ({"a/1/saved_model.pb", "b/1/saved_model.pb", package_model.HANDLERS, package_model.CARD}, "holds 2 times"),
         ({"cnn/1/saved_model.pb", "inference.py"}, "lacks code/inference.py, code/model_card.json"),
     ],
 )
@@ -275,8 +275,8 @@ def test_a_layout_that_the_container_refuses_is_found(tmp_path, files, words):
     with tarfile.open(path, "w:gz") as tar:
         for name in files:
             tar.addfile(tarfile.TarInfo(name), io.BytesIO())
-    with pytest.raises(archive.ArchiveError) as caught:
-        archive.check_layout(path)
+    with pytest.raises(package_model.ArchiveError) as caught:
+        package_model.check_layout(path)
     assert words in str(caught.value)
 
 
@@ -284,5 +284,5 @@ def test_a_cut_archive_is_no_archive(tiny, tmp_path):
     path = tmp_path / "model.tar.gz"
     for content in (b"", b"text", tiny.archive.read_bytes()[:-1000]):
         path.write_bytes(content)
-        with pytest.raises(archive.ArchiveError, match="no whole tar.gz"):
-            archive.check_layout(path)
+        with pytest.raises(package_model.ArchiveError, match="no whole tar.gz"):
+            package_model.check_layout(path)

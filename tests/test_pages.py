@@ -4,7 +4,6 @@ import matplotlib
 import numpy as np
 import pytest
 
-from cnnlab import budgets
 from cnnlab import figures as plotting
 from cnnlab.findings.finding import Finding
 from cnnlab.notebook import Page

@@ -15,11 +15,8 @@ from cnnlab.measures import calibration as confidence
 from cnnlab.measures import inspection as receptive_field
 from cnnlab.measures import probes, shift, tabular
 from cnnlab.measures import probes as normalisation
-from cnnlab.training import model_path
-from cnnlab.training import recipe_key
 from cnnlab.studies import Store
-from cnnlab.training import permute_pixels, predict
-from cnnlab.training import Trial, trial_key
+from cnnlab.training import Trial, model_path, permute_pixels, predict, recipe_key, trial_key
 
 SHAPE = {"input_shape": (16, 16, 3), "num_classes": 4}
 IMAGES, LABELS = synthetic.bars(60)

@@ -7,21 +7,20 @@ import keras
 import numpy as np
 import pytest
 import synthetic
-from scipy.special import softmax
-
-from cnnlab.machine import PRECISION_VARIABLE
 from cnnlab.recipes import averaging, recipe
 from cnnlab.recipes.augmenting import AugmentedBatches, translate
 from cnnlab.recipes.averaging import WeightAverage
-from cnnlab.studies import ALL, CONTRASTS, RECIPES, STEPS, TARGETS, WALK
 from cnnlab.recipes.initial import dirac
 from cnnlab.recipes.network import build_network, set_initial_weights
 from cnnlab.recipes.normalization import batch_normalization
 from cnnlab.recipes.optimizers import NesterovSGD
-from cnnlab.training import Recipe, recipe_key
 from cnnlab.recipes.schedules import Triangular
-from cnnlab.training import predict_views, views
 from cnnlab.recipes.whitening import whitening_filters
+from scipy.special import softmax
+
+from cnnlab.machine import PRECISION_VARIABLE
+from cnnlab.studies import ALL, CONTRASTS, RECIPES, STEPS, TARGETS, WALK
+from cnnlab.training import Recipe, predict_views, recipe_key, views
 
 BLOCKS = Recipe(
     "blocks", network="blocks", widths=(4, 8), batch_norm=True, whitening=True, dirac=True, precision="float32"

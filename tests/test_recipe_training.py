@@ -13,17 +13,22 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from cnnlab.recipes.fitting import Plan
 from tiny_recipes import PUBLISHED, STUDY, TINY
 
-from cnnlab import budgets, machine, recipe_studies
+from cnnlab import machine, recipe_studies
 from cnnlab.measures import inspection
-from cnnlab.training import model_path
-from cnnlab.recipes.fitting import Plan
-from cnnlab.training import RECIPE_CODE, recipe_key
-from cnnlab.training import RecipeResult, prepare, run_recipe
-from cnnlab.training import predict_views
 from cnnlab.studies import Store, select
-from cnnlab.training import cross_entropy
+from cnnlab.training import (
+    RECIPE_CODE,
+    RecipeResult,
+    cross_entropy,
+    model_path,
+    predict_views,
+    prepare,
+    recipe_key,
+    run_recipe,
+)
 from sagemaker_scripts import archive, package_model
 
 PROGRAM = Path(__file__).parent / "tiny_recipes.py"

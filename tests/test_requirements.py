@@ -1,11 +1,19 @@
-"""What is pinned as tested lies within the bounds that are declared."""
+"""What is declared: pins within their bounds, and an installation that holds all that the packages need."""
 
+import importlib.metadata
+import os
+import subprocess
+import sys
+import sysconfig
+import tomllib
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
+PACKAGES = ("cnnlab", "sagemaker_scripts")
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
 def requirements(name):
@@ -21,3 +29,32 @@ def test_a_pinned_version_is_within_its_bounds(needed):
     (pin,) = PINNED[needed.name].specifier
     assert pin.operator == "=="
     assert needed.specifier.contains(pin.version)
+
+
+def test_what_is_installed_needs_what_requirements_txt_lists():
+    assert set(map(str, requirements("requirements.txt"))) == {
+        str(Requirement(line)) for line in importlib.metadata.requires("cnnlab")
+    }
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_an_installation_has_every_file_of_a_package(package):
+    files = [path for path in (ROOT / package).rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    # A folder without __init__.py is no package to setuptools, and is left out.
+    assert {path.parent for path in files} == {path.parent for path in files if path.name == "__init__.py"}
+    others = {path.name for path in files if path.suffix != ".py"}
+    assert others == set(PYPROJECT["tool"]["setuptools"]["package-data"].get(package, []))
+
+
+def test_the_command_and_the_scripts_start_from_any_folder(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = Path(sysconfig.get_path("scripts")) / "cnnlab"
+    for program in ([command, "data"], [sys.executable, ROOT / "sagemaker_scripts" / "cleanup.py"]):
+        run = subprocess.run([*program, "--help"], cwd=tmp_path, env=environment, capture_output=True, check=False)
+        assert run.returncode == 0, run.stderr
+
+
+def test_no_script_hides_a_library():
+    """Python puts the folder of the script that it starts before all others."""
+    libraries = set(importlib.metadata.packages_distributions()) | sys.stdlib_module_names
+    assert not libraries & {path.stem for path in (ROOT / "sagemaker_scripts").glob("*.py")} - {"__init__"}

@@ -1,5 +1,6 @@
 """The guide quotes the scripts: its commands have flags that exist, its errors are lines that are printed."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -13,13 +14,17 @@ QUOTES = re.findall(r"^> `(.+)`$", GUIDE, re.MULTILINE)
 
 @pytest.mark.parametrize(("script", "arguments"), COMMANDS)
 def test_every_command_has_flags_that_exist(script, arguments):
-    source = (SCRIPTS / script).read_text(encoding="utf-8")
-    if script in ("train.py", "launch_training.py"):  # Some flags are made from names, and one passes them on.
-        from sagemaker_scripts import launch_training, train
-
-        source = launch_training.make_parser().format_help() + train.make_parser().format_help()
+    names = ["launch_training", "train"] if script == "launch_training.py" else [script.removesuffix(".py")]
+    modules = [importlib.import_module(f"sagemaker_scripts.{name}") for name in names]
+    shown = "".join(module.make_parser().format_help() for module in modules)
     for flag in re.findall(r"--[\w-]+", arguments):
-        assert re.search(rf"{flag}\b", source), f"{script} has no {flag}"
+        assert re.search(rf"{flag}(?![\w-])", shown), f"{script} has no {flag}"
+
+
+@pytest.mark.parametrize(("module", "name"), sorted(set(re.findall(r"`(\w+)\.(py|[A-Z]\w+|launch_name)`", GUIDE))))
+def test_every_file_and_name_in_the_code_that_the_guide_points_to_exists(module, name):
+    assert (SCRIPTS / f"{module}.py").is_file()
+    assert name == "py" or hasattr(importlib.import_module(f"sagemaker_scripts.{module}"), name)
 
 
 @pytest.mark.parametrize("quote", QUOTES)

@@ -22,7 +22,7 @@ import requests_fuzz
 from botocore.awsrequest import AWSResponse
 
 from sagemaker_scripts import common, serve_local, test_endpoint
-from sagemaker_scripts.batching import Batcher
+from sagemaker_scripts.serve_local import Batcher
 
 SCRIPT = Path(serve_local.__file__)
 NPY = "application/x-npy"
@@ -278,7 +278,7 @@ def test_the_client_says_when_nobody_answers_or_another_model_does(tiny, url):
     with pytest.raises(common.ScriptError, match="other classes"):
         test_endpoint.check(image, label, ("a", "b", "c", "d"), url=url)
     with pytest.raises(common.ScriptError, match="no prediction"):
-        test_endpoint._prediction(b'{"message": "hello"}', names)
+        test_endpoint.read_prediction(b'{"message": "hello"}', names)
     with pytest.raises(common.BadArgumentsError, match="either the url"):
         test_endpoint.check(image, label, names)
 

@@ -14,9 +14,8 @@ import pandas as pd
 import pytest
 from tiny_study import STUDY
 
-from cnnlab import budgets, data, machine, store, studies
-from cnnlab.studies import Store, select
-from cnnlab.studies import read, run_study
+from cnnlab import data, machine, store, studies
+from cnnlab.studies import Store, read, run_study, select
 from cnnlab.training import Trial, trial_key
 
 PROGRAM = Path(__file__).parent / "tiny_study.py"

@@ -15,21 +15,17 @@ import pytest
 
 from cnnlab import data
 from cnnlab.studies import Store
-from cnnlab.training import run_trial
-from cnnlab.training import Trial
-from sagemaker_scripts import common, epoch_lines, train
+from cnnlab.training import Trial, run_trial
+from sagemaker_scripts import common, launch_training, train
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = {"dataset": "bars", "filters": "[4, 8]", "dense": "16", "epochs": "12", "batch_size": "32", "seed": "3"}
 TRIAL = Trial("trial", options={"filters": [4, 8], "dense": 16}, dataset="bars", epochs=12, batch_size=32, seed=3)
-# Loaded by every Python that has its folder on PYTHONPATH: lets a new process know a small data set.
-SITE = """
-import sys
-sys.path[:0] = [{root!r}, {tests!r}]
-if any("train.py" in word for word in sys.orig_argv):
-    import synthetic
-    from cnnlab import data
-    data.LOADERS["bars"] = lambda seed: synthetic.dataset()
+# Lets a job know a small data set.
+BARS = """
+import synthetic
+from cnnlab import data
+data.LOADERS["bars"] = lambda seed: synthetic.dataset()
 """
 # The row's columns that a clock decides.
 CLOCK = {"seconds", "cpu_seconds", "finished"}
@@ -45,18 +41,23 @@ def undisturbed(tmp_path_factory, bars_dataset):
 
 
 @pytest.fixture
-def job(tmp_path):
+def code(tmp_path):
+    """The folder of the code that a job carries."""
+    launch_training.stage_source(tmp_path / "code")
+    (tmp_path / "code" / "sagemaker_scripts" / "__init__.py").write_text(BARS, encoding="utf-8")
+    return tmp_path / "code"
+
+
+@pytest.fixture
+def job(tmp_path, code):
     """The environment of a training job whose /opt/ml lies in `tmp_path`."""
-    (tmp_path / "site").mkdir()
-    site = SITE.format(root=str(ROOT), tests=str(ROOT / "tests"))
-    (tmp_path / "site" / "sitecustomize.py").write_text(site, encoding="utf-8")
     return {
         **os.environ,
-        "PYTHONPATH": str(tmp_path / "site"),
+        "PYTHONPATH": str(ROOT / "tests"),
         "SM_MODEL_DIR": str(tmp_path / "ml" / "model"),
         "SM_OUTPUT_DATA_DIR": str(tmp_path / "ml" / "output" / "data"),
         "SM_CHANNEL_TRAINING": str(tmp_path / "ml" / "input" / "data" / "training"),
-        "SM_CHANNEL_CODE": str(ROOT),
+        "SM_CHANNEL_CODE": str(code),
         "SM_CHANNEL_SM_DRIVERS": str(tmp_path),
         "CUDA_VISIBLE_DEVICES": "",
     }
@@ -74,13 +75,13 @@ def epochs_in(checkpoint_dir):
     return 0
 
 
-def test_a_job_killed_in_the_middle_and_started_again_ends_in_the_same_row(job, tmp_path, undisturbed):
+def test_a_job_killed_in_the_middle_and_started_again_ends_in_the_same_row(job, code, tmp_path, undisturbed):
     checkpoints = tmp_path / "ml" / "checkpoints"
     flags = {**FLAGS, "checkpoint-dir": str(checkpoints)}
 
     # First as SageMaker's toolkit starts a script: with --model_dir and hyperparameters as flags.
-    toolkit = [sys.executable, "sagemaker_scripts/train.py", *command_line(flags), "--model_dir", "s3://bucket/model"]
-    process = subprocess.Popen(toolkit, cwd=ROOT, env=job, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    toolkit = [sys.executable, launch_training.ENTRY, *command_line(flags), "--model_dir", "s3://bucket/model"]
+    process = subprocess.Popen(toolkit, cwd=code, env=job, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     limit = time.monotonic() + 120
     while epochs_in(checkpoints) < 2:
         assert process.poll() is None and time.monotonic() < limit, process.communicate()[0]
@@ -96,10 +97,10 @@ def test_a_job_killed_in_the_middle_and_started_again_ends_in_the_same_row(job, 
     # Then as the SDK's own driver does, which reads hyperparameters from JSON.
     sdk = Path(importlib.util.find_spec("sagemaker.train").origin).parent
     driver = sdk / "container_drivers" / "distributed_drivers" / "basic_script_driver.py"
-    environment = {**job, "SM_ENTRY_SCRIPT": "sagemaker_scripts/train.py", "SM_HPS": json.dumps(flags)}
+    environment = {**job, "SM_ENTRY_SCRIPT": launch_training.ENTRY, "SM_HPS": json.dumps(flags)}
     second = subprocess.run(
         [sys.executable, str(driver)],
-        cwd=ROOT,
+        cwd=code,
         env=environment,
         capture_output=True,
         text=True,
@@ -121,12 +122,12 @@ def test_every_metric_can_be_read_from_the_log(tmp_path, bars_dataset, capsys, u
     row = train.train(TRIAL, tmp_path, dataset=bars_dataset)
     log = capsys.readouterr().out
     history = row["history"]
-    for definition in epoch_lines.METRIC_DEFINITIONS:
+    for definition in train.METRIC_DEFINITIONS:
         found = [float(text) for text in re.findall(definition["Regex"], log)]
-        curve = {name: curve for curve, name in epoch_lines.CURVES.items()}.get(definition["Name"])
+        curve = {name: curve for curve, name in train.CURVES.items()}.get(definition["Name"])
         expected = history[curve] if curve else [row[definition["Name"]]]
         assert found == pytest.approx(expected, abs=1e-5), definition
-    assert epoch_lines.OBJECTIVE in {definition["Name"] for definition in epoch_lines.METRIC_DEFINITIONS}
+    assert train.OBJECTIVE in {definition["Name"] for definition in train.METRIC_DEFINITIONS}
     assert row["test_accuracy_best"] == undisturbed[0]["test_accuracy_best"]
 
     # The same again: the row is there, and nothing is trained.
@@ -135,9 +136,9 @@ def test_every_metric_can_be_read_from_the_log(tmp_path, bars_dataset, capsys, u
 
 
 def test_epoch_lines_appear_while_the_training_runs(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(epoch_lines, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(train, "POLL_SECONDS", 0.01)
     history = {"loss": [0.5], "accuracy": [0.25], "val_loss": [0.75], "val_accuracy": [0.125]}
-    with epoch_lines.EpochLines(tmp_path / "state.npz", 2) as lines:
+    with train.EpochLines(tmp_path / "state.npz", 2) as lines:
         np.savez(tmp_path / "state.npz", facts=json.dumps({"history": history}))
         limit = time.monotonic() + 10
         while not lines.printed and time.monotonic() < limit:

@@ -5,14 +5,12 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+from cnnlab.adam import adam
+from cnnlab.augmentation import flip, flip_translate
 from tqdm import tqdm
 
 from cnnlab import training
-from cnnlab.adam import adam
-from cnnlab.augmentation import flip, flip_translate
-from cnnlab.training import NewOrder, OrderedBatches, ShuffledBatches, feed
-from cnnlab.training import run_trial
-from cnnlab.training import Trial, trial_key
+from cnnlab.training import NewOrder, OrderedBatches, ShuffledBatches, Trial, feed, run_trial, trial_key
 
 TINY = Trial("tiny", options={"filters": [4, 8], "dense": 16}, epochs=3, batch_size=32, precision="float32")
 

@@ -5,13 +5,13 @@ import types
 
 import numpy as np
 import pytest
+from cnnlab.recipes import averaging
 
 from benchmarks import training
 from cnnlab.data import DataUnavailableError
 from cnnlab.findings.benchmarks import RECIPE_TURNS as RECIPES
 from cnnlab.findings.benchmarks import THROUGHPUT
 from cnnlab.machine import choose_precision
-from cnnlab.recipes import averaging
 from cnnlab.studies import RECIPES as ALL_RECIPES
 from cnnlab.training import STEPS_PER_EXECUTION
 

@@ -6,9 +6,8 @@ import sys
 import synthetic
 
 from cnnlab import data, recipe_studies
+from cnnlab.studies import Store, Study
 from cnnlab.training import Recipe, recipe_key
-from cnnlab.studies import Store
-from cnnlab.studies import Study
 
 data.LOADERS["bars"] = lambda seed: synthetic.dataset(seed=seed)
 

@@ -5,9 +5,7 @@ import sys
 import synthetic
 
 from cnnlab import data
-from cnnlab.studies import Store
-from cnnlab.studies import run_study
-from cnnlab.studies import Study
+from cnnlab.studies import Store, Study, run_study
 from cnnlab.training import Trial
 
 data.LOADERS["bars"] = lambda seed: synthetic.dataset(seed=seed)

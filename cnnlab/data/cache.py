@@ -20,10 +20,9 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from cnnlab.machine import byte_bar
 from cnnlab.data.archives import BadDataError
 from cnnlab.data.download import DownloadError
-from cnnlab.machine import atomic_file
+from cnnlab.machine import atomic_file, byte_bar
 
 _CHUNK = 1 << 24
 

@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from cnnlab.machine import progress_bar
 from cnnlab.data import archives
 from cnnlab.data.archives import BadDataError, Limits
+from cnnlab.machine import progress_bar
 
 TRAIN_BATCHES = 5
 CLASSES = 10

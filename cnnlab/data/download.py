@@ -19,8 +19,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from cnnlab.machine import byte_bar
 from cnnlab.data.archives import BadDataError
+from cnnlab.machine import byte_bar
 
 CONNECT_SECONDS = 10.0
 # A server that trickles is left for the next source once its mean rate is this low after this long.

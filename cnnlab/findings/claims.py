@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from cnnlab import studies
-from cnnlab.training import expected_parameters
 from cnnlab.data import SHAPES
 from cnnlab.measures import (
     MARS_FOLDER,
@@ -27,6 +26,7 @@ from cnnlab.measures import (
     t_interval,
 )
 from cnnlab.studies import select
+from cnnlab.training import expected_parameters
 from cnnlab.wording import from_to, listing, percent, readable, signed_points
 
 DENSE, CNN = "dense_128_64", "cnn_32_64_128"

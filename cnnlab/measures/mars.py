@@ -6,9 +6,8 @@ Class counts are those of `exploration.class_counts`.
 import numpy as np
 import pandas as pd
 
-from cnnlab.data import preprocessing_steps
+from cnnlab.data import mars_original, preprocessing_steps
 from cnnlab.measures.exploration import class_counts
-from cnnlab.data import mars_original
 
 
 def metadata_of(dataset, split):

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cnnlab.studies import MARS_CNN, MARS_DENSE, find_budget
 from cnnlab.measures.exploration import class_counts
 from cnnlab.measures.groups import (
     difference_bootstrap,
@@ -22,6 +21,7 @@ from cnnlab.measures.groups import (
     recall_by_class,
 )
 from cnnlab.measures.mars import metadata_of, nearest_training_image, recurring_frames
+from cnnlab.studies import MARS_CNN, MARS_DENSE, find_budget
 from cnnlab.wording import listing
 
 # A row of `by_frame`.
@@ -321,7 +321,8 @@ def write_mars(tables, folder=None):
 
 def read_mars(folder=None):
     """{table name: DataFrame} of what `write` left in `folder`; empty where there is nothing."""
-    return {path.stem: pd.read_csv(path) for path in sorted(Path(folder or find_budget("full").folder / MARS_FOLDER).glob("*.csv"))}
+    folder = Path(folder or find_budget("full").folder / MARS_FOLDER)
+    return {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
 
 
 def _constants(dataset, images):

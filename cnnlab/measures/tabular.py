@@ -11,8 +11,7 @@ from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.preprocessing import StandardScaler
 
-from cnnlab.training import ShuffledBatches
-from cnnlab.training import cross_entropy
+from cnnlab.training import ShuffledBatches, cross_entropy
 
 TEST_SHARE = 0.25
 SPLITS = 3

@@ -11,15 +11,39 @@ from cnnlab.studies.study import Study
 
 STUDIES = CIFAR_STUDIES | MARS_STUDIES | RECIPE_STUDIES
 
-__getattr__, __dir__, _ = lazy_loader.attach(
+__getattr__, __dir__, _lazy = lazy_loader.attach(
     __name__,
     submod_attrs={
         "recipes": [
-            "AIRBENCH94", "ASSIGNMENT", "CONTRASTS", "FLIP_AND_TRANSLATE", "FLOAT32", "INSTEAD", "NAMES", "NARROW", "PARTS", "PUBLISHED",
-            "SCORED_BEFORE", "STEPS", "STUDY_SEEDS", "TARGETS", "TARGET_SEEDS", "WALK", "WITHOUT", "YARDSTICK", "of_kind",
+            "AIRBENCH94",
+            "ASSIGNMENT",
+            "CONTRASTS",
+            "FLIP_AND_TRANSLATE",
+            "FLOAT32",
+            "INSTEAD",
+            "NAMES",
+            "NARROW",
+            "PARTS",
+            "PUBLISHED",
+            "SCORED_BEFORE",
+            "STEPS",
+            "STUDY_SEEDS",
+            "TARGETS",
+            "TARGET_SEEDS",
+            "WALK",
+            "WITHOUT",
+            "YARDSTICK",
+            "of_kind",
         ],
         "run": [
-            "kept_or_trained", "predictions", "read", "read_all", "record_store", "run_study", "train_recipe", "trained_model",
+            "kept_or_trained",
+            "predictions",
+            "read",
+            "read_all",
+            "record_store",
+            "run_study",
+            "train_recipe",
+            "trained_model",
         ],
     },
 )
@@ -30,3 +54,6 @@ def find_study(name):
     if name not in STUDIES:
         raise ValueError(f"no study is called {name!r}; expected one of {', '.join(STUDIES)}")
     return STUDIES[name]
+
+
+__all__ = [*_lazy, *(name for name in globals() if not name.startswith("_") and name != "lazy_loader")]

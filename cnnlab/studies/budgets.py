@@ -3,6 +3,7 @@
 import dataclasses
 import os
 
+from cnnlab.machine import root
 from cnnlab.wording import plural
 
 PROFILE_VARIABLE = "CNNLAB_PROFILE"

@@ -140,7 +140,8 @@ def prepare(trial, dataset):
         splits["train"] = tuple(np.concatenate(parts)[: trial.train_images] for parts in zip(*both, strict=True))
         splits["validation"] = tuple(part[:0] for part in splits["validation"])
     if trial.permute_pixels is not None:
-        splits = {name: (permute_pixels(images, trial.permute_pixels), labels) for name, (images, labels) in splits.items()}
+        for name, (images, labels) in splits.items():
+            splits[name] = permute_pixels(images, trial.permute_pixels), labels
     return {name: (images, labels.astype("int32")) for name, (images, labels) in splits.items()}
 
 

@@ -136,7 +136,9 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
         "train_accuracy_last": history.curves["accuracy"][-1],
         "train_loss_last": history.curves["loss"][-1],
         **clock.columns(),
-        "training_flops": training_flops(twin, min(plan.steps, history.epochs_done * plan.epoch_steps) * plan.batch_size),
+        "training_flops": training_flops(
+            twin, min(plan.steps, history.epochs_done * plan.epoch_steps) * plan.batch_size
+        ),
         "data_version": dataset.fingerprint,
         "protocol": PROTOCOL,
         **environment(),
@@ -207,7 +209,9 @@ def _fit(model, trial, plan, splits, classes, callbacks, scoring_batch):
             # Protocol 1 draws the augmentation of trials that keep the best epoch as it draws their order.
             **({"stream": None} if trial.keep == "best" else {}),
         )  # fmt: skip
-        unseen = feeding(OrderedBatches(*splits["validation"], scoring_batch)) if trial.keep == "best" else nullcontext()
+        unseen = (
+            feeding(OrderedBatches(*splits["validation"], scoring_batch)) if trial.keep == "best" else nullcontext()
+        )
         with feeding(batches) as fed, unseen as validation:
             model.fit(
                 fed, epochs=last, initial_epoch=first, verbose=0, shuffle=False, validation_data=validation,

@@ -46,7 +46,7 @@ def checked(cls):
     cls = pydantic.dataclasses.dataclass(cls, frozen=True, config={"extra": "forbid", "validate_default": True})
     construct = cls.__init__
 
-    def __init__(self, *values, **fields):
+    def __init__(self, *values, **fields):  # noqa: N807
         try:
             construct(self, *values, **fields)
         except pydantic.ValidationError as error:
