@@ -1,10 +1,24 @@
-"""Helpers of the convolution lab: data, models, training, studies, evaluation, figures."""
+"""A laboratory for convolutional networks. What a reader of its notebooks meets, by name; loaded when asked for."""
 
 import logging
 import os
+
+import lazy_loader
 
 # TensorFlow's start-up notes (a missing GPU among them) and its retracing hints would stand
 # between the lines of every notebook. Its errors are exceptions, and still seen. A filter,
 # because TensorFlow sets the level of its logger itself when it is imported in a notebook.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 logging.getLogger("tensorflow").addFilter(lambda record: record.levelno >= logging.ERROR)
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["data", "figures", "findings", "machine", "measures", "report", "studies", "training"],
+    submod_attrs={
+        "data": ["Dataset", "load_cifar10", "load_mars"],
+        "machine": ["be_frugal", "choose_precision", "environment", "import_keras"],
+        "notebook": ["Page"],
+        "studies": ["Store", "Study", "find_budget", "find_recipe", "find_study", "record_store", "run_study"],
+        "training": ["Checkpoint", "ProgressBar", "Trial", "predict", "train"],
+    },
+)
