@@ -107,7 +107,8 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
     # Measured in float32 and with Keras's own layers, which is what is saved and served.
     with dtype_policy("float32"):
         twin = build_for(trial, dataset)
-    kept = history.weights if trial.keep == "best" else model.get_weights()
+    # Where validation gave no number, no epoch is the best.
+    kept = history.weights if trial.keep == "best" and history.weights else model.get_weights()
     twin.set_weights(kept)
     twin.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     answers = {"test": predict_views(twin, splits["test"][0], trial.tta, scoring_batch)}
@@ -126,19 +127,18 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
         twin.set_weights(model.get_weights())
         scores["last"] = {name: predict_views(twin, splits[name][0], 0, scoring_batch)[0] for name in scored}
         twin.set_weights(kept)
+    steps = min(plan.steps, history.epochs_done * plan.epoch_steps)
     row = {
         "label": trial.label,
         **trial.configuration(),
         "parameters": twin.count_params(),
-        "steps": plan.steps,
-        "epochs_trained": history.epochs_done if trial.keep == "best" else plan.steps / plan.epoch_steps,
+        "steps": steps,
+        "epochs_trained": history.epochs_done if trial.keep == "best" else steps / plan.epoch_steps,
         **({"best_epoch": history.best_epoch + 1} if trial.keep == "best" else {}),
         "train_accuracy_last": history.curves["accuracy"][-1],
         "train_loss_last": history.curves["loss"][-1],
         **clock.columns(),
-        "training_flops": training_flops(
-            twin, min(plan.steps, history.epochs_done * plan.epoch_steps) * plan.batch_size
-        ),
+        "training_flops": training_flops(twin, steps * plan.batch_size),
         "data_version": dataset.fingerprint,
         "protocol": PROTOCOL,
         **environment(),
