@@ -81,7 +81,7 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
     seconds from the raw arrays to the last answer on the test set, less what checkpoints take:
     seconds_setup, seconds_training and seconds_tta (all test answers).
     Returns a Result. Ctrl-C ends training early: what was trained is evaluated and returned, marked
-    as interrupted; before the first epoch's end it is passed on. The test set is evaluated once,
+    as interrupted, and a checkpoint stays; before the first epoch's end it is passed on. The test set is evaluated once,
     after training. Raises RuntimeError where the training diverges.
     """
     trial = trial.resolved()
@@ -149,8 +149,9 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
             known = probabilities is not None
             row[f"{short}_accuracy_{which}"] = accuracy(probabilities, labels) if known else None
             row[f"{short}_loss_{which}"] = cross_entropy(probabilities, labels) if known else None
-    for checkpoint in _of_kind(callbacks, Checkpoint):
-        checkpoint.remove()
+    if not interrupted:
+        for checkpoint in _of_kind(callbacks, Checkpoint):
+            checkpoint.remove()
     plain = {name: found for name, (found, _) in answers.items()}
     return Result(trial, row, history.curves, twin, plain, interrupted)
 
