@@ -161,9 +161,10 @@ def select(records, trials):
             exact[protocol][identity, precision].append(record)
     if not groups and not exact:
         return pd.DataFrame()
-    protocol, precision = (
-        max(groups, key=lambda group: (len(groups[group]), group[0])) if groups else (max(exact), None)
-    )
+    if groups:
+        protocol, precision = max(groups, key=lambda group: (len(groups[group]), group[0]))
+    else:
+        protocol, precision = max(exact, key=lambda protocol: (len(exact[protocol]), protocol)), None
     chosen = _of_one_version({**exact[protocol], **groups[protocol, precision]})
     rows = [
         {**record, "label": wanted[known][1], "place": (known[1] == "auto", wanted[known][0])}
