@@ -14,7 +14,7 @@ from cnnlab.training.batches import OrderedBatches, ShuffledBatches, balanced_we
 from cnnlab.training.callbacks import Checkpoint, Clock, EarlyStopping, History, NewOrder, ProgressBar, WeightAverage
 from cnnlab.training.costs import training_flops
 from cnnlab.training.models import build_for, dtype_policy, set_initial_weights
-from cnnlab.training.optimizers import make_optimizer
+from cnnlab.training.optimizers import PlainAdam, make_optimizer
 from cnnlab.training.trial import PROTOCOL, Trial, trial_key
 
 # Batches that the backend runs between two returns to Python, at most.
@@ -164,7 +164,7 @@ def compile_model(model, trial, plan):
     together = 1 if one_by_one else math.gcd(*(steps for _, _, steps in plan.stretches))
     smoothed = keras.losses.CategoricalCrossentropy(label_smoothing=trial.label_smoothing)
     model.compile(
-        optimizer=keras.optimizers.Adam(trial.learning_rate) if published else make_optimizer(trial, plan.steps),
+        optimizer=PlainAdam(trial.learning_rate) if published else make_optimizer(trial, plan.steps),
         loss=smoothed if trial.label_smoothing else "sparse_categorical_crossentropy",
         metrics=["accuracy"],
         steps_per_execution=max(d for d in range(1, STEPS_PER_EXECUTION + 1) if together % d == 0),
