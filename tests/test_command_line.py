@@ -152,8 +152,12 @@ def test_a_trained_recipe_says_its_accuracies_its_files_and_what_to_do_next(tmp_
     assert keras.models.load_model(path, compile=False).count_params() == row["parameters"]
 
 
-@pytest.mark.parametrize("arguments", [["study", "tiny", "--seeds", "1", "--store"], ["train", "--recipe", "to_74", "--out"]])
-def test_ctrl_c_says_that_the_same_command_goes_on(arguments, tiny, interrupted, tmp_path, monkeypatch, capsys, bars_dataset):
+@pytest.mark.parametrize(
+    "arguments", [["study", "tiny", "--seeds", "1", "--store"], ["train", "--recipe", "to_74", "--out"]]
+)
+def test_ctrl_c_says_that_the_same_command_goes_on(
+    arguments, tiny, interrupted, tmp_path, monkeypatch, capsys, bars_dataset
+):
     monkeypatch.setitem(data.LOADERS, "cifar10", lambda seed: bars_dataset)
     assert main([*arguments, str(tmp_path / "kept.keras")]) == 130
     assert "the same command goes on from here" in capsys.readouterr().err

@@ -188,7 +188,9 @@ def test_a_variant_of_a_study_is_that_study_s_trial():
     from cnnlab.studies import find_study
 
     arguments = train.make_parser().parse_args(["--study", "kernels", "--variant", "cnn_32_64_k5", "--seed", "4"])
-    expected = next(trial for trial in find_study("kernels").runs(5) if (trial.label, trial.seed) == ("cnn_32_64_k5", 4))
+    expected = next(
+        trial for trial in find_study("kernels").runs(5) if (trial.label, trial.seed) == ("cnn_32_64_k5", 4)
+    )
     assert train.make_trial(arguments) == expected
 
 
