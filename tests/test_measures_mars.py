@@ -16,8 +16,9 @@ from cnnlab.measures import mars_scores as mars_evaluation
 
 
 @pytest.fixture(scope="session")
-def real(mars_path, tmp_path_factory):
-    return data.load_mars(mars_path, tmp_path_factory.mktemp("mars"), 32, progress=False)
+def real(mars_path, request):
+    # Reading 6,691 pictures takes as long as all else here: what pytest keeps of its last run serves again.
+    return data.load_mars(mars_path, request.config.cache.mkdir("mars"), 32, progress=False)
 
 
 def wrong_on(dataset, split, *positions):
