@@ -44,8 +44,8 @@ def run_study(study, store, seeds=None, progress=True, models_folder=None, scori
 
     `seeds`: None for as many as the study records; `models_folder`: where to keep each trained model
     as <key>.keras (None: not kept); `scoring_batch`: images scored at once. Whoever is killed, at any
-    moment, loses no finished trial, and the next call goes on from the last epoch of the unfinished one. A trial that another process
-    runs is left to it.
+    moment, loses no finished trial, and the next call goes on from the last epoch of the unfinished
+    one. A trial that another process runs is left to it.
     Returns the tidy frame of `read`. Raises OSError at once if the store cannot be written.
     """
     runs = study.runs(seeds)
