@@ -8,7 +8,6 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-import keras
 import pandas as pd
 
 from cnnlab import data
@@ -18,7 +17,7 @@ from cnnlab.measures.inspection import FIELD_IMAGES, effective_field, zero_activ
 from cnnlab.measures.shift import EQUIVARIANCE_IMAGES, SHIFT_IMAGES, equivariance, shift_accuracy
 from cnnlab.measures.tabular import tabular_answers
 from cnnlab.studies import CNN, DENSE, FLIP_AND_TRANSLATE, RECIPES, STUDY_SEEDS, Store, find_budget, trained_model
-from cnnlab.training import ShuffledBatches, Trial, accuracy, predict
+from cnnlab.training import ShuffledBatches, Trial, accuracy, predict, renew_statistics
 
 # Training images that statistics are computed anew from, in batches of BATCH: enough for four digits of a variance.
 STATISTICS_IMAGES, STATISTICS_BATCH = 10_000, 250
@@ -44,26 +43,6 @@ def normalisation_accuracy(model, training, validation):
         model.set_weights(kept)
     rows = [{"statistics": name, "accuracy": share} for name, share in accuracies.items()]
     return pd.DataFrame(rows).assign(images=len(images))
-
-
-def renew_statistics(model, batches):
-    """Give the BatchNormalization layers of `model` the mean statistics of `batches` under its weights.
-
-    Mean of the batches' means and variances, as in Wu and Johnson, Rethinking "Batch" in
-    BatchNorm (2021), section 3. Raises ValueError for a model without such a layer.
-    """
-    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    if not layers:
-        raise ValueError(f"{model.name} has no BatchNormalization layer; expected a network with normalisation")
-    momenta = [layer.momentum for layer in layers]
-    try:
-        for step in range(len(batches)):
-            for layer in layers:
-                layer.momentum = step / (step + 1)  # So that all batches count alike.
-            model(batches[step][0], training=True)
-    finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.momentum = momentum
 
 
 # Under the folder of a budget.

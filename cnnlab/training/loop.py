@@ -11,9 +11,18 @@ import numpy as np
 from cnnlab.machine import environment
 from cnnlab.training.answers import SCORING_BATCH, accuracy, cross_entropy, predict_views
 from cnnlab.training.batches import OrderedBatches, ShuffledBatches, balanced_weights, feeding, prepare
-from cnnlab.training.callbacks import Checkpoint, Clock, EarlyStopping, History, NewOrder, ProgressBar, WeightAverage
+from cnnlab.training.callbacks import (
+    Checkpoint,
+    Clock,
+    EarlyStopping,
+    History,
+    NewOrder,
+    ProgressBar,
+    RenewedStatistics,
+    WeightAverage,
+)
 from cnnlab.training.costs import training_flops
-from cnnlab.training.models import build_for, dtype_policy, set_initial_weights
+from cnnlab.training.models import STATISTICS_IMAGES, build_for, dtype_policy, renew_statistics, set_initial_weights
 from cnnlab.training.optimizers import make_optimizer
 from cnnlab.training.trial import PROTOCOL, Trial, trial_key
 
@@ -100,8 +109,11 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
         checkpoint.restore(model)
     clock.lap("setup")
     stopping = None if trial.patience is None else EarlyStopping(history, trial.patience)
-    beside = [callback for callback in (average, history, stopping) if callback is not None]
+    renewed = RenewedStatistics(_unaugmented(trial, splits)) if trial.statistics == "renewed" else None
+    beside = [callback for callback in (renewed, average, history, stopping) if callback is not None]
     interrupted = fit(model, trial, plan, splits, len(dataset.class_names), [*beside, *callbacks], scoring_batch)
+    if renewed and trial.keep == "last":
+        renew_statistics(model, renewed.batches)
     clock.lap("training")
 
     # Measured in float32 and with Keras's own layers, which is what is saved and served.
@@ -226,6 +238,14 @@ def _fit_published(model, trial, plan, splits, callbacks):
         images.astype("float32"), labels, epochs=int(trial.epochs), batch_size=plan.batch_size, verbose=0,
         validation_data=(unseen.astype("float32"), answers), callbacks=list(callbacks),
     )  # fmt: skip
+
+
+def _unaugmented(trial, splits):
+    """The first training images, for statistics, in whole batches."""
+    images, labels = splits["train"]
+    size = min(trial.batch_size, len(images))
+    count = max(1, min(STATISTICS_IMAGES, len(images)) // size) * size
+    return OrderedBatches(images[:count], labels[:count], size)
 
 
 def _of_kind(callbacks, kind):
