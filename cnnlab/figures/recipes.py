@@ -3,6 +3,7 @@
 import textwrap
 
 import numpy as np
+from adjustText import adjust_text
 from matplotlib.patheffects import withStroke
 
 from cnnlab.figures.style import (
@@ -38,8 +39,6 @@ KINDS = {
 }
 # Characters of a change's name beside an axis, and of a recipe's in the list.
 _NAME_WIDTH, _KEY_WIDTH = 22, 34
-# In points: how far beside its place a number stands, and how far two are kept apart, across and up.
-_BESIDE, _APART = 14, (24, 11)
 
 
 @styled
@@ -164,32 +163,16 @@ def _draw_mean(axis, x, interval, colour):
 
 
 def _number(axis, places, colours, obstacles=()):
-    """Number `places`, (x, y) each, in `colours`: on the side that is freer, and apart where they would meet."""
+    """Number `places`, (x, y) each, in `colours`, apart from one another, from the places and from `obstacles`."""
+    white = [withStroke(linewidth=2.5, foreground="white")]
+    texts = [
+        axis.text(x, y, str(number), fontsize=SMALL, weight="bold", color=colour, path_effects=white)
+        for number, ((x, y), colour) in enumerate(zip(places, colours, strict=True))
+    ]
     axis.figure.draw_without_rendering()  # Only then is it known where on the page each of them lies.
-    marks = axis.transData.transform([*places, *obstacles]) * 72 / axis.figure.dpi
-    numbers = []
-    for number in np.argsort(marks[: len(places), 1]):
-        crowds = {
-            side: sum(_meet(marks[number] + (_BESIDE * side, 2), other) for other in (*marks, *numbers))
-            for side in (1, -1)
-        }
-        side = min(crowds, key=crowds.get)
-        place = marks[number] + (_BESIDE * side, 2)
-        for other in numbers:
-            if _meet(place, other):
-                place[1] = other[1] + _APART[1]
-        numbers.append(place)
-        axis.annotate(
-            number, places[number], place - marks[number], textcoords="offset points", va="center",
-            ha="left" if side > 0 else "right", fontsize=SMALL, weight="bold", color=colours[number],
-            path_effects=[withStroke(linewidth=2.5, foreground="white")],
-            arrowprops={"arrowstyle": "-", "color": colours[number], "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2},
-        )  # fmt: skip
-
-
-def _meet(place, other):
-    """Whether a number at `place` would lie on what is at `other`, both in points."""
-    return bool((np.abs(place - other) < _APART).all())
+    x, y = zip(*places, *obstacles, strict=True)
+    line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.5}
+    adjust_text(texts, x, y, ax=axis, expand=(1.3, 1.4), arrowprops=line, max_move=None)
 
 
 def _mark_axes(axis, shares):
