@@ -66,6 +66,7 @@ from cnnlab.measures import (
     METRIC,
     PLAIN_NETWORKS,
     PROBES_FOLDER,
+    complete_seeds,
     effective_diameters,
     effects,
     measured,
@@ -75,8 +76,7 @@ from cnnlab.measures import (
     read_probe,
     side_by_side,
     time_column,
-    walked_together,
-    with_yardsticks,
+    with_baseline_times,
 )
 from cnnlab.studies import (
     ASSIGNMENT,
@@ -201,12 +201,12 @@ def recipe_figures(frame, seconds=None):
     names = NAMES | {STEPS[-1][0]: f"+ {STEPS[-1][1]}: {NAMES[STEPS[-1][0]]}"}
     names |= {label: f"narrow recipe, {NAMES[label]}" for label, _, _ in (*WITHOUT, *INSTEAD)}
     names[NARROW] += ": the narrow recipe"
-    timed = side_by_side(with_yardsticks(frame), seconds)
+    timed = side_by_side(with_baseline_times(frame), seconds)
     walk, beside = [recipe.label for recipe in WALK], [*TARGETS, PUBLISHED.label]
     drawn = recipe_frontier(timed, walk, AUGMENTED, time_column(timed), beside, TARGETS, names)
     found = {"recipe_frontier": drawn}
     if measured(frame, of_kind("walk")):
-        together = walked_together(frame)
+        together = complete_seeds(frame)
         start = together.loc[together["label"] == ASSIGNMENT.label, METRIC].mean()
         found["recipe_waterfall"] = recipe_waterfall(effects(frame), start)
     return found

@@ -48,10 +48,10 @@ def recipe_frontier(rows, walk, metric, time="seconds", endings=(), targets=None
     `rows`: label, seed, `metric` (a share) and `time`, one of `effects.TIMES`, of which the means
     are drawn; `walk`: labels in its order; `endings`: labels beside it that are named too, as is
     what lies on the frontier (dashed: the best accuracy within a time), the other recipes being
-    small dots; `targets`: {label: (share, yardsticks)}, drawn as crosses where times are
-    yardsticks; `names`: {label: words}.
+    small dots; `targets`: {label: (share, baseline times)}, drawn as crosses where times are
+    baseline times; `names`: {label: words}.
     """
-    found, in_yardsticks = rows.groupby("label"), time == "yardsticks"
+    found, in_baseline_times = rows.groupby("label"), time == "baseline_times"
     times, scores = found[time].mean(), found[metric].agg(list).map(t_interval)
     best = frontier(rows, metric, time)
     walked = [label for label in walk if label in times]
@@ -68,7 +68,7 @@ def recipe_frontier(rows, walk, metric, time="seconds", endings=(), targets=None
     axis.plot(times[walked], [scores[label].mean for label in walked], color=BLUE, linewidth=1, alpha=0.5)
     for label, colour in named.items():
         _draw_mean(axis, times[label], scores[label], colour)
-    crosses = (targets or {}).values() if in_yardsticks else ()
+    crosses = (targets or {}).values() if in_baseline_times else ()
     for share, limit in crosses:
         axis.plot(limit, share, "+", color=VERMILLION, markersize=11, markeredgewidth=2)
         axis.annotate(
@@ -76,7 +76,7 @@ def recipe_frontier(rows, walk, metric, time="seconds", endings=(), targets=None
             ha="center", fontsize=SMALL, color=VERMILLION,
         )  # fmt: skip
     _mark_axes(axis, [scores[label].mean for label in times.index] + [share for share, _ in crosses])
-    unit = f"1: {YARDSTICK}" if in_yardsticks else "seconds"
+    unit = f"1: {YARDSTICK}" if in_baseline_times else "seconds"
     how = ", measured side by side" * (time == SIDE_BY_SIDE)
     axis.set(
         xlabel=f"time of a training{how} ({unit}; log scale)",

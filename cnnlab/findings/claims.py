@@ -12,21 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cnnlab import studies
-from cnnlab.data import SHAPES
-from cnnlab.measures import (
-    MARS_FOLDER,
-    PROBES_FOLDER,
-    confusion_counts,
-    paired_values,
-    pixel_histogram,
-    pixel_statistics,
-    read_mars,
-    read_probe,
-    t_interval,
-)
-from cnnlab.studies import select
+from cnnlab import measures, studies
 from cnnlab.training import expected_parameters
+from cnnlab.data import SHAPES
+from cnnlab.studies import select
 from cnnlab.wording import from_to, listing, percent, readable, signed_points
 
 DENSE, CNN = "dense_128_64", "cnn_32_64_128"
@@ -49,8 +38,8 @@ class NotMeasuredError(LookupError):
 class Measured:
     """One measured quantity.
 
-    `contrasts`: arrays (n,) of one value a seed; several where one claim asserts several
-    differences. An `exact` quantity (a count, a formula) is one array of one number. `unit`:
+    `contrasts`: arrays (n,) of one value a seed, several where one claim asserts several
+    differences; an `exact` quantity (a count, a formula) is one array of one number. `unit`:
     "share" (0 to 1), "points" (a difference of shares), "count", "fewer" (a difference of
     counts) or "number". `note`: how it was measured, in words.
     """
@@ -69,10 +58,10 @@ class Measured:
 class Evidence:
     """All that was measured.
 
-    `rows`: the tidy rows of all studies; `histories`: {key of a row: its training curves};
-    `predictions`: a function from a key to the stored {"predicted", "confidence"}; `labels`:
-    true classes of the test set, or None; `class_names`; `pixels`: {"mean", "std"} in 0..255,
-    or {}; `extra`: {quantity of SUPPLIED: a number (exact), or an array of one value a seed}.
+    `rows`: of all studies; `histories`: {key of a row: its training curves}; `predictions`: a
+    function from a key to the stored {"predicted", "confidence"}; `labels`: true classes of the
+    test set, or None; `pixels`: {"mean", "std"} in 0..255, or {}; `extra`: {quantity of SUPPLIED:
+    a number (exact), or an array of one value a seed}.
     """
 
     rows: pd.DataFrame
@@ -96,10 +85,9 @@ class Evidence:
         """`first` minus `second`, by seed: float64 (n,)."""
         self.runs(first), self.runs(second)
         try:
-            pairs = paired_values(self.rows, first, second, metric)
+            return measures.paired_differences(self.rows, first, second, metric)
         except ValueError as error:
             raise NotMeasuredError(f"not measured yet: {error}") from None
-        return (pairs[first] - pairs[second]).to_numpy()
 
     def answers(self, label):
         """[(predicted, confidence) of each seed of `label`], in the order of the test labels."""
@@ -112,10 +100,9 @@ class Evidence:
 
 
 def gather(store, dataset=None, extra=None):
-    """Evidence from a `store.Store`, and from a `data.Dataset` of CIFAR-10 where one is given.
+    """Evidence from a `store.Store`, from a `data.Dataset` of CIFAR-10 where one is given, and `extra` as in Evidence.
 
-    `extra`: {quantity of SUPPLIED: a number (exact), or an array of one value a seed}, from
-    probes. Raises ValueError for another quantity.
+    Raises ValueError for a quantity that is not in SUPPLIED.
     """
     if unknown := set(extra or {}) - set(SUPPLIED):
         raise ValueError(f"extra has {', '.join(sorted(unknown))}; expected any of {', '.join(SUPPLIED)}")
@@ -130,26 +117,21 @@ def gather(store, dataset=None, extra=None):
     facts = {}
     if dataset is not None:
         # The published training set is the lab's training and validation splits together.
-        counts = sum(pixel_histogram(dataset.split(name)[0]) for name in ("train", "validation"))
-        statistics = pixel_statistics(counts).loc["all"]
-        facts = {
-            "labels": dataset.split("test")[1],
-            "class_names": dataset.class_names,
-            "pixels": {"mean": float(statistics["mean"]), "std": float(statistics["std"])},
-        }
+        counts = sum(measures.pixel_histogram(dataset.split(name)[0]) for name in ("train", "validation"))
+        pixels = measures.pixel_statistics(counts).loc["all", ["mean", "std"]].astype(float).to_dict()
+        facts = {"labels": dataset.split("test")[1], "class_names": dataset.class_names, "pixels": pixels}
     histories = {record["key"]: record["history"] for record in records}
     return Evidence(rows, histories, store.predictions, extra=dict(extra or {}), **facts)
 
 
-def from_probes(folder=PROBES_FOLDER):
+def from_probes(folder=measures.PROBES_FOLDER):
     """What the recorded probes say of quantities in SUPPLIED: {quantity: float array, a value a seed}.
 
     The share of zero activations is the mean over the network's ReLU layers; the drop is what
-    position alone costs the CNN at the largest shift: the image held in place, with the same
-    strip lost, against the image shifted.
+    position alone costs the CNN at the largest shift, against the image held in place.
     """
     found = {}
-    silent, shifted = (read_probe(name, folder) for name in ("activations", "shift"))
+    silent, shifted = (measures.read_probe(name, folder) for name in ("activations", "shift"))
     if len(silent):
         mine = silent[silent["label"] == CNN]
         found[f"{CNN}.relu_zero_fraction"] = mine.groupby("seed")["zero_fraction"].mean().to_numpy()
@@ -160,12 +142,11 @@ def from_probes(folder=PROBES_FOLDER):
     return found
 
 
-def from_mars(folder=MARS_FOLDER):
+def from_mars(folder=measures.MARS_FOLDER):
     """What the recorded tables say of the Mars set itself: {quantity: number}, empty without a record."""
-    tables = read_mars(folder)
-    if "images" not in tables:
+    images = measures.read_mars(folder).get("images")
+    if images is None:
         return {}
-    images = tables["images"]
     return {"mars.images": int(images["images"].sum()), "mars.classes": int(images["classes"].max())}
 
 
@@ -244,7 +225,7 @@ def _ranking(evidence, **_):
     """Each step of the filter sweep, all at 10 epochs; beside it, what the published 15 are worth."""
     labels = [trial.label for trial in studies.find_study("filters").trials]
     steps = [evidence.differences(later, earlier, "test_accuracy_last") for earlier, later in pairwise(labels)]
-    longer = t_interval(evidence.differences(LONGER, CNN, "test_accuracy_last"))
+    longer = measures.t_interval(evidence.differences(LONGER, CNN, "test_accuracy_last"))
     span = f" ({extent})" if (extent := from_to(longer.low, longer.high, signed_points)) else ""
     note = (
         f"each step at 10 epochs, at the last of them (the published {readable(CNN)} had 15, which are worth "
@@ -279,13 +260,12 @@ def _confusion(evidence, name, published):
     for known in (name, published):
         if known not in evidence.class_names:
             raise NotMeasuredError(f"the data has no class {known}")
-    rows = [confusion_counts(evidence.labels, said, evidence.class_names).loc[name] for said, _ in answers]
+    rows = [measures.confusion_counts(evidence.labels, said, evidence.class_names).loc[name] for said, _ in answers]
     shares = pd.DataFrame(rows).div(np.sum(evidence.labels == evidence.class_names.index(name)))
     means = shares.mean()
     rival = means.drop([name, published]).idxmax()
     taken = f"{name} taken for {published} in {percent(means[published])}, for {rival} in {percent(means[rival])}"
-    note = f"{readable(LONGER)}: {taken}"
-    return [Measured([(shares[published] - shares[rival]).to_numpy()], "points", note)]
+    return [Measured([(shares[published] - shares[rival]).to_numpy()], "points", f"{readable(LONGER)}: {taken}")]
 
 
 # Quantities that the store cannot say, and their units: `extra` supplies them.

@@ -13,13 +13,13 @@ AUGMENTED = "test_accuracy_tta"
 VALIDATION = "val_accuracy_last"
 # Times, the one first that machines of different speed disturb least.
 SIDE_BY_SIDE = "seconds_side_by_side"
-TIMES = (SIDE_BY_SIDE, "yardsticks", "seconds")
+TIMES = (SIDE_BY_SIDE, "baseline_times", "seconds")
 
 
 def measured(frame, contrasts=CONTRASTS):
     """Those of `contrasts` whose two recipes have a seed in common in `frame`, as far as it is recorded.
 
-    For a step of the walk it must be a seed that all of the walk's recorded steps have.
+    For a cumulative step it must be a seed that all of the recorded cumulative steps have.
     """
     return [each for each, _ in _with_rows(frame, contrasts)]
 
@@ -27,12 +27,12 @@ def measured(frame, contrasts=CONTRASTS):
 def effects(frame, metric=METRIC, contrasts=CONTRASTS):
     """What each of `contrasts` adds to `metric`, paired by seed, with Holm's correction in each kind.
 
-    `frame`: rows of `recipe_studies.read`; a contrast that is not `measured` is left out, and the
-    walk's steps are of seeds that all of them have (`walked_together`). Returns a DataFrame, a row
-    a contrast: kind, change, first, second, n (paired seeds), differences (an array, a share for
-    each of these), mean, low, high (shares; NaN for one seed), p_holm, differs (bool), detectable
-    (see `evaluation.paired_tests`), family (contrasts of the kind that were tested), times
-    (processor time of the first as a multiple of the second's, median over seeds).
+    `frame`: rows of the recipe study; a contrast that is not `measured` is left out, and the
+    cumulative steps are of seeds that all of them have (`complete_seeds`). Returns a DataFrame, a
+    row a contrast: kind, change, first, second, n (paired seeds), differences (an array, a share
+    for each of these), mean, low, high (shares; NaN for one seed), p_holm, differs (bool; see
+    `paired_tests`), times (processor time of the first as a multiple of the second's, median
+    over seeds).
     """
     rows = []
     for contrast, source in _with_rows(frame, contrasts):
@@ -56,28 +56,28 @@ def effects(frame, metric=METRIC, contrasts=CONTRASTS):
     return pd.concat(parts).sort_index()
 
 
-def walked_together(frame):
-    """`frame` without the walk's rows of seeds that not all of its recorded steps have.
+def complete_seeds(frame):
+    """`frame` without the cumulative ablation's rows of seeds that not all of its recorded steps have.
 
-    Only then do the steps add up to the way from the beginning to the end.
+    Only then do the steps add up to the difference of the last and the first.
     """
-    of_walk = frame["label"].isin([recipe.label for recipe in WALK])
-    seeds = frame[of_walk].groupby("label")["seed"].agg(set)
+    cumulative = frame["label"].isin([recipe.label for recipe in WALK])
+    seeds = frame[cumulative].groupby("label")["seed"].agg(set)
     common = set.intersection(*seeds) if len(seeds) else set()
-    return frame[~of_walk | frame["seed"].isin(common)]
+    return frame[~cumulative | frame["seed"].isin(common)]
 
 
 def _with_rows(frame, contrasts):
     """(contrast, what of `frame` it is taken from), of those whose recipes have a seed in common there."""
     if frame.empty:
         return []
-    sources = {True: walked_together(frame), False: frame}
-    seeds = {walked: rows.groupby("label")["seed"].agg(set).to_dict() for walked, rows in sources.items()}
+    sources = {True: complete_seeds(frame), False: frame}
+    seeds = {whole: rows.groupby("label")["seed"].agg(set).to_dict() for whole, rows in sources.items()}
     return [
-        (each, sources[walked])
+        (each, sources[whole])
         for each in contrasts
-        for walked in [each.kind == "walk"]
-        if seeds[walked].get(each.first, set()) & seeds[walked].get(each.second, set())
+        for whole in [each.kind == "walk"]
+        if seeds[whole].get(each.first, set()) & seeds[whole].get(each.second, set())
     ]
 
 
@@ -86,24 +86,23 @@ def _tested(rows):
     several = rows[rows["n"] > 1]
     found = rows.assign(
         mean=rows["differences"].map(np.mean), low=np.nan, high=np.nan, p_holm=np.nan, differs=False,
-        detectable=np.inf, family=len(several),
     )  # fmt: skip
     if len(several):
         tests = paired_tests(list(several["differences"])).set_index(several.index)
-        for column in ("low", "high", "p_holm", "differs", "detectable"):
+        for column in ("low", "high", "p_holm", "differs"):
             found.loc[several.index, column] = tests[column]
     return found
 
 
-def with_yardsticks(frame):
-    """`frame` with the columns yardsticks and cpu_yardsticks: time as a multiple of the published code's.
+def with_baseline_times(frame):
+    """`frame` with the columns baseline_times and cpu_baseline_times: time as a multiple of the published code's.
 
     One is of the clock, the other of the processor. A row is divided by the published code's of
     the same seed, which ran on a machine of the same kind, if not in the same hour; NaN where it
     has not run.
     """
     published = frame[frame["label"] == PUBLISHED.label].set_index("seed")
-    columns = {"yardsticks": "seconds", "cpu_yardsticks": "cpu_seconds"}
+    columns = {"baseline_times": "seconds", "cpu_baseline_times": "cpu_seconds"}
     return frame.assign(**{new: frame[old] / frame["seed"].map(published[old]) for new, old in columns.items()})
 
 

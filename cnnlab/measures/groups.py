@@ -7,9 +7,8 @@ that a resample costs one matrix product.
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
-from cnnlab.measures.stats import ALPHA, LEVEL, POWER
+from cnnlab.measures.stats import LEVEL
 
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
 RESAMPLES = 2_000
@@ -135,11 +134,6 @@ def gap_within_classes(values, labels, groups, chosen, resamples=RESAMPLES, leve
     return float(gap), float(low), float(high), int(classes)
 
 
-def detectable_from(low, high):
-    """The smallest difference that about four of five such studies find, from the 95% interval of one of them."""
-    return (high - low) / 2 * (1 + norm.ppf(POWER) / norm.ppf(1 - ALPHA / 2))
-
-
 def _mean_scores(labels, predicted, codes, weights, classes):
     """(SCORES (3,), their resamples (resamples, 3)), averaged over the models of `predicted` (models, n)."""
     models = [_counts(labels, answers, codes, classes) for answers in predicted]
@@ -153,6 +147,7 @@ def _draw(labels, predicted, groups, resamples, seed):
         raise ValueError(
             f"{len(labels)} labels, {predicted.shape[1]} answers, {len(groups)} groups; expected one of each an image"
         )
+    # scipy.stats.bootstrap would draw anew for each statistic; these weights serve all scores of all models at once.
     codes, names = pd.factorize(np.asarray(groups))
     if len(names) < 2:
         raise ValueError(f"{len(names)} group; expected two at least, for groups are what is drawn anew")

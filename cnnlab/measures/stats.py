@@ -2,11 +2,10 @@
 
 import dataclasses
 import math
-from functools import cache
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, stats
+from scipy import stats
 from sklearn.metrics import confusion_matrix
 from statsmodels.stats.contingency_tables import mcnemar as mcnemar_test
 from statsmodels.stats.multitest import multipletests
@@ -62,9 +61,6 @@ def _t(values, level, variance_factor):
 
 
 ALPHA = 1 - LEVEL
-POWER = 0.8
-# Points of the chi-square distribution over which the power is averaged.
-GRID = 4000
 
 
 def paired_tests(differences, alpha=ALPHA):
@@ -73,8 +69,7 @@ def paired_tests(differences, alpha=ALPHA):
     `differences`: one array (n,) a contrast, the differences by seed; n at least 2, and not
     necessarily the same for all. `alpha`: the chance of any false alarm among all contrasts.
     Returns a DataFrame, a row a contrast: mean, low, high (the interval of this contrast taken
-    alone), sd, n, p_value, p_holm, differs (bool: p_holm < alpha), detectable (see
-    `detectable_difference`, at the strictest level that Holm's procedure applies).
+    alone), sd, n, p_value, p_holm, differs (bool: p_holm < alpha).
     Sources: Student (1908); Holm, "A simple sequentially rejective multiple test procedure",
     Scandinavian Journal of Statistics 6 (1979); statsmodels' multipletests.
     Raises ValueError where a contrast has fewer than two seeds.
@@ -84,8 +79,7 @@ def paired_tests(differences, alpha=ALPHA):
         if len(values) < 2:
             raise ValueError(f"a contrast has {len(values)} paired seeds; a paired test needs at least 2")
         interval = t_interval(values, 1 - alpha)
-        detectable = detectable_difference(interval.sd, interval.n, alpha / len(differences))
-        rows.append({**dataclasses.asdict(interval), "p_value": _p_value(interval), "detectable": detectable})
+        rows.append({**dataclasses.asdict(interval), "p_value": _p_value(interval)})
     table = pd.DataFrame(rows)
     # One contrast needs no correction (and multipletests collects garbage, which is slow beside TensorFlow).
     p_values = table["p_value"]
@@ -103,30 +97,6 @@ def _p_value(interval):
     return float(2 * stats.t.sf(abs(interval.mean) / error, interval.n - 1))
 
 
-def detectable_difference(sd, n, alpha=ALPHA, power=POWER):
-    """Smallest true mean difference that a paired t-test at level `alpha` finds with chance `power`.
-
-    `sd`: standard deviation of the `n` paired differences, in their unit, which is also that
-    of the result; infinite for n = 1. Source: Cohen, Statistical Power Analysis (1988), ch. 2.
-    The power is averaged over the distribution of the sample's variance: with two or three
-    seeds the solver of statsmodels ends at wrong values. A test compares the two at larger n.
-    """
-    return sd * _detectable_effect(n, alpha, power) if n > 1 else math.inf
-
-
-@cache
-def _detectable_effect(n, alpha, power):
-    """`detectable_difference` in units of the standard deviation."""
-    freedom = n - 1
-    quantiles = (np.arange(GRID) + 0.5) / GRID
-    critical = stats.t.ppf(1 - alpha / 2, freedom) * np.sqrt(stats.chi2.ppf(quantiles, freedom) / freedom)
-
-    def excess(shift):
-        return np.mean(stats.norm.sf(critical - shift) + stats.norm.cdf(-critical - shift)) - power
-
-    return float(optimize.brentq(excess, 0, critical.max() + 10)) / math.sqrt(n)
-
-
 @dataclasses.dataclass(frozen=True)
 class McNemar:
     """Images that only the first, or only the second, of two models answers correctly, of `n`."""
@@ -140,12 +110,6 @@ class McNemar:
     def difference(self):
         """Accuracy of the first minus that of the second, as a share."""
         return (self.only_first - self.only_second) / self.n
-
-    @property
-    def detectable(self):
-        """About the smallest difference that would be found: normal approximation (Miettinen 1968)."""
-        z = stats.norm.isf(ALPHA / 2) + stats.norm.ppf(POWER)
-        return float(z * math.sqrt(self.only_first + self.only_second) / self.n)
 
 
 def mcnemar(labels, first, second):
