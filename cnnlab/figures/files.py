@@ -96,16 +96,28 @@ FIGURES = {
 }
 
 
+def alternative_text(name):
+    """What the figure `name` shows, in words; a <study>_study that FIGURES has no words for is a study's points.
+
+    Raises ValueError for an unknown name.
+    """
+    if name.endswith("_study"):
+        study = name.removesuffix("_study").replace("_", " ")
+        return FIGURES.get(name, f"Test accuracy of each variant of the study {study}: seeds, mean and interval.")
+    if name not in FIGURES:
+        raise ValueError(f"no figure is called {name!r}; expected one of {', '.join(FIGURES)}, or a <study>_study")
+    return FIGURES[name]
+
+
 def save_figure(figure, name, folder, budget):
     """Write `figure` as `<folder>/<name>.png`, stamped with `budget`, and return that path.
 
-    `name` is a key of FIGURES; `budget` is a short text on what produced the data (e.g.
+    `name` is one that `alternative_text` knows; `budget` is a short text on what produced the data (e.g.
     `Budget.label`), which goes in small print at the bottom of the figure, so that no quick result can pass
     for the record. The same picture always gives the same bytes: the file carries no date and no
     version. Raises ValueError for an unknown name or an empty budget, with nothing written.
     """
-    if name not in FIGURES:
-        raise ValueError(f"no figure is called {name!r}; expected one of {', '.join(FIGURES)}")
+    alternative_text(name)
     if not budget or not budget.strip():
         raise ValueError(f"figure {name} has no budget; expected a text on what produced it, such as a Budget's label")
     _stamp(figure, budget)

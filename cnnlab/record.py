@@ -1,0 +1,201 @@
+"""What is recorded, each part read once, and the tables over all of it."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from cnnlab import budgets, findings, measures, recipe_studies, studies
+from cnnlab.findings import HEADLINE, study_table
+from cnnlab.measures import AUGMENTED
+from cnnlab.recipes import catalogue
+from cnnlab.store import Store
+from cnnlab.wording import duration, from_to, listing, p_value, percent, readable, signed_points
+
+RECORD = budgets.find("full")
+MARS_DENSE, MARS_CNN = measures.PLAIN_NETWORKS
+# The README's table: study, label, metric, data.
+SUMMARY = (
+    ("baselines", "dense_128_64", HEADLINE, "CIFAR-10"),
+    ("filters", "cnn_32_64_128", HEADLINE, "CIFAR-10"),
+    ("filters", "cnn_128_256_512", HEADLINE, "CIFAR-10"),
+    ("recipe", "to_74", AUGMENTED, "CIFAR-10"),
+    ("recipe", "to_93", AUGMENTED, "CIFAR-10"),
+    ("recipe", "to_94", AUGMENTED, "CIFAR-10"),
+    ("mars_baseline", MARS_CNN, HEADLINE, "Mars"),
+    ("mars_help", "mars_cnn_k3_unnormalised", HEADLINE, "Mars"),
+)
+
+
+class Record(Mapping):
+    """What is recorded under `root`, each part read once, when it is asked for.
+
+    A mapping {study: tidy frame} of the studies with two variants or more (one variant alone is another study's).
+    """
+
+    def __init__(self, root=Path()):
+        self.root, self._probes = Path(root), {}
+
+    def __getitem__(self, study):
+        return self.frames[study]
+
+    def __iter__(self):
+        return iter(self.frames)
+
+    def __len__(self):
+        return len(self.frames)
+
+    @cached_property
+    def frames(self):
+        """{study: tidy frame}."""
+        recipes = recipe_studies.store_of(folder=self.root / recipe_studies.RECORD)
+        frames = studies.read_all(studies.STUDIES, self.store) | {"recipe": recipe_studies.read(store=recipes)}
+        return {name: frame for name, frame in frames.items() if not frame.empty and frame["label"].nunique() > 1}
+
+    @property
+    def store(self):
+        """The Store of its rows and predictions."""
+        return Store(self.root / RECORD.store_folder)
+
+    def probe(self, name):
+        """The rows of probe `name`: a tidy frame, empty where it was not run."""
+        if name not in self._probes:
+            self._probes[name] = measures.read_probe(name, self.root / measures.PROBES_FOLDER)
+        return self._probes[name]
+
+    @cached_property
+    def mars(self):
+        """{table: DataFrame} of the evaluation of the Mars networks."""
+        return measures.read_mars(self.root / measures.MARS_FOLDER)
+
+    @cached_property
+    def benchmarks(self):
+        """{title: DataFrame} of what `make bench` measured."""
+        return measures.read_benchmarks(self.root / measures.BENCHMARKS_FOLDER)
+
+    @property
+    def recipe_seconds(self):
+        """{recipe: seconds of a training's steps, one a round}, measured side by side; None where they were not."""
+        if findings.RECIPE_TURNS not in self.benchmarks:
+            return None
+        rounds = self.benchmarks[findings.RECIPE_TURNS].set_index("recipe").filter(regex=r"^round_\d+$")
+        return {label: list(seconds) for label, seconds in zip(rounds.index, rounds.to_numpy(), strict=True)}
+
+    @property
+    def mars_networks(self):
+        """Labels of the Mars networks to look at closely: two plain ones, and what validation chose."""
+        choice = listed(findings.help_chosen(self["mars_help"]))[:1] if "mars_help" in self else []
+        return list(dict.fromkeys([MARS_DENSE, MARS_CNN, *(finding.numbers["chosen"] for finding in choice)]))
+
+
+def listed(said):
+    """A Finding or several as a list."""
+    return [said] if hasattr(said, "sentence") else list(said)
+
+
+def made_on(record):
+    """How many trainings there are, on which machines and software, and how long they took."""
+    rows = pd.concat(record.values()).drop_duplicates("key")
+    machines = listing(sorted({f"{row.cpu}, {row.cores} cores" for row in rows.itertuples()}))
+    software = listing(sorted({f"Keras {r.keras} on {r.backend} {r.backend_version}" for r in rows.itertuples()}))
+    precisions, hours = listing(sorted(set(rows["precision"]))), rows["cpu_seconds"].sum() / 3600
+    return f"{len(rows)} trainings on {machines} ({precisions}; {software}), {hours:.1f} processor hours in all."
+
+
+def summary(record):
+    """The README's table, a row for each of SUMMARY: accuracy with its interval over seeds, and minutes of a training.
+
+    Of recipes with a target, the seeds count with which no earlier form was scored; their answers are means over views.
+    """
+    rows = []
+    for study, label, metric, data in SUMMARY:
+        frame = record.get(study, pd.DataFrame(columns=["label", "seed"]))
+        wanted = frame[frame["label"] == label]
+        if label in catalogue.TARGETS:
+            wanted = wanted[~wanted["seed"].isin(catalogue.SCORED_BEFORE)]
+        if wanted.empty:
+            continue
+        (row,) = study_table(wanted, metric).itertuples()
+        rows.append(
+            {
+                "Network": f"recipe `{label}`" if label in catalogue.TARGETS else readable(label),
+                "Data": data,
+                "Test accuracy": percent(row.accuracy),
+                "95% interval": from_to(row.low, row.high, percent) or "one run",
+                "Seeds": row.n,
+                "Training": duration(wanted["seconds"].median()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def plan(record):
+    """A row a study: what it varies, how many seeds it plans and has, and what they took; some share trainings."""
+    rows = []
+    for study in (studies.STUDIES | {"recipe": recipe_studies.STUDY}).values():
+        frame = record.get(study.name, pd.DataFrame(columns=["label", "seed", "cpu_seconds"]))
+        seeds = sorted(set(frame.groupby("label")["seed"].nunique())) or [0]
+        rows.append(
+            {
+                "Study": study.name,
+                "Varied": study.varied,
+                "Variants": len(study.trials),
+                "Seeds planned": study.seeds,
+                "Seeds recorded": listing(dict.fromkeys([seeds[0], seeds[-1]])).replace(" and ", " to "),
+                "Processor hours": f"{frame['cpu_seconds'].sum() / 3600:.1f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def over_seeds(rows, keys, value, heading, across=None, write=percent):
+    """A table for people: mean of `value` over seeds with its 95% interval for each of `keys`.
+
+    `across`: a column whose values become columns, which have the mean alone.
+    """
+    keys = [*keys, across] if across else keys
+    seeds = rows.groupby([*keys, "seed"], sort=False)[value].mean().groupby(keys, sort=False)
+    found = seeds.apply(measures.t_interval).reset_index(name="interval")
+    found[keys[0]] = found[keys[0]].map(lambda label: catalogue.NAMES.get(label, readable(label)).replace("_", " "))
+    found["text"] = [write(interval.mean) for interval in found["interval"]]
+    if across:
+        wide = found.pivot_table("text", keys[:-1], across, aggfunc="first", sort=False)
+        wide.columns = [f"{heading} {column if isinstance(column, str) else f'{column:g}'}" for column in wide]
+        found, heading = wide.reset_index(), None
+    else:
+        ends = [from_to(interval.low, interval.high, write) or "one run" for interval in found.pop("interval")]
+        found["95% interval"], found["seeds"] = ends, rows["seed"].nunique()
+    names = {"label": "network", "text": heading}
+    return found.rename(columns=names).rename(columns=lambda name: name[0].upper() + name[1:])
+
+
+def differences(frame, pairs, metric):
+    """A table for people: `metric` of each (first, second) of `pairs` of labels, paired by seed.
+
+    One paired seed gives no table, None.
+    """
+    found = [measures.paired_values(frame, *pair, metric) for pair in pairs]
+    if not found or min(map(len, found)) < 2:
+        return None
+    tests = measures.paired_tests([(values.iloc[:, 0] - values.iloc[:, 1]).to_numpy() for values in found])
+    return pd.DataFrame(
+        {
+            "Difference": [" minus ".join(map(readable, pair)) for pair in pairs],
+            "Seeds": tests["n"].astype(int).astype(str).to_numpy(),
+            "Percentage points": tests["mean"].map(signed_points).to_numpy(),
+            "95% interval": [from_to(row.low, row.high, signed_points) for row in tests.itertuples()],
+            "p, after Holm": [p_value(p)[2:].removeprefix("= ") for p in tests["p_holm"]],
+            "Detectable": tests["detectable"].map(signed_points).str.lstrip("+").to_numpy(),
+        }
+    )
+
+
+def adjacent(labels):
+    """Pairs of each of `labels` and the one before it."""
+    return list(zip(labels[1:], labels, strict=False))
+
+
+def against(base):
+    """A function from labels to pairs of each of them and `base`."""
+    return lambda labels: [(label, base) for label in labels if label != base]
