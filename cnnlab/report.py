@@ -80,15 +80,21 @@ class Chapter:
         said = self.findings(record)
         return said[self.headline].sentence if said else f"Not recorded yet: `{self.command}` makes the rows."
 
+    def shown(self, record):
+        """Its tables of `record` in Markdown."""
+        found = self.of(record)
+        tables = [] if found is None else self.tables(found)
+        return [table if isinstance(table, str) else to_markdown(table) for table in tables]
+
     def section(self, name, record):
         """Its section of RESULTS.md, to be linked to as `name`: what it says, its figures, its tables."""
         found, parts = self.of(record), [f'<a id="{name}"></a>', f"## {self.question}", self.about]
         if found is None:
             parts.append(self.answer(record))
         else:
-            parts.append("\n".join(f"- {finding.sentence}" for finding in listed(self.says(found))))
+            parts.append("\n".join(f"- {finding.sentence}" for finding in self.findings(record)))
             parts += [picture(name, "../images") for name in self.figures]
-            parts += [table if isinstance(table, str) else to_markdown(table) for table in self.tables(found)]
+            parts += self.shown(record)
         return "\n\n".join(filter(None, parts))
 
 

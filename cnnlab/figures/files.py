@@ -1,5 +1,8 @@
 """The figures that the lab writes: their names, what they show in words, and the one way to a file."""
 
+import base64
+import dataclasses
+import html
 import io
 from pathlib import Path
 
@@ -132,12 +135,27 @@ def save_figure(figure, name, folder, budget):
     return path
 
 
+@dataclasses.dataclass(frozen=True)
+class FigureView:
+    """A saved figure in a notebook's output: `data`, the file's bytes; `alt`, what it shows; `width` in pixels.
+
+    HTML, since that is the one form whose alternative text both JupyterLab 4 and nbconvert 7 show: of an image/png
+    output neither shows the `alt` of its metadata.
+    """
+
+    data: bytes = dataclasses.field(repr=False)
+    alt: str
+    width: int
+
+    def _repr_html_(self):
+        source = f"data:image/png;base64,{base64.b64encode(self.data).decode()}"
+        return f'<img alt="{html.escape(self.alt)}" width="{self.width}" src="{source}">'
+
+
 def figure_view(path, width=800):
     """The saved figure at `path` for a notebook's output, `width` in pixels, with its alternative text."""
-    from IPython.display import Image
-
     path = Path(path)
-    return Image(filename=path, width=width, alt=FIGURES[path.stem])
+    return FigureView(path.read_bytes(), alternative_text(path.stem), width)
 
 
 def _stamp(figure, budget):
