@@ -9,7 +9,7 @@ from cnnlab.findings import OF_PROBES, adjacent, change_table, recipe_findings, 
 from cnnlab.machine import import_keras, whole_number
 from cnnlab.measures import METRIC, PROBES, effects, evaluate_mars, measured, named, run_probe, write_mars
 from cnnlab.notebook import execute_notebook
-from cnnlab.report import rebuild, recipe_seconds
+from cnnlab.report import Record, rebuild
 
 EXIT_FAILED = 1
 EXIT_BAD_ARGUMENTS = 2
@@ -83,7 +83,7 @@ def _parser():
     )
     command.set_defaults(run=_record)
 
-    command = commands.add_parser("report", help="rebuild the README's tables and the studies' figures from results/")
+    command = commands.add_parser("report", help="rebuild RESULTS.md, the README's blocks and the figures from results/")
     command.set_defaults(run=_report)
     return parser
 
@@ -160,7 +160,7 @@ def _recipe_study(options):
     table = study_table(named(frame), METRIC)
     print(f"\n{study.question}\n\n{table.to_string(index=False)}\n")
     # The record's rows have times that were measured side by side.
-    seconds = recipe_seconds() if budget.is_record and not options.store else None
+    seconds = Record().recipe_seconds if budget.is_record and not options.store else None
     if measured(frame):
         print(f"{change_table(effects(frame), seconds).to_string(index=False)}\n")
     for finding in recipe_findings(frame, seconds):
