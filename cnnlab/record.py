@@ -11,7 +11,7 @@ from cnnlab.findings import HEADLINE, study_table
 from cnnlab.measures import AUGMENTED
 from cnnlab.recipes import catalogue
 from cnnlab.store import Store
-from cnnlab.wording import duration, from_to, listing, p_value, percent, readable, signed_points
+from cnnlab.wording import duration, from_to, listing, percent, readable
 
 RECORD = budgets.find("full")
 MARS_DENSE, MARS_CNN = measures.PLAIN_NETWORKS
@@ -147,55 +147,3 @@ def plan(record):
             }
         )
     return pd.DataFrame(rows)
-
-
-def over_seeds(rows, keys, value, heading, across=None, write=percent):
-    """A table for people: mean of `value` over seeds with its 95% interval for each of `keys`.
-
-    `across`: a column whose values become columns, which have the mean alone.
-    """
-    keys = [*keys, across] if across else keys
-    seeds = rows.groupby([*keys, "seed"], sort=False)[value].mean().groupby(keys, sort=False)
-    found = seeds.apply(measures.t_interval).reset_index(name="interval")
-    found[keys[0]] = found[keys[0]].map(lambda label: catalogue.NAMES.get(label, readable(label)).replace("_", " "))
-    found["text"] = [write(interval.mean) for interval in found["interval"]]
-    if across:
-        wide = found.pivot_table("text", keys[:-1], across, aggfunc="first", sort=False)
-        wide.columns = [f"{heading} {column if isinstance(column, str) else f'{column:g}'}" for column in wide]
-        found, heading = wide.reset_index(), None
-    else:
-        ends = [from_to(interval.low, interval.high, write) or "one run" for interval in found.pop("interval")]
-        found["95% interval"], found["seeds"] = ends, rows["seed"].nunique()
-    names = {"label": "network", "text": heading}
-    return found.rename(columns=names).rename(columns=lambda name: name[0].upper() + name[1:])
-
-
-def differences(frame, pairs, metric):
-    """A table for people: `metric` of each (first, second) of `pairs` of labels, paired by seed.
-
-    One paired seed gives no table, None.
-    """
-    found = [measures.paired_values(frame, *pair, metric) for pair in pairs]
-    if not found or min(map(len, found)) < 2:
-        return None
-    tests = measures.paired_tests([(values.iloc[:, 0] - values.iloc[:, 1]).to_numpy() for values in found])
-    return pd.DataFrame(
-        {
-            "Difference": [" minus ".join(map(readable, pair)) for pair in pairs],
-            "Seeds": tests["n"].astype(int).astype(str).to_numpy(),
-            "Percentage points": tests["mean"].map(signed_points).to_numpy(),
-            "95% interval": [from_to(row.low, row.high, signed_points) for row in tests.itertuples()],
-            "p, after Holm": [p_value(p)[2:].removeprefix("= ") for p in tests["p_holm"]],
-            "Detectable": tests["detectable"].map(signed_points).str.lstrip("+").to_numpy(),
-        }
-    )
-
-
-def adjacent(labels):
-    """Pairs of each of `labels` and the one before it."""
-    return list(zip(labels[1:], labels, strict=False))
-
-
-def against(base):
-    """A function from labels to pairs of each of them and `base`."""
-    return lambda labels: [(label, base) for label in labels if label != base]

@@ -18,20 +18,8 @@ from cnnlab.data import load_cifar10
 from cnnlab.findings import HEADLINE, presentable, study_table, to_markdown
 from cnnlab.measures import AUGMENTED, METRIC
 from cnnlab.recipes import catalogue
-from cnnlab.record import (
-    MARS_CNN,
-    RECORD,
-    Record,
-    adjacent,
-    against,
-    differences,
-    listed,
-    made_on,
-    over_seeds,
-    plan,
-    summary,
-)
-from cnnlab.wording import listing
+from cnnlab.record import MARS_CNN, RECORD, Record, listed, made_on, plan, summary
+from cnnlab.wording import listing, whole_points
 
 README, RESULTS = Path("README.md"), Path("results") / "RESULTS.md"
 NOTEBOOKS = ("cnn_assignment.ipynb", "cnn_exploration.ipynb")
@@ -42,8 +30,8 @@ UNTABLED = ["options", "finished", "python", "numpy", "data_version"]
 CONTRASTS = (("cnn_32_64_128", "dense_128_64"), ("cnn_32_64_k3", "dense_256_128"))
 # (height, width) of CIFAR-10's images, on which the networks of the probes were trained.
 IMAGE_SIZE = (32, 32)
-# Shares of the images that are answered, in a table.
-COVERAGES = (0.2, 0.4, 0.6, 0.8, 1.0)
+# Of the evaluation on Mars, what there is a table of for each network that is looked at closely.
+MARS_TABLES = ("recalls", "cameras", "trend", "frames")
 
 
 @dataclass(frozen=True)
@@ -84,7 +72,7 @@ class Chapter:
         """Its tables of `record` in Markdown."""
         found = self.of(record)
         tables = [] if found is None else self.tables(found)
-        return [table if isinstance(table, str) else to_markdown(table) for table in tables]
+        return [table if isinstance(table, str) else compact(table) for table in tables]
 
     def section(self, name, record):
         """Its section of RESULTS.md, to be linked to as `name`: what it says, its figures, its tables."""
@@ -98,33 +86,36 @@ class Chapter:
         return "\n\n".join(filter(None, parts))
 
 
-def of_study(name, title=None, says=findings.adjacent, about="", metric=HEADLINE, drawn=None, pairs=adjacent):
+def of_study(name, title=None, says=findings.adjacent, about="", metric=HEADLINE, drawn=None, contrasts=None):
     """The Chapter of the study `name`: its tables and, where it has a `title`, a figure of every seed's `metric`.
 
     `says`: from its tidy frame to Findings; `drawn`: {figure name: function of the frame} in place of that figure,
-    <name>_study; `pairs`: from its labels to those that are compared (default: each and the one before it).
+    <name>_study; `contrasts`: from the frame to the table of its differences (default: each variant against the one
+    before it).
     """
     study = studies.find(name)
+    contrasts = contrasts or partial(findings.contrast_table, metric=metric)
     if title and not drawn:
         drawn = {f"{name}_study": lambda frame: figures.study_points(frame, title, metric)}
     about = f"{about}\n\nVaried: {study.varied}. Held still: {study.fixed}.".strip()
-
-    def tables(frame):
-        contrasts = differences(frame, pairs(list(frame["label"].unique())), metric)
-        return [presentable(study_table(frame, metric)), *([] if contrasts is None else [contrasts])]
-
     return Chapter(
-        study.question, lambda record: record.get(name), says, tables, drawn or {}, about, f"cnnlab study {name}"
+        study.question,
+        lambda record: record.get(name),
+        says,
+        lambda frame: [presentable(study_table(frame, metric)), contrasts(frame)],
+        drawn or {},
+        about,
+        f"cnnlab study {name}",
     )
 
 
-def of_probe(name, table, drawn=None, about=""):
-    """The Chapter of the probe `name`: `table`, from its rows to a DataFrame, and figures `drawn` from them."""
+def of_probe(name, drawn=None, about=""):
+    """The Chapter of the probe `name`, with the figures `drawn` from its rows."""
     return Chapter(
         measures.PROBES[name].question,
         lambda record: record.probe(name),
         findings.OF_PROBES[name],
-        lambda rows: [table(rows)],
+        lambda rows: [findings.probe_table(name, rows)],
         drawn or {},
         about,
         f"cnnlab probe {name}",
@@ -163,10 +154,17 @@ def _frontier(evidence):
     for label, _, _ in (*catalogue.WITHOUT, *catalogue.INSTEAD):
         names[label] = f"narrow recipe, {catalogue.NAMES[label]}"
     names[catalogue.NARROW] += ": the narrow recipe"
-    timed = measures.side_by_side(measures.with_yardsticks(frame), seconds)
+    timed = measures.side_by_side(measures.with_baseline_times(frame), seconds)
     walk, beside = [recipe.label for recipe in catalogue.WALK], [*catalogue.TARGETS, catalogue.PUBLISHED.label]
     time = measures.time_column(timed)
     return figures.recipe_frontier(timed, walk, AUGMENTED, time, beside, catalogue.TARGETS, names)
+
+
+def _recipe_tables(evidence):
+    frame, seconds, _ = evidence
+    one_view = "All recipes, from one view of each image, without test-time augmentation:"
+    every = presentable(study_table(measures.named(frame), METRIC))
+    return [findings.target_table(frame), findings.frontier_table(frame, seconds), one_view, every]
 
 
 def _recipe_changes(record):
@@ -175,7 +173,7 @@ def _recipe_changes(record):
 
 
 def _waterfall(evidence):
-    together = measures.walked_together(evidence[0])
+    together = measures.complete_seeds(evidence[0])
     start = together.loc[together["label"] == catalogue.ASSIGNMENT.label, METRIC].mean()
     return figures.recipe_waterfall(measures.effects(evidence[0]), start)
 
@@ -199,11 +197,6 @@ def _audited(record):
     return findings.audit_claims(findings.published_claims(record.root / findings.CLAIMS), evidence)
 
 
-def _letters(table):
-    """The sources of the audit's claims, lettered."""
-    return [chr(ord("A") + number) for number in pd.factorize(table["Source"])[0]]
-
-
 CHAPTERS = {
     "answer": Chapter(
         "What does convolution buy?",
@@ -214,15 +207,17 @@ CHAPTERS = {
         "A convolution is told two things about images before it has seen any: what matters lies close together, and "
         "it may lie anywhere. The assignment's two networks differ in size too; two others are of similar size.",
     ),
-    "baselines": of_study("baselines", about="A dense network sees an image as a bag of numbers."),
+    "baselines": of_study("baselines", says=findings.sweep, about="A dense network sees an image as a bag of numbers."),
     "filters": of_study(
         "filters",
         "Test accuracy by number of filters",
+        findings.sweep,
         about="Four widths and one protocol; what is kept of a training are the weights of its best validation epoch.",
     ),
     "filters_gap": of_study(
         "filters_gap",
         "Filters, with global average pooling",
+        findings.sweep,
         about="In the networks above most parameters sit in one dense layer, whose input grows with the filters. Here "
         "are the same four with global average pooling in its place.",
     ),
@@ -239,7 +234,10 @@ CHAPTERS = {
         },
     ),
     "kernels": of_study(
-        "kernels", "Test accuracy by kernel size", about="A kernel of 1x1 sees no neighbour at all: it is the control."
+        "kernels",
+        "Test accuracy by kernel size",
+        findings.sweep,
+        about="A kernel of 1x1 sees no neighbour at all: it is the control.",
     ),
     "permutation": of_study(
         "permutation",
@@ -253,64 +251,53 @@ CHAPTERS = {
         says=findings.sample_size,
         about="As many training steps for each size, fewer than in the other studies, on ever more images.",
         drawn={"sample_size": figures.accuracy_vs_samples},
-        pairs=lambda labels: list(zip(labels[len(labels) // 2 :], labels, strict=False)),
+        contrasts=findings.sample_size_table,
     ),
     "shift": of_probe(
         "shift",
-        lambda rows: over_seeds(rows, ["label", "treatment"], "accuracy", "by", "shift"),
         {"shift_accuracy": figures.shift_curve},
         "Weights are shared between places, and so the features move with the image. Whether the answer stays is "
         "another question. An image that is *held* has lost the same strip and does not move: the difference is place "
-        "alone. Shifts are in pixels.",
+        "alone.",
     ),
     "equivariance": of_probe(
         "equivariance",
-        lambda rows: over_seeds(rows, ["label", "layer"], "relative_error", "by", "shift", "{:.2f}".format),
         about="How far a layer's maps of a shifted image are from its shifted maps, as a share of their size.",
     ),
     "receptive_field": of_probe(
         "receptive_field",
-        lambda rows: over_seeds(
-            measures.effective_diameters(rows), ["label", "layer", "theoretical"], "core", "core", write="{:.1f}".format
-        ),
         {"receptive_field": lambda rows: figures.receptive_field(rows, measures.effective_diameters(rows), IMAGE_SIZE)},
-        "What a unit could see is decided by the layers below it; what it does see, by their weights. Diameters are in "
-        "pixels; the core has half of the sensitivity.",
+        "What a unit could see is decided by the layers below it; what it does see, by their weights. Sizes are sides "
+        "of squares, in pixels.",
     ),
     "tabular": of_probe(
         "tabular",
-        lambda rows: over_seeds(rows, ["label"], "accuracy", "columns", "order"),
         {"tabular": figures.tabular_points},
-        "The columns of a table have no neighbours: their order is somebody's habit. Means of test accuracy over "
-        "random splits, which overlap.",
+        "The columns of a table have no neighbours: their order is somebody's habit. The random splits overlap, which "
+        "the intervals take into account.",
     ),
-    "activations": of_probe(
-        "activations", lambda rows: over_seeds(rows, ["label", "layer"], "zero_fraction", "activations that are zero")
-    ),
+    "activations": of_probe("activations"),
     "calibration": of_probe(
         "calibration",
-        lambda rows: over_seeds(rows, ["label", "stage"], "ece", "expected calibration error"),
         {"calibration": lambda rows: figures.reliability_diagram(findings.reliability_panels(rows))},
         "Before and after one number, the temperature, is fitted on validation.",
     ),
     "risk_coverage": of_probe(
         "risk_coverage",
-        lambda rows: over_seeds(rows[rows["asked"].isin(COVERAGES)], ["label"], "accuracy", "answering", "asked"),
         about="The answers of which the network is surest, as a share of all images; the others are left to a person.",
     ),
     "recipe": Chapter(
         recipe_studies.STUDY.question,
         _recipes,
         lambda evidence: findings.recipe_findings(*evidence),
-        lambda evidence: [presentable(study_table(measures.named(evidence[0]), METRIC))],
+        _recipe_tables,
         {"recipe_frontier": _frontier},
         "The assignment's list of future work (augmentation, batch normalisation, schedules) and more, one change a "
         "step, towards what airbench94 reaches on a GPU. A + means: added to the assignment's CNN and to all the + "
         "before it. The *narrow recipe*, with every change but the longer training and the wider blocks, trains in "
-        "minutes; there changes are left out, and what could stand in a part's place is compared on validation. The "
-        "baseline time is that of the published code's ten epochs on the same machine. The table is from one view of "
-        "each image, without test-time augmentation. What the test images have had a hand in is in "
-        "[PROTOCOL.md](PROTOCOL.md).",
+        "minutes; there changes are left out, and what could stand in a part's place is compared on validation. A "
+        "baseline time is what the published code's ten epochs take on the same machine. What the test images have had "
+        "a hand in is in [PROTOCOL.md](PROTOCOL.md).",
         "cnnlab study recipe",
         headline=3,
     ),
@@ -327,7 +314,6 @@ CHAPTERS = {
     ),
     "normalisation": of_probe(
         "normalisation",
-        lambda rows: over_seeds(rows, ["label", "statistics"], "accuracy", "validation accuracy"),
         about="As training left them (running), and computed anew under the final weights, from training images as "
         "they are (plain) or as they were trained on (augmented).",
     ),
@@ -346,6 +332,7 @@ CHAPTERS = {
             findings.score_table(evidence[0]["scores"]),
             "In percentage points, above:",
             findings.contest_table(evidence[0]["against"]),
+            *(findings.mars_table(name, evidence[0][name], evidence[1]) for name in MARS_TABLES),
         ],
         {
             "mars_scores": lambda evidence: figures.group_scores(evidence[0]["scores"]),
@@ -362,7 +349,7 @@ CHAPTERS = {
         "mars_kernels",
         "Mars: test accuracy by kernel size",
         several(lambda frame: findings.against_each(frame, MARS_CNN), findings.choose, findings.stopping),
-        pairs=against(MARS_CNN),
+        contrasts=partial(findings.contrast_table, base=MARS_CNN),
     ),
     "mars_help": of_study(
         "mars_help",
@@ -370,17 +357,16 @@ CHAPTERS = {
         several(findings.help_chosen, findings.stopping),
         "Nothing is assumed to help: what is chosen is chosen on validation, and then judged alone. In the table of "
         "differences *p* is corrected for all of them.",
-        pairs=against(MARS_CNN),
+        contrasts=partial(findings.contrast_table, base=MARS_CNN),
     ),
     "audit": Chapter(
         "The audit: which published claims hold?",
         _audited,
         findings.audit_summary,
-        lambda audited: [findings.audit_table(audited).assign(Source=_letters)],
+        lambda audited: [findings.audit_table(audited)],
         about="What public versions of this assignment state, against what is measured here, at the last epoch where "
         "the claim is of the last. *Holds*: inside the 95% interval of the mean. *Within noise*: outside it, but where "
-        "one more run may lie. *Contradicted*: outside that too. Sources are "
-        "lettered in the order of published_claims.csv, which names them.",
+        "one more run may lie. *Contradicted*: outside that too.",
     ),
     "benchmarks": Chapter(
         "What does it cost?",
@@ -402,16 +388,16 @@ CHAPTERS = {
 }
 # What the README asks, and answers in one line.
 QUESTIONS = ("filters", "permutation", "sample_size", "shift", "recipe")
-PREFACE = """# Results
+PREFACE = f"""# Results
 
 Every number on this page is computed from the rows in this folder, by `make report`.
 
 **How to read it.** An accuracy is a mean over seeds, with its 95% t-interval: where the mean over many more seeds would
 lie, if this procedure is right 95 times in 100. Differences are paired, seed by seed, and *p* is after Holm's
-correction for the comparisons made together; *detectable* is the smallest difference that four of five such studies
-would have found. The loss is of the same epoch as the accuracy. Processor time counts all
-cores together; the machines did other work meanwhile, so read differences below a factor of two as none.
-[PROTOCOL.md](PROTOCOL.md) says what the test images decided, and what makes a row valid."""
+correction for the comparisons made together. *Same* is a difference shown to lie within {whole_points(findings.MARGIN)};
+*cannot tell*, one whose interval is wider than what would matter. The loss is of the same epoch as the accuracy.
+Processor time counts all cores together; the machines did other work meanwhile, so read differences below a factor of
+two as none. [PROTOCOL.md](PROTOCOL.md) says what the test images decided, and what makes a row valid."""
 
 
 def rebuild(root=Path()):
@@ -464,8 +450,8 @@ def blocks(record):
         ),
         "cost": " ".join(map(str, findings.benchmark_findings(cost))),
         "chapters": chapter_table(record.root),
-        "results": to_markdown(summary(record)),
-        "mars": "\n\n".join([CHAPTERS["mars_help"].answer(record), picture("mars_class_samples")]),
+        "results": compact(summary(record)),
+        "mars": "\n\n".join([CHAPTERS["mars_help"].answer(record), picture("mars_camera_shares")]),
     }
 
 
@@ -497,7 +483,12 @@ def chapter_table(root):
         prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
         chapters = re.findall(r"^## (\d+\..*)$", prose, re.MULTILINE)
         columns.append(pd.Series(chapters, name=f"[{path.stem}]({name})", dtype=object))
-    return to_markdown(pd.concat(columns, axis=1).fillna(""))
+    return compact(pd.concat(columns, axis=1).fillna(""))
+
+
+def compact(table):
+    """A DataFrame as a Markdown table without padding, so that a new row changes no other line."""
+    return re.sub(r"-{3,}", "---", re.sub(r" {2,}", " ", to_markdown(table)))
 
 
 def picture(name, folder="images"):

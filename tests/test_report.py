@@ -119,14 +119,6 @@ def test_the_summary_has_eight_rows_of_which_targets_leave_out_the_seeds_scored_
     assert table.loc["recipe `to_94`", "Test accuracy"] == f"{100 * rows.mean():.1f}%"
 
 
-def test_means_over_seeds_are_of_seeds_and_not_of_rows():
-    rows = pd.DataFrame({"label": "dense", "seed": [0, 0, 0, 1], "split": 0, "accuracy": [0.1, 0.2, 0.3, 0.6]})
-    (row,) = record.over_seeds(rows, ["label"], "accuracy", "accuracy").to_dict("records")
-    assert (row["Network"], row["Accuracy"], row["Seeds"]) == ("dense", "40.0%", 2)
-    (wide,) = record.over_seeds(rows, ["label"], "accuracy", "split", "split").to_dict("records")
-    assert wide == {"Network": "dense", "Split 0": "40.0%"}
-
-
 def test_a_block_is_filled_and_the_rest_left_alone():
     text = "one\n<!-- begin:a -->\nold\n<!-- end:a -->\ntwo\n"
     filled = report.fill(text, {"a": "new"})
