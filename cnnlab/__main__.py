@@ -83,7 +83,7 @@ def _parser():
     )
     command.set_defaults(run=_record)
 
-    command = commands.add_parser("report", help="rebuild RESULTS.md, the README's blocks and the figures from results/")
+    command = commands.add_parser("report", help="rebuild RESULTS.md, the README's blocks and figures from results/")
     command.set_defaults(run=_report)
     return parser
 
