@@ -366,7 +366,7 @@ CHAPTERS = {
         lambda audited: [findings.audit_table(audited)],
         about="What public versions of this assignment state, against what is measured here, at the last epoch where "
         "the claim is of the last. *Holds*: inside the 95% interval of the mean. *Within noise*: outside it, but where "
-        "one more run may lie. *Contradicted*: outside that too.",
+        "one more run may lie. *Contradicted*: outside that too. *Cannot tell*: the mean itself is known too loosely.",
     ),
     "benchmarks": Chapter(
         "What does it cost?",
