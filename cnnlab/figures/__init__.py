@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "data": ["class_distribution", "pixel_distribution", "sample_images", "spatial_correlation"],
-        "files": ["FIGURES", "figure_view", "save_figure"],
+        "files": ["FIGURES", "alternative_text", "figure_view", "save_figure"],
         "mars": [
             "accuracy_by_sol",
             "camera_shares",

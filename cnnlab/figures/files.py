@@ -1,5 +1,8 @@
 """The figures that the lab writes: their names, what they show in words, and the one way to a file."""
 
+import base64
+import dataclasses
+import html
 import io
 from pathlib import Path
 
@@ -96,16 +99,28 @@ FIGURES = {
 }
 
 
+def alternative_text(name):
+    """What the figure `name` shows, in words; a <study>_study that FIGURES has no words for is a study's points.
+
+    Raises ValueError for an unknown name.
+    """
+    if name.endswith("_study"):
+        study = name.removesuffix("_study").replace("_", " ")
+        return FIGURES.get(name, f"Test accuracy of each variant of the study {study}: seeds, mean and interval.")
+    if name not in FIGURES:
+        raise ValueError(f"no figure is called {name!r}; expected one of {', '.join(FIGURES)}, or a <study>_study")
+    return FIGURES[name]
+
+
 def save_figure(figure, name, folder, budget):
     """Write `figure` as `<folder>/<name>.png`, stamped with `budget`, and return that path.
 
-    `name` is a key of FIGURES; `budget` is a short text on what produced the data (e.g.
+    `name` is one that `alternative_text` knows; `budget` is a short text on what produced the data (e.g.
     `Budget.label`), which goes in small print at the bottom of the figure, so that no quick result can pass
     for the record. The same picture always gives the same bytes: the file carries no date and no
     version. Raises ValueError for an unknown name or an empty budget, with nothing written.
     """
-    if name not in FIGURES:
-        raise ValueError(f"no figure is called {name!r}; expected one of {', '.join(FIGURES)}")
+    alternative_text(name)
     if not budget or not budget.strip():
         raise ValueError(f"figure {name} has no budget; expected a text on what produced it, such as a Budget's label")
     _stamp(figure, budget)
@@ -120,12 +135,27 @@ def save_figure(figure, name, folder, budget):
     return path
 
 
+@dataclasses.dataclass(frozen=True)
+class FigureView:
+    """A saved figure in a notebook's output: `data`, the file's bytes; `alt`, what it shows; `width` in pixels.
+
+    HTML, since that is the one form whose alternative text both JupyterLab 4 and nbconvert 7 show: of an image/png
+    output neither shows the `alt` of its metadata.
+    """
+
+    data: bytes = dataclasses.field(repr=False)
+    alt: str
+    width: int
+
+    def _repr_html_(self):
+        source = f"data:image/png;base64,{base64.b64encode(self.data).decode()}"
+        return f'<img alt="{html.escape(self.alt)}" width="{self.width}" src="{source}">'
+
+
 def figure_view(path, width=800):
     """The saved figure at `path` for a notebook's output, `width` in pixels, with its alternative text."""
-    from IPython.display import Image
-
     path = Path(path)
-    return Image(filename=path, width=width, alt=FIGURES[path.stem])
+    return FigureView(path.read_bytes(), alternative_text(path.stem), width)
 
 
 def _stamp(figure, budget):

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from cnnlab import measures, studies
-from cnnlab.training import expected_parameters
 from cnnlab.data import SHAPES
 from cnnlab.studies import select
+from cnnlab.training import expected_parameters
 from cnnlab.wording import from_to, listing, percent, readable, signed_points
 
 DENSE, CNN = "dense_128_64", "cnn_32_64_128"
