@@ -1,6 +1,5 @@
 """What benchmarks print and keep, and what is said of it against the aims."""
 
-import dataclasses
 import datetime
 import json
 
@@ -80,13 +79,13 @@ def test_each_table_says_what_it_shows(title, name, number):
     ("title", "aim"), [(THROUGHPUT, {"speedup": 1.7}), (CEILING, {"share": 0.75}), (NOTEBOOK, {"peak_MB": 1500})]
 )
 def test_an_aim_that_is_missed_is_called_so(title, aim):
-    finding = said(title, dataclasses.replace(AIMS, **aim))
+    finding = said(title, AIMS._replace(**aim))
     assert finding.numbers["reached"] is False
     assert finding.sentence.endswith("is missed.")
 
 
 def test_a_ceiling_that_only_large_batches_come_near_is_blamed_on_the_small_ones():
-    assert said(CEILING, dataclasses.replace(AIMS, share=0.72)).sentence.endswith("for want of larger batches.")
+    assert said(CEILING, AIMS._replace(share=0.72)).sentence.endswith("for want of larger batches.")
 
 
 def test_measured_is_printed_kept_and_read_back(tmp_path, capsys):

@@ -76,7 +76,7 @@ def sample_size(rows, metric=HEADLINE):
     """
     dense, cnn, judged = _leads(rows, metric)
     leads = {images: numbers["mean"] for images, (_, numbers) in judged.items()}
-    ahead = _ahead_from(leads)
+    ahead = _ahead_from(judged)
     whole = cnn.dropna().index.intersection(dense.dropna().index)
     if whole.empty:
         raise ValueError("no seed of sample_size has all sizes; run `python -m cnnlab study sample_size`")
@@ -245,8 +245,8 @@ def _by_size(rows, kind, metric):
     return mine.pivot(index="seed", columns="train_images", values=metric).rename(columns=int).sort_index(axis=1)
 
 
-def _ahead_from(leads):
-    """The size from which on the CNN leads at every size, or None."""
-    behind = [place for place, lead in enumerate(leads.values()) if lead <= 0]
-    first = behind[-1] + 1 if behind else 0
-    return list(leads)[first] if first < len(leads) else None
+def _ahead_from(judged):
+    """The size from which on the CNN is better at every size, or None; one seed counts as it is."""
+    ahead = [verdict == BETTER or (numbers["n"] < 2 and numbers["mean"] > 0) for verdict, numbers in judged.values()]
+    sizes = [images for place, images in enumerate(judged) if all(ahead[place:])]
+    return sizes[0] if sizes else None

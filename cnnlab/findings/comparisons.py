@@ -20,17 +20,7 @@ from cnnlab.findings.finding import (
     verdicts_table,
 )
 from cnnlab.measures import ALPHA, check_frame, mcnemar, paired_differences, t_interval
-from cnnlab.wording import (
-    capital,
-    duration,
-    family,
-    from_to,
-    percent,
-    points,
-    readable,
-    short,
-    whole_points,
-)
+from cnnlab.wording import capital, duration, family, from_to, percent, points, readable, short, whole_points
 
 
 def compare(frame, first, second, metric=HEADLINE):

@@ -7,19 +7,8 @@ against another. `n` counts images of the test set, or epochs of one run.
 import numpy as np
 from scipy import stats
 
+from cnnlab import measures
 from cnnlab.findings.finding import BETTER, CANNOT_TELL, SAME, WORSE, Finding, judge
-from cnnlab.measures import (
-    ALPHA,
-    accuracy_at_coverage,
-    apply_temperature,
-    expected_calibration_error,
-    fit_temperature,
-    mean_by_group,
-    per_class,
-    risk_coverage,
-    share_interval,
-    t_interval,
-)
 from cnnlab.wording import listing, percent, points, whole_points
 
 SURE = 0.8
@@ -33,7 +22,7 @@ def worst_class(labels, predicted, class_names):
     Fisher's exact test, its p-value multiplied by the number of classes because the worst was
     looked for (Bonferroni). Raises ValueError with fewer than two classes present.
     """
-    table = per_class(labels, predicted, class_names)
+    table = measures.per_class(labels, predicted, class_names)
     table = table[table["images"] > 0]
     if len(table) < 2:
         raise ValueError(f"{len(table)} class has images; the worst of several needs at least 2")
@@ -47,7 +36,7 @@ def worst_class(labels, predicted, class_names):
         "others": right / images, "mean": worst["accuracy"] - right / images, "p_value": p,
     }  # fmt: skip
     scores = f"{percent(worst['accuracy'])} of its images are right, {percent(right / images)} of the others'"
-    if p < ALPHA:
+    if p < measures.ALPHA:
         taken = f", most often taken for {worst['taken_for']}" if worst["taken_for"] else ""
         return Finding(f"The worst class is {name}{taken}: {scores}.", WORSE, numbers)
     return Finding(f"Cannot tell the lowest class, {name}, from the others: {scores}.", CANNOT_TELL, numbers)
@@ -55,7 +44,7 @@ def worst_class(labels, predicted, class_names):
 
 def commonest_confusions(labels, predicted, class_names, count=3):
     """The `count` classes (at most 3) that are most often taken for one other, as a share of their images."""
-    table = per_class(labels, predicted, class_names)
+    table = measures.per_class(labels, predicted, class_names)
     table = table[table["times"] > 0].sort_values("taken_share", ascending=False, kind="stable").head(count)
     if table.empty:
         return Finding("No image is answered wrongly.", None, {"confusions": []})
@@ -69,9 +58,9 @@ def calibration_error(confidence, correct, bins=15):
 
     The verdict sets mean confidence against accuracy, over images.
     """
-    error = expected_calibration_error(confidence, correct, bins)
+    error = measures.expected_calibration_error(confidence, correct, bins)
     differences = np.asarray(confidence, "float64") - np.asarray(correct, "float64")
-    gap, verdict = t_interval(differences), judge(differences)
+    gap, verdict = measures.t_interval(differences), judge(differences)
     lean = {
         SAME: f"On average its confidence is right within {whole_points(0.01)}",
         CANNOT_TELL: f"Cannot tell whether its confidence is right on average: it is {points(gap.mean)} off",
@@ -87,19 +76,19 @@ def temperature_scaling(validation, validation_labels, test, test_labels, groups
     together with (None: each is independent of the others). The verdict is that of the scaled
     probabilities on the negative log-likelihood of the test images, paired by image.
     """
-    temperature = fit_temperature(validation, validation_labels)
+    temperature = measures.fit_temperature(validation, validation_labels)
     test_labels, rows = np.asarray(test_labels), np.arange(len(test_labels))
     losses, errors = [], []
-    for probabilities in (np.asarray(test, "float64"), apply_temperature(test, temperature)):
+    for probabilities in (np.asarray(test, "float64"), measures.apply_temperature(test, temperature)):
         correct = probabilities.argmax(axis=1) == test_labels
-        errors.append(expected_calibration_error(probabilities.max(axis=1), correct))
+        errors.append(measures.expected_calibration_error(probabilities.max(axis=1), correct))
         losses.append(-np.log(np.maximum(probabilities[rows, test_labels], np.finfo("float32").tiny)))
     gains = losses[0] - losses[1]
     if groups is None:
-        interval, verdict = t_interval(gains), judge(gains, margin=0)
+        interval, verdict = measures.t_interval(gains), judge(gains, margin=0)
         mean, low, high, n = interval.mean, interval.low, interval.high, interval.n
     else:
-        mean, low, high = mean_by_group(gains, groups)
+        mean, low, high = measures.mean_by_group(gains, groups)
         verdict, n = judge((low, high), margin=0), len(set(groups))
     meaning = {
         BETTER: "it helps, and changes no answer",
@@ -122,7 +111,7 @@ def confidence_split(confidence, correct, threshold=SURE):
         n, sure = int(chosen.sum()), int((confidence[chosen] > threshold).sum())
         if not n:
             return Finding(f"There are no {name} answers to set its confidence against.", None, numbers)
-        numbers[name], intervals[name] = sure / n, share_interval(sure, n)
+        numbers[name], intervals[name] = sure / n, measures.share_interval(sure, n)
     apart = intervals["correct"][0] > intervals["wrong"][1]
     sentence = (
         f"Confidence {'tells' if apart else 'hardly tells'} right from wrong: {percent(numbers['correct'])} of right "
@@ -133,8 +122,8 @@ def confidence_split(confidence, correct, threshold=SURE):
 
 def referral(confidence, correct, coverage=0.8):
     """Accuracy when the least confident images go to a human, who then sees 1 - `coverage` of them."""
-    curve = risk_coverage(confidence, correct)
-    answered, accuracy = accuracy_at_coverage(curve, coverage)
+    curve = measures.risk_coverage(confidence, correct)
+    answered, accuracy = measures.accuracy_at_coverage(curve, coverage)
     everything = float(curve["accuracy"].iloc[-1])
     sentence = (
         f"Leaving the least sure {percent(1 - answered)} of images to a human takes its accuracy from "
@@ -196,7 +185,7 @@ def errors_within(labels, predicted, class_names, groups):
         wrong = (labels != predicted) & np.isin(labels, inside)
         n, near = int(wrong.sum()), int(np.isin(predicted[wrong], inside).sum())
         if n:
-            low, high = share_interval(near, n)
+            low, high = measures.share_interval(near, n)
             blind = (len(inside) - 1) / (len(class_names) - 1)
             numbers[name] = {"share": near / n, "low": low, "high": high, "blind": blind, "n": n}
     if not numbers:

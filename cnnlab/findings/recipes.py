@@ -5,21 +5,9 @@ import math
 import numpy as np
 import pandas as pd
 
+from cnnlab import measures
 from cnnlab.findings.finding import BETTER, CANNOT_TELL, MARGIN, SAME, WORSE, Finding, cell, judge_contrasts
 from cnnlab.findings.probes import renewed_statistics
-from cnnlab.measures import (
-    AUGMENTED,
-    METRIC,
-    VALIDATION,
-    complete_seeds,
-    effects,
-    frontier,
-    measured,
-    paired_differences,
-    side_by_side,
-    time_column,
-    with_baseline_times,
-)
 from cnnlab.studies import (
     AIRBENCH94,
     ASSIGNMENT,
@@ -58,11 +46,11 @@ def recipe_findings(frame, seconds=None, normalisation=None):
     """
     labels = set(frame["label"])
     found = [coverage(frame), *(target(frame, label) for label in TARGETS if label in labels)]
-    found += [cumulative(frame)] if measured(frame, of_kind("walk")) else []
+    found += [cumulative(frame)] if measures.measured(frame, of_kind("walk")) else []
     found += [] if normalisation is None or normalisation.empty else [renewed_statistics(normalisation)]
     found += [precision(frame)] if {ASSIGNMENT.label, FLOAT32.label} <= labels else []
     found += [test_time_augmentation(frame, label) for label in (NARROW, BEST) if label in labels]
-    found += [choice(frame)] if measured(frame, of_kind("instead")) else []
+    found += [choice(frame)] if measures.measured(frame, of_kind("instead")) else []
     return [*found, best_of_frontier(frame, seconds)]
 
 
@@ -87,7 +75,7 @@ def target(frame, label):
     """
     wanted, limit = TARGETS[label]
     rows = _of_target(frame, label)
-    accuracy, times, n = rows[AUGMENTED].mean(), rows["baseline_times"].mean(), len(rows)
+    accuracy, times, n = rows[measures.AUGMENTED].mean(), rows["baseline_times"].mean(), len(rows)
     accurate, quick = accuracy >= wanted, times <= limit
     enough = n >= TARGET_SEEDS and not rows["seed"].isin(SCORED_BEFORE).any()
     score, name = percent(accuracy), capital(NAMES[label])
@@ -113,7 +101,7 @@ def target_table(frame):
             {
                 "Recipe": NAMES[label],
                 "Wanted": f"{_exact(wanted)} in {limit:g}",
-                "Test accuracy": cell(mine[AUGMENTED]),
+                "Test accuracy": cell(mine[measures.AUGMENTED]),
                 "Baseline times": cell(mine["baseline_times"].dropna(), "{:.2f}".format)
                 if mine["baseline_times"].any()
                 else "",
@@ -132,10 +120,12 @@ def cumulative(frame):
     The verdict is the end against the beginning; `numbers` has steps, start, end, verdicts (a step each) and
     the label of the largest step.
     """
-    steps = effects(frame, contrasts=of_kind("walk"))
-    rows, last = complete_seeds(frame), steps["first"].iloc[-1]
-    start, end = (rows.loc[rows["label"] == label, METRIC].mean() for label in (ASSIGNMENT.label, last))
-    ((verdict, numbers),) = judge_contrasts([paired_differences(rows, last, ASSIGNMENT.label, METRIC)], RECIPE_MARGIN)
+    steps = measures.effects(frame, contrasts=of_kind("walk"))
+    rows, last = measures.complete_seeds(frame), steps["first"].iloc[-1]
+    start, end = (rows.loc[rows["label"] == label, measures.METRIC].mean() for label in (ASSIGNMENT.label, last))
+    ((verdict, numbers),) = judge_contrasts(
+        [measures.paired_differences(rows, last, ASSIGNMENT.label, measures.METRIC)], RECIPE_MARGIN
+    )
     verdicts = [verdict for verdict, _ in judge_contrasts(steps["differences"], RECIPE_MARGIN)]
     unclear = verdicts.count(CANNOT_TELL)
     alone = "most of them" if unclear > len(steps) / 2 else "some of them"
@@ -154,7 +144,7 @@ def cumulative(frame):
 def precision(frame, margin=MARGIN):
     """Whether the assignment's CNN is as accurate in the precision it was trained in as in float32, within `margin`."""
     (fast,) = frame.loc[frame["label"] == ASSIGNMENT.label, "precision"].unique()
-    changes = paired_differences(frame, ASSIGNMENT.label, FLOAT32.label, METRIC)
+    changes = measures.paired_differences(frame, ASSIGNMENT.label, FLOAT32.label, measures.METRIC)
     ((verdict, numbers),) = judge_contrasts([changes], margin)
     fast, size = fast.replace("_", " "), points(numbers["mean"])
     way = "below" if numbers["mean"] < 0 else "above"
@@ -171,7 +161,9 @@ def test_time_augmentation(frame, label=NARROW):
     rows = frame[frame["label"] == label]
     if rows.empty:
         raise ValueError(f"the frame has no recipe {label!r}; run the study first")
-    ((verdict, numbers),) = judge_contrasts([(rows[AUGMENTED] - rows[METRIC]).to_numpy()], RECIPE_MARGIN)
+    ((verdict, numbers),) = judge_contrasts(
+        [(rows[measures.AUGMENTED] - rows[measures.METRIC]).to_numpy()], RECIPE_MARGIN
+    )
     numbers["time_share"] = (rows["seconds_tta"] / rows["seconds"]).median()
     size, cost = points(numbers["mean"]), f"for {percent(numbers['time_share'])} of its time"
     sentence = {
@@ -189,7 +181,7 @@ def choice(frame):
     The verdict is that of the best alternative against the narrow recipe. `numbers` has chosen
     (the label of the highest mean) and the mean change by label.
     """
-    table = effects(frame, VALIDATION, of_kind("instead"))
+    table = measures.effects(frame, measures.VALIDATION, of_kind("instead"))
     best = table.loc[table["mean"].idxmax()]
     verdict, numbers = judge_contrasts(table["differences"], RECIPE_MARGIN)[table["mean"].to_numpy().argmax()]
     chosen = best["first"] if best["mean"] > 0 else NARROW
@@ -205,12 +197,14 @@ def choice(frame):
 def best_of_frontier(frame, seconds=None):
     """How many recipes nothing beats in both accuracy and time, and the most accurate of them; as `frontier_table`."""
     rows, time = _timed(frame, seconds)
-    *_, best = labels = frontier(rows)
+    *_, best = labels = measures.frontier(rows)
     mine = rows[rows["label"] == best]
-    score, took = percent(mine[AUGMENTED].mean()), _write_time(mine[time].mean(), time)
+    score, took = percent(mine[measures.AUGMENTED].mean()), _write_time(mine[time].mean(), time)
     count = f"{spelled(len(labels))} recipes are" if len(labels) > 1 else "One recipe is"
     sentence = f"{count} worth their time; the most accurate, {_called(best)}, reaches {score} in {took}."
-    return Finding(capital(sentence), None, {"labels": labels, "accuracy": mine[AUGMENTED].mean(), "time": time})
+    return Finding(
+        capital(sentence), None, {"labels": labels, "accuracy": mine[measures.AUGMENTED].mean(), "time": time}
+    )
 
 
 def frontier_table(frame, seconds=None):
@@ -220,11 +214,11 @@ def frontier_table(frame, seconds=None):
     all of them are there, the trainings' own times serve.
     """
     rows, time = _timed(frame, seconds)
-    parts = [(label, rows[rows["label"] == label]) for label in frontier(rows)]
+    parts = [(label, rows[rows["label"] == label]) for label in measures.frontier(rows)]
     return pd.DataFrame(
         {
             "Recipe": NAMES.get(label, label),
-            "Test accuracy, with its augmentation": cell(mine[AUGMENTED]),
+            "Test accuracy, with its augmentation": cell(mine[measures.AUGMENTED]),
             "Time of a training": _write_time(mine[time].mean(), time),
             "n": mine["seed"].nunique(),
         }
@@ -257,7 +251,7 @@ def change_table(table, seconds=None):
 
 def _of_target(frame, label):
     """The rows that count for a target, with their times as multiples of the published code's (NaN: it did not run)."""
-    rows = with_baseline_times(frame)
+    rows = measures.with_baseline_times(frame)
     rows = rows[rows["label"] == label]
     if rows.empty:
         raise ValueError(f"the frame has no recipe {label!r}; run the study first")
@@ -267,8 +261,8 @@ def _of_target(frame, label):
 
 
 def _timed(frame, seconds):
-    rows = side_by_side(with_baseline_times(frame), seconds)
-    return rows, time_column(rows)
+    rows = measures.side_by_side(measures.with_baseline_times(frame), seconds)
+    return rows, measures.time_column(rows)
 
 
 def _write_time(value, time):
