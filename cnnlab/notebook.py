@@ -96,7 +96,7 @@ def _environment(name, value):
 class Page:
     """What the cells of one notebook run share.
 
-    `budget`: the run's `budgets.Budget`, which decides where its figures go and how they are stamped; `record`: the
+    `budget`: the run's `studies.Budget`, which decides where its figures go and how they are stamped; `record`: the
     `report.Record` whose figures and findings it shows beside its own (None: none).
     """
 

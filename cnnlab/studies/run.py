@@ -12,9 +12,9 @@ import pandas as pd
 
 from cnnlab import data
 from cnnlab.machine import atomic_file, release
-from cnnlab.studies.budgets import find_budget
 from cnnlab.studies.recipes import find_recipe
 from cnnlab.studies.store import Store, select
+from cnnlab.studies.study import find_budget
 from cnnlab.training import (
     SCORING_BATCH,
     Checkpoint,
