@@ -74,8 +74,8 @@ class Budget:
     """Limits of a run; None means that the protocol's own number stands.
 
     `seeds` of a study (None: as many as the study records); `epochs` at most; `train_images`
-    and `eval_images` at most; `sweep_images` and `sweep_epochs` at most in a study of many
-    variants; `sample_images` for figures that need a sample of the test set; `scoring_batch`:
+    and `eval_images` at most; `sweep_images`, `sweep_epochs` and `sweep_eval_images` at most in a study
+    of many variants; `sample_images` for figures that need a sample of the test set; `scoring_batch`:
     images scored at once in a notebook, where fewer need less memory.
     """
 
@@ -86,6 +86,7 @@ class Budget:
     eval_images: int | None = None
     sweep_images: int | None = None
     sweep_epochs: int | None = None
+    sweep_eval_images: int | None = None
     sample_images: int = 2_000
     scoring_batch: int = 250
 
@@ -136,7 +137,7 @@ class Budget:
         changes = {
             "epochs": _least(trial.epochs, epochs),
             "train_images": _least(trial.train_images, images),
-            "eval_images": _least(trial.eval_images, self.eval_images),
+            "eval_images": _least(trial.eval_images, self.eval_images, self.sweep_eval_images if sweep else None),
         }
         if trial.steps_per_epoch is not None and images is not None:
             changes["steps_per_epoch"] = _least(trial.steps_per_epoch, max(1, images // trial.batch_size))
@@ -154,7 +155,11 @@ def _table(*budgets):
 
 BUDGETS = _table(
     Budget("full"),
-    Budget("quick", seeds=2, epochs=4, train_images=20_000, eval_images=5_000, sweep_images=4_000, sweep_epochs=3),
+    # Scoring an image costs a third of training on it: a sweep of few images is not scored on many.
+    Budget(
+        "quick", seeds=2, epochs=4, train_images=20_000, eval_images=5_000, sweep_images=4_000, sweep_epochs=3,
+        sweep_eval_images=2_000,
+    ),
     Budget(
         "smoke", seeds=2, epochs=1, train_images=512, eval_images=256, sweep_images=128, sweep_epochs=1,
         sample_images=200,

@@ -134,6 +134,8 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
     scores = {("best" if trial.keep == "best" else "last"): {name: answers[name][0] for name in scored}}
     if trial.keep == "last":
         scores["tta"] = {name: answers[name][1] for name in scored}
+    elif history.best_epoch + 1 == history.epochs_done:
+        scores["last"] = scores["best"]
     else:
         twin.set_weights(model.get_weights())
         scores["last"] = {name: predict_views(twin, splits[name][0], 0, scoring_batch)[0] for name in scored}
