@@ -16,7 +16,7 @@ from cnnlab.training.trial import CNN, Dense, network_options, one_each
 
 # Side, in pixels, of the patches that the first layer of blocks sees.
 PATCH = 2
-# Statistics of a normalisation cover about so many images, whatever the batch, unless they are Keras's own.
+# Statistics of a normalisation, where they are not Keras's own, are of about so many images, whatever the batch.
 STATISTICS_IMAGES = 2_500
 # Multiplies the features before the classifier of blocks, so that training begins with small logits.
 LOGIT_SCALE = 1 / 9
@@ -45,9 +45,8 @@ def build(
     if isinstance(network, Dense):
         stack, name = _dense(network), "dense"
     elif isinstance(network, CNN):
-        recent = statistics != "running"
-        norm = {"fused": fused and recent, **({"momentum": _momentum(batch_size)} if recent else {})}
-        stack, name = _cnn(network, input_shape, norm), "cnn"
+        # Keras's own operation where its running statistics count, which are of another variance than the fused one's.
+        stack, name = _cnn(network, input_shape, fused and statistics == "renewed"), "cnn"
     else:
         return _blocks(network, input_shape, num_classes, fused, batch_size)
     # float32 whatever the policy: probabilities in bfloat16 have three significant digits.
@@ -116,7 +115,7 @@ def _dense(network):
     return stack
 
 
-def _cnn(network, input_shape, norm):
+def _cnn(network, input_shape, fused):
     smallest = min(input_shape[:2])
     if smallest >> network.poolings < 1:
         raise ValueError(
@@ -126,7 +125,7 @@ def _cnn(network, input_shape, norm):
     stack = [layers.Rescaling(1 / 255)]
     kernels = one_each("kernel_size", network.kernel_size, len(network.filters))
     for index, (count, size) in enumerate(zip(network.filters, kernels, strict=True), start=1):
-        stack += _convolution(index, count, size, norm if network.batch_norm else None)
+        stack += _convolution(index, count, size, network.batch_norm, fused)
         if index <= network.poolings:
             stack.append(layers.MaxPooling2D(2, name=f"pool{index}"))
     stack.append(layers.GlobalAveragePooling2D() if network.head == "gap" else layers.Flatten())
@@ -137,12 +136,12 @@ def _cnn(network, input_shape, norm):
     return stack
 
 
-def _convolution(index, filters, size, norm):
-    if norm is None:
+def _convolution(index, filters, size, batch_norm, fused):
+    if not batch_norm:
         return [layers.Conv2D(filters, size, padding="same", activation="relu", name=f"conv{index}")]
     return [
         layers.Conv2D(filters, size, padding="same", name=f"conv{index}"),
-        batch_normalization(**norm, name=f"norm{index}"),
+        batch_normalization(fused, name=f"norm{index}"),
         layers.ReLU(name=f"relu{index}"),
     ]
 
