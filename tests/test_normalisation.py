@@ -1,4 +1,4 @@
-"""Normalisation answers as it trained, where its statistics are renewed; Keras's running ones lag behind in few steps."""
+"""Normalisation answers as it trained where its statistics are renewed; running ones lag behind in few steps."""
 
 import dataclasses
 
