@@ -29,7 +29,7 @@ ENTRY = "train.py"
 # What that imports of this folder.
 SCRIPTS = ("__init__.py", "common.py")
 # What the training path imports and the image may lack or have in another version; TensorFlow is the image's.
-PACKAGES = ("keras", "scikit-learn", "pandas", "filelock", "tqdm", "pillow")
+PACKAGES = ("keras", "scikit-learn", "scipy", "pandas", "pydantic", "lazy_loader", "filelock", "tqdm", "pillow")
 CHANNEL = "training"
 # AWS allows 32 characters for a tuning job, and adds its own to the jobs within.
 LABEL_CHARACTERS = 12

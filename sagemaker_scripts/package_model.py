@@ -103,7 +103,7 @@ def model_card(model, name, class_names, row, letterbox=False):
         "weights_sha256": _weights_sha256(model),
         "metrics": {key: value for key, value in row.items() if METRIC.fullmatch(key)},
         "data": {"name": row.get("dataset"), "version": row.get("data_version")},
-        "training": {key: row.get(key) for key in ("key", "label", "seed", "epochs_trained", "code_version")},
+        "training": {key: row.get(key) for key in ("key", "label", "seed", "epochs_trained", "protocol")},
         "packed_with": {package: version(package) for package in ("keras", "tensorflow")},
     }
 

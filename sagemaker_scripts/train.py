@@ -21,11 +21,11 @@ JOB_CHECKPOINTS = Path("/opt/ml/checkpoints")
 SDK_CHANNELS = {"code", "sm_drivers"}
 # Preferred names, where a job has several channels.
 DATA_CHANNELS = ("training", "train", "data")
-# Between two looks at a training, for the next epoch's line.
-POLL_SECONDS = 1.0
 NUMBER = r"([0-9]+(?:\.[0-9]+)?)"
 CURVES = {"loss": "train_loss", "accuracy": "train_accuracy", "val_loss": "val_loss", "val_accuracy": "val_accuracy"}
-RESULTS = ("val_accuracy_best", "val_loss_best", "test_accuracy_best", "test_loss_best", "seconds")
+# Of the best epoch's weights, or of the last, as the trial keeps them.
+SCORES = ("val_accuracy", "val_loss", "test_accuracy", "test_loss")
+RESULTS = (*(f"{score}_{which}" for which in ("best", "last") for score in SCORES), "seconds")
 
 # What SageMaker looks for in a job's log, in the form that CreateTrainingJob takes.
 METRIC_DEFINITIONS = [{"Name": name, "Regex": rf"\b{name}={NUMBER}"} for name in (*CURVES.values(), *RESULTS)]
@@ -70,7 +70,8 @@ TRIAL_FIELDS = {
     "train_images": int,
     "eval_images": int,
     "permute_pixels": int,
-    "augment": str,
+    "flip": str,
+    "translate": int,
     "class_weights": boolean,
     "monitor": str,
     "patience": int,
@@ -190,9 +191,10 @@ def epoch_lines(epochs):
 
 
 def result_line(row):
-    """The line at the end, from a result `row`: scores of the best validation epoch, and seconds."""
-    figures = " ".join(f"{name}={row[name]:.6f}" for name in RESULTS)
-    return f"result {row['label']} seed {row['seed']} best_epoch {row['best_epoch']} {figures}"
+    """The line at the end, from a result `row`: scores of the best validation epoch and of the last, and seconds."""
+    figures = " ".join(f"{name}={row[name]:.6f}" for name in RESULTS if row.get(name) is not None)
+    best = f"best_epoch {row['best_epoch']} " if row["keep"] == "best" else ""
+    return f"result {row['label']} seed {row['seed']} {best}{figures}"
 
 
 def main(argv=None, environment=os.environ):
@@ -200,19 +202,19 @@ def main(argv=None, environment=os.environ):
     arguments, unknown = make_parser().parse_known_args(argv)
     if unknown:
         print(f"ignored, not mine: {' '.join(unknown)}", flush=True)
-    trial = make_trial(arguments)
     in_job = "SM_MODEL_DIR" in environment
-    output_dir = arguments.output_dir or Path("runs") / "train" / f"{trial.label}-seed{trial.seed}"
-    model_dir = output_dir
-    if in_job:
-        output_dir, model_dir = Path(environment["SM_OUTPUT_DATA_DIR"]), Path(environment["SM_MODEL_DIR"])
-    checkpoint_dir = arguments.checkpoint_dir or (JOB_CHECKPOINTS if in_job else None)
     try:
+        trial = make_trial(arguments)
+        output_dir = model_dir = arguments.output_dir or Path("runs") / "train" / f"{trial.label}-seed{trial.seed}"
+        if in_job:
+            output_dir, model_dir = Path(environment["SM_OUTPUT_DATA_DIR"]), Path(environment["SM_MODEL_DIR"])
+        checkpoint_dir = arguments.checkpoint_dir or (JOB_CHECKPOINTS if in_job else None)
         row = train(trial, output_dir, model_dir, checkpoint_dir)
     except common.ScriptError as error:
         if in_job:  # What SageMaker shows as the job's FailureReason.
-            output_dir.parent.mkdir(parents=True, exist_ok=True)
-            (output_dir.parent / "failure").write_text(str(error), encoding="utf-8")
+            failure = Path(environment["SM_OUTPUT_DATA_DIR"]).parent / "failure"
+            failure.parent.mkdir(parents=True, exist_ok=True)
+            failure.write_text(str(error), encoding="utf-8")
         raise
     if not in_job:
         row = output_dir / "trials" / f"{row['key']}.json"

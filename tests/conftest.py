@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import synthetic
 import tiny_mars
+import tiny_study
 
 from cnnlab import data
 from cnnlab.data import dataset
+from cnnlab.training import train
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -28,6 +30,12 @@ def pytest_configure():
 def bars_dataset():
     """A small Dataset of 16x16 images in four classes."""
     return synthetic.dataset()
+
+
+@pytest.fixture(scope="session")
+def full_result(bars_dataset):
+    """The `training.Result` of tiny_study.FULL on `bars_dataset`."""
+    return train(tiny_study.FULL, bars_dataset)
 
 
 @pytest.fixture(scope="session")

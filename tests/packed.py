@@ -12,7 +12,7 @@ import numpy as np
 import synthetic
 from PIL import Image
 
-from cnnlab.training import Trial, run_trial
+from cnnlab.training import Trial, train
 from sagemaker_scripts import package_model
 
 TRIAL = Trial("tiny", options={"filters": [4, 8], "dense": 16}, epochs=4, batch_size=32, precision="float32")
@@ -24,7 +24,7 @@ def tiny():
     keeper = tempfile.TemporaryDirectory(prefix="packed-")
     root = Path(keeper.name)
     dataset = synthetic.dataset()
-    result = run_trial(TRIAL, dataset, progress=False)
+    result = train(TRIAL, dataset)
     result.model.save(root / "tiny.keras")
     path = package_model.package(
         root / "tiny.keras", root / "model.tar.gz", class_names=dataset.class_names, row=result.row

@@ -1,36 +1,85 @@
-"""The command line: good help, one clear line for a bad call, exit codes."""
+"""The command line: good help at once, one clear line for a bad call, exit codes."""
 
+import dataclasses
+import importlib
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import keras
 import pytest
-import tiny_recipes
 import tiny_study
 
-from cnnlab import recipe_studies, studies
+from cnnlab import __main__, data, studies
 from cnnlab.__main__ import main
+from cnnlab.training import train
 
 ROOT = Path(__file__).parent.parent
+# A process that loads no Keras answers in less than one; the rest is for a machine that does other things.
+AT_ONCE = 4.0
 
 
 def run(*arguments):
-    return subprocess.run(
+    """A command as a process of its own, with the seconds that it took."""
+    begin = time.perf_counter()
+    finished = subprocess.run(
         [sys.executable, "-m", "cnnlab", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )
+    return finished, time.perf_counter() - begin
 
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setitem(studies.STUDIES, "tiny", tiny_study.STUDY)
+    monkeypatch.setitem(studies.STUDIES, "tiny", tiny_study.CNNS)
 
 
-def test_help_names_the_commands_and_the_studies():
-    shown = run("--help").stdout
-    assert all(command in shown for command in ("data", "notebook", "study", "probe", "report"))
-    assert "filters_gap" in run("study", "--help").stdout
+@pytest.fixture
+def trained_once(monkeypatch):
+    """All trials get the result of the first that is trained."""
+    module, results = importlib.import_module("cnnlab.studies.run"), []
+
+    def train_once(trial, dataset, callbacks):
+        trial = trial.resolved()
+        if not results:
+            results.append(train(trial, dataset, callbacks))
+        row = {**results[0].row, "label": trial.label, **trial.configuration(), "data_version": dataset.fingerprint}
+        return dataclasses.replace(results[0], trial=trial, row=row)
+
+    monkeypatch.setattr(module, "train", train_once)
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """Training that is interrupted as soon as it begins."""
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib.import_module("cnnlab.studies.run"), "train", interrupt)
+
+
+def test_help_names_the_commands_at_once():
+    finished, seconds = run("--help")
+    assert all(command in finished.stdout for command in ("data", "notebook", "study", "train", "probe", "report"))
+    assert finished.returncode == 0
+    assert not finished.stderr
+    assert seconds < AT_ONCE
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [(["study"], ("filters_gap", "recipe")), (["train"], ("to_94", "assignment")), (["probe"], ("shift", "tabular"))],
+)
+def test_help_of_a_command_names_what_it_can_do(arguments, names, monkeypatch, capsys):
+    # It is looked up only where the help of that command is asked for.
+    monkeypatch.setattr(sys, "argv", ["cnnlab", *arguments, "--help"])
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments, "--help"])
+    assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in names)
 
 
 @pytest.mark.parametrize(
@@ -60,11 +109,12 @@ def test_a_bad_call_gets_one_clear_line_and_exit_code_2(arguments, message, caps
     assert "Traceback" not in shown
 
 
-def test_a_misspelt_study_says_one_line_and_nothing_of_tensorflow():
-    finished = run("study", "filtres")
+def test_a_misspelt_study_says_one_line_and_nothing_of_tensorflow_at_once():
+    finished, seconds = run("study", "nope")
     assert finished.returncode == 2
-    assert finished.stderr.startswith("cnnlab: no study is called")
+    assert finished.stderr.startswith("cnnlab: no study is called 'nope'")
     assert finished.stderr.count("\n") == 1
+    assert seconds < AT_ONCE
 
 
 def test_an_unwritable_store_gets_one_line_and_exit_code_1(tiny, tmp_path, capsys):
@@ -80,7 +130,7 @@ def test_a_missing_notebook_gets_one_line_and_exit_code_1(capsys):
     assert "there is no notebook absent.ipynb" in capsys.readouterr().err
 
 
-def test_a_study_shows_its_table_and_findings(tiny, tmp_path, capsys):
+def test_a_study_shows_its_table_and_findings(tiny, trained_once, tmp_path, capsys):
     assert main(["study", "tiny", "--seeds", "2", "--store", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "Does anything happen?" in shown
@@ -89,7 +139,7 @@ def test_a_study_shows_its_table_and_findings(tiny, tmp_path, capsys):
 
 
 def test_a_trained_recipe_says_its_accuracies_its_files_and_what_to_do_next(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(recipe_studies.RECIPES, "tiny", tiny_recipes.TINY)
+    monkeypatch.setitem(studies.RECIPES, "tiny", tiny_study.FULL)
     path = tmp_path / "tiny.keras"
     assert main(["train", "--recipe", "tiny", "--out", str(path)]) == 0
     shown = capsys.readouterr()
@@ -102,22 +152,25 @@ def test_a_trained_recipe_says_its_accuracies_its_files_and_what_to_do_next(tmp_
     assert keras.models.load_model(path, compile=False).count_params() == row["parameters"]
 
 
-def test_ctrl_c_says_what_is_kept(tiny, tmp_path, monkeypatch, capsys):
-    def interrupted(*arguments, **options):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(studies, "run_trial", interrupted)
-    assert main(["study", "tiny", "--seeds", "1", "--store", str(tmp_path)]) == 130
+@pytest.mark.parametrize(
+    "arguments", [["study", "tiny", "--seeds", "1", "--store"], ["train", "--recipe", "to_74", "--out"]]
+)
+def test_ctrl_c_says_that_the_same_command_goes_on(
+    arguments, tiny, interrupted, tmp_path, monkeypatch, capsys, bars_dataset
+):
+    monkeypatch.setitem(data.LOADERS, "cifar10", lambda seed: bars_dataset)
+    assert main([*arguments, str(tmp_path / "kept.keras")]) == 130
     assert "the same command goes on from here" in capsys.readouterr().err
 
 
-def test_ctrl_c_in_a_single_training_promises_nothing(tmp_path, monkeypatch, capsys):
-    def interrupted(*arguments, **options):
+@pytest.mark.parametrize("command", ["data", "notebook"])
+def test_ctrl_c_in_what_begins_again_promises_nothing(command, monkeypatch, capsys):
+    def interrupt(options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(recipe_studies, "train", interrupted)
-    assert main(["train", "--recipe", "to_74", "--out", str(tmp_path / "model.keras")]) == 130
-    assert "nothing is kept of this training" in capsys.readouterr().err
+    monkeypatch.setattr(__main__, f"_{command}", interrupt)
+    assert main([command, *(["any.ipynb"] if command == "notebook" else [])]) == 130
+    assert "the same command begins again" in capsys.readouterr().err
 
 
 def test_missing_mars_images_are_said_in_one_message_with_what_to_do(tmp_path, monkeypatch, capsys):

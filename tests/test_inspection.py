@@ -6,20 +6,19 @@ import pytest
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from cnnlab import models
 from cnnlab.measures import inspection
-from cnnlab.training import predict
+from cnnlab.training import build, predict
 
 
 @pytest.fixture(scope="module")
 def cnn():
     keras.utils.set_random_seed(1)
-    return models.build_cnn((4, 6, 8), dense=12, input_shape=(16, 16, 3), num_classes=4)
+    return build("cnn", filters=[4, 6, 8], dense=12, input_shape=(16, 16, 3), num_classes=4)
 
 
 @pytest.fixture(scope="module")
 def normed():
-    return models.build_cnn((4, 6), batch_norm=True, dense=12, input_shape=(16, 16, 3), num_classes=4)
+    return build("cnn", filters=[4, 6], batch_norm=True, dense=12, input_shape=(16, 16, 3), num_classes=4)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +69,7 @@ def test_a_dead_filter_is_grey_and_a_dense_network_refused(cnn):
     twin.get_layer("conv1").set_weights([kernel, bias])
     assert (inspection.first_layer_filters(twin)[2] == 0.5).all()
     with pytest.raises(ValueError, match="has no convolution; its layers are .*dense1"):
-        inspection.first_layer_filters(models.build_dense((8,), input_shape=(8, 8, 3)))
+        inspection.first_layer_filters(build("dense", units=[8], input_shape=(8, 8, 3)))
 
 
 def test_feature_maps_are_the_convolution_of_the_scaled_image(cnn, images):

@@ -1,8 +1,15 @@
-"""What a result was computed on: precision by the hardware, and by hand."""
+"""The machine: precision by the hardware and by hand, whole files, memory given back, and where the folders are."""
 
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from cnnlab import machine
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -56,3 +63,50 @@ def test_environment_names_versions_and_hardware():
     assert facts["backend_version"].startswith("2.")
     assert facts["cores"] >= 1
     assert facts["cpu"]
+
+
+def test_the_folders_lie_in_the_clone_or_where_they_are_said_to_and_never_where_one_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(machine.ROOT_VARIABLE, raising=False)
+    assert machine.root() == ROOT
+    monkeypatch.setenv(machine.ROOT_VARIABLE, "elsewhere")
+    assert machine.root() == tmp_path / "elsewhere"
+    monkeypatch.delenv(machine.ROOT_VARIABLE)
+    monkeypatch.setattr(machine, "__file__", str(tmp_path / "site-packages" / "cnnlab" / "machine.py"))
+    assert machine.root() == Path.home() / "cnnlab", "installed without a clone"
+
+
+def test_a_file_appears_under_its_name_when_the_block_ends(tmp_path):
+    path = tmp_path / "rows.csv"
+    with machine.atomic_file(path) as partial:
+        partial.write_text("new", encoding="utf-8")
+        assert not path.exists()
+    assert path.read_text(encoding="utf-8") == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_block_that_fails_leaves_the_former_file_and_no_other(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("old", encoding="utf-8")
+    with pytest.raises(RuntimeError), machine.atomic_file(path, suffix=".csv") as partial:
+        partial.write_text("ne", encoding="utf-8")
+        assert partial.suffix == ".csv"
+        raise RuntimeError
+    assert path.read_text(encoding="utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system's own count of memory is Linux's")
+def test_what_was_read_of_a_file_is_let_go_and_comes_back(tmp_path):
+    def mapped():
+        return int(re.search(r"RssFile:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+
+    np.save(tmp_path / "images.npy", np.arange(32 << 20, dtype="uint8"))
+    images = np.load(tmp_path / "images.npy", mmap_mode="r")
+    before = mapped()
+    total = images.sum(dtype="uint64")
+    assert mapped() > before + (24 << 20)
+    machine.forget(images[100:])
+    assert mapped() < before + (8 << 20)
+    assert images.sum(dtype="uint64") == total
+    machine.forget(np.zeros(3))  # In memory already: nothing to let go.

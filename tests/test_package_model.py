@@ -15,8 +15,8 @@ import pytest
 import tensorflow as tf
 import tiny_mars
 
-from cnnlab import models
 from cnnlab.data import preprocessing_steps
+from cnnlab.training import build
 from sagemaker_scripts import package_model, savedmodel
 from sagemaker_scripts.common import BadArgumentsError
 
@@ -60,7 +60,7 @@ def test_the_card_says_what_the_model_is_and_how_it_came_about(tiny):
     assert card["class_names"] == list(tiny.dataset.class_names)
     assert card["metrics"]["test_accuracy_best"] == tiny.row["test_accuracy_best"]
     assert card["data"]["version"] == tiny.dataset.fingerprint
-    assert card["training"]["code_version"] == tiny.row["code_version"]
+    assert card["training"]["protocol"] == tiny.row["protocol"]
     weights = b"".join(weight.tobytes() for weight in tiny.model.get_weights())
     assert card["weights_sha256"] == hashlib.sha256(weights).hexdigest()
 
@@ -98,7 +98,7 @@ def test_the_script_gives_the_same_bytes_as_the_function_and_names_the_next_comm
 )
 def test_size_channels_and_classes_come_from_the_model(tmp_path, options):
     height, width, channels = options["input_shape"]
-    model = models.build_cnn((4, 8), dense=8, **options)
+    model = build("cnn", filters=[4, 8], dense=8, **options)
     path = package_model.package(
         save(model, tmp_path), tmp_path / "model.tar.gz", "mars", letters(options["num_classes"])
     )
@@ -128,7 +128,7 @@ def test_a_picture_becomes_the_input_as_in_training(letterbox):
 
 @pytest.mark.parametrize(("dataset", "kept"), [("mars", True), ("mars-24-stretch", False), ("cifar10", False)])
 def test_the_package_resizes_as_its_data_set_did(tmp_path, dataset, kept):
-    model = models.build_cnn((4, 8), dense=8, input_shape=(24, 24, 3), num_classes=3)
+    model = build("cnn", filters=[4, 8], dense=8, input_shape=(24, 24, 3), num_classes=3)
     path = package_model.package(
         save(model, tmp_path), tmp_path / "model.tar.gz", class_names=letters(3), row={"dataset": dataset}
     )
@@ -152,7 +152,7 @@ def test_the_three_signatures_are_those_promised(tiny):
 
 
 def test_a_row_beside_the_model_gives_the_class_names(tiny, tmp_path):
-    model = save(models.build_cnn((2,), dense=0), tmp_path)
+    model = save(build("cnn", filters=[2], dense=0), tmp_path)
     (tmp_path / "trials").mkdir()
     row = {"dataset": "cifar10", "key": "0123", "test_accuracy_best": 0.5}
     (tmp_path / "trials" / "0123.json").write_text(json.dumps(row), encoding="utf-8")
@@ -191,7 +191,7 @@ def broken_file(tmp_path):
 
 
 def good(tmp_path):
-    return save(models.build_cnn((2,), dense=0, input_shape=(8, 8, 3), num_classes=2), tmp_path)
+    return save(build("cnn", filters=[2], dense=0, input_shape=(8, 8, 3), num_classes=2), tmp_path)
 
 
 @pytest.mark.parametrize(

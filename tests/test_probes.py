@@ -1,6 +1,8 @@
 """The probes measure what they say, on tiny networks, and their records are whole and resumable."""
 
 import dataclasses
+import importlib
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -8,30 +10,33 @@ import pandas as pd
 import pytest
 import synthetic
 from scipy import ndimage
-from tiny_recipes import TINY
+from tiny_study import FULL
 
-from cnnlab import data, models, recipe_studies
+from cnnlab import data
 from cnnlab.measures import calibration as confidence
 from cnnlab.measures import inspection as receptive_field
 from cnnlab.measures import probes, shift, tabular
 from cnnlab.measures import probes as normalisation
 from cnnlab.studies import Store
-from cnnlab.training import Trial, model_path, permute_pixels, predict, recipe_key, trial_key
+from cnnlab.studies.store import identity_of
+from cnnlab.training import Trial, build, model_path, predict, trial_key
+from cnnlab.training.batches import permute_pixels
 
 SHAPE = {"input_shape": (16, 16, 3), "num_classes": 4}
 IMAGES, LABELS = synthetic.bars(60)
+RECORD = Path(__file__).parents[1] / "results"
 
 
 @pytest.fixture(scope="module")
 def cnn():
     keras.utils.set_random_seed(0)
-    return models.build_cnn(filters=(4, 8), dense=16, **SHAPE)
+    return build("cnn", filters=[4, 8], dense=16, **SHAPE)
 
 
 @pytest.fixture(scope="module")
 def dense():
     keras.utils.set_random_seed(0)
-    return models.build_dense(units=(8,), **SHAPE)
+    return build("dense", units=[8], **SHAPE)
 
 
 @pytest.mark.parametrize(("down", "right"), [(0, 3), (0, -3), (2, 0), (-2, 0), (1, -4)])
@@ -109,7 +114,7 @@ def test_a_dense_layer_does_not_move_with_the_image():
 
 def test_theoretical_fields_are_what_a_unit_depends_on():
     """Against brute force: light one pixel at a time, all weights positive, and see which units notice."""
-    model = models.build_cnn(filters=(2, 2, 2), kernel_size=[3, 5, 3], dense=0, **SHAPE)
+    model = build("cnn", filters=[2, 2, 2], kernel_size=[3, 5, 3], dense=0, **SHAPE)
     model.set_weights([np.ones_like(weights) for weights in model.get_weights()])
     names = list(fields := receptive_field.theoretical_fields(model))
     maps = keras.Model(model.inputs, [model.get_layer(name).output for name in names])
@@ -149,7 +154,7 @@ def test_the_effective_field_is_zero_outside_the_theoretical_one(cnn):
 
 
 def test_the_gradient_of_an_active_convolution_is_its_kernel():
-    model = models.build_cnn(filters=(4,), pools=0, dense=0, **SHAPE)
+    model = build("cnn", filters=[4], pools=0, dense=0, **SHAPE)
     layer = model.get_layer("conv1")
     kernel = layer.get_weights()[0]
     layer.set_weights([kernel, np.full(4, 100.0)])  # No unit is cut off by its ReLU.
@@ -280,34 +285,41 @@ def test_a_killed_probe_leaves_whole_rows_and_goes_on(bench, monkeypatch):
     assert asked == ["dense", "cnn"]
 
 
-def test_rows_of_other_code_are_measured_anew(bench):
+def test_rows_of_another_version_are_measured_anew(bench, monkeypatch):
     run, asked, folder, _ = bench
     run(1)
     path = folder / "risk_coverage.csv"
-    stale = pd.read_csv(path).assign(code_version="another", accuracy=9.0)
-    stale.to_csv(path, index=False)
+    pd.read_csv(path).assign(version=0, accuracy=9.0).to_csv(path, index=False)
     assert run(1)["accuracy"].max() <= 1
     assert asked == ["dense", "cnn"] * 2
+    # As where what is measured changes.
+    probe = probes.PROBES["risk_coverage"]
+    monkeypatch.setitem(probes.PROBES, "risk_coverage", dataclasses.replace(probe, version=2))
+    assert set(run(1)["version"]) == {2}
+    assert asked == ["dense", "cnn"] * 3
 
 
-def test_a_missing_model_is_trained_again_to_the_same_weights(bench, trained, tmp_path):
-    *_, trials = bench
-    first = probes.trained_model(trials[1], trained / "models", Store(trained / "trials"), progress=False)
-    again = probes.trained_model(trials[1], tmp_path, Store(trained / "trials"), progress=False)
-    for one, other in zip(first.get_weights(), again.get_weights(), strict=True):
-        assert np.array_equal(one, other)
-    (tmp_path / f"{trial_key(trials[1])}.keras").write_bytes(b"no archive")
-    with pytest.raises(ValueError, match="is no model that Keras can load; delete it"):
-        probes.trained_model(trials[1], tmp_path, Store(trained / "trials"))
+def test_rows_with_a_hash_of_known_code_in_place_of_a_version_are_kept(bench):
+    run, asked, folder, _ = bench
+    rows, path = run(1), folder / "risk_coverage.csv"
+    known, strange = next(iter(probes.VERSION_OF_CODE)), "another"
+    for code in (known, strange):
+        # Read back, for a record that nothing was added to stays as it was written.
+        former = probes.read_probe("risk_coverage", folder).drop(columns="version").assign(code_version=code)
+        former.to_csv(path, index=False)
+        pd.testing.assert_frame_equal(run(1), rows, check_dtype=False)
+    assert asked == ["dense", "cnn"] * 2, "measured again for the strange code alone"
 
 
-def test_another_process_at_work_is_named(bench, tmp_path):
-    *_, trials = bench
-    with (
-        Store(tmp_path).claim(trials[0]),
-        pytest.raises(RuntimeError, match="another process is training dense_4, seed 0"),
-    ):
-        probes.trained_model(trials[0], tmp_path / "models", Store(tmp_path), progress=False)
+@pytest.mark.parametrize("name", probes.PROBES)
+def test_every_recorded_probe_has_a_known_version_and_known_trials(name):
+    probe, rows = probes.find_probe(name), probes.read_probe(name, RECORD / "probes")
+    assert set(rows["version"]) == {probe.version}
+    store = Store(RECORD / "trials")
+    keys = {row["key"]: identity_of(row) for row in store.records()}
+    wanted = probe.parts(probe.seeds, lambda trial: trial.identity)
+    found = {(seed, keys.get(key, key)) for seed, key in rows[["seed", "key"]].drop_duplicates().to_numpy()}
+    assert found == set(wanted)
 
 
 @pytest.mark.parametrize(
@@ -322,7 +334,7 @@ def test_names_that_are_no_probe(name, message):
 def test_no_record_is_an_empty_frame_and_a_broken_one_is_named(tmp_path):
     assert probes.read_probe("shift", tmp_path).empty
     (tmp_path / "shift.csv").write_text("shift,accuracy\n0,1\n")
-    with pytest.raises(ValueError, match="has no column code_version, key, label, seed; delete it"):
+    with pytest.raises(ValueError, match="has no column key, label, seed, version; delete it"):
         probes.read_probe("shift", tmp_path)
 
 
@@ -336,7 +348,7 @@ def test_every_probe_measures_a_model_at_hand(name, cnn, bars_dataset):
 @pytest.fixture(scope="module")
 def normalised():
     keras.utils.set_random_seed(0)
-    return models.build_cnn(filters=(4, 8), dense=16, batch_norm=True, **SHAPE)
+    return build("cnn", filters=[4, 8], dense=16, batch_norm=True, **SHAPE)
 
 
 def test_renewed_statistics_are_the_mean_of_the_batches_under_the_final_weights(normalised):
@@ -373,18 +385,18 @@ def test_a_network_without_normalisation_has_no_statistics_to_renew(cnn):
         normalisation.renew_statistics(cnn, [])
 
 
-def test_a_probe_of_recipes_takes_the_kept_model_and_trains_what_is_not_kept(tmp_path, monkeypatch):
+def test_a_probe_of_recipes_takes_the_kept_model_and_trains_what_is_not_kept(tmp_path, monkeypatch, full_result):
     trained = []
-    train = recipe_studies.run_recipe
-    monkeypatch.setattr(recipe_studies, "run_recipe", lambda *a: trained.append(1) or train(*a))
-    probe = dataclasses.replace(probes.PROBES["normalisation"], trials=(TINY,))
+    module = importlib.import_module("cnnlab.studies.run")
+    monkeypatch.setattr(module, "train", lambda *_: trained.append(1) or full_result)
+    probe = dataclasses.replace(probes.PROBES["normalisation"], trials=(FULL,))
     monkeypatch.setitem(probes.PROBES, "normalisation", probe)
     folders = {"models_folder": tmp_path / "models", "results_folder": tmp_path / "probes", "progress": False}
     rows = probes.run_probe("normalisation", 1, Store(tmp_path / "trials"), **folders)
-    assert rows["key"].unique().tolist() == [recipe_key(TINY)]
+    assert rows["key"].unique().tolist() == [trial_key(FULL)]
     assert len(rows) == 3
     (tmp_path / "probes" / "normalisation.csv").unlink()
     again = probes.run_probe("normalisation", 1, Store(tmp_path / "trials"), **folders)
     pd.testing.assert_frame_equal(again, rows)
     assert len(trained) == 1
-    assert model_path(tmp_path / "models", recipe_key(TINY)).exists()
+    assert model_path(tmp_path / "models", trial_key(FULL)).exists()

@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import tiny_study
+from cnnlab.store import Store
 
 from cnnlab import findings, record, report, studies
-from cnnlab.store import Store
 
 ROOT = Path(__file__).parent.parent
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("cnnlab", "sagemaker_scripts")
@@ -21,12 +22,12 @@ def requirements(name):
     return [Requirement(line) for line in lines if line and not line.startswith("#")]
 
 
-PINNED = {each.name.lower().replace("_", "-"): each for each in requirements("constraints.txt")}
+PINNED = {canonicalize_name(each.name): each for each in requirements("constraints.txt")}
 
 
 @pytest.mark.parametrize("needed", [*requirements("requirements.txt"), *requirements("requirements-dev.txt")], ids=str)
 def test_a_pinned_version_is_within_its_bounds(needed):
-    (pin,) = PINNED[needed.name].specifier
+    (pin,) = PINNED[canonicalize_name(needed.name)].specifier
     assert pin.operator == "=="
     assert needed.specifier.contains(pin.version)
 

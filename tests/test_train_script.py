@@ -15,7 +15,8 @@ import pytest
 
 from cnnlab import data
 from cnnlab.studies import Store
-from cnnlab.training import Trial, run_trial
+from cnnlab.training import Checkpoint, Trial
+from cnnlab.training import train as train_trial
 from sagemaker_scripts import common, launch_training, train
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,14 +29,14 @@ from cnnlab import data
 data.LOADERS["bars"] = lambda seed: synthetic.dataset()
 """
 # The row's columns that a clock decides.
-CLOCK = {"seconds", "cpu_seconds", "finished"}
+CLOCK = {"seconds", "cpu_seconds", "seconds_setup", "seconds_training", "seconds_tta", "finished"}
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, bars_dataset):
     """The row and the predictions of TRIAL, trained in one go by the library."""
     store = Store(tmp_path_factory.mktemp("undisturbed"))
-    store.save(run_trial(TRIAL, bars_dataset, progress=False))
+    store.save(train_trial(TRIAL, bars_dataset))
     row = store.row(TRIAL)
     return row, store.predictions(row["key"])
 
@@ -71,7 +72,7 @@ def epochs_in(checkpoint_dir):
     """Finished epochs in the one checkpoint below a folder."""
     for path in checkpoint_dir.glob("*.npz"):
         with np.load(path) as file:
-            return len(json.loads(str(file["facts"]))["history"]["loss"])
+            return len(json.loads(str(file["facts"]))["curves"]["loss"])
     return 0
 
 
@@ -135,30 +136,61 @@ def test_every_metric_can_be_read_from_the_log(tmp_path, bars_dataset, capsys, u
     assert "epoch" not in capsys.readouterr().out.replace("best_epoch", "")
 
 
-def test_epoch_lines_appear_while_the_training_runs(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(train, "POLL_SECONDS", 0.01)
-    history = {"loss": [0.5], "accuracy": [0.25], "val_loss": [0.75], "val_accuracy": [0.125]}
-    with train.EpochLines(tmp_path / "state.npz", 2) as lines:
-        np.savez(tmp_path / "state.npz", facts=json.dumps({"history": history}))
-        limit = time.monotonic() + 10
-        while not lines.printed and time.monotonic() < limit:
-            time.sleep(0.01)
-        assert capsys.readouterr().out.startswith("epoch 1/2 train_loss=0.500000")
-        lines.finish({name: [*values, 1.0] for name, values in history.items()})
+def test_a_trial_that_keeps_the_last_epoch_says_its_scores_too(tmp_path, bars_dataset, capsys):
+    trial = Trial("short", options={"filters": [4]}, dataset="bars", epochs=0.5, keep="last", train_split="all")
+    row = train.train(trial, tmp_path, dataset=bars_dataset)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert f"test_accuracy_last={row['test_accuracy_last']:.6f}" in last
+    assert "val_" not in last, "no image is left to validate on"
+    assert "best" not in last
+
+
+def test_epoch_lines_appear_while_the_training_runs(capsys):
+    lines = train.epoch_lines(2)
+    lines.on_epoch_end(0, {"loss": 0.5, "accuracy": 0.25, "val_loss": 0.75, "val_accuracy": 0.125})
+    assert capsys.readouterr().out == (
+        "epoch 1/2 train_loss=0.500000 train_accuracy=0.250000 val_loss=0.750000 val_accuracy=0.125000\n"
+    )
+    lines.on_epoch_end(1, {"loss": 1.0, "accuracy": 0.25})
     assert capsys.readouterr().out.startswith("epoch 2/2 train_loss=1.000000")
+
+
+def test_epochs_before_a_restart_are_not_printed_again(tmp_path, bars_dataset, capsys, monkeypatch):
+    """The log has one line an epoch, whatever was killed: here, what a checkpoint holds is three of four epochs."""
+    trial = Trial("short", options={"filters": [2], "dense": 0}, dataset="bars", epochs=4, precision="float32")
+
+    class Killed(Exception):  # noqa: N818
+        pass
+
+    def end(self, epoch, logs=None):
+        save(self, epoch, logs)
+        if epoch == 2:
+            raise Killed
+
+    save = Checkpoint.on_epoch_end
+    monkeypatch.setattr(Checkpoint, "on_epoch_end", end)
+    with pytest.raises(Killed):
+        train.train(trial, tmp_path, dataset=bars_dataset)
+    monkeypatch.setattr(Checkpoint, "on_epoch_end", save)
+    train.train(trial, tmp_path, dataset=bars_dataset)
+    assert re.findall(r"epoch (\d)/4", capsys.readouterr().out) == ["1", "2", "3", "4"]
 
 
 @pytest.mark.parametrize("filters", ["16,32", "16 32", "[16, 32]"])
 def test_a_list_is_read_however_it_is_written(filters):
     arguments = train.make_parser().parse_args(["--filters", filters, "--kernel-size", "3", "--batch-norm", "True"])
-    assert train.make_trial(arguments).options == {"filters": [16, 32], "kernel_size": 3, "batch_norm": True}
+    assert train.make_trial(arguments) == Trial(
+        "trial", options={"filters": [16, 32], "kernel_size": 3, "batch_norm": True}
+    )
 
 
 def test_a_variant_of_a_study_is_that_study_s_trial():
-    from cnnlab.studies import find
+    from cnnlab.studies import find_study
 
     arguments = train.make_parser().parse_args(["--study", "kernels", "--variant", "cnn_32_64_k5", "--seed", "4"])
-    expected = next(trial for trial in find("kernels").runs(5) if (trial.label, trial.seed) == ("cnn_32_64_k5", 4))
+    expected = next(
+        trial for trial in find_study("kernels").runs(5) if (trial.label, trial.seed) == ("cnn_32_64_k5", 4)
+    )
     assert train.make_trial(arguments) == expected
 
 
@@ -167,8 +199,9 @@ def test_a_variant_of_a_study_is_that_study_s_trial():
     [
         (["--study", "kernel"], "no study is called 'kernel'"),
         (["--study", "kernels", "--variant", "k5"], "expected one of cnn_32_64_k1"),
-        (["--epochs", "0"], "epochs is 0; expected a positive whole number"),
-        (["--kernel-size", "4", "--dataset", "bars"], "kernel_size 4 is even"),
+        (["--epochs", "0"], "epochs is 0; expected greater than 0"),
+        (["--kernel-size", "4", "--dataset", "bars"], "kernel_size is 4; expected an odd number"),
+        (["--flip", "always"], "flip is 'always'; expected 'none', 'random' or 'alternating'"),
         (["--train-images", "9999", "--dataset", "bars"], "has 256"),
     ],
 )
@@ -207,4 +240,4 @@ def test_a_failed_job_says_why_where_sagemaker_looks(tmp_path, bars_dataset, mon
     environment = {"SM_MODEL_DIR": str(tmp_path / "model"), "SM_OUTPUT_DATA_DIR": str(tmp_path / "output" / "data")}
     with pytest.raises(common.BadArgumentsError):
         train.main(["--dataset", "bars", "--kernel-size", "2", "--checkpoint-dir", str(tmp_path)], environment)
-    assert "kernel_size 2 is even" in (tmp_path / "output" / "failure").read_text()
+    assert "kernel_size is 2; expected an odd number" in (tmp_path / "output" / "failure").read_text()

@@ -1,33 +1,41 @@
-"""A study of seconds: the tests run it in their own process, and as a program that they kill."""
+"""Studies of seconds: the tests run them in their own process, and as a program that they kill."""
 
+import dataclasses
 import sys
 
 import synthetic
 
 from cnnlab import data
-from cnnlab.studies import Store, Study, run_study
+from cnnlab.studies import Study
 from cnnlab.training import Trial
 
 data.LOADERS["bars"] = lambda seed: synthetic.dataset(seed=seed)
 
-STUDY = Study(
-    "tiny",
+BARS = {"dataset": "bars", "batch_size": 16, "precision": "float32"}
+SMALLEST = Trial("cnn_2", options={"filters": [2], "dense": 8}, epochs=4, **BARS)
+# All that a recipe can have; half an epoch at the end.
+FULL = Trial(
+    "full", model="blocks", options={"filters": [8, 16], "whitening": True, "dirac": True}, label_smoothing=0.1,
+    optimizer="sgd", learning_rate=0.3, weight_decay=1e-3, bias_scale=8.0, schedule="triangular", epochs=3.5,
+    flip="alternating", translate=1, average="lookahead", keep="last", tta=2, **BARS,
+)  # fmt: skip
+EMA = dataclasses.replace(FULL, label="ema", average="ema", train_split="all")
+PUBLISHED = Trial("published", options={"filters": [4, 4, 8]}, epochs=2, keep="last", loop="published", **BARS)
+
+CNNS = Study(
+    "tiny_cnns",
     "Does anything happen?",
     "filters",
     "all else",
-    tuple(
-        Trial(
-            f"cnn_{n}",
-            options={"filters": [n], "dense": 8},
-            dataset="bars",
-            epochs=4,
-            batch_size=16,
-            precision="float32",
-        )
-        for n in (2, 4)
-    ),
+    (SMALLEST, dataclasses.replace(SMALLEST, label="cnn_4", options={"filters": [4], "dense": 8})),
     seeds=2,
+)
+# Every kind of training.
+STUDY = Study(
+    "tiny", "Does it end?", "all", "nothing", (SMALLEST, FULL, EMA, PUBLISHED), seeds=1, more_seeds={"cnn_2": 2}
 )
 
 if __name__ == "__main__":
-    run_study(STUDY, STUDY.seeds, Store(sys.argv[1]))
+    from cnnlab.studies import Store, run_study
+
+    run_study(STUDY, Store(sys.argv[1]))

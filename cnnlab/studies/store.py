@@ -145,25 +145,26 @@ def select(records, trials):
 
     Rows match on everything that decides a result. Where trials leave the precision to the machine,
     their rows may be of any one: of the (protocol, precision) groups the most complete is taken, and
-    of rows of one data set and seed those of the version of the data that most have.
+    of rows of one data set and seed those of the version of the data that most have, or that was trained last.
     Returns a DataFrame, one row a trial, with the trial's label, in the order of `trials`, those
     of a precision of their own first; empty where nothing matches. `frame.attrs["protocol"]` says whose rows they are.
     """
     wanted = {(trial.identity, trial.precision): (place, trial.label) for place, trial in enumerate(trials)}
-    groups, exact = collections.defaultdict(dict), collections.defaultdict(dict)
+    groups, exact = (collections.defaultdict(lambda: collections.defaultdict(list)) for _ in range(2))
     for record in records:
         identity, protocol, precision = identity_of(record), protocol_of(record), record.get("precision")
         if protocol is None:
             continue
         if (identity, "auto") in wanted:
-            groups[protocol, precision][identity, "auto"] = record
+            groups[protocol, precision][identity, "auto"].append(record)
         if (identity, precision) in wanted:
-            exact[protocol][identity, precision] = record
+            exact[protocol][identity, precision].append(record)
     if not groups and not exact:
         return pd.DataFrame()
-    protocol, precision = (
-        max(groups, key=lambda group: (len(groups[group]), group[0])) if groups else (max(exact), None)
-    )
+    if groups:
+        protocol, precision = max(groups, key=lambda group: (len(groups[group]), group[0]))
+    else:
+        protocol, precision = max(exact, key=lambda protocol: (len(exact[protocol]), protocol)), None
     chosen = _of_one_version({**exact[protocol], **groups[protocol, precision]})
     rows = [
         {**record, "label": wanted[known][1], "place": (known[1] == "auto", wanted[known][0])}
@@ -201,14 +202,20 @@ def _modern(record):
 
 
 def _of_one_version(records):
-    """`records` {any: row} without those whose data set and seed have another version in most of the rows."""
-    versions = collections.defaultdict(collections.Counter)
-    for row in records.values():
-        versions[row["dataset"], row["seed"]][row.get("data_version")] += 1
-    common = {which: counts.most_common(1)[0][0] for which, counts in versions.items()}
-    return {
-        known: row for known, row in records.items() if row.get("data_version") == common[row["dataset"], row["seed"]]
-    }
+    """One row for each of `records` {any: rows}, of one version of the data for a data set and seed.
+
+    Of the version that most have; where as many have another, of what was trained last.
+    """
+    found = collections.defaultdict(lambda: collections.defaultdict(dict))
+    for known, rows in records.items():
+        for row in rows:
+            found[row["dataset"], row["seed"]][row.get("data_version")][known] = row
+
+    def rank(rows):
+        return len(rows), max(row.get("finished", "") for row in rows.values())
+
+    chosen = [max(versions.values(), key=rank) for versions in found.values()]
+    return {known: row for rows in chosen for known, row in rows.items()}
 
 
 def _read(path):

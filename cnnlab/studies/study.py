@@ -61,7 +61,7 @@ class Study:
         limited = {}
         for trial in self.trials:
             small = budget.limit(trial, sweep=True)
-            limited.setdefault(small.identity, small)
+            limited.setdefault((small.identity, small.precision), small)
         if budget.is_record:
             return self
         return dataclasses.replace(

@@ -45,7 +45,7 @@ class History(keras.callbacks.Callback):
 
     @property
     def epochs_without_progress(self):
-        return self.epochs_done - 1 - self.best_epoch
+        return self.epochs_done - 1 - (-1 if self.best_epoch is None else self.best_epoch)
 
     def on_epoch_end(self, epoch, logs=None):
         for name, value in logs.items():

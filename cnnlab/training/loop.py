@@ -23,7 +23,7 @@ from cnnlab.training.callbacks import (
 )
 from cnnlab.training.costs import training_flops
 from cnnlab.training.models import STATISTICS_IMAGES, build_for, dtype_policy, renew_statistics, set_initial_weights
-from cnnlab.training.optimizers import make_optimizer
+from cnnlab.training.optimizers import PlainAdam, make_optimizer
 from cnnlab.training.trial import PROTOCOL, Trial, trial_key
 
 # Batches that the backend runs between two returns to Python, at most.
@@ -90,7 +90,7 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
     seconds from the raw arrays to the last answer on the test set, less what checkpoints take:
     seconds_setup, seconds_training and seconds_tta (all test answers).
     Returns a Result. Ctrl-C ends training early: what was trained is evaluated and returned, marked
-    as interrupted; before the first epoch's end it is passed on. The test set is evaluated once,
+    as interrupted, and a checkpoint stays; before the first epoch's end it is passed on. The test set is evaluated once,
     after training. Raises RuntimeError where the training diverges.
     """
     trial = trial.resolved()
@@ -119,7 +119,8 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
     # Measured in float32 and with Keras's own layers, which is what is saved and served.
     with dtype_policy("float32"):
         twin = build_for(trial, dataset)
-    kept = history.weights if trial.keep == "best" else model.get_weights()
+    # Where validation gave no number, no epoch is the best.
+    kept = history.weights if trial.keep == "best" and history.weights else model.get_weights()
     twin.set_weights(kept)
     twin.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     answers = {"test": predict_views(twin, splits["test"][0], trial.tta, scoring_batch)}
@@ -140,19 +141,18 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
         twin.set_weights(model.get_weights())
         scores["last"] = {name: predict_views(twin, splits[name][0], 0, scoring_batch)[0] for name in scored}
         twin.set_weights(kept)
+    steps = min(plan.steps, history.epochs_done * plan.epoch_steps)
     row = {
         "label": trial.label,
         **trial.configuration(),
         "parameters": twin.count_params(),
-        "steps": plan.steps,
-        "epochs_trained": history.epochs_done if trial.keep == "best" else plan.steps / plan.epoch_steps,
+        "steps": steps,
+        "epochs_trained": history.epochs_done if trial.keep == "best" else steps / plan.epoch_steps,
         **({"best_epoch": history.best_epoch + 1} if trial.keep == "best" else {}),
         "train_accuracy_last": history.curves["accuracy"][-1],
         "train_loss_last": history.curves["loss"][-1],
         **clock.columns(),
-        "training_flops": training_flops(
-            twin, min(plan.steps, history.epochs_done * plan.epoch_steps) * plan.batch_size
-        ),
+        "training_flops": training_flops(twin, steps * plan.batch_size),
         "data_version": dataset.fingerprint,
         "protocol": PROTOCOL,
         **environment(),
@@ -163,8 +163,9 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
             known = probabilities is not None
             row[f"{short}_accuracy_{which}"] = accuracy(probabilities, labels) if known else None
             row[f"{short}_loss_{which}"] = cross_entropy(probabilities, labels) if known else None
-    for checkpoint in _of_kind(callbacks, Checkpoint):
-        checkpoint.remove()
+    if not interrupted:
+        for checkpoint in _of_kind(callbacks, Checkpoint):
+            checkpoint.remove()
     plain = {name: found for name, (found, _) in answers.items()}
     return Result(trial, row, history.curves, twin, plain, interrupted)
 
@@ -177,7 +178,7 @@ def compile_model(model, trial, plan):
     together = 1 if one_by_one else math.gcd(*(steps for _, _, steps in plan.stretches))
     smoothed = keras.losses.CategoricalCrossentropy(label_smoothing=trial.label_smoothing)
     model.compile(
-        optimizer=keras.optimizers.Adam(trial.learning_rate) if published else make_optimizer(trial, plan.steps),
+        optimizer=PlainAdam(trial.learning_rate) if published else make_optimizer(trial, plan.steps),
         loss=smoothed if trial.label_smoothing else "sparse_categorical_crossentropy",
         metrics=["accuracy"],
         steps_per_execution=max(d for d in range(1, STEPS_PER_EXECUTION + 1) if together % d == 0),

@@ -251,7 +251,11 @@ class Trial:
                 raise ValueError(text)
 
         whole = self.epochs == int(self.epochs)
-        plain = (self.flip, self.translate, self.average) == ("none", 0, "none")
+        plain = (
+            (self.flip, self.translate, self.average, self.schedule) == ("none", 0, "none", "constant")
+            and self.optimizer == "adam"
+            and not (self.label_smoothing or self.class_weights or self.steps_per_epoch)
+        )
         need(
             self.keep == "last" or (whole and self.train_split == "train" and self.average == "none"),
             "keep='best' chooses among whole epochs on the validation images; take whole epochs, train_split='train' "
@@ -260,8 +264,8 @@ class Trial:
         need(self.keep == "best" or self.patience is None, "patience waits for a better epoch; it needs keep='best'")
         need(
             self.loop == "lab" or (plain and whole and self.train_split == "train" and self.keep == "last"),
-            "loop='published' trains whole epochs without augmentation and averaging, validates after each and keeps "
-            "the last; take loop='lab' for the rest",
+            "loop='published' trains whole epochs with Adam, without augmentation and averaging, validates after each "
+            "and keeps the last; take loop='lab' for the rest",
         )
         need(
             self.optimizer == "sgd" or (self.weight_decay, self.bias_scale) == (0, 1),

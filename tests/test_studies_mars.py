@@ -1,14 +1,10 @@
 """The networks of the Mars studies have the sizes that were computed by hand, and compare what they say."""
 
-from functools import partial
-
 import pytest
-import tiny_mars
 
-from cnnlab import data, models
-from cnnlab.measures import mars_scores as mars_evaluation
+from cnnlab import data, measures
 from cnnlab.studies import MARS_STUDIES, STUDIES
-from cnnlab.training import Trial, run_trial
+from cnnlab.training import Trial, build, train
 
 TRIALS = {trial.label: trial for study in MARS_STUDIES.values() for trial in study.trials}
 SIDES = {"mars": 128, "mars64": 64}
@@ -30,7 +26,7 @@ PARAMETERS = {
 def test_parameters(label):
     trial = TRIALS[label]
     side = SIDES[trial.dataset]
-    model = models.build(trial.model, input_shape=(side, side, 3), num_classes=24, **trial.options)
+    model = build(trial.model, input_shape=(side, side, 3), num_classes=24, **trial.options)
     assert model.count_params() == PARAMETERS[label]
 
 
@@ -46,16 +42,19 @@ def test_the_studies_are_whole():
             assert trial == TRIALS[trial.label]
 
 
-def test_a_training_from_files_to_scores(tmp_path, monkeypatch):
-    monkeypatch.setattr(data_sets, "mars_arrays", partial(data_sets.mars_arrays, spec=tiny_mars.SPEC))
-    dataset = data.load_mars(tiny_mars.write_zip(tmp_path), tmp_path / "cache", 16, progress=False)
+def test_augmented_pictures_move_by_an_eighth_of_their_side():
+    augmented = TRIALS["mars_cnn_k3_augmented"]
+    assert (augmented.flip, augmented.translate) == ("random", SIDES[augmented.dataset] // 8)
+
+
+def test_a_training_from_files_to_scores(mars_tiny):
     options = {**TRIALS["mars_cnn_k3to5"].options, "filters": [4, 4, 4, 4], "dense": 8}
     trial = Trial(
-        "tiny", options=options, epochs=2, batch_size=5, class_weights=True, augment="flip_translate",
-        patience=1, precision="float32",
+        "tiny", options=options, epochs=2, batch_size=5, class_weights=True, flip="random", translate=2, patience=1,
+        precision="float32",
     )  # fmt: skip
-    result = run_trial(trial, dataset, progress=False)
-    assert result.row["data_version"] == dataset.fingerprint
+    result = train(trial, mars_tiny)
+    assert result.row["data_version"] == mars_tiny.fingerprint
     answers = result.probabilities["test"].argmax(axis=1)
-    scores = mars_evaluation.scores_with_intervals(dataset, "test", answers)
+    scores = measures.scores_with_intervals(mars_tiny, "test", answers)
     assert scores.loc["accuracy", "value"] == pytest.approx(result.row["test_accuracy_best"])

@@ -1,0 +1,163 @@
+"""What the studies ask: declarations, their seeds and budgets, and that they need no Keras."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_study import STUDY
+
+from cnnlab import machine, studies
+from cnnlab.studies import CONTRASTS, RECIPES, STEPS, TARGETS, WALK, Study
+from cnnlab.training import Trial
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_declarations_need_no_keras():
+    code = """
+import json, sys
+from cnnlab import studies
+names = [list(studies.STUDIES), list(studies.RECIPES), sum(len(study.runs()) for study in studies.STUDIES.values())]
+print(json.dumps([*names, sorted({"keras", "tensorflow"} & set(sys.modules))]))
+"""
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    names, recipes, runs, loaded = json.loads(shown)
+    assert names == list(studies.STUDIES)
+    assert recipes == list(RECIPES)
+    assert runs >= 349
+    assert loaded == []
+
+
+def test_studies_ask_what_the_issue_asks():
+    filters = studies.find_study("filters")
+    assert [trial.options["filters"] for trial in filters.trials][-1] == [128, 256, 512]
+    assert len({trial.epochs for trial in filters.trials}) == 1, "one number of epochs for all"
+    assert [trial.options["kernel_size"] for trial in studies.find_study("kernels").trials] == [1, 3, 5, 7]
+    assert {trial.options["head"] for trial in studies.find_study("filters_gap").trials} == {"gap"}
+    steps = {trial.epochs * trial.steps_per_epoch for trial in studies.find_study("sample_size").trials}
+    assert len(steps) == 1, "equal steps"
+
+
+def test_every_study_is_found_by_its_name_and_a_label_stands_for_one_trial():
+    for name, study in studies.STUDIES.items():
+        assert study.name == name
+        assert studies.find_study(name) is study
+    labels = {}
+    for study in studies.STUDIES.values():
+        for trial in study.trials:
+            known = labels.setdefault((trial.label, trial.keep), trial)
+            assert known.identity == trial.identity, trial.label
+
+
+def test_seeds_are_paired_and_come_one_after_another():
+    runs = studies.find_study("filters").runs(2)
+    assert [trial.seed for trial in runs] == [0] * 4 + [1] * 4
+    assert [trial.label for trial in runs[:4]] == [trial.label for trial in runs[4:]]
+    assert len(studies.find_study("baselines").runs()) == 3 * 10
+
+
+def test_some_variants_have_more_seeds_where_nobody_says_how_many():
+    assert [(trial.label, trial.seed) for trial in STUDY.runs()] == [
+        ("cnn_2", 0), ("full", 0), ("ema", 0), ("published", 0), ("cnn_2", 1),
+    ]  # fmt: skip
+    assert len(STUDY.runs(3)) == 3 * 4
+    with pytest.raises(ValueError, match="seeds is 0; expected at least 1"):
+        STUDY.runs(0)
+
+
+def test_the_recipes_are_a_study_of_which_those_with_a_target_have_more_seeds():
+    study = studies.find_study("recipe")
+    seeds = {}
+    for trial in study.runs():
+        seeds[trial.label] = seeds.get(trial.label, 0) + 1
+    assert seeds.keys() == RECIPES.keys()
+    assert {seeds[label] for label in (*TARGETS, "published")} == {6}
+    assert {seeds[label] for label in ("assignment", "only_flip", "only_sgd", "only_ema")} == {5}
+    assert {seeds[label] for label in ("batch_norm", "gelu", "float32", "deep", "without_dirac")} == {3}
+
+
+def test_two_variants_of_one_label_are_refused():
+    with pytest.raises(ValueError, match="two variants of one label"):
+        Study("twice", "?", "?", "?", (Trial("a"), Trial("a", epochs=2)))
+
+
+def test_what_is_misspelt_is_refused_with_the_names_there_are():
+    with pytest.raises(ValueError, match="no study is called 'filter'; expected one of baselines, filters"):
+        studies.find_study("filter")
+    with pytest.raises(ValueError, match="no recipe is called 'to_99'; expected one of published, float32, assignment"):
+        studies.find_recipe("to_99")
+
+
+def test_the_walk_changes_one_thing_a_step_and_every_contrast_is_between_two_recipes():
+    assert [recipe.label for recipe in WALK] == ["assignment", *(label for label, _, _ in STEPS)]
+    for before, after, (_, _, changes) in zip(WALK, WALK[1:], STEPS, strict=False):
+        configuration, former = after.configuration(), before.configuration()
+        differing = {name for name, value in configuration.items() if former[name] != value}
+        assert differing, after.label
+        if "options" in differing and after.model == before.model:
+            options = after.options
+            differing |= {name for name, value in options.items() if before.options[name] != value}
+        assert differing - {"options"} <= changes.keys()
+    assert {label for contrast in CONTRASTS for label in (contrast.first, contrast.second)} <= RECIPES.keys()
+    assert TARGETS.keys() <= RECIPES.keys()
+
+
+def test_no_recipe_stands_under_two_labels():
+    known = {(recipe.identity, recipe.precision) for recipe in RECIPES.values()}
+    assert len(known) == len(RECIPES)
+    # The assignment's in float32 differs in nothing but that.
+    assert RECIPES["float32"].identity == RECIPES["assignment"].identity
+
+
+# --- budgets -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["smoke", "quick"])
+@pytest.mark.parametrize("study", studies.STUDIES)
+def test_a_budget_limits_every_trial_and_repeats_none(name, study):
+    study = studies.find_study(study)
+    budget = studies.find_budget(name, study.dataset)
+    small = study.within(budget)
+    assert {trial.label for trial in small.trials} <= {trial.label for trial in study.trials}
+    for trial in small.trials:
+        assert trial.epochs <= budget.sweep_epochs
+        assert trial.train_images <= budget.sweep_images
+        assert trial.eval_images <= budget.eval_images
+        if trial.steps_per_epoch is not None:
+            assert trial.steps_per_epoch * trial.batch_size <= max(budget.sweep_images, trial.batch_size)
+    known = {(trial.identity, trial.precision) for trial in small.trials}
+    assert len(known) == len(small.trials)
+    # Nothing is lost but what became the same as another.
+    assert {(each.identity, each.precision) for each in (budget.limit(t, sweep=True) for t in study.trials)} == known
+    assert len(small.runs()) == budget.seeds * len(small.trials)
+
+
+def test_the_full_budget_changes_nothing():
+    trial, study = Trial("any", epochs=15), studies.find_study("recipe")
+    assert studies.find_budget("full").limit(trial) == trial
+    assert study.within(studies.find_budget("full")) is study
+
+
+def test_a_budget_never_raises_what_a_trial_asks_for():
+    trial = Trial("any", epochs=0.5, train_images=7, eval_images=3, keep="last")
+    assert studies.find_budget("quick").limit(trial) == trial
+
+
+def test_an_unknown_budget_is_refused(monkeypatch):
+    monkeypatch.setenv("CNNLAB_PROFILE", "fast")
+    with pytest.raises(ValueError, match="no budget is called 'fast'; expected one of full, quick, smoke"):
+        studies.find_budget()
+
+
+def test_every_budget_keeps_its_results_under_the_root_and_only_the_record_at_the_top(monkeypatch, tmp_path):
+    monkeypatch.setenv(machine.ROOT_VARIABLE, str(tmp_path))
+    monkeypatch.chdir("/")
+    full, quick = studies.find_budget("full"), studies.find_budget("quick")
+    assert full.store_folder == tmp_path / "results" / "trials"
+    assert quick.store_folder == tmp_path / "runs" / "quick" / "results" / "trials"
+    assert full.models_folder == tmp_path / "runs" / "models"
+    assert studies.record_store().folder == full.store_folder
+    assert dataclasses.replace(quick, name="smoke").images_folder == tmp_path / "runs" / "smoke" / "images"

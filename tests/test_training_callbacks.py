@@ -1,0 +1,125 @@
+"""What happens beside a training: averages of the weights, the early end, the clock, checkpoints, progress."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+from tqdm import tqdm
+
+from cnnlab.training import Checkpoint, ProgressBar, Trial, train, trial_key
+from cnnlab.training.callbacks import EVERY, REACH, Clock, EarlyStopping, History, WeightAverage
+
+TINY = Trial("tiny", options={"filters": [4], "dense": 8}, epochs=2, batch_size=64, precision="float32")
+
+
+@pytest.fixture(scope="module")
+def result(bars_dataset):
+    return train(TINY, bars_dataset)
+
+
+@pytest.mark.parametrize("kind", ["lookahead", "ema"])
+def test_averages_of_the_weights(kind):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    steps = 3 * EVERY
+    average = WeightAverage(kind, steps)
+    average.set_model(model)
+    model.set_weights([np.float32([[0.0]])])
+    average.on_train_begin()
+    slow = fast = 0.0
+    for step in range(1, steps + 1):
+        model.set_weights([w + 1 for w in model.get_weights()])  # What the optimizer would do.
+        average.on_train_batch_end(step - 1)
+        fast += 1
+        if step % EVERY == 0:
+            if kind == "ema":
+                kept = np.exp(-EVERY / (REACH * steps))
+            else:
+                kept = 0.95**EVERY * (step / steps) ** 3
+            slow = kept * slow + (1 - kept) * fast
+            if kind == "lookahead":
+                fast = slow
+        expected = slow if step == steps else fast
+        assert float(model.get_weights()[0].item()) == pytest.approx(expected, rel=1e-5)
+    assert slow != steps
+
+
+def after(monitor, scores, patience=2):
+    """(History, EarlyStopping, whether it is over) after epochs with such scores on validation."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    history = History(monitor)
+    stopping = EarlyStopping(history, patience)
+    over = []
+    for callback in (history, stopping):
+        callback.set_model(model)
+    for epoch, score in enumerate(scores):
+        model.set_weights([np.float32([[epoch]]), np.float32([0])])
+        model.stop_training = False
+        history.on_epoch_end(epoch, {"loss": 1.0, monitor: score})
+        stopping.on_epoch_end(epoch, {})
+        over.append(model.stop_training)
+    return history, over
+
+
+@pytest.mark.parametrize(("monitor", "sign"), [("val_accuracy", 1), ("val_loss", -1)])
+def test_the_best_epoch_is_the_first_of_the_best_and_patience_counts_from_it(monitor, sign):
+    history, over = after(monitor, [sign * score for score in (0.1, 0.3, 0.2, 0.3)])
+    assert history.best_epoch == 1
+    assert history.weights[0].item() == 1
+    assert over == [False, False, False, True]
+
+
+def test_where_no_epoch_gave_a_number_none_is_the_best_and_patience_still_ends():
+    history, over = after("val_loss", [float("nan")] * 3)
+    assert (history.best_epoch, history.weights) == (None, None)
+    assert over == [False, True, True]
+
+
+def test_the_clock_counts_parts_and_leaves_pauses_out(monkeypatch):
+    # Begun at 0; setup until 3; training from 3 to 5 and, after a pause, from 100 to 101: two looks at every change.
+    now = iter([0.0, 3.0, 3.0, 5.0, 5.0, 100.0, 101.0, 101.0])
+    monkeypatch.setattr("time.perf_counter", lambda: next(now))
+    monkeypatch.setattr("time.process_time", lambda: 0.0)
+    clock = Clock()
+    clock.lap("setup")
+    with clock.paused("training"):
+        pass
+    clock.lap("training")
+    columns = clock.columns()
+    assert columns == {"seconds": 6, "cpu_seconds": 0, "seconds_setup": 3, "seconds_training": 3}
+
+
+@pytest.mark.parametrize("content", [b"", b"PK not a zip", None])
+def test_a_broken_or_foreign_checkpoint_counts_as_none(result, bars_dataset, tmp_path, content):
+    path = tmp_path / "state.npz"
+    if content is None:
+        other = dataclasses.replace(TINY, seed=9)
+        history = History()
+        history.curves = {"loss": [1.0]}
+        checkpoint = Checkpoint(path)
+        checkpoint.bind(trial_key(other), history, Clock())
+        checkpoint.set_model(_compiled(result.model))
+        checkpoint.on_epoch_end(0)
+        assert path.exists()
+    else:
+        path.write_bytes(content)
+    again = train(TINY, bars_dataset, [Checkpoint(path)])
+    assert again.history == result.history
+    assert not path.exists()
+
+
+def _compiled(model):
+    twin = keras.models.clone_model(model)
+    twin.compile("adam", "sparse_categorical_crossentropy")
+    return twin
+
+
+def test_progress_names_epoch_loss_accuracy_and_time(bars_dataset, capsys, monkeypatch):
+    # Every step is drawn, however fast the machine is.
+    monkeypatch.setattr("cnnlab.machine.tqdm", lambda **options: tqdm(**{**options, "mininterval": 0}))
+    train(TINY, bars_dataset, [ProgressBar("shown")])
+    shown = capsys.readouterr().out
+    assert "shown  epoch 2/2" in shown
+    assert "loss=" in shown
+    assert "accuracy=" in shown
+    assert "8/8" in shown
