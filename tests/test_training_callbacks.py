@@ -32,10 +32,7 @@ def test_averages_of_the_weights(kind):
         average.on_train_batch_end(step - 1)
         fast += 1
         if step % EVERY == 0:
-            if kind == "ema":
-                kept = np.exp(-EVERY / (REACH * steps))
-            else:
-                kept = 0.95**EVERY * (step / steps) ** 3
+            kept = np.exp(-EVERY / (REACH * steps)) if kind == "ema" else 0.95**EVERY * (step / steps) ** 3
             slow = kept * slow + (1 - kept) * fast
             if kind == "lookahead":
                 fast = slow

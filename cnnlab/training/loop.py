@@ -90,8 +90,8 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
     seconds from the raw arrays to the last answer on the test set, less what checkpoints take:
     seconds_setup, seconds_training and seconds_tta (all test answers).
     Returns a Result. Ctrl-C ends training early: what was trained is evaluated and returned, marked
-    as interrupted, and a checkpoint stays; before the first epoch's end it is passed on. The test set is evaluated once,
-    after training. Raises RuntimeError where the training diverges.
+    as interrupted, and a checkpoint stays; before the first epoch's end it is passed on. The test
+    set is evaluated once, after training. Raises RuntimeError where the training diverges.
     """
     trial = trial.resolved()
     splits = prepare(trial, dataset)
