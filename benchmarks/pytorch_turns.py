@@ -15,7 +15,7 @@ from cnnlab.machine import usable_cores
 
 
 def network():
-    """The layers of `cnnlab.models.build_cnn()`, which rescales the pixels itself; here `main` does."""
+    """The layers of `cnnlab.training.build("cnn")`, which rescales the pixels itself; here `main` does."""
     widths = (3, 32, 64, 128)
     blocks = []
     for index, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):

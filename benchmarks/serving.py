@@ -22,10 +22,10 @@ from urllib.parse import urlsplit
 import numpy as np
 import pandas as pd
 
-from cnnlab import models
 from cnnlab.data import CIFAR10_CLASSES, DataUnavailableError, load
 from cnnlab.findings import HANDLER_LATENCY, SERVER_LOAD, benchmark_findings
 from cnnlab.measures import run_benchmarks
+from cnnlab.training import build
 from sagemaker_scripts import package_model, serve_local
 from sagemaker_scripts.test_endpoint import encode_npy, encode_png
 
@@ -200,7 +200,7 @@ def main():
     parser.add_argument("--output", type=Path, help="also write everything to this JSON file")
     options = parser.parse_args()
     # Times do not depend on what the weights are: the largest model of the assignment, untrained.
-    model = models.build_cnn()
+    model = build("cnn")
     kind, images = test_images(max(BATCHES))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import importlib.util
 import itertools
-import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 import psutil
 
+from cnnlab.data import CIFAR10_CLASSES, DataUnavailableError, load_cifar10
 from cnnlab.findings import (
     LOADING_COST,
     NOTEBOOK_RUN,
@@ -31,41 +32,26 @@ from cnnlab.findings import (
     TIME_TO_TARGET,
     benchmark_findings,
 )
-from cnnlab.machine import choose_precision, import_keras, progress_bar, whole_number
+from cnnlab.machine import ROOT_VARIABLE, choose_precision, import_keras, progress_bar, whole_number
 from cnnlab.measures import run_benchmarks
+from cnnlab.studies import ASSIGNMENT, FILTERS, PUBLISHED, RECIPES, find_recipe
 
+# Before anything else loads Keras, so that its start says nothing.
 import_keras()
 
 import keras  # noqa: E402
-from cnnlab.recipes.fitting import Plan, compile_network, fit_network  # noqa: E402
-from cnnlab.recipes.network import build_network, set_initial_weights  # noqa: E402
 
-from cnnlab import models, recipe_studies  # noqa: E402
-from cnnlab.data import (  # noqa: E402
-    CIFAR10_CLASSES,
-    DataUnavailableError,  # noqa: E402
-    load_cifar10,
-)
-
-# noqa: E402
-from cnnlab.studies import (  # noqa: E402
-    ASSIGNMENT,
-    FILTERS,  # noqa: E402
-    PUBLISHED,
-    RECIPES,
-)
-
-# noqa: E402
-# noqa: E402
-# noqa: E402
-from cnnlab.training import (  # noqa: E402  # noqa: E402
-    MAKE_OPTIMIZER,
-    STEPS_PER_EXECUTION,
-    ShuffledBatches,
+from cnnlab.training import (  # noqa: E402
+    History,
+    Plan,
+    ProgressBar,
+    build,
+    compile_model,
     dtype_policy,
-    feed,
-    run_recipe,  # noqa: E402
-    training_flops,  # noqa: E402
+    fit,
+    set_initial_weights,
+    train,
+    training_flops,
 )
 
 BATCH = 64
@@ -73,7 +59,7 @@ BATCH = 64
 LARGE_BATCH = 256
 MATRIX = 4096
 # Of a recipe's turn: images, of which 25 steps of 64, which is what the lab runs at once, make a whole
-# number, and the least steps, between which weights are averaged once (see `recipes.averaging`).
+# number, and the least steps, between which weights are averaged once (see `training.WeightAverage`).
 RECIPE_IMAGES, RECIPE_STEPS = 3_200, 5
 ROOT = Path(__file__).resolve().parents[1]
 MEGABYTE = 1e6
@@ -127,7 +113,7 @@ class Steps(keras.callbacks.Callback):
     """The seconds of a training from its beginning to the end of its last step.
 
     Where Keras makes the pipeline, TensorFlow's tuner sleeps when it ends, for a power of two of
-    10 ms, up to as long as the epoch took (see `cnnlab.batches.feed`). That would be a lottery in
+    10 ms, up to as long as the epoch took (see `cnnlab.training.feeding`). That would be a lottery in
     turns this short, and is the published way's alone, so that to leave it out favours that.
     """
 
@@ -138,37 +124,49 @@ class Steps(keras.callbacks.Callback):
         self.seconds = time.perf_counter() - self.begin
 
 
-def fitted(model, *arrays, **options):
-    """A turn of one epoch of `model.fit`."""
+def published(images, labels):
+    """A turn of the published way: one epoch of plain `fit` on arrays."""
+    with dtype_policy("float32"):
+        model = build("cnn")
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    pixels = images.astype("float32")
 
     def turn():
         steps = Steps()
-        model.fit(*arrays, verbose=0, callbacks=[steps], **options)
+        model.fit(pixels, labels, verbose=0, callbacks=[steps], batch_size=BATCH)
         return steps.seconds
 
     return turn
 
 
-def published(images, labels):
-    """A turn of the published way: one epoch of plain `fit` on arrays."""
-    with dtype_policy("float32"):
-        model = models.build_cnn()
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    pixels = images.astype("float32")
-    return fitted(model, pixels, labels, batch_size=BATCH)
+def here(images, labels, precision, filters=FILTERS[1], batch_size=BATCH):
+    """A turn of the lab's way: one epoch of the assignment's CNN, with `filters`, as `training.train` does it."""
+    trial = dataclasses.replace(
+        ASSIGNMENT, options={"filters": list(filters)}, batch_size=batch_size, precision=precision
+    )
+    return trial_turn(trial, images, labels)
 
 
-def here(images, labels, precision, filters=(32, 64, 128), batch_size=BATCH):
-    """A turn of the lab's way: one epoch as `training.run_trial` feeds and compiles it."""
-    with dtype_policy(precision):
-        model = models.build_cnn(filters)
-    batches = ShuffledBatches(images, labels, batch_size, seed=0)
-    together = math.gcd(len(batches), STEPS_PER_EXECUTION)
-    model.compile(
-        MAKE_OPTIMIZER["adam"](1e-3), "sparse_categorical_crossentropy", metrics=["accuracy"],
-        steps_per_execution=together, jit_compile=False,
-    )  # fmt: skip
-    return fitted(model, feed(batches), shuffle=False)
+def trial_turn(trial, images, labels, turns=1):
+    """A turn of one pass of `trial`'s training over `images`, on the clock of all other turns (see `Steps`).
+
+    `turns`: how many a schedule of the learning rate spans.
+    """
+    keras.utils.set_random_seed(trial.seed)
+    with dtype_policy(trial.precision):
+        task = {"input_shape": images.shape[1:], "num_classes": len(CIFAR10_CLASSES), "batch_size": trial.batch_size}
+        model = build(trial.model, **task, fused=True, **trial.options)
+    set_initial_weights(model, trial.network, images)
+    one = one_pass(trial, len(images))
+    compile_model(model, trial, dataclasses.replace(one, steps=turns * one.steps))
+    splits = {"train": (images, labels), "validation": (images[:0], labels[:0])}
+
+    def turn():
+        steps = Steps()
+        fit(model, trial, one, splits, len(CIFAR10_CLASSES), [History(), steps])
+        return steps.seconds
+
+    return turn
 
 
 @contextlib.contextmanager
@@ -202,12 +200,12 @@ def recipes(images, labels, rounds):
     ways = {
         label: published(images[:count], labels[:count])
         if chosen[label].loop == "published"
-        else recipe_turn(chosen[label], images[:count], labels[:count], rounds)
+        else trial_turn(chosen[label], images[:count], labels[:count], rounds + 1)
         for label, count in counts.items()
     }
     rows = []
     for label, seconds in take_turns(ways, rounds).items():
-        whole, turn = recipe_studies.plan_of(chosen[label], dataset), one_pass(chosen[label], counts[label])
+        whole, turn = Plan.on(chosen[label], dataset), one_pass(chosen[label], counts[label])
         trained = turn.steps * turn.batch_size
         times = np.multiply(seconds, whole.steps * whole.batch_size / trained)
         rows.append(
@@ -227,29 +225,8 @@ def few_images(recipe):
     return max(RECIPE_IMAGES, RECIPE_STEPS * recipe.batch_size)
 
 
-def recipe_turn(recipe, images, labels, rounds):
-    """A turn of one pass of `recipe`'s training over `images`, on the clock of all other turns (see `Steps`)."""
-    keras.utils.set_random_seed(recipe.seed)
-    with dtype_policy(recipe.precision):
-        model = build_network(recipe, images.shape[1:], len(CIFAR10_CLASSES), fused=True)
-    set_initial_weights(model, recipe, images)
-    one = one_pass(recipe, len(images))
-    # A schedule spans all turns.
-    compile_network(model, recipe, dataclasses.replace(one, steps=(rounds + 1) * one.steps))
-    splits = {"train": (images, labels), "validation": (images[:0], labels[:0])}
-    steps, fit = Steps(), model.fit
-    # The recipes' loop takes no callback from outside.
-    model.fit = lambda *arrays, callbacks, **options: fit(*arrays, callbacks=[*callbacks, steps], **options)
-
-    def turn():
-        fit_network(model, recipe, one, splits, len(CIFAR10_CLASSES))
-        return steps.seconds
-
-    return turn
-
-
 def one_pass(recipe, images):
-    """The `fitting.Plan` of one pass of `recipe` over so many `images`."""
+    """The `training.Plan` of one pass of `recipe` over so many `images`."""
     return Plan.of(dataclasses.replace(recipe, epochs=1), images)
 
 
@@ -271,7 +248,7 @@ def share_of_ceiling(images, labels, rounds):
     ceiling = 2 * MATRIX**3 / np.median(seconds["matrix product"])
     rows = [{"filters": "matrix product", "gflops": ceiling / 1e9, **dict.fromkeys(sizes, 1.0)}]
     for filters in FILTERS:
-        network = models.build_cnn(filters)
+        network = build("cnn", filters=filters)
         rates = {
             column: training_flops(network, len(images) // size * size) / np.median(seconds[filters, size])
             for column, size in sizes.items()
@@ -347,8 +324,8 @@ def time_to_target(label="to_74"):
     """One training of the published code and one of the recipe `label`: seconds, accuracy, and the ratio."""
     dataset = load_cifar10(progress=False)
     rows = []
-    for recipe in (PUBLISHED, recipe_studies.find(label)):
-        row = run_recipe(recipe, dataset).row
+    for recipe in (PUBLISHED, find_recipe(label)):
+        row = train(recipe, dataset, [ProgressBar(recipe.label)]).row
         rows.append({"recipe": recipe.label, "seconds": row["seconds"], "test_accuracy": row["test_accuracy_tta"]})
     frame = pd.DataFrame(rows)
     frame["yardsticks"] = frame["seconds"] / frame["seconds"][0]
@@ -365,7 +342,8 @@ def notebook():
         for name in ("cnn_assignment.ipynb", "results", "sagemaker_scripts"):
             (Path(folder) / name).symlink_to(ROOT / name)
         begin, peak = time.perf_counter(), 0
-        with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as process:
+        environment = {**os.environ, ROOT_VARIABLE: folder}
+        with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL) as process:
             watched = psutil.Process(process.pid)
             while process.poll() is None:
                 with contextlib.suppress(psutil.Error):  # One of them may end while it is looked at.

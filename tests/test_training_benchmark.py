@@ -5,15 +5,14 @@ import types
 
 import numpy as np
 import pytest
-from cnnlab.recipes import averaging
 
 from benchmarks import training
 from cnnlab.data import DataUnavailableError
-from cnnlab.findings.benchmarks import RECIPE_TURNS as RECIPES
-from cnnlab.findings.benchmarks import THROUGHPUT
+from cnnlab.findings import RECIPE_TURNS, THROUGHPUT, benchmark_findings
 from cnnlab.machine import choose_precision
-from cnnlab.studies import RECIPES as ALL_RECIPES
-from cnnlab.training import STEPS_PER_EXECUTION
+from cnnlab.studies import RECIPES
+from cnnlab.training.callbacks import EVERY
+from cnnlab.training.loop import STEPS_PER_EXECUTION
 
 
 @pytest.fixture
@@ -45,7 +44,7 @@ def test_throughput_is_measured_printed_and_kept_as_ratios(noise, monkeypatch, t
 
 
 def test_recipes_are_timed_side_by_side_and_a_whole_training_follows(noise, monkeypatch):
-    few = {label: ALL_RECIPES[label] for label in ("published", "assignment", "lookahead", "to_74")}
+    few = {label: RECIPES[label] for label in ("published", "assignment", "lookahead", "to_74")}
     monkeypatch.setattr(training, "RECIPES", few)
     images, labels = training.load_cifar10().split("train", 64)
     table = training.recipes(images, labels.astype("int32"), rounds=2).set_index("recipe")
@@ -57,14 +56,22 @@ def test_recipes_are_timed_side_by_side_and_a_whole_training_follows(noise, monk
         assert table.loc[label, "seconds"] == pytest.approx(trained / rates[label])
     ratios = rounds.loc["to_74"] / rounds.loc["assignment"]
     assert table.loc["to_74", "times_assignment"] == pytest.approx(ratios.median())
-    (finding,) = training.benchmark_findings.summary({RECIPES: table.reset_index()})
+    (finding,) = benchmark_findings({RECIPE_TURNS: table.reset_index()})
     assert f"the recipe for the assignment's accuracy {table.loc['to_74', 'times_assignment']:.2f}." in finding.sentence
 
 
 def test_a_turn_of_a_recipe_has_all_that_its_steps_need():
-    assert training.few_images(ALL_RECIPES["assignment"]) % (64 * STEPS_PER_EXECUTION) == 0
-    large = ALL_RECIPES["lookahead"]
-    assert training.one_pass(large, training.few_images(large)).steps == averaging.EVERY
+    assert training.few_images(RECIPES["assignment"]) % (64 * STEPS_PER_EXECUTION) == 0
+    large = RECIPES["lookahead"]
+    assert training.one_pass(large, training.few_images(large)).steps == EVERY
+
+
+def test_a_schedule_spans_all_turns_of_a_recipe(noise, monkeypatch):
+    seen = []
+    monkeypatch.setattr(training, "compile_model", lambda model, trial, plan: seen.append(plan))
+    images, labels = training.load_cifar10().split("train", 128)
+    training.trial_turn(RECIPES["to_74"].resolved(), images, labels.astype("int32"), turns=3)
+    assert [(plan.steps, plan.epoch_steps) for plan in seen] == [(3, 1)]
 
 
 def test_the_ceiling_is_taken_in_the_assignments_batches_and_in_large_ones(noise, monkeypatch):

@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "answers": ["SCORING_BATCH", "accuracy", "cross_entropy", "predict", "predict_views", "views"],
         "batches": ["ShuffledBatches", "feeding"],
-        "callbacks": ["Checkpoint", "ProgressBar"],
+        "callbacks": ["Checkpoint", "History", "ProgressBar"],
         "costs": ["expected_parameters", "forward_flops", "training_flops"],
         "loop": ["Plan", "Result", "compile_model", "fit", "train"],
         "models": [
