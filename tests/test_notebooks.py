@@ -7,9 +7,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from cnnlab import budgets, report
+from cnnlab import find_budget, report
 from cnnlab import notebook as notebooks
-from cnnlab.figures.files import FIGURES
+from cnnlab.figures import FIGURES
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted(ROOT.glob("*.ipynb"))
@@ -112,7 +112,7 @@ def test_a_missing_notebook_is_refused(tmp_path):
 
 def _notebook(path, *sources):
     parameters = nbformat.v4.new_code_cell(
-        "from cnnlab import budgets\nBUDGET = budgets.find()", metadata={"tags": ["parameters"]}
+        "from cnnlab import find_budget\nBUDGET = find_budget()", metadata={"tags": ["parameters"]}
     )
     cells = [parameters, *map(nbformat.v4.new_code_cell, sources)]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
@@ -122,21 +122,23 @@ def _notebook(path, *sources):
 
 def test_a_failing_cell_is_named_and_the_original_untouched(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CNNLAB_ROOT", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     path = _notebook(Path("failing.ipynb"), "1 / 0", "print('never')")
     before = path.read_bytes()
     with pytest.raises(notebooks.NotebookError, match="cell 2 of failing.ipynb failed with ZeroDivisionError"):
-        notebooks.execute_notebook(path, budgets.find("full"))
+        notebooks.execute_notebook(path, find_budget("full"))
     assert path.read_bytes() == before
 
 
 def test_the_profile_reaches_the_notebook_and_progress_leaves_no_trace(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CNNLAB_ROOT", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     bar = "from cnnlab.machine import progress_bar\nwith progress_bar(2, 'work', 'step') as bar:\n    bar.update(2)"
     path = _notebook(Path("profile.ipynb"), "BUDGET.name", bar)
-    copy = notebooks.execute_notebook(path, budgets.find("smoke"))
-    assert copy == Path("runs/smoke/profile.ipynb")
+    copy = notebooks.execute_notebook(path, find_budget("smoke"))
+    assert copy == tmp_path / "runs" / "smoke" / "profile.ipynb"
     cells = nbformat.read(copy, as_version=4).cells
     assert cells[1].outputs[0].data["text/plain"] == "'smoke'"
     assert cells[2].outputs == []
@@ -151,8 +153,9 @@ def test_the_notebook_runs_in_the_smoke_budget_and_leaves_its_figures(path, tmp_
     (tmp_path / "results").symlink_to(ROOT / "results")
     (tmp_path / "sagemaker_scripts").symlink_to(ROOT / "sagemaker_scripts")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CNNLAB_ROOT", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    copy = notebooks.execute_notebook(path.name, budgets.find("smoke"))
+    copy = notebooks.execute_notebook(path.name, find_budget("smoke"))
     notebook = nbformat.read(copy, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))

@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import tiny_study
-from cnnlab.store import Store
 
 from cnnlab import findings, record, report, studies
+from cnnlab.studies import Store
+from cnnlab.training import PROTOCOL
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,12 +28,12 @@ def toy(tmp_path, monkeypatch):
     monkeypatch.setitem(studies.STUDIES, "toy", study)
     monkeypatch.setitem(report.CHAPTERS, "toy", report.of_study("toy", "A toy"))
     monkeypatch.setattr(report, "QUESTIONS", ("toy",))
-    folder = tmp_path / report.RECORD.store_folder
+    folder = tmp_path / "results" / "trials"
     folder.mkdir(parents=True)
     for number, trial in enumerate(study.runs(seeds=3)):
         accuracy = 0.5 + 0.1 * (trial.label == "cnn_4") + 0.001 * number
         row = trial.configuration() | {
-            "key": Store(folder).key(trial), "label": trial.label, "code_version": "0", "parameters": 10, "history": {},
+            "key": Store(folder).key(trial), "label": trial.label, "protocol": PROTOCOL, "parameters": 10, "history": {},
             "cpu": "abacus", "cores": 2, "keras": "3", "backend": "beads", "backend_version": "1", "seconds": 60.0,
             "cpu_seconds": 90.0, "test_accuracy_best": accuracy, "test_loss_best": 1 - accuracy,
             "val_accuracy_best": accuracy,
