@@ -33,8 +33,10 @@ class Kept(Checkpoint):
 
 
 def resumed(trial, dataset, path, tmp_path):
-    """The Result of `trial` that goes on from a copy of the checkpoint at `path`."""
-    return train(trial, dataset, [Checkpoint(shutil.copy(path, tmp_path))])
+    """(Result of `trial` that goes on from a copy of the checkpoint at `path`, the epochs that were trained for it)."""
+    epochs = []
+    show = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: epochs.append(epoch))
+    return train(trial, dataset, [Checkpoint(shutil.copy(path, tmp_path)), show]), epochs
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +129,8 @@ def test_scores_on_validation_are_none_where_all_images_train(bars_dataset):
 
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_a_killed_training_resumes_to_the_same_result(result, kept, bars_dataset, tmp_path, epochs):
-    again = resumed(TINY, bars_dataset, kept.after(epochs), tmp_path)
+    again, trained = resumed(TINY, bars_dataset, kept.after(epochs), tmp_path)
+    assert trained == list(range(epochs, 3))
     assert again.history == result.history
     np.testing.assert_array_equal(weights_of(again), weights_of(result))
     assert not list(tmp_path.iterdir()), "a checkpoint outlived its training"
@@ -150,7 +153,8 @@ def averaged(bars_dataset, tmp_path_factory):
 @pytest.mark.parametrize(("kind", "epochs"), [("lookahead", 1), ("lookahead", 2), ("lookahead", 3), ("ema", 2)])
 def test_averages_flips_and_a_part_of_an_epoch_resume_to_the_same(averaged, bars_dataset, tmp_path, kind, epochs):
     undisturbed, kept = averaged[kind]
-    again = resumed(undisturbed.trial, bars_dataset, kept.after(epochs), tmp_path)
+    again, trained = resumed(undisturbed.trial, bars_dataset, kept.after(epochs), tmp_path)
+    assert trained == list(range(epochs, 3))
     assert again.history == undisturbed.history
     assert len(again.history["loss"]) == 3
     np.testing.assert_array_equal(weights_of(again), weights_of(undisturbed))
@@ -182,8 +186,9 @@ def test_early_stopping_waits_for_patience_and_not_longer(bars_dataset, tmp_path
     assert train(patient, bars_dataset, [kept]).row["epochs_trained"] == 3
     # Killed after the epoch that was one too many it trains no other; killed before, that one.
     for epochs in (3, 2):
-        again = resumed(patient, bars_dataset, kept.after(epochs), tmp_path / "state.npz")
+        again, trained = resumed(patient, bars_dataset, kept.after(epochs), tmp_path / "state.npz")
         assert again.row["epochs_trained"] == 3
+        assert trained == list(range(epochs, 3))
 
 
 def test_any_keras_callback_can_be_given_and_sees_every_epoch(bars_dataset):
@@ -236,3 +241,14 @@ def test_mixed_precision_trains_the_fast_network_to_the_same_answers(bars_datase
     found = train(dataclasses.replace(FULL, precision="mixed_bfloat16", tta=0), bars_dataset)
     assert found.row["test_accuracy_last"] > 0.5
     assert {weight.dtype for weight in found.model.get_weights()} == {np.dtype("float32")}
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tracing is TensorFlow's")
+@pytest.mark.parametrize("trial", [TINY, FULL, PUBLISHED], ids=lambda trial: trial.label)
+def test_a_step_is_traced_once(trial, bars_dataset, monkeypatch):
+    from keras.src.backend.tensorflow.trainer import TensorFlowTrainer
+
+    step, traced = TensorFlowTrainer.train_step, []
+    monkeypatch.setattr(TensorFlowTrainer, "train_step", lambda *given: traced.append(1) or step(*given))
+    train(dataclasses.replace(trial, epochs=1, label="traced"), bars_dataset)
+    assert len(traced) == 1

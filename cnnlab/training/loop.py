@@ -185,6 +185,12 @@ def compile_model(model, trial, plan):
         # XLA makes TensorFlow slower on a CPU (measured); elsewhere Keras decides.
         jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
     )
+    # All variables now: for one that is created within the first step TensorFlow traces that step twice.
+    model.optimizer.build(model.trainable_variables)
+    classes = model.output_shape[-1]
+    uniform = np.full((1, classes), 1 / classes, "float32")
+    model.compute_metrics(None, uniform if trial.label_smoothing else np.zeros(1, "int32"), uniform)
+    model.reset_metrics()
 
 
 def fit(model, trial, plan, splits, classes, callbacks, scoring_batch=SCORING_BATCH):
