@@ -33,7 +33,8 @@ def toy(tmp_path, monkeypatch):
     for number, trial in enumerate(study.runs(seeds=3)):
         accuracy = 0.5 + 0.1 * (trial.label == "cnn_4") + 0.001 * number
         row = trial.configuration() | {
-            "key": Store(folder).key(trial), "label": trial.label, "protocol": PROTOCOL, "parameters": 10, "history": {},
+            "key": Store(folder).key(trial), "label": trial.label, "protocol": PROTOCOL, "parameters": 10,
+            "history": {},
             "cpu": "abacus", "cores": 2, "keras": "3", "backend": "beads", "backend_version": "1", "seconds": 60.0,
             "cpu_seconds": 90.0, "test_accuracy_best": accuracy, "test_loss_best": 1 - accuracy,
             "val_accuracy_best": accuracy,
