@@ -11,8 +11,8 @@ from cnnlab.findings import finding as estimates
 from cnnlab.findings import probes as probe_findings
 from cnnlab.findings.finding import WORSE
 from cnnlab.measures import calibration
+from cnnlab.measures.biases import ORDERS
 from cnnlab.measures.probes import PROBES
-from cnnlab.measures.tabular import ORDERS
 
 SEEDS = 5
 

@@ -12,6 +12,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 LEVEL = 0.95
+ALPHA = 1 - LEVEL
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +27,6 @@ class Interval:
     high: float
     n: int
     sd: float
-
-    def __contains__(self, value):
-        return self.low <= value <= self.high
 
 
 def t_interval(values, level=LEVEL):
@@ -60,19 +58,15 @@ def _t(values, level, variance_factor):
     return Interval(mean, mean - half, mean + half, n, sd)
 
 
-ALPHA = 1 - LEVEL
-
-
 def paired_tests(differences, alpha=ALPHA):
     """Paired t-tests of several contrasts, with Holm's correction for their number.
 
-    `differences`: one array (n,) a contrast, the differences by seed; n at least 2, and not
-    necessarily the same for all. `alpha`: the chance of any false alarm among all contrasts.
-    Returns a DataFrame, a row a contrast: mean, low, high (the interval of this contrast taken
-    alone), sd, n, p_value, p_holm, differs (bool: p_holm < alpha).
+    `differences`: one array (n,) a contrast, the differences by seed, n at least 2 and not necessarily alike.
+    `alpha`: the chance of any false alarm among all contrasts.
+    Returns a DataFrame, a row a contrast: mean, low, high (the interval of this contrast taken alone), sd, n, p_value,
+    p_holm, differs (bool: p_holm < alpha). Raises ValueError where a contrast has fewer than two seeds.
     Sources: Student (1908); Holm, "A simple sequentially rejective multiple test procedure",
     Scandinavian Journal of Statistics 6 (1979); statsmodels' multipletests.
-    Raises ValueError where a contrast has fewer than two seeds.
     """
     rows = []
     for values in differences:
@@ -113,10 +107,9 @@ class McNemar:
 
 
 def mcnemar(labels, first, second):
-    """Exact McNemar test of two sets of predictions of the same images.
+    """Exact McNemar test of two sets of predictions of the same images; integer classes (n,) all three.
 
-    `labels`, `first`, `second`: integer classes (n,). It says whether these two trained
-    networks differ, which is less than a difference of what they are instances of.
+    It says whether these two trained networks differ, which is less than a difference of what they are instances of.
     Source: McNemar, Psychometrika 12 (1947); Dietterich, Neural Computation 10 (1998).
     """
     labels, first, second = (np.asarray(values) for values in (labels, first, second))
@@ -124,11 +117,9 @@ def mcnemar(labels, first, second):
         raise ValueError(
             f"labels and predictions have shapes {labels.shape}, {first.shape}, {second.shape}; expected (n,) thrice"
         )
-    right = pd.crosstab(first == labels, second == labels).reindex(
-        index=[True, False], columns=[True, False], fill_value=0
-    )
-    result = mcnemar_test(right.to_numpy(), exact=True)
-    return McNemar(int(right.loc[True, False]), int(right.loc[False, True]), len(labels), float(result.pvalue))
+    counts = confusion_matrix(first == labels, second == labels, labels=[True, False])
+    p_value = mcnemar_test(counts, exact=True).pvalue
+    return McNemar(int(counts[0, 1]), int(counts[1, 0]), len(labels), float(p_value))
 
 
 def share_interval(hits, n, level=LEVEL):
@@ -146,34 +137,29 @@ def confusion_counts(labels, predicted, class_names):
 
 
 def per_class(labels, predicted, class_names):
-    """Each class's accuracy and what it is most often taken for.
+    """Each class's accuracy and what it is most often taken for; `labels`, `predicted`: integer classes (n,).
 
-    `labels`, `predicted`: integer classes (n,). Returns a DataFrame indexed by class:
-    images, correct, accuracy with its interval low and high (Wilson), taken_for (the
-    commonest wrong answer, "" where there is none), times, taken_share (of the class's
-    images). A class without images has NaN for its shares.
+    Returns a DataFrame indexed by class: images, correct, accuracy with its interval low and high (Wilson), taken_for
+    (the commonest wrong answer, "" where there is none), times, taken_share (of the class's images). A class without
+    images has NaN for its shares.
     """
     counts = confusion_counts(labels, predicted, class_names)
     images, correct = counts.sum(axis=1), pd.Series(np.diag(counts), counts.index)
     wrong = counts.where(~np.eye(len(counts), dtype=bool), 0)
     times = wrong.max(axis=1)
     low, high = share_interval(correct, images.where(images > 0))
-    return pd.DataFrame(
-        {
-            "images": images,
-            "correct": correct,
-            "accuracy": correct / images,
-            "low": low,
-            "high": high,
-            "taken_for": wrong.idxmax(axis=1).where(times > 0, ""),
-            "times": times,
-            "taken_share": times / images,
-        }
-    ).rename_axis("class")
+    columns = {
+        "images": images, "correct": correct, "accuracy": correct / images, "low": low, "high": high,
+        "taken_for": wrong.idxmax(axis=1).where(times > 0, ""), "times": times, "taken_share": times / images,
+    }  # fmt: skip
+    return pd.DataFrame(columns).rename_axis("class")
 
 
 def paired_values(frame, first, second, metric):
-    """Values of two variants side by side: a DataFrame indexed by seed with columns `first`, `second`."""
+    """Values of two variants side by side: a DataFrame indexed by seed with columns `first`, `second`.
+
+    Raises ValueError where `check_frame` does, for two rows of one seed, or no seed that both have.
+    """
     if first == second:
         raise ValueError(f"{first} is compared with itself; expected two labels")
     check_frame(frame, [first, second], [metric])
