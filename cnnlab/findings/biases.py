@@ -29,11 +29,7 @@ WIDE = 0.05
 
 
 def permutation(rows, metric=HEADLINE):
-    """What one permutation of all pixels does to the dense network and to the CNN: rows of the study `permutation`.
-
-    The verdict is that of the CNN with permuted pixels against the CNN; the dense network
-    counts as unchanged where its verdict is "same".
-    """
+    """What one permutation of all pixels does to the dense network and, the verdict, to the CNN: rows of that study."""
     dense, cnn = (_with_and_without(rows, kind) for kind in ("dense", "cnn"))
     unchanged, of_dense = judged_one(paired_differences(rows, *dense, metric))
     verdict, of_cnn = judged_one(paired_differences(rows, *cnn, metric))
@@ -45,10 +41,8 @@ def permutation(rows, metric=HEADLINE):
         SAME: f"costs the CNN less than {WITHIN}",
         CANNOT_TELL: f"moves the CNN by {size}, which may be noise",
     }[verdict]
-    beside = {
-        SAME: f"the dense network less than {WITHIN}",
-        CANNOT_TELL: "for the dense network, cannot tell",
-    }.get(unchanged, f"the dense network, which it should not touch, {moved}")
+    of_it = {SAME: f"the dense network less than {WITHIN}", CANNOT_TELL: "for the dense network, cannot tell"}
+    beside = of_it.get(unchanged, f"the dense network, which it should not touch, {moved}")
     so_what = ": neighbourhoods are what convolution lives on" if (verdict, unchanged) == (WORSE, SAME) else ""
     low, high = (of_dense.get(end, math.nan) for end in ("low", "high"))
     numbers = {"dense": of_dense["mean"], "dense_low": low, "dense_high": high, "dense_verdict": unchanged}
@@ -57,10 +51,9 @@ def permutation(rows, metric=HEADLINE):
 
 
 def check_dense_unchanged(rows):
-    """Raise AssertionError unless permuting the pixels leaves the dense network the same.
+    """Raise AssertionError unless permuting the pixels leaves the dense network, blind to their order, the same.
 
-    A dense layer is blind to the order of its inputs, so that a change beyond the noise of
-    seeds would be a fault of the laboratory. For the full protocol; one seed shows nothing.
+    Else the laboratory has a fault, or there are too few seeds to show that it has none.
     """
     numbers = permutation(rows).numbers
     if numbers["dense_verdict"] != SAME:
@@ -74,9 +67,8 @@ def check_dense_unchanged(rows):
 def sample_size(rows):
     """How many images each network needs: rows of the study `sample_size`, perhaps cut short.
 
-    Each size speaks of the seeds that have it in both networks; how many images the CNN needs,
-    of the seeds that have all sizes. Raises ValueError where none has. The verdict is that of the
-    CNN against the dense network at the largest number of images, with Holm's correction.
+    Each size speaks of the seeds that have it in both networks; how many images the CNN needs, of those that have all
+    sizes (ValueError: there is none). The verdict is the CNN's lead at the largest size, with Holm's correction.
     """
     dense, cnn, judged = lead_by_size(rows)
     whole = cnn.dropna().index.intersection(dense.dropna().index)
@@ -100,11 +92,10 @@ def sample_size(rows):
 
 
 def images_needed(curves, targets):
-    """Training images at which each seed's accuracy first reaches its target.
+    """Training images at which each seed's accuracy first reaches its target: float64 (seeds,), infinite where never.
 
-    `curves`: DataFrame, a row a seed and a column a number of images, rising; `targets`: one
-    accuracy a seed. Linear in the logarithm of the images between two sizes; the smallest size
-    where that is already enough, infinite where none is. Returns float64 (seeds,).
+    `curves`: a row a seed, a column a number of images, rising; `targets`: an accuracy a seed. Linear in the logarithm
+    of the images between two sizes; the smallest size where that is already enough.
     """
     sizes, found = np.log(curves.columns.to_numpy("float64")), []
     for seed, target in targets.items():
@@ -118,9 +109,8 @@ def images_needed(curves, targets):
 def columns_order(rows):
     """Does convolution along a table's columns notice their order? Rows of the probe `tabular`.
 
-    The verdict is that of the 1-D CNN with shuffled columns against the published order; `numbers`
-    has those against the rivals, too. All allow for the overlap of the splits (`overlap_spread`),
-    with Holm's correction for the three contrasts.
+    The verdict is on the 1-D CNN with shuffled columns; `numbers` has those against the rivals, too. All allow for the
+    overlap of the splits, with Holm's correction for the three contrasts.
     """
     table = rows.pivot(index=["seed", "split"], columns=["label", "order"], values="accuracy")
     share = rows["test_rows"].iloc[0] / (rows["test_rows"] + rows["train_rows"]).iloc[0]
@@ -141,11 +131,10 @@ def columns_order(rows):
 
 
 def shift_cost(rows):
-    """What a shift of the test images costs by position alone: rows of the probe `shift`.
+    """What the largest shift of the test images costs by position alone: rows of the probe `shift`.
 
-    At the largest shift, the image shifted is held against the image held in place with the same
-    strip lost, the mean of the directions being one value a seed. The verdict is that of the
-    last label (the CNN in the record).
+    The image shifted against the image held in place with the same strip lost, the mean of the directions being one
+    value a seed. The verdict is that of the last label (the CNN in the record).
     """
     furthest = int(rows["shift"].max())
     by_seed = rows.pivot_table(index=["label", "seed", "shift"], columns="treatment", values="accuracy", sort=False)
@@ -172,10 +161,9 @@ def shift_cost(rows):
 
 
 def equivariant_layers(rows):
-    """Which layers' maps move with the image, and for which shifts: rows of the probe `equivariance`.
+    """Which layers' maps move with the image, up to EXACT, and for which shifts: rows of the probe `equivariance`.
 
-    A layer is exact where the relative error is below EXACT. `numbers` has, for each (label, layer) with
-    positions, the exact shifts and the mean error at the others.
+    `numbers` has, for each (label, layer) with positions, the exact shifts and the mean error at the others.
     """
     moved = rows[(rows["shift"] > 0) & (rows["kind"] == "map") & (rows["positions"] > 0)]
     numbers, shifts = {}, moved["shift"].nunique()
@@ -216,8 +204,7 @@ def effective_fields(rows):
 def calibration_over_seeds(rows):
     """What temperature scaling does to each network's expected calibration error on the test set.
 
-    The verdict is that of the last label: is its error smaller afterwards? Raises ValueError
-    where scaling changed an accuracy, which it cannot.
+    The verdict is that of the last label. Raises ValueError where scaling changed an accuracy, which it cannot.
     """
     whole, gains, numbers = rows.drop_duplicates(["label", "seed", "stage"]), [], {}
     for label, mine in whole.groupby("label", sort=False):
@@ -265,9 +252,8 @@ def referral_over_seeds(rows, coverage=0.8):
 def renewed_statistics(rows):
     """What statistics of the final weights, in place of the running ones, do to accuracy on validation.
 
-    `rows`: with label (of recipes) and seed. Anew, they are of images augmented as in the
-    recipe's training. The sentence is on the recipe whose seeds lie furthest apart with the running
-    statistics; `numbers` has the mean gain of each, and of that one its interval, spread_running and spread_new.
+    Gains are with images augmented as in the recipe's training; the sentence is on the recipe whose seeds lie furthest
+    apart with the running statistics.
     """
     accuracies = rows.pivot_table(index=["label", "seed"], columns="statistics", values="accuracy", sort=False)
     gains = {}

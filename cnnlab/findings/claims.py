@@ -19,9 +19,8 @@ from cnnlab.findings.tables import with_interval
 from cnnlab.training import expected_parameters
 from cnnlab.wording import listing, percent, readable, signed_points
 
-CNN, LONGER = "cnn_32_64_128", "cnn_32_64_128_15_epochs"
 # The published study trained this one variant longer than the others.
-PUBLISHED_AS = {CNN: LONGER}
+CNN, LONGER = "cnn_32_64_128", "cnn_32_64_128_15_epochs"
 # Two standard errors of an accuracy measured on 10,000 validation images.
 PLATEAU_TOLERANCE = 0.01
 
@@ -32,12 +31,10 @@ class NotMeasuredError(LookupError):
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """One measured quantity.
+    """One measured quantity: `contrasts`, arrays (n,) of a value a seed, several where a claim asserts several.
 
-    `contrasts`: arrays (n,) of one value a seed, several where one claim asserts several
-    differences; an `exact` quantity (a count, a formula) is one array of one number. `unit`:
-    "share" (0 to 1), "points" (a difference of shares), "count", "fewer" (a difference of
-    counts) or "number". `note`: how it was measured, in words.
+    An `exact` quantity (a count, a formula) is one array of one number. `unit`: "share" (0 to 1), "points" (a
+    difference of shares), "count", "fewer" (a difference of counts) or "number". `note`: how it was measured.
     """
 
     contrasts: list[np.ndarray]
@@ -54,10 +51,9 @@ class Measured:
 class Evidence:
     """All that was measured.
 
-    `rows`: of all studies, with a column label; `histories`: {key of a row: its training curves}; `predictions`: a
-    function from a key to the stored {"predicted", "confidence"}; `labels`: true classes of the
-    test set, or None; `pixels`: {"mean", "std"} in 0..255, or {}; `extra`: {quantity of SUPPLIED:
-    a number (exact), or an array of one value a seed}.
+    `rows`: of all studies; `histories`: {key of a row: its training curves}; `predictions`: from such a key to
+    {"predicted", "confidence"}; `labels`: true classes of the test set; `pixels`: {"mean", "std"} in 0..255; `extra`:
+    {quantity of SUPPLIED: a number (exact), or an array of one value a seed}.
     """
 
     rows: pd.DataFrame
@@ -123,8 +119,7 @@ def gather(store, dataset=None, extra=None):
 def supplied(activations, shift, mars):
     """What the rows of two probes and the tables of `measures.read_mars` say of SUPPLIED, as `extra` of Evidence.
 
-    The share of zero activations is the mean over the network's ReLU layers; the drop is what
-    position alone costs the CNN at the largest shift, against the image held in place.
+    Zero activations are a mean over the ReLU layers; the drop is what position alone costs at the largest shift.
     """
     found = {}
     if len(activations):
@@ -191,7 +186,7 @@ def _epoch(label):
 
 def _score(evidence, label, split, kind, **_):
     epoch = "last" if split == "train" else _epoch(label)
-    label = PUBLISHED_AS.get(label, label)
+    label = LONGER if label == CNN else label
     values = evidence.runs(label)[f"{split}_{kind}_{epoch}"].to_numpy()
     note = f"{readable(label)}, {'last' if epoch == 'last' else 'best validation'} epoch"
     return [Measured([values], "share" if kind == "accuracy" else "number", note)]

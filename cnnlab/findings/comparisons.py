@@ -37,9 +37,8 @@ def contrast_sentence(first, second, verdict, numbers, metric, more=""):
 
 
 def compare(frame, first, second, metric=HEADLINE):
-    """Is variant `first` better than `second`? Paired by seed.
+    """Is variant `first` better than `second` in `metric`, a column of accuracies of the study `frame`? Paired by seed.
 
-    `frame`: rows of a study; `first`, `second`: labels in it; `metric`: a column of accuracies.
     Raises ValueError where a label or the metric is missing, or no seed has both.
     """
     return _compare_pairs(frame, [(first, second)], metric)[0]
@@ -94,8 +93,7 @@ def sweep(frame, metric=HEADLINE):
 def choose(frame, metric=HEADLINE):
     """Which variant of a sweep to take, by mean validation accuracy, and whether it lies on the edge.
 
-    The verdict is the choice against the runner-up on `metric`, the test set having had no
-    part in either. `numbers` has chosen, runner_up, edge (bool), parameters {label: count}.
+    The verdict is the choice against the runner-up on `metric`, in which the test set had no part.
     """
     measures.check_frame(frame, [], [metric, SELECTION, "parameters"])
     labels = _labels(frame)
@@ -119,9 +117,8 @@ def choose(frame, metric=HEADLINE):
 def help_chosen(frame):
     """The step of the study `mars_help` with the best mean validation accuracy, and each step against none.
 
-    `frame`: the study's rows, its first label the network as it is. A list of Findings: the
-    choice, what it is worth (one contrast, fixed before the test images were looked at), and the
-    steps that were not chosen.
+    A list of Findings: the choice, what it is worth (one contrast, fixed before the test images were looked at), and
+    the steps that were not chosen. The first label of `frame` is the network as it is.
     """
     means = frame.groupby("label", sort=False)[SELECTION].mean()
     chosen, plain, before = means.idxmax(), means.index[0], percent(means.iloc[0])
@@ -150,10 +147,7 @@ def against_baseline(frame, model, baseline, metric=HEADLINE):
 
 
 def epochs_confound(frame, longer="cnn_32_64_128_15_epochs", shorter="cnn_32_64_128"):
-    """What it is worth to train one variant longer than those it is compared with.
-
-    At the last epoch, as published: a sweep that does so credits its varied quantity with this.
-    """
+    """What it is worth, at the last epoch, to train one variant longer than those it is compared with."""
     ((verdict, numbers),) = _judge_pairs(frame, [(longer, shorter)], "test_accuracy_last")
     size = points(numbers["mean"])
     sentence = {
@@ -166,10 +160,9 @@ def epochs_confound(frame, longer="cnn_32_64_128_15_epochs", shorter="cnn_32_64_
 
 
 def compare_predictions(labels, first, second, names):
-    """Two trained networks, called `names`, on the same images, by McNemar's test; `n` is the number of images.
+    """Two trained networks, called `names`, on the same images, by McNemar's test; classes (n,) each.
 
-    `labels`, `first`, `second`: classes (n,). It speaks of these networks, not of others trained alike with another
-    seed.
+    It speaks of these networks, not of others trained alike with another seed.
     """
     labels, first, second = (np.asarray(values) for values in (labels, first, second))
     test = measures.mcnemar(labels, first, second)
@@ -194,10 +187,7 @@ def stopping(frame):
 
 
 def contrast_table(frame, metric=HEADLINE, base=None):
-    """The differences of a study, ready for Markdown, with 95% intervals, n, p after Holm and verdict.
-
-    Each variant against the one before it, or against `base`, a label.
-    """
+    """The differences of a study as a table: each variant against the one before it, or against `base`, a label."""
     pairs = _against(frame, base) if base else _steps(frame)
     names = [tuple(map(readable, pair)) for pair in pairs]
     return verdicts_table(names, _judge_pairs(frame, pairs, metric), f"Difference in {metric_name(metric)}, points")

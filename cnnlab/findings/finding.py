@@ -26,9 +26,8 @@ SELECTION = "val_accuracy_best"
 class Finding:
     """A computed sentence of at most MAX_WORDS words with at most MAX_NUMBERS numbers; else ValueError.
 
-    `verdict`: one of VERDICTS, of what the sentence names first; None where it compares nothing.
-    `numbers`: what the sentence was written from, unrounded, shares as 0 to 1; intervals and n
-    stand there and in the tables. Displayed in a notebook, it is its sentence.
+    `verdict`: one of VERDICTS, of what the sentence names first; None where it compares nothing. `numbers`: what it
+    was written from, unrounded, shares as 0 to 1, with intervals and n.
     """
 
     sentence: str
@@ -61,13 +60,11 @@ def metric_name(column):
 
 
 def judge(evidence, margin=MARGIN, differs=None):
-    """The verdict on a mean difference of something of which more is better.
+    """The verdict on a mean difference of which more is better: `evidence`, an array (n,), or its interval (low, high).
 
-    `evidence`: paired differences, array (n,), or their 95% interval, a tuple (low, high).
-    "same" where two one-sided t-tests at 5% show the mean to lie within +-`margin` (Schuirmann,
-    Journal of Pharmacokinetics and Biopharmaceutics 15, 1987), or the interval lies there; else
-    "better" or "worse" where the interval excludes zero, or `differs` says so of several
-    contrasts; else, and with one value, "cannot tell".
+    "same" where two one-sided t-tests at 5% show the mean to lie within +-`margin` (Schuirmann, Journal of
+    Pharmacokinetics and Biopharmaceutics 15, 1987), or the interval lies there; else "better" or "worse" where the
+    interval excludes zero (and `differs`, after Holm, is not False); else, and with one value, "cannot tell".
     """
     if isinstance(evidence, tuple):
         low, high = evidence
@@ -89,8 +86,7 @@ def judge(evidence, margin=MARGIN, differs=None):
 def judge_contrasts(contrasts, margin=MARGIN, spread=1.0):
     """[(verdict, numbers)] of several contrasts, arrays (n,) of paired differences, with Holm's correction.
 
-    `spread`: factor on their standard deviation (see `overlap_spread`). `numbers` as
-    `paired_tests` has them; of one value only mean and n.
+    `spread`: factor on their standard deviation. `numbers` as `paired_tests` has them; of one value only mean and n.
     """
     # Spreading the values about their mean widens the error and leaves the mean.
     values = [np.mean(each) + spread * (np.asarray(each, "float64") - np.mean(each)) for each in contrasts]
@@ -109,10 +105,9 @@ def judged_one(differences, margin=MARGIN):
 
 
 def overlap_spread(n, test_share):
-    """Factor on the standard deviation of `n` results of random splits of the same rows.
+    """Factor on the standard deviation of `n` results of random splits, `test_share` of whose rows are tested.
 
-    Their training parts overlap, so that the plain t-test is too sure: their variance is taken as
-    (1/n + test/train) s^2 in place of s^2 / n (Nadeau and Bengio, Machine Learning 52, 2003,
-    equation 9). `test_share`: rows tested of all rows.
+    Their training parts overlap: the variance of the mean is (1/n + test/train) s^2 in place of s^2 / n (Nadeau and
+    Bengio, Machine Learning 52, 2003, equation 9).
     """
     return math.sqrt(1 + n * test_share / (1 - test_share))

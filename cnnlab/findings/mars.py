@@ -47,10 +47,9 @@ def mars_table(name, table, labels):
 
 
 def score_table(table):
-    """The three scores of every network and baseline, a row each, as texts with 95% intervals.
+    """The three scores of every network and baseline, a row each, with 95% intervals: the table `scores`.
 
-    `table`: scores of `measures.evaluate_mars`. The last column is the interval of accuracy where
-    whole sols are drawn instead of groups.
+    The last column is the interval of accuracy where whole sols are drawn instead of groups.
     """
     rows = []
     for label, mine in table.groupby("label", sort=False):
@@ -64,10 +63,9 @@ def score_table(table):
 
 
 def contest_table(against):
-    """What every network is above the baselines, a row each, in percentage points with 95% intervals over groups.
+    """What every network is above the baselines, a row each, in percentage points: the table `against`.
 
-    `against`: that of `measures.evaluate_mars`. Accuracy against constant answers, balanced
-    accuracy, which makes these equal, against the others.
+    Accuracy against constant answers; balanced accuracy, which makes these equal, against the others.
     """
     constant = against["baseline"].str.startswith(CONSTANT)
     shown = against[against["score"].eq("accuracy") & constant | against["score"].eq("balanced_accuracy") & ~constant]
@@ -89,10 +87,7 @@ def constant_answers(images):
 
 
 def contests(against, label, score="balanced_accuracy", baseline=None):
-    """The variant `label` against `baseline` (default: the first that is no constant answer), group by group.
-
-    `against`: that of `measures.evaluate_mars`; balanced accuracy makes constant answers equal.
-    """
+    """The variant `label` against `baseline` (default: the first that is no constant answer), group by group."""
     mine = against[(against["label"] == label) & (against["score"] == score)].set_index("baseline")
     row = mine.loc[baseline] if baseline else mine[~mine.index.str.startswith(CONSTANT)].iloc[0]
     verdict = judge((row["low"], row["high"]))
@@ -128,10 +123,7 @@ def cameras(table, label):
 
 
 def sol_trend(table, label):
-    """Accuracy of the variant `label` on the later half of the test sols against the earlier half.
-
-    And the same within the classes that both halves have. The verdict is that of all images.
-    """
+    """Accuracy of `label` on the later half of the test sols against the earlier, in all and within their classes."""
     row = table[table["label"] == label].iloc[0]
     verdict, within = judge((row["low"], row["high"])), judge((row["within_low"], row["within_high"]))
     gap = points(row["gap"])
@@ -145,19 +137,15 @@ def sol_trend(table, label):
 
 
 def first_seen(table, label):
-    """Accuracy of the variant `label` on camera sequences that an earlier split has, and on those that none has.
-
-    `numbers` has the accuracy of every way of counting frames. The verdict is that of the new sequences.
-    """
+    """Accuracy of the variant `label` on camera sequences that none of the earlier splits has, and on those known."""
     mine = table[table["label"] == label].set_index("counted")
     known, new = mine.loc["sequences seen before"], mine.loc["sequences first seen here"]
     numbers = {**mine["accuracy"].to_dict(), "gap": new["gap"], "low": new["gap_low"], "high": new["gap_high"]}
     if pd.isna(new["gap"]):
         return Finding("The test images are all of one kind: of new camera sequences, or of known ones.", None, numbers)
     verdict = judge((new["gap_low"], new["gap_high"]))
-    meaning = {WORSE: "new sequences are harder", CANNOT_TELL: "cannot tell whether that matters"}.get(
-        verdict, "new sequences are no harder"
-    )
+    harder = {WORSE: "new sequences are harder", CANNOT_TELL: "cannot tell whether that matters"}
+    meaning = harder.get(verdict, "new sequences are no harder")
     scores = f"{percent(known['accuracy'])} where training had the camera sequence, else on {percent(new['accuracy'])}"
     return Finding(f"{capital(short(label))} is right on {scores}: {meaning}.", verdict, numbers)
 

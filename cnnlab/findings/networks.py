@@ -19,8 +19,7 @@ MEMORISED = 0.05
 def worst_class(labels, predicted, class_names):
     """The class with the lowest accuracy, against all the others together; `labels`, `predicted`: classes (n,).
 
-    Fisher's exact test, its p-value multiplied by the number of classes because the worst was
-    looked for (Bonferroni). Raises ValueError with fewer than two classes present.
+    Fisher's exact test, with Bonferroni's correction because the worst of all classes was looked for.
     """
     table = measures.per_class(labels, predicted, class_names)
     table = table[table["images"] > 0]
@@ -52,10 +51,7 @@ def commonest_confusions(labels, predicted, class_names, count=3):
 
 
 def calibration_error(confidence, correct):
-    """How far confidence is from accuracy: (n,) highest probabilities and bool (n,).
-
-    The verdict sets mean confidence against accuracy, over images.
-    """
+    """How far confidence, the highest probabilities (n,), is from accuracy, bool (n,), over images."""
     error = measures.expected_calibration_error(confidence, correct)
     differences = np.asarray(confidence, "float64") - np.asarray(correct, "float64")
     gap, verdict = measures.t_interval(differences), judge(differences)
@@ -68,11 +64,10 @@ def calibration_error(confidence, correct):
 
 
 def temperature_scaling(validation, validation_labels, test, test_labels, groups=None):
-    """What a temperature fitted on validation does to the test set's probabilities.
+    """What a temperature fitted on the probabilities `validation` (n, classes) does to those of `test`.
 
-    `validation`, `test`: probabilities (n, classes); `groups`: what each test image was taken
-    together with (None: each is independent of the others). The verdict is that of the scaled
-    probabilities on the negative log-likelihood of the test images, paired by image.
+    `groups`: what each test image was taken together with (None: it is independent of the others). The verdict is on
+    the negative log-likelihood of the test images, paired by image.
     """
     temperature = measures.fit_temperature(validation, validation_labels)
     test_labels, rows = np.asarray(test_labels), np.arange(len(test_labels))
@@ -128,11 +123,7 @@ def referral(confidence, correct, coverage=0.8):
 
 
 def correlation_by_distance(table):
-    """How the correlation of two pixels falls with their distance.
-
-    `table`: with the columns distance (pixels) and correlation (Pearson's r), such as
-    `measures.spatial_correlation` returns; directions are averaged.
-    """
+    """How the correlation of two pixels falls with their distance: the table of `measures.spatial_correlation`."""
     series = table.groupby("distance")["correlation"].mean()
     near, last = series.iloc[0], series.index[-1]
     below = series.index[series < 0.5]
@@ -143,14 +134,13 @@ def correlation_by_distance(table):
     return Finding(f"Neighbouring pixels correlate by {near:.2f}{so_what}.", None, numbers)
 
 
-def overfitting(history, metric="accuracy"):
+def overfitting(history):
     """The best validation epoch of one run against its last, and the gap to training.
 
-    `history`: {"accuracy", "val_accuracy" and perhaps "val_loss": one value an epoch}; training
-    accuracy is the mean over an epoch's batches, with dropout at work, as Keras reports it.
-    `numbers` has the epoch of the lowest validation loss, too.
+    `history`: {"accuracy", "val_accuracy" and perhaps "val_loss": a value an epoch}, as Keras reports it: training
+    accuracy is the mean over an epoch's batches, with dropout at work.
     """
-    training, validation = np.asarray(history[metric]), np.asarray(history[f"val_{metric}"])
+    training, validation = np.asarray(history["accuracy"]), np.asarray(history["val_accuracy"])
     best, epochs = int(validation.argmax()), len(validation)
     lost, gap = validation[best] - validation[-1], training[-1] - validation[-1]
     numbers = {"best_epoch": best + 1, "epochs": epochs, "lost": float(lost), "gap": float(gap)}
@@ -162,10 +152,9 @@ def overfitting(history, metric="accuracy"):
 
 
 def errors_within(labels, predicted, class_names, groups):
-    """How many wrong answers name another class of the same group, beside blind guessing.
+    """How many wrong answers name another class of the same group; "better" where blind guessing does so less in all.
 
-    `groups`: {name in the plural: class names}, at most three without a class in common. The
-    verdict is "better" where the share is above that of blind guessing in all of them.
+    `groups`: {name in the plural: class names}, at most three without a class in common.
     """
     labels, predicted = np.asarray(labels), np.asarray(predicted)
     numbers = {}
@@ -188,8 +177,7 @@ def errors_within(labels, predicted, class_names, groups):
 def in_use(running, measured, images):
     """Whether the network in use answers the training images as it did while it was trained.
 
-    `running`: accuracy over the best epoch, with dropout and each batch normalised by itself;
-    `measured`: that of the finished network, a share of the first `images` training images.
+    Accuracies: `running` over the best epoch, `measured` of the finished network on the first `images` of them.
     """
     fits = abs(running - measured) <= MARGIN or measured > running
     meaning = "its moving averages fit" if fits else "its moving averages do not fit them"

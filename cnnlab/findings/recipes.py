@@ -52,12 +52,10 @@ def coverage(frame):
 
 
 def target(frame, label):
-    """Whether the recipe `label`, a key of TARGETS, reaches its accuracy in its time.
+    """Whether the recipe `label`, a key of TARGETS, reaches its accuracy in its time, in the mean over seeds.
 
-    The mean over seeds counts, of accuracy with the recipe's test-time augmentation and of the
-    time from raw data to the last answer, as a multiple of the published code's with the same
-    seeds. Seeds with which earlier forms were scored do not count where there are others; with
-    fewer than TARGET_SEEDS the verdict is "cannot tell".
+    Accuracy is with test-time augmentation, time as a multiple of the published code's with the same seeds. Seeds with
+    which earlier forms were scored do not count where there are others; fewer than TARGET_SEEDS cannot tell.
     """
     (wanted, limit), rows = TARGETS[label], _of_target(frame, label)
     accuracy, times, n = rows[measures.AUGMENTED].mean(), rows["baseline_times"].mean(), len(rows)
@@ -102,8 +100,7 @@ def target_table(frame):
 def cumulative(frame):
     """Where the cumulative ablation begins and ends; only seeds that all of its recorded steps have count.
 
-    The verdict is the end against the beginning; `numbers` has steps, start, end, verdicts (a step each) and
-    the label of the largest step.
+    The verdict is the end against the beginning; `numbers` has those of the steps, and the label of the largest.
     """
     steps, rows = measures.effects(frame, contrasts=of_kind("walk")), measures.complete_seeds(frame)
     ends = (ASSIGNMENT.label, steps["first"].iloc[-1])
@@ -156,8 +153,7 @@ def test_time_augmentation(frame, label):
 def choice(frame):
     """What could stand in the place of a part of the narrow recipe, compared on validation, where the choice is made.
 
-    The verdict is that of the best alternative against the narrow recipe. `numbers` has chosen
-    (the label of the highest mean) and the mean change by label.
+    The verdict is that of the best alternative; `numbers` has chosen, a label, and the mean change by label.
     """
     table = measures.effects(frame, measures.VALIDATION, of_kind("instead"))
     place = table["mean"].to_numpy().argmax()
@@ -182,10 +178,10 @@ def best_of_frontier(frame, seconds=None):
 
 
 def frontier_table(frame, seconds=None):
-    """The recipes that no other beats in accuracy without taking longer, fastest first, ready for Markdown.
+    """The recipes that no other beats in accuracy without taking longer, fastest first.
 
-    `seconds`: {label: seconds of a training, one for each round}, measured side by side; where not
-    all of them are there, the trainings' own times serve.
+    `seconds`: {label: seconds of a training, one a round}, measured side by side; unless all are there, the
+    trainings' own times serve.
     """
     parts, time = _frontier(frame, seconds)
     return pd.DataFrame(
@@ -202,8 +198,7 @@ def frontier_table(frame, seconds=None):
 def change_table(table, seconds=None):
     """The rows of `measures.effects` as texts, a row a change: what it is worth, with 95% interval, and its time.
 
-    `seconds` as for `frontier_table`, for ratios of times, median and range over the rounds; else
-    the processor times of the trainings, which whatever else the machine did disturbs.
+    Times are ratios of `seconds`, as for `frontier_table`, round by round, else of the trainings' processor times.
     """
     heading, times = "Times the processor time", table["times"].map("{:.2f}".format)
     if seconds and {*table["first"], *table["second"]} <= seconds.keys():

@@ -37,9 +37,8 @@ def verdicts_table(pairs, judged, heading):
 def study_table(frame, metric=HEADLINE):
     """A row a variant of a tidy frame, in its order.
 
-    Columns: label, parameters, n (seeds), accuracy (mean of `metric`) with the 95% t-interval
-    low and high (NaN for one seed), loss (mean of the same epoch), seconds of processor time
-    (median; all cores together, which other programs disturb less than the time on the clock).
+    Columns: label, parameters, n (seeds), accuracy (mean of `metric`), low and high (95%, NaN for one seed), loss
+    (mean, of the same epoch), seconds (median, of all cores: less disturbed than the time on the clock).
     """
     measures.check_frame(frame, [], [metric])
     rows = []
@@ -151,9 +150,9 @@ def _tabular_table(finding):
 
 
 def reliability_panels(rows):
-    """{network: {stage with its error: bins}} for a reliability diagram, the images of all seeds together.
+    """{network: {stage with its error: bins}}, as `measures.reliability_bins` has them, of the probe `calibration`.
 
-    `rows`: of the probe `calibration`; bins as `measures.reliability_bins` has them.
+    The images of all seeds are taken together.
     """
     panels, means = {}, ["confidence", "accuracy"]
     for (label, stage), mine in rows.groupby(["label", "stage"], sort=False):
