@@ -191,8 +191,8 @@ def _chosen(evidence, table):
 def _audited(record):
     if not (record.root / findings.CLAIMS).exists():
         return None
-    probes, mars = record.root / measures.PROBES_FOLDER, record.root / measures.MARS_FOLDER
-    evidence = findings.gather(record.store, load_cifar10(), findings.from_probes(probes) | findings.from_mars(mars))
+    probed = findings.supplied(record.probe("activations"), record.probe("shift"), record.mars)
+    evidence = findings.gather(record.store, load_cifar10(), probed)
     return findings.audit_claims(findings.published_claims(record.root / findings.CLAIMS), evidence)
 
 

@@ -14,6 +14,7 @@ from cnnlab.findings import audit
 from cnnlab.findings import claims as measurements
 from cnnlab.findings.claims import Evidence, Measured
 from cnnlab.studies import Store
+from cnnlab.training import PROTOCOL
 
 ROOT = Path(__file__).parents[1]
 CLAIMS = audit.published_claims(ROOT / audit.CLAIMS)
@@ -22,7 +23,7 @@ CLASSES = ("cat", "dog", "bird", "ship")
 
 
 def nothing():
-    return Evidence(pd.DataFrame(), {}, lambda key: {})
+    return Evidence(pd.DataFrame(columns=["label"]), {}, lambda key: {})
 
 
 def trained(means, seeds=5, noise=0.001, **facts):
@@ -158,7 +159,7 @@ def test_an_accuracy_holds_is_within_noise_or_is_contradicted():
 def test_a_run_of_the_same_protocol_is_rarely_contradicted():
     generator, claims = np.random.default_rng(0), 400
     contradicted = sum(
-        audit._judge_number(Measured([draw[:5]], "share"), draw[5], draw[5]).verdict == "contradicted"
+        audit._judge_number(Measured([draw[:5]], "share"), draw[5], draw[5])["verdict"] == "contradicted"
         for draw in generator.normal(0.7, 0.005, (claims, 6))
     )
     low, high = stats.binom.interval(0.999, claims, 0.05)
@@ -320,7 +321,7 @@ def stored(tmp_path_factory):
     for place, trial in enumerate(runs):
         accuracy = 0.4 + place / 1000
         row = {
-            "label": trial.label, **trial.resolved().configuration(), "code_version": "of a test",
+            "label": trial.label, **trial.resolved().configuration(), "protocol": PROTOCOL,
             "parameters": measurements.parameter_count(trial.label, nothing())[0],
             "test_accuracy_last": accuracy,
         }  # fmt: skip

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import types
 
 import pandas as pd
 import pytest
@@ -99,9 +100,10 @@ def test_measured_is_printed_kept_and_read_back(tmp_path, capsys):
         assert finding.sentence in printed
     kept = benchmark_record.read_benchmarks(path.parent)
     assert list(kept) == list(measured) == list(TABLES)
+    section = report.CHAPTERS["benchmarks"].section("benchmarks", types.SimpleNamespace(benchmarks=kept))
     for finding in benchmark_findings.benchmark_findings(TABLES):
-        assert finding.sentence in report._benchmarks(kept)
-    assert f"Measured on {datetime.datetime.now(datetime.UTC):%Y-%m-%d}, each" in report._benchmarks(kept)
+        assert finding.sentence in section
+    assert f"Measured on {datetime.datetime.now(datetime.UTC):%Y-%m-%d}." in section
     json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
 
 
@@ -132,4 +134,5 @@ def test_what_is_not_measured_again_is_kept_unless_of_another_machine(tmp_path):
 
 
 def test_without_a_record_the_readme_says_how_to_make_one(tmp_path):
-    assert "make bench" in report._benchmarks(benchmark_record.read_benchmarks(tmp_path))
+    record = types.SimpleNamespace(benchmarks=benchmark_record.read_benchmarks(tmp_path))
+    assert "make bench" in report.CHAPTERS["benchmarks"].answer(record)

@@ -1,5 +1,7 @@
 """What the Mars record says: tables that survive a file, and sentences that change with them."""
 
+import types
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -56,8 +58,9 @@ def test_tables_survive_a_file(tables, tmp_path):
     for name, table in tables.items():
         pd.testing.assert_frame_equal(again[name], table.replace("", np.nan), check_dtype=False, atol=1e-5)
     assert mars_record.read_mars(tmp_path / "nothing") == {}
-    assert measurements.from_mars(tmp_path / "mars") == {"mars.images": 20, "mars.classes": 3}
-    assert measurements.from_mars(tmp_path / "nothing") == {}
+    nothing = pd.DataFrame()
+    assert measurements.supplied(nothing, nothing, again) == {"mars.images": 20, "mars.classes": 3}
+    assert measurements.supplied(nothing, nothing, {}) == {}
 
 
 def test_every_network_is_held_against_the_baselines_and_the_plainer_networks(tables):
@@ -141,14 +144,14 @@ def test_the_table_of_contests_has_a_cell_for_every_baseline_that_is_none_of_its
 @pytest.mark.parametrize(("trained", "best", "limited", "last"), [([12, 12], [5, 12], 2, 1), ([12, 9], [5, 3], 1, 0)])
 def test_what_ended_the_trainings_is_said(trained, best, limited, last):
     frame = pd.DataFrame({"epochs": 12, "epochs_trained": trained, "best_epoch": best})
-    assert mars_findings.stopping(frame).numbers == {"limited": limited, "best_is_last": last}
+    assert findings.stopping(frame).numbers == {"limited": limited, "best_is_last": last}
 
 
 def test_the_network_in_use_is_held_against_the_one_in_training():
-    finding = mars_findings.in_use(0.95, 0.4, 1_000)
+    finding = findings.in_use(0.95, 0.4, 1_000)
     assert finding.numbers == {"running": 0.95, "measured": 0.4, "images": 1_000}
     assert finding.sentence.endswith("do not fit them.")
-    assert mars_findings.in_use(0.80, 0.85, 1_000).sentence.endswith("moving averages fit.")
+    assert findings.in_use(0.80, 0.85, 1_000).sentence.endswith("moving averages fit.")
 
 
 @pytest.mark.parametrize(
@@ -189,15 +192,15 @@ def help_rows(weighted):
 
 @pytest.mark.parametrize(("effect", "chosen"), [(0.1, f"{GOOD}_weighted"), (-0.1, GOOD)])
 def test_what_helps_is_chosen_on_validation_and_compared_on_test(effect, chosen):
-    choice, weighted, augmented = mars_findings.help_chosen(help_rows(effect))
+    choice, weighted, augmented = findings.help_chosen(help_rows(effect))
     assert choice.numbers["chosen"] == chosen
     assert weighted.verdict == (findings.BETTER if effect > 0 else findings.WORSE)
     assert augmented.numbers["mean"] == pytest.approx(-0.01, abs=0.004)
 
 
 def test_the_readme_block_says_all_of_it_or_that_nothing_is_recorded(tables):
-    text = report._mars(tables, [report.MARS_DENSE, report.MARS_CNN])
+    chapter, record = report.CHAPTERS["mars"], types.SimpleNamespace(mars=tables, mars_networks=[BAD, GOOD])
     # The constant answers, and of both networks contests, recalls, cameras, trend and frames.
-    assert len([line for line in text.splitlines() if line.startswith("- ")]) == 1 + 5 * 2
-    assert "Mars CNN, 3x3 kernels" in text
-    assert "make mars PROFILE=full" in report._mars({}, [])
+    assert len(chapter.findings(record)) == 1 + 5 * 2
+    assert any("Mars CNN, 3x3 kernels" in text for text in chapter.shown(record))
+    assert "make mars PROFILE=full" in chapter.answer(types.SimpleNamespace(mars={}))

@@ -8,7 +8,7 @@ import pytest
 
 from cnnlab.findings import biases as bias_findings
 from cnnlab.findings import finding as estimates
-from cnnlab.findings import probes as probe_findings
+from cnnlab.findings import tables
 from cnnlab.findings.finding import WORSE
 from cnnlab.measures import calibration
 from cnnlab.measures.biases import ORDERS
@@ -93,7 +93,7 @@ def test_the_cnn_passes_the_dense_network():
     )  # Half way from 34% to 54%, in log images.
     assert finding.sentence.startswith("The CNN leads from 1,000 images on; ")
     assert finding.numbers["grown"] == pytest.approx(0.24, abs=0.01)
-    table = bias_findings.sample_size_table(sample_rows((0.22, 0.34, 0.54, 0.64)))
+    table = tables.sample_size_table(sample_rows((0.22, 0.34, 0.54, 0.64)))
     assert list(table["Images"]) == ["500", "1,000", "2,000", "4,000"]
     assert list(table["Verdict"]) == [WORSE, "better", "better", "better"]
     shrinks = bias_findings.sample_size(sample_rows((0.46, 0.48, 0.49, 0.5)))
@@ -144,7 +144,7 @@ def test_columns_whose_order_means_nothing_and_something():
     assert open_.verdict == "cannot tell", "15 splits of the same few rows"
     assert fallen.verdict == WORSE
     assert fallen.numbers["against"]["dense"]["n"] == 15
-    assert list(probe_findings.probe_table("tabular", tabular_rows(0.80))["Verdict"])[0] == WORSE
+    assert list(tables.probe_table("tabular", tabular_rows(0.80))["Verdict"])[0] == WORSE
 
 
 def test_overlapping_splits_widen_the_error():
@@ -175,13 +175,13 @@ def shift_rows(lost=0.2, seeds=SEEDS):
 
 
 def test_a_network_that_minds_where_things_are_and_one_that_does_not():
-    minds, does_not = probe_findings.shift_cost(shift_rows()), probe_findings.shift_cost(shift_rows(lost=0.0))
+    minds, does_not = bias_findings.shift_cost(shift_rows()), bias_findings.shift_cost(shift_rows(lost=0.0))
     assert minds.verdict == WORSE and minds.sentence.endswith("the CNN does not ignore position.")
     assert minds.numbers["cnn_4"]["position"] == pytest.approx(0.2, abs=0.01)
     assert does_not.verdict == "same"
     assert minds.sentence.startswith("Shifted by 4 pixels, the CNN loses 2")
-    assert probe_findings.shift_cost(shift_rows(seeds=1)).verdict == "cannot tell"
-    table = probe_findings.probe_table("shift", shift_rows())
+    assert bias_findings.shift_cost(shift_rows(seeds=1)).verdict == "cannot tell"
+    table = tables.probe_table("shift", shift_rows())
     assert len(table) == 2 * 2 * 2 and set(table["n"]) == {SEEDS}
 
 
@@ -198,12 +198,12 @@ def equivariance_rows(error):
 
 
 def test_layers_that_move_with_the_image():
-    finding = probe_findings.equivariant_layers(equivariance_rows(0.4))
+    finding = bias_findings.equivariant_layers(equivariance_rows(0.4))
     assert "exactly by one of two layers, only some shifts by one" in finding.sentence
     assert finding.numbers["cnn_4", "conv1"] == {"exact": [1, 2, 3, 4], "error": 0.0}
     assert finding.numbers["cnn_4", "pool1"] == {"exact": [2, 4], "error": pytest.approx(0.4)}
-    assert probe_findings.equivariant_layers(equivariance_rows(1e-7)).sentence.startswith("All two layers")
-    table = probe_findings.probe_table("equivariance", equivariance_rows(0.4)).set_index("Layer")
+    assert bias_findings.equivariant_layers(equivariance_rows(1e-7)).sentence.startswith("All two layers")
+    table = tables.probe_table("equivariance", equivariance_rows(0.4)).set_index("Layer")
     assert table.loc["pool1"].tolist() == ["CNN 4", "2, 4", "0.40"]
 
 
@@ -212,7 +212,7 @@ def test_receptive_field_tells_the_widths():
         {"label": "cnn_4", "seed": seed, "layer": "conv1", "theoretical": 3, "sensitivity": [1.0] * 4 + [0.01] * 5}
         for seed in range(SEEDS)
     ).explode("sensitivity")
-    finding = probe_findings.effective_fields(rows.astype({"sensitivity": float}))
+    finding = bias_findings.effective_fields(rows.astype({"sensitivity": float}))
     assert finding.numbers["conv1"] == {"theoretical": 3, "effective": 2.0, "core": pytest.approx(3**0.5)}
     assert "could see 3 pixels across" in finding.sentence
 
@@ -230,15 +230,15 @@ def calibration_rows(after, accuracy_after=0.7):
 
 
 def test_temperature_scaling_that_helps_and_that_does_not():
-    helps = probe_findings.calibration_over_seeds(calibration_rows(0.02))
+    helps = bias_findings.calibration_over_seeds(calibration_rows(0.02))
     assert helps.verdict == "better"
     assert helps.numbers["cnn_4"]["after"] == pytest.approx(0.02, abs=0.005)
-    assert probe_findings.calibration_over_seeds(calibration_rows(0.1)).verdict == "same"
-    assert probe_findings.calibration_over_seeds(calibration_rows(0.2)).verdict == WORSE
-    table = probe_findings.probe_table("calibration", calibration_rows(0.02))
+    assert bias_findings.calibration_over_seeds(calibration_rows(0.1)).verdict == "same"
+    assert bias_findings.calibration_over_seeds(calibration_rows(0.2)).verdict == WORSE
+    table = tables.probe_table("calibration", calibration_rows(0.02))
     assert list(table["Scaling"]) == ["before", "after"]
     with pytest.raises(ValueError, match="changed the accuracy of cnn_4"):
-        probe_findings.calibration_over_seeds(calibration_rows(0.02, accuracy_after=0.69))
+        bias_findings.calibration_over_seeds(calibration_rows(0.02, accuracy_after=0.69))
 
 
 def test_referral_reads_the_curve():
@@ -247,10 +247,10 @@ def test_referral_reads_the_curve():
         for seed in range(SEEDS)
         for asked, accuracy in ((0.8, 0.9), (1.0, 0.75))
     )
-    finding = probe_findings.referral_over_seeds(rows)
+    finding = bias_findings.referral_over_seeds(rows)
     assert finding.numbers["cnn_4"] == {"answered": pytest.approx(0.9), "all": pytest.approx(0.75)}
     with pytest.raises(ValueError, match="coverage 0.3 is not among the rows"):
-        probe_findings.referral_over_seeds(rows, coverage=0.3)
+        bias_findings.referral_over_seeds(rows, coverage=0.3)
 
 
 def test_the_reliability_diagram_pools_the_images_of_all_seeds():
@@ -263,9 +263,9 @@ def test_the_reliability_diagram_pools_the_images_of_all_seeds():
         for seed in range(2)
     )
     expected = calibration.reliability_bins(confidence.ravel(), correct.ravel())
-    (bins,) = probe_findings.reliability_panels(rows)["CNN 4"].values()
+    (bins,) = tables.reliability_panels(rows)["CNN 4"].values()
     pd.testing.assert_frame_equal(bins, expected)
-    assert list(probe_findings.reliability_panels(rows)["CNN 4"]) == ["before scaling (error 15.0%)"]
+    assert list(tables.reliability_panels(rows)["CNN 4"]) == ["before scaling (error 15.0%)"]
 
 
 @pytest.mark.parametrize("seeds", [1, 2, SEEDS])
@@ -277,22 +277,22 @@ def test_no_form_of_a_sentence_is_too_long(effect, seeds, monkeypatch):
         bias_findings.permutation(permutation_rows(dense=dense, cnn=0.74 - effect, seeds=seeds))
     bias_findings.sample_size(sample_rows(np.array([0.26, 0.30, 0.36, 0.44]) + effect, seeds=seeds))
     bias_findings.columns_order(tabular_rows(0.95 - effect / 2, splits=max(1, seeds - 1)))
-    probe_findings.shift_cost(shift_rows(lost=effect, seeds=seeds))
+    bias_findings.shift_cost(shift_rows(lost=effect, seeds=seeds))
     for noise_scale in (1, 20):
         rows = calibration_rows(0.1 + effect / 3)
-        probe_findings.calibration_over_seeds(rows[rows["seed"] < seeds].assign(ece=rows["ece"] * noise_scale))
+        bias_findings.calibration_over_seeds(rows[rows["seed"] < seeds].assign(ece=rows["ece"] * noise_scale))
     for error in (0.4, 1e-7):
-        probe_findings.equivariant_layers(equivariance_rows(error))
+        bias_findings.equivariant_layers(equivariance_rows(error))
 
 
 def test_no_rows_are_no_finding():
     with pytest.raises(ValueError, match="no rows of shift; run `python -m cnnlab probe shift`"):
-        probe_findings.probe_table("shift", pd.DataFrame())
+        tables.probe_table("shift", pd.DataFrame())
 
 
 def test_every_probe_has_its_sentence():
-    assert probe_findings.OF_PROBES.keys() == PROBES.keys()
-    assert probe_findings.TABLES.keys() | {"equivariance", "tabular"} == PROBES.keys()
+    assert bias_findings.OF_PROBES.keys() == PROBES.keys()
+    assert tables.TABLES.keys() | {"equivariance", "tabular"} == PROBES.keys()
 
 
 def test_silent_activations_are_averaged_over_layers_and_seeds():
@@ -304,7 +304,7 @@ def test_silent_activations_are_averaged_over_layers_and_seeds():
         ],
         columns=["label", "seed", "layer", "zero_fraction"],
     )
-    finding = probe_findings.silent_activations(rows)
+    finding = bias_findings.silent_activations(rows)
     assert finding.numbers["cnn_32_64_128"] == pytest.approx(0.405)
     assert finding.sentence.startswith("40.5% of the CNN's ReLU activations are zero")
 
@@ -321,7 +321,7 @@ def test_normalisation_says_what_new_statistics_change_and_of_what_images():
             for name, accuracy in (("running", running + seed / 500), ("plain", plain), ("augmented", augmented))
         ]
     )
-    finding = probe_findings.renewed_statistics(rows)
+    finding = bias_findings.renewed_statistics(rows)
     assert finding.numbers["batch_norm"] == pytest.approx(0.008), "trained on images as they are"
     assert finding.numbers["flip_translate"] == pytest.approx(0.188)
     assert finding.sentence.endswith("the statistics do not swing."), "seeds lie as close with either"
@@ -333,6 +333,6 @@ def test_normalisation_says_whether_seeds_come_together(new, said):
         {"label": "batch_norm", "seed": [0, 1, 2] * 3, "statistics": np.repeat(["running", "plain", "augmented"], 3),
          "accuracy": [0.6, 0.75, 0.5, *new, *new]}
     )  # fmt: skip
-    finding = probe_findings.renewed_statistics(rows)
+    finding = bias_findings.renewed_statistics(rows)
     assert ("the statistics swing, not the weights" in finding.sentence) is said
     assert finding.numbers["spread_running"] == pytest.approx(0.25)

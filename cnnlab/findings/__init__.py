@@ -12,28 +12,26 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "THROUGHPUT", "TIME_TO_TARGET", "benchmark_findings",
         ],
         "biases": [
-            "check_dense_unchanged", "columns_order", "effective_fields", "equivariant_layers", "permutation",
-            "sample_size", "sample_size_table", "shift_cost",
+            "OF_PROBES", "check_dense_unchanged", "equivariant_layers", "permutation", "sample_size", "shift_cost",
         ],
-        "claims": ["formula_of", "from_mars", "from_probes", "gather"],
+        "claims": ["formula_of", "gather", "supplied"],
         "comparisons": [
             "adjacent", "against_baseline", "against_each", "choose", "compare", "compare_predictions",
-            "contrast_table", "epochs_confound", "presentable", "study_table", "sweep", "to_markdown",
+            "contrast_table", "epochs_confound", "help_chosen", "stopping", "sweep",
         ],
         "finding": ["BETTER", "CANNOT_TELL", "HEADLINE", "MARGIN", "SAME", "WORSE", "Finding"],
         "mars": [
-            "cameras", "constant_answers", "contest_table", "contests", "first_seen", "help_chosen", "in_use",
-            "likeness", "lost_classes", "mars_table", "score_table", "sol_trend", "stopping",
+            "cameras", "constant_answers", "contest_table", "contests", "first_seen", "likeness", "lost_classes",
+            "mars_table", "score_table", "sol_trend",
         ],
         "networks": [
             "calibration_error", "commonest_confusions", "confidence_split", "correlation_by_distance",
-            "errors_within", "overfitting", "referral", "temperature_scaling", "worst_class",
-        ],
-        "probes": [
-            "OF_PROBES", "calibration_over_seeds", "probe_table", "referral_over_seeds", "reliability_panels",
-            "renewed_statistics", "silent_activations",
+            "errors_within", "in_use", "overfitting", "referral", "temperature_scaling", "worst_class",
         ],
         "recipes": ["change_table", "frontier_table", "recipe_findings", "target_table"],
+        "tables": [
+            "presentable", "probe_table", "reliability_panels", "sample_size_table", "study_table", "to_markdown",
+        ],
     },
 )
 # fmt: on

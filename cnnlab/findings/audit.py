@@ -15,7 +15,6 @@ What would hold or be within noise only because its mean is known to no better t
 claim is judged alone, without a correction for their number.
 """
 
-import dataclasses
 import math
 import re
 from decimal import Decimal
@@ -25,6 +24,7 @@ import pandas as pd
 
 from cnnlab.findings.claims import NotMeasuredError, measure
 from cnnlab.findings.finding import CANNOT_TELL, Finding
+from cnnlab.findings.tables import with_interval
 from cnnlab.measures import paired_tests, prediction_interval, t_interval
 from cnnlab.wording import from_to, listing, p_value, percent, points, signed_points
 
@@ -37,6 +37,14 @@ ABSENCES = ("none", "not significant")
 # Half of a 95% interval, a share: published rivals lie a few points apart, which an accuracy that is known
 # only to within five cannot tell from each other.
 WIDE = 0.05
+# How a quantity is written, by its unit.
+WRITERS = {
+    "share": percent,
+    "points": signed_points,
+    "count": "{:,.0f}".format,
+    "fewer": "{:,.0f} fewer".format,
+    "number": "{:.2f}".format,
+}
 
 
 def published_claims(path=CLAIMS):
@@ -80,40 +88,24 @@ def audit_summary(audited):
     return Finding(sentence, None, counts)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Judgement:
-    """The verdict on one part of a claim."""
-
-    verdict: str
-    reason: str
-    measured: str = ""
-    value: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
-    n: int = 0
-    unit: str = ""
-
-
 def _judge(claim, evidence):
     try:
         parts = measure(evidence, claim["quantity"], claim["published"])
-        judgements = [_judge_part(part, claim["published"]) for part in parts]
+        judged = [_judge_part(part, claim["published"]) for part in parts]
     except NotMeasuredError as error:
-        judgements = [_Judgement(NOT_TESTABLE, str(error))]
-    verdict = max((judgement.verdict for judgement in judgements), key=VERDICTS.index)
-    texts = {name: "; ".join(getattr(part, name) for part in judgements) for name in ("measured", "reason")}
-    return {**dataclasses.asdict(judgements[0]), **texts, "verdict": verdict}
+        none = dict.fromkeys(("value", "low", "high"), math.nan)
+        return {"verdict": NOT_TESTABLE, "reason": str(error), "measured": "", **none, "n": 0, "unit": ""}
+    texts = {name: "; ".join(each[name] for each in judged) for name in ("measured", "reason")}
+    return {**judged[0], **texts, "verdict": max((each["verdict"] for each in judged), key=VERDICTS.index)}
 
 
 def _judge_part(part, published):
-    number = parse_number(published, part.unit)
+    number, absence = parse_number(published, part.unit), published in ABSENCES
     if part.exact:
-        return _judge_exact(part, number, published in ABSENCES)
+        return _judge_exact(part, number, absence)
     if min(map(len, part.contrasts)) < 2:
         return _describe(part, NOT_TESTABLE, "one run has no interval: run more seeds")
-    if number is not None:
-        return _judge_number(part, *number)
-    return _judge_differences(part, published in ABSENCES)
+    return _judge_differences(part, absence) if number is None else _judge_number(part, *number)
 
 
 def parse_number(published, unit="number"):
@@ -140,13 +132,13 @@ def _judge_exact(part, number, absence):
     if low <= value <= high:
         return _describe(part, HOLDS, "equal to the digits given" if high < math.inf else "exact")
     gap = low - value if high == math.inf else (low + high) / 2 - value
-    size = _writer(part.unit)(abs(gap)).lstrip("+")
+    size = WRITERS[part.unit](abs(gap)).lstrip("+")
     return _describe(part, CONTRADICTED, f"the published figure is {size} too {'high' if gap > 0 else 'low'}")
 
 
 def _judge_number(part, low, high):
     mean, one_run = t_interval(part.contrasts[0]), prediction_interval(part.contrasts[0])
-    span = from_to(one_run.low, one_run.high, _writer(part.unit))
+    span = from_to(one_run.low, one_run.high, WRITERS[part.unit])
     if one_run.low > high or low > one_run.high:
         return _describe(part, CONTRADICTED, f"outside {span}, where one run would lie")
     if _wide(part, mean):
@@ -158,14 +150,13 @@ def _judge_number(part, low, high):
 
 def _judge_differences(part, absence):
     tests = paired_tests(part.contrasts)
-    up, down = tests["differs"] & (tests["mean"] > 0), tests["differs"] & (tests["mean"] < 0)
-    wide = any(_wide(part, test) for test in tests[~tests["differs"]].itertuples())
-    reason = f"{listing(p_value(value) for value in tests['p_holm'])}{' after Holm' if len(tests) > 1 else ''}"
-    if (tests["differs"] if absence else down).any():
+    found, up = tests["differs"], tests["mean"] > 0
+    reason = f"{listing(p_value(value) for value in tests['p_holm'])}{' after Holm' * (len(tests) > 1)}"
+    if (found if absence else found & ~up).any():
         return _describe(part, CONTRADICTED, reason)
-    if wide:
+    if any(_wide(part, test) for test in tests[~found].itertuples()):
         return _describe(part, CANNOT_TELL, f"{reason}; the intervals are too wide to say")
-    return _describe(part, HOLDS if absence or up.all() else WITHIN_NOISE, reason)
+    return _describe(part, HOLDS if absence or found.all() else WITHIN_NOISE, reason)
 
 
 def _wide(part, interval):
@@ -174,28 +165,16 @@ def _wide(part, interval):
 
 
 def _describe(part, verdict, reason):
-    """The judgement with the measured value, its interval and n written out."""
-    write, intervals = _writer(part.unit), [t_interval(values) for values in part.contrasts]
-    texts = []
-    for interval in intervals:
-        span = from_to(interval.low, interval.high, write)
-        texts.append(write(interval.mean) + (f" ({span})" if span else ""))
-    unit = " percentage points" if part.unit == "points" else ""
-    n = 0 if part.exact else min(interval.n for interval in intervals)
-    measured = f"{', '.join(texts)}{unit}{f', n = {n}' if n else ''}"
-    reason = f"{part.note}: {reason}" if part.note else reason
-    first = intervals[0]
-    return _Judgement(verdict, reason, measured, first.mean, first.low, first.high, n, part.unit)
-
-
-def _writer(unit):
+    """The judgement on one part of a claim: its verdict, and what was measured, written out and in numbers."""
+    intervals = [t_interval(values) for values in part.contrasts]
+    texts = ", ".join(with_interval(each.mean, each.low, each.high, WRITERS[part.unit]) for each in intervals)
+    n, first = 0 if part.exact else min(each.n for each in intervals), intervals[0]
     return {
-        "share": percent,
-        "points": signed_points,
-        "count": "{:,.0f}".format,
-        "fewer": "{:,.0f} fewer".format,
-        "number": "{:.2f}".format,
-    }[unit]
+        "verdict": verdict,
+        "reason": f"{part.note}: {reason}" if part.note else reason,
+        "measured": f"{texts}{' percentage points' * (part.unit == 'points')}{f', n = {n}' if n else ''}",
+        "value": first.mean, "low": first.low, "high": first.high, "n": n, "unit": part.unit,
+    }  # fmt: skip
 
 
 def _published(row):

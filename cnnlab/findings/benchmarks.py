@@ -37,68 +37,68 @@ def benchmark_findings(tables, aims=AIMS):
     `numbers` has reached, a bool: of the aim, or of being better at all where there is none.
     """
     found = (write(tables[title], aims) for title, write in _WRITERS.items() if title in tables)
-    return [Finding(sentence, None, {**numbers, "reached": bool(reached)}) for sentence, numbers, reached in found]
+    return [Finding(f"{said}.", None, {**numbers, "reached": bool(reached)}) for said, numbers, reached in found]
 
 
 def _throughput(table, aims):
     times = table.loc[table["way"].str.startswith("here"), "times_published"].max()
+    said = f"The assignment's CNN trains {times:.2f} times as fast as in the published way"
     reached = times >= aims.speedup
-    sentence = f"The assignment's CNN trains {times:.2f} times as fast as in the published way: the aim, "
-    return f"{sentence}{aims.speedup:g} times, {_verdict(reached)}.", {"times_published": times}, reached
+    return f"{said}: the aim, {aims.speedup:g} times, {_is(reached)}", {"times_published": times}, reached
 
 
 def _recipes(table, _):
     times = table.set_index("recipe")["times_assignment"].to_dict()
     written = listing(f"{times[label]:.2f}" for label in TARGETS if label in times)
-    sentence = f"Trained in turns, the recipes for the targets take {written} times as long as the assignment's CNN."
-    return sentence, {"times_assignment": times}, True
+    said = f"Trained in turns, the recipes for the targets take {written} times as long as the assignment's CNN"
+    return said, {"times_assignment": times}, True
 
 
 def _ceiling(table, aims):
     variants = table.iloc[1:]
     larger = variants.iloc[len(variants) // 2 :]
-    reached = (larger["share"] >= aims.share).all()
-    only_large = not reached and (larger["share_large"] >= aims.share).all()
-    why = "missed for want of larger batches" if only_large else "reached" if reached else "missed"
-    sentence = f"The larger networks train at {percent(larger['share'].min())} or more of a matrix product's rate: "
-    return f"{sentence}the aim, {aims.share:.0%}, is {why}.", {"shares": list(variants["share"])}, reached
+    reached, with_large_batches = ((larger[share] >= aims.share).all() for share in ("share", "share_large"))
+    why = " for want of larger batches" if with_large_batches and not reached else ""
+    said = f"The larger networks train at {percent(larger['share'].min())} or more of a matrix product's rate"
+    numbers = {"shares": list(variants["share"])}
+    return f"{said}: the aim, {aims.share:.0%}, {_is(reached)}{why}", numbers, reached
 
 
 def _loading(table, _):
     there, here = table["way"].iloc[0].split(",")[0], table.iloc[-1]
     time, memory = here["seconds_ratio"], here["peak_MB_ratio"]
-    sentence = f"Loading the data takes {time:.2f} times the time and {memory:.2f} times the memory of {there}."
-    return sentence, {"seconds_ratio": time}, time <= 1 and memory <= 1
+    said = f"Loading the data takes {time:.2f} times the time and {memory:.2f} times the memory of {there}"
+    return said, {"seconds_ratio": time}, time <= 1 and memory <= 1
 
 
 def _target(table, _):
     row, (share, limit) = table.iloc[-1], TARGETS[table["recipe"].iloc[-1]]
-    times = row["seconds"] / table["seconds"].iloc[0]
-    reached = row["test_accuracy"] >= share and times <= limit
-    sentence = f"One training of the target's recipe reaches {percent(row['test_accuracy'])} in {times:.2f} times the "
-    return f"{sentence}published code's time: the target {_verdict(reached)}.", {"baseline_times": times}, reached
+    accuracy, times = row["test_accuracy"], row["seconds"] / table["seconds"].iloc[0]
+    reached, of_time = accuracy >= share and times <= limit, f"{times:.2f} times the published code's time"
+    said = f"One training of the target's recipe reaches {percent(accuracy)} in {of_time}: the target {_is(reached)}"
+    return said, {"baseline_times": times}, reached
 
 
 def _notebook(table, aims):
     minutes, memory = table[["minutes", "peak_MB"]].iloc[0]
+    said = f"The assignment's notebook, quick, takes {duration(60 * minutes)} and {memory:,.0f} MB of memory"
     reached = memory < aims.peak_MB
-    sentence = f"The assignment's notebook, quick, takes {duration(60 * minutes)} and {memory:,.0f} MB of memory: "
-    return f"{sentence}the aim, less than {aims.peak_MB:,.0f} MB, {_verdict(reached)}.", {"peak_MB": memory}, reached
+    return f"{said}: the aim, less than {aims.peak_MB:,.0f} MB, {_is(reached)}", {"peak_MB": memory}, reached
 
 
 def _handler(table, _):
     least, most = table.loc[table["way"] != "published", "times_faster"].agg(["min", "max"])
-    sentence = f"The packed handler answers {least:.1f} to {most:.1f} times as fast as the published way."
-    return sentence, {"least": least}, least > 1
+    said = f"The packed handler answers {least:.1f} to {most:.1f} times as fast as the published way"
+    return said, {"least": least}, least > 1
 
 
 def _server(table, _):
     errors, most = int(table["errors"].sum()), table["requests_per_second"].max()
-    sentence = f"The local server answers up to {most:,.0f} requests a second; {errors or 'none'} failed."
-    return sentence, {"errors": errors}, errors == 0
+    said = f"The local server answers up to {most:,.0f} requests a second; {errors or 'none'} failed"
+    return said, {"errors": errors}, errors == 0
 
 
-def _verdict(reached):
+def _is(reached):
     return "is reached" if reached else "is missed"
 
 

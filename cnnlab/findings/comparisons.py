@@ -4,41 +4,49 @@ import dataclasses
 from itertools import pairwise
 
 import numpy as np
-import pandas as pd
 
+from cnnlab import measures
 from cnnlab.findings.finding import (
     BETTER,
     CANNOT_TELL,
     HEADLINE,
     SAME,
     SELECTION,
+    WITHIN,
     WORSE,
     Finding,
-    Metric,
     judge,
     judge_contrasts,
-    verdicts_table,
+    metric_name,
 )
-from cnnlab.measures import ALPHA, check_frame, mcnemar, paired_differences, t_interval
-from cnnlab.wording import capital, duration, family, from_to, percent, points, readable, short, whole_points
+from cnnlab.findings.tables import verdicts_table
+from cnnlab.wording import capital, family, percent, points, readable, short
+
+
+def contrast_sentence(first, second, verdict, numbers, metric, more=""):
+    """A comparison in words: two names, its verdict, `numbers` with mean and n, what is measured, and `more`."""
+    size = f"{points(numbers['mean'])} of {metric}"
+    if verdict == CANNOT_TELL and numbers["n"] < 2:
+        return f"One seed cannot tell {first} from {second}, {size} apart{more}."
+    return {
+        BETTER: f"{capital(first)} beats {second} by {size}{more}.",
+        WORSE: f"{capital(first)} is worse than {second} by {size}{more}.",
+        SAME: f"{capital(first)} is as good as {second}, within {WITHIN} of {metric}{more}.",
+        CANNOT_TELL: f"Cannot tell {first} from {second}: {size} may be noise{more}.",
+    }[verdict]
 
 
 def compare(frame, first, second, metric=HEADLINE):
-    """Is variant `first` better than `second`? Paired by seed.
+    """Is variant `first` better than `second` in `metric`, a column of accuracies of the study `frame`? Paired by seed.
 
-    `frame`: rows of a study; `first`, `second`: labels in it; `metric`: a column of accuracies
-    (higher is better), losses or seconds (lower is better).
     Raises ValueError where a label or the metric is missing, or no seed has both.
     """
     return _compare_pairs(frame, [(first, second)], metric)[0]
 
 
-def adjacent(frame, metric=HEADLINE, labels=None):
-    """Each variant of a sweep against the one before it, with Holm's correction: a list of Findings.
-
-    `labels`: the variants in the order of the varied quantity (default: the frame's order).
-    """
-    return _compare_pairs(frame, _steps(frame, labels), metric)
+def adjacent(frame, metric=HEADLINE):
+    """Each variant of a sweep against the one before it, with Holm's correction: a list of Findings."""
+    return _compare_pairs(frame, _steps(frame), metric)
 
 
 def against_each(frame, base, metric=HEADLINE):
@@ -46,50 +54,50 @@ def against_each(frame, base, metric=HEADLINE):
     return _compare_pairs(frame, _against(frame, base), metric)
 
 
-def sweep(frame, metric=HEADLINE, labels=None):
+def sweep(frame, metric=HEADLINE):
     """Up to which variant does more of the varied quantity help? The one sentence of a sweep.
 
-    `labels` as in `adjacent`. The verdict is that of the first step that does not help, or "better" where
-    all do; `numbers` has stops_at (the last variant whose step helps), verdicts (a step each) and
-    mean, low, high, n of the gain up to there.
+    The verdict is that of the first step that does not help, or "better" where all do; `numbers` has stops_at
+    (the last variant whose step helps), verdicts (a step each) and mean, low, high, n of the gain up to there.
     """
-    steps, measure = _steps(frame, labels), Metric.of(metric)
+    steps, name = _steps(frame), metric_name(metric)
     if len({family(label) for pair in steps for label in pair}) > 1:
         raise ValueError("the variants are of several kinds; a sweep varies one quantity, so compare them instead")
     judged = _judge_pairs(frame, steps, metric)
-    verdicts = [verdict for verdict, _ in judged]
+    verdicts, start = [verdict for verdict, _ in judged], steps[0][1]
     helped = next((place for place, verdict in enumerate(verdicts) if verdict != BETTER), len(steps))
-    stops_at, first = [later for later, _ in steps][helped - 1] if helped else steps[0][1], steps[0][1]
-    gain = _judge_pairs(frame, [(stops_at, first)], metric)[0][1] if helped else {"mean": 0.0, "n": judged[0][1]["n"]}
-    what = "larger kernels" if "_k" in first else "more units" if first.startswith("dense") else "more filters"
-    verdict = verdicts[helped] if helped < len(steps) else BETTER
-    least = f"less than {whole_points(measure.margin)}"
+    verdict = [*verdicts, BETTER][helped]
+    what = "larger kernels" if "_k" in start else "more units" if start.startswith("dense") else "more filters"
+    first_step, n = judged[0][1]["mean"], judged[0][1]["n"]
     if helped:
-        then = {SAME: f"they change {least}", WORSE: "they hurt", CANNOT_TELL: "cannot tell"}
-        beyond = f"; beyond it, {then[verdict]}" if verdict in then else ""
+        stops_at = steps[helped - 1][0]
+        ((_, gain),) = _judge_pairs(frame, [(stops_at, start)], metric)
+        then = {
+            BETTER: "", SAME: f"; beyond it, they change less than {WITHIN}", WORSE: "; beyond it, they hurt",
+            CANNOT_TELL: "; beyond it, cannot tell",
+        }[verdict]  # fmt: skip
         every = "help at every step, up to" if verdict == BETTER else "help up to"
-        sentence = f"{what} {every} {short(stops_at)}, by {measure.size(gain['mean'])}{beyond}."
-    elif judged[0][1]["n"] < 2:
-        sentence = f"One seed cannot tell where {what} stop helping."
+        sentence = f"{what} {every} {short(stops_at)}, by {points(gain['mean'])} of {name}{then}."
     else:
-        size = measure.size(judged[0][1]["mean"])
+        stops_at, gain, size = start, {"mean": 0.0, "n": n}, f"{points(first_step)} of {name}"
         sentence = {
-            SAME: f"{what} add {least} at the first step: {short(first)} is enough.",
+            SAME: f"{what} add less than {WITHIN} at the first step: {short(start)} is enough.",
             WORSE: f"{what} hurt from the start: the first step costs {size}.",
-            CANNOT_TELL: f"Cannot tell whether {what} help: the first step's {size} may be noise.",
+            CANNOT_TELL: f"Cannot tell whether {what} help: the first step's {size} may be noise."
+            if n > 1
+            else f"One seed cannot tell where {what} stop helping.",
         }[verdict]
     return Finding(capital(sentence), verdict, {**gain, "stops_at": stops_at, "verdicts": verdicts})
 
 
-def choose(frame, metric=HEADLINE, selection=SELECTION):
+def choose(frame, metric=HEADLINE):
     """Which variant of a sweep to take, by mean validation accuracy, and whether it lies on the edge.
 
-    The verdict is the choice against the runner-up on `metric`, the test set having had no
-    part in either. `numbers` has chosen, runner_up, edge (bool), parameters {label: count}.
+    The verdict is the choice against the runner-up on `metric`, in which the test set had no part.
     """
-    check_frame(frame, [], [metric, selection, "parameters"])
+    measures.check_frame(frame, [], [metric, SELECTION, "parameters"])
     labels = _labels(frame)
-    means = frame.groupby("label")[selection].mean()
+    means = frame.groupby("label")[SELECTION].mean()
     best, runner_up = means.sort_values(ascending=False, kind="stable").index[:2]
     edge = best in (labels[0], labels[-1])
     ((verdict, numbers),) = _judge_pairs(frame, [(best, runner_up)], metric)
@@ -97,7 +105,7 @@ def choose(frame, metric=HEADLINE, selection=SELECTION):
     how = {
         BETTER: f"on the test images it beats the runner-up by {size}",
         WORSE: f"on the test images the runner-up is {size} better",
-        SAME: f"the runner-up is as good, within {whole_points(Metric.of(metric).margin)}",
+        SAME: f"the runner-up is as good, within {WITHIN}",
         CANNOT_TELL: "the test images cannot tell it from the runner-up",
     }[verdict]
     sentence = f"Validation chooses {short(best)}, {'at the edge of' if edge else 'inside'} the sweep; {how}."
@@ -106,162 +114,110 @@ def choose(frame, metric=HEADLINE, selection=SELECTION):
     return Finding(sentence, verdict, {**numbers, **chosen})
 
 
-def against_baseline(frame, model="cnn_32_64_128", baseline="dense_128_64", metric=HEADLINE):
+def help_chosen(frame):
+    """The step of the study `mars_help` with the best mean validation accuracy, and each step against none.
+
+    A list of Findings: the choice, what it is worth (one contrast, fixed before the test images were looked at), and
+    the steps that were not chosen. The first label of `frame` is the network as it is.
+    """
+    means = frame.groupby("label", sort=False)[SELECTION].mean()
+    chosen, plain, before = means.idxmax(), means.index[0], percent(means.iloc[0])
+    if chosen == plain:
+        sentence = f"No step raises the validation accuracy of {short(plain)}, {before}: it stays as it is."
+        return [Finding(sentence, None, {"chosen": chosen}), *against_each(frame, plain)]
+    sentence = f"Validation chooses {short(chosen)}: {percent(means[chosen])} against {before} as it was."
+    others = frame[frame["label"] != chosen]
+    found = [Finding(sentence, None, {"chosen": chosen}), compare(frame, chosen, plain)]
+    return found + (against_each(others, plain) if others["label"].nunique() > 1 else [])
+
+
+def against_baseline(frame, model, baseline, metric=HEADLINE):
     """The CNN against the dense baseline, in accuracy and parameters; `numbers` has both of each label."""
-    check_frame(frame, [model, baseline], [metric, "parameters"])
+    measures.check_frame(frame, [model, baseline], [metric, "parameters"])
     ((verdict, numbers),) = _judge_pairs(frame, [(model, baseline)], metric)
     for label in (model, baseline):
         rows = frame[frame["label"] == label]
         parameters = int(rows["parameters"].iloc[0])
-        numbers[label] = {**dataclasses.asdict(t_interval(rows[metric])), "parameters": parameters}
-    ratio = numbers[model]["parameters"] / numbers[baseline]["parameters"]
-    alike = family(model) == family(baseline)
-    names = [short(label) if alike else family(label) for label in (model, baseline)]
-    cost = "" if alike else f", with {ratio:.1f} times the parameters"
-    sentence = contrast_sentence(*names, verdict, numbers, Metric.of(metric), cost)
-    return Finding(sentence, verdict, numbers)
+        numbers[label] = {**dataclasses.asdict(measures.t_interval(rows[metric])), "parameters": parameters}
+    names, cost = (short(model), short(baseline)), ""
+    if family(model) != family(baseline):
+        ratio = numbers[model]["parameters"] / numbers[baseline]["parameters"]
+        names, cost = (family(model), family(baseline)), f", with {ratio:.1f} times the parameters"
+    return Finding(contrast_sentence(*names, verdict, numbers, metric_name(metric), cost), verdict, numbers)
 
 
 def epochs_confound(frame, longer="cnn_32_64_128_15_epochs", shorter="cnn_32_64_128"):
-    """What it is worth to train one variant longer than those it is compared with.
-
-    At the last epoch, as published: a sweep that does so credits its varied quantity with this.
-    """
+    """What it is worth, at the last epoch, to train one variant longer than those it is compared with."""
     ((verdict, numbers),) = _judge_pairs(frame, [(longer, shorter)], "test_accuracy_last")
     size = points(numbers["mean"])
     sentence = {
         BETTER: f"Longer training alone adds {size}: the published sweep credits its filters with them.",
         WORSE: f"Longer training alone costs {size}: the published sweep holds them against its filters.",
-        SAME: f"Longer training alone changes less than {whole_points(0.01)}: the published confound did no harm.",
+        SAME: f"Longer training alone changes less than {WITHIN}: the published confound did no harm.",
         CANNOT_TELL: f"Cannot tell what longer training alone is worth: it changes accuracy by {size} here.",
     }[verdict]
     return Finding(sentence, verdict, numbers)
 
 
-def compare_predictions(labels, first, second, names=("the first network", "the second")):
-    """Two trained networks on the same images, by McNemar's test; `n` is the number of images.
+def compare_predictions(labels, first, second, names):
+    """Two trained networks, called `names`, on the same images, by McNemar's test; classes (n,) each.
 
-    It speaks of these two networks, not of others trained alike with another seed.
+    It speaks of these networks, not of others trained alike with another seed.
     """
     labels, first, second = (np.asarray(values) for values in (labels, first, second))
-    test = mcnemar(labels, first, second)
+    test = measures.mcnemar(labels, first, second)
     by_image = (first == labels).astype("float64") - (second == labels)
-    verdict = judge(by_image, differs=test.p_value < ALPHA)
+    verdict = judge(by_image, differs=test.p_value < measures.ALPHA)
     meaning = {
-        SAME: f"as trained, they are the same within {whole_points(0.01)}",
+        SAME: f"as trained, they are the same within {WITHIN}",
         CANNOT_TELL: "cannot tell which of them is better",
     }.get(verdict, f"as trained, {names[0]} is {verdict}")
-    sentence = (
-        f"{capital(names[0])} alone is right on {test.only_first:,} images, {names[1]} alone on {test.only_second:,}: "
-        f"{meaning}."
-    )
-    return Finding(sentence, verdict, {**dataclasses.asdict(test), "mean": test.difference})
+    alone = f"is right on {test.only_first:,} images, {names[1]} alone on {test.only_second:,}"
+    numbers = {**dataclasses.asdict(test), "mean": test.difference}
+    return Finding(f"{capital(names[0])} alone {alone}: {meaning}.", verdict, numbers)
 
 
-def contrast_sentence(first, second, verdict, numbers, metric, more=""):
-    """A comparison in words: the names, its verdict, `numbers` with mean and n, a Metric, and `more` at the end."""
-    size = metric.size(numbers["mean"])
-    if verdict == CANNOT_TELL and numbers["n"] < 2:
-        return f"One seed cannot tell {first} from {second}, {size} apart{more}."
-    return {
-        BETTER: f"{capital(first)} beats {second} by {size}{more}.",
-        WORSE: f"{capital(first)} is worse than {second} by {size}{more}.",
-        SAME: f"{capital(first)} is as good as {second}, within {whole_points(metric.margin)} of {metric.name}{more}.",
-        CANNOT_TELL: f"Cannot tell {first} from {second}: {size} may be noise{more}.",
-    }[verdict]
+def stopping(frame):
+    """What ended the trainings of `frame`, rows of a study: the limit of epochs, or early stopping."""
+    limit = int((frame["epochs"] == frame["epochs_trained"]).sum())
+    last = int((frame["best_epoch"] == frame["epochs_trained"]).sum())
+    more = "more epochs might change the order" if last else "more epochs would change little"
+    sentence = f"The limit of epochs ended {limit} of {len(frame)} trainings; in {last} the best epoch is the last"
+    return Finding(f"{sentence}: {more}.", None, {"limited": limit, "best_is_last": last})
 
 
-def contrast_table(frame, metric=HEADLINE, base=None, pairs=None):
-    """The differences of a study, ready for Markdown, with 95% intervals, n, p after Holm and verdict.
-
-    Each variant against the one before it; against `base`, a label; or `pairs` of labels.
-    """
-    pairs = pairs or (_against(frame, base) if base else _steps(frame))
-    measure = Metric.of(metric)
-    names = [{"First": readable(first), "Second": readable(second)} for first, second in pairs]
-    heading = f"Difference in {measure.name}{', points' * measure.is_share}"
-    return verdicts_table(names, _judge_pairs(frame, pairs, metric), heading, measure.signed)
-
-
-def study_table(frame, metric=HEADLINE):
-    """A row a variant of a tidy frame, in its order.
-
-    Columns: label, parameters, n (seeds), accuracy (mean of `metric`) with the 95% t-interval
-    low and high (NaN for one seed), loss (mean of the same epoch), seconds of processor time
-    (median; all cores together, which other programs disturb less than the time on the clock).
-    """
-    check_frame(frame, [], [metric])
-    rows = []
-    for label, runs in frame.groupby("label", sort=False):
-        interval = t_interval(runs[metric])
-        rows.append(
-            {
-                "label": label,
-                "parameters": int(runs["parameters"].iloc[0]),
-                "n": interval.n,
-                "accuracy": interval.mean,
-                "low": interval.low,
-                "high": interval.high,
-                "loss": runs[metric.replace("accuracy", "loss")].mean(),
-                "seconds": runs["cpu_seconds"].median(),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def presentable(table):
-    """`study_table` as text, with the headings that people read."""
-    # Few seeds far apart have an interval that reaches beyond where shares end.
-    ends = table[["low", "high"]].clip(0, 1)
-    return pd.DataFrame(
-        {
-            "Variant": table["label"].map(readable),
-            "Parameters": table["parameters"].map("{:,}".format),
-            "Seeds": table["n"].astype(str),
-            "Test accuracy": table["accuracy"].map(percent),
-            "95% interval": [from_to(row.low, row.high, percent) or "one run" for row in ends.itertuples()],
-            "Test loss": table["loss"].map("{:.3f}".format),
-            "Processor time": table["seconds"].map(duration),
-        }
-    )
-
-
-def to_markdown(table):
-    """Any DataFrame as a Markdown table, without its index."""
-    # A bar or a line break would end the cell.
-    text = table.astype(str).replace({r"\|": r"\\|", "\n": " "}, regex=True)
-    return text.to_markdown(index=False, disable_numparse=True)
+def contrast_table(frame, metric=HEADLINE, base=None):
+    """The differences of a study as a table: each variant against the one before it, or against `base`, a label."""
+    pairs = _against(frame, base) if base else _steps(frame)
+    names = [tuple(map(readable, pair)) for pair in pairs]
+    return verdicts_table(names, _judge_pairs(frame, pairs, metric), f"Difference in {metric_name(metric)}, points")
 
 
 def _compare_pairs(frame, pairs, metric):
-    measure, judged = Metric.of(metric), _judge_pairs(frame, pairs, metric)
+    name, judged = metric_name(metric), _judge_pairs(frame, pairs, metric)
     return [
-        Finding(contrast_sentence(short(first), short(second), verdict, numbers, measure), verdict, numbers)
+        Finding(contrast_sentence(short(first), short(second), verdict, numbers, name), verdict, numbers)
         for (first, second), (verdict, numbers) in zip(pairs, judged, strict=True)
     ]
 
 
 def _judge_pairs(frame, pairs, metric):
-    """[(verdict, numbers)] of each pair of labels; the numbers are of `metric` itself, whichever way is better."""
-    measure = Metric.of(metric)
-    contrasts = [paired_differences(frame, first, second, metric) for first, second in pairs]
-    judged = judge_contrasts(contrasts, measure.margin)
-    other = {BETTER: WORSE, WORSE: BETTER}
-    return judged if measure.higher_is_better else [(other.get(verdict, verdict), found) for verdict, found in judged]
+    """[(verdict, numbers)] of each pair of labels, with Holm's correction."""
+    return judge_contrasts([measures.paired_differences(frame, *pair, metric) for pair in pairs])
 
 
-def _steps(frame, labels=None):
+def _steps(frame):
     """[(variant, the one before it)] of a sweep."""
-    return [(later, earlier) for earlier, later in pairwise(labels or _labels(frame))]
+    return [(later, earlier) for earlier, later in pairwise(_labels(frame))]
 
 
 def _against(frame, base):
-    check_frame(frame, [base], [])
+    measures.check_frame(frame, [base], [])
     return [(label, base) for label in _labels(frame) if label != base]
 
 
 def _labels(frame):
-    check_frame(frame, [], [])
+    measures.check_frame(frame, [], [])
     labels = list(frame["label"].unique())
     if len(labels) < 2:
         raise ValueError(f"the frame has only {labels[0]}; a comparison needs at least two variants")

@@ -8,8 +8,8 @@ import numpy as np
 from scipy import stats
 
 from cnnlab import measures
-from cnnlab.findings.finding import BETTER, CANNOT_TELL, SAME, WORSE, Finding, judge
-from cnnlab.wording import listing, percent, points, whole_points
+from cnnlab.findings.finding import BETTER, CANNOT_TELL, MARGIN, SAME, WITHIN, WORSE, Finding, judge
+from cnnlab.wording import listing, percent, points
 
 SURE = 0.8
 # Validation accuracy may lie so far below that of training before the sentence calls it memorising.
@@ -17,52 +17,46 @@ MEMORISED = 0.05
 
 
 def worst_class(labels, predicted, class_names):
-    """The class with the lowest accuracy, against all the others together.
+    """The class with the lowest accuracy, against all the others together; `labels`, `predicted`: classes (n,).
 
-    Fisher's exact test, its p-value multiplied by the number of classes because the worst was
-    looked for (Bonferroni). Raises ValueError with fewer than two classes present.
+    Fisher's exact test, with Bonferroni's correction because the worst of all classes was looked for.
     """
     table = measures.per_class(labels, predicted, class_names)
     table = table[table["images"] > 0]
     if len(table) < 2:
         raise ValueError(f"{len(table)} class has images; the worst of several needs at least 2")
     name = table["accuracy"].idxmin()
-    worst, others = table.loc[name], table.drop(index=name)
-    images, right = int(others["images"].sum()), int(others["correct"].sum())
-    counts = [[worst["correct"], worst["images"] - worst["correct"]], [right, images - right]]
+    worst, others = table.loc[name], table.drop(index=name)[["images", "correct"]].sum()
+    accuracy, rest = worst["accuracy"], int(others["correct"]) / int(others["images"])
+    counts = [[each["correct"], each["images"] - each["correct"]] for each in (worst, others)]
     p = min(1.0, float(stats.fisher_exact(counts).pvalue) * len(table))
-    numbers = {
-        "class": name, "accuracy": worst["accuracy"], "low": worst["low"], "high": worst["high"],
-        "others": right / images, "mean": worst["accuracy"] - right / images, "p_value": p,
-    }  # fmt: skip
-    scores = f"{percent(worst['accuracy'])} of its images are right, {percent(right / images)} of the others'"
+    scores = f"{percent(accuracy)} of its images are right, {percent(rest)} of the others'"
+    taken = f", most often taken for {worst['taken_for']}" if worst["taken_for"] else ""
+    verdict, sentence = CANNOT_TELL, f"Cannot tell the lowest class, {name}, from the others: {scores}."
     if p < measures.ALPHA:
-        taken = f", most often taken for {worst['taken_for']}" if worst["taken_for"] else ""
-        return Finding(f"The worst class is {name}{taken}: {scores}.", WORSE, numbers)
-    return Finding(f"Cannot tell the lowest class, {name}, from the others: {scores}.", CANNOT_TELL, numbers)
+        verdict, sentence = WORSE, f"The worst class is {name}{taken}: {scores}."
+    numbers = {"class": name, "accuracy": accuracy, "low": worst["low"], "high": worst["high"]}
+    return Finding(sentence, verdict, {**numbers, "others": rest, "mean": accuracy - rest, "p_value": p})
 
 
 def commonest_confusions(labels, predicted, class_names, count=3):
     """The `count` classes (at most 3) that are most often taken for one other, as a share of their images."""
     table = measures.per_class(labels, predicted, class_names)
     table = table[table["times"] > 0].sort_values("taken_share", ascending=False, kind="stable").head(count)
-    if table.empty:
+    confusions = list(table[["taken_for", "taken_share"]].itertuples(name=None))
+    if not confusions:
         return Finding("No image is answered wrongly.", None, {"confusions": []})
-    parts = [f"{name} for {row['taken_for']} ({percent(row['taken_share'])})" for name, row in table.iterrows()]
-    confusions = [(name, row["taken_for"], row["taken_share"]) for name, row in table.iterrows()]
-    return Finding(f"What it takes most often for something else: {listing(parts)}.", None, {"confusions": confusions})
+    parts = listing(f"{name} for {other} ({percent(share)})" for name, other, share in confusions)
+    return Finding(f"What it takes most often for something else: {parts}.", None, {"confusions": confusions})
 
 
-def calibration_error(confidence, correct, bins=15):
-    """How far confidence is from accuracy: (n,) highest probabilities and bool (n,).
-
-    The verdict sets mean confidence against accuracy, over images.
-    """
-    error = measures.expected_calibration_error(confidence, correct, bins)
+def calibration_error(confidence, correct):
+    """How far confidence, the highest probabilities (n,), is from accuracy, bool (n,), over images."""
+    error = measures.expected_calibration_error(confidence, correct)
     differences = np.asarray(confidence, "float64") - np.asarray(correct, "float64")
     gap, verdict = measures.t_interval(differences), judge(differences)
     lean = {
-        SAME: f"On average its confidence is right within {whole_points(0.01)}",
+        SAME: f"On average its confidence is right within {WITHIN}",
         CANNOT_TELL: f"Cannot tell whether its confidence is right on average: it is {points(gap.mean)} off",
     }.get(verdict, f"The network is {'over' if gap.mean > 0 else 'under'}confident by {points(gap.mean)} on average")
     numbers = {"ece": error, "gap": gap.mean, "low": gap.low, "high": gap.high, "n": gap.n}
@@ -70,11 +64,10 @@ def calibration_error(confidence, correct, bins=15):
 
 
 def temperature_scaling(validation, validation_labels, test, test_labels, groups=None):
-    """What a temperature fitted on validation does to the test set's probabilities.
+    """What a temperature fitted on the probabilities `validation` (n, classes) does to those of `test`.
 
-    `validation`, `test`: probabilities (n, classes); `groups`: what each test image was taken
-    together with (None: each is independent of the others). The verdict is that of the scaled
-    probabilities on the negative log-likelihood of the test images, paired by image.
+    `groups`: what each test image was taken together with (None: it is independent of the others). The verdict is on
+    the negative log-likelihood of the test images, paired by image.
     """
     temperature = measures.fit_temperature(validation, validation_labels)
     test_labels, rows = np.asarray(test_labels), np.arange(len(test_labels))
@@ -95,12 +88,10 @@ def temperature_scaling(validation, validation_labels, test, test_labels, groups
         WORSE: "it harms the likelihood of the test images",
         CANNOT_TELL: "cannot tell whether it helps",
     }[verdict]
-    sentence = (
-        f"A temperature of {temperature:.2f} takes the expected calibration error from {percent(errors[0])} to "
-        f"{percent(errors[1])}: {meaning}."
-    )
+    change = f"takes the expected calibration error from {percent(errors[0])} to {percent(errors[1])}"
     numbers = {"temperature": temperature, "ece_before": errors[0], "ece_after": errors[1]}
-    return Finding(sentence, verdict, {**numbers, "mean": -mean, "low": -high, "high": -low, "n": n})
+    numbers |= {"mean": -mean, "low": -high, "high": -low, "n": n}
+    return Finding(f"A temperature of {temperature:.2f} {change}: {meaning}.", verdict, numbers)
 
 
 def confidence_split(confidence, correct, threshold=SURE):
@@ -113,9 +104,10 @@ def confidence_split(confidence, correct, threshold=SURE):
             return Finding(f"There are no {name} answers to set its confidence against.", None, numbers)
         numbers[name], intervals[name] = sure / n, measures.share_interval(sure, n)
     apart = intervals["correct"][0] > intervals["wrong"][1]
+    right, wrong = percent(numbers["correct"]), percent(numbers["wrong"])
     sentence = (
-        f"Confidence {'tells' if apart else 'hardly tells'} right from wrong: {percent(numbers['correct'])} of right "
-        f"answers exceed {threshold:g}, but {percent(numbers['wrong'])} of wrong ones."
+        f"Confidence {'tells' if apart else 'hardly tells'} right from wrong: {right} of right answers exceed "
+        f"{threshold:g}, but {wrong} of wrong ones."
     )
     return Finding(sentence, BETTER if apart else CANNOT_TELL, numbers)
 
@@ -125,58 +117,44 @@ def referral(confidence, correct, coverage=0.8):
     curve = measures.risk_coverage(confidence, correct)
     answered, accuracy = measures.accuracy_at_coverage(curve, coverage)
     everything = float(curve["accuracy"].iloc[-1])
-    sentence = (
-        f"Leaving the least sure {percent(1 - answered)} of images to a human takes its accuracy from "
-        f"{percent(everything)} to {percent(accuracy)}."
-    )
+    change = f"takes its accuracy from {percent(everything)} to {percent(accuracy)}"
+    sentence = f"Leaving the least sure {percent(1 - answered)} of images to a human {change}."
     return Finding(sentence, None, {"coverage": answered, "accuracy": accuracy, "all": everything})
 
 
 def correlation_by_distance(table):
-    """How the correlation of two pixels falls with their distance.
-
-    `table`: with the columns distance (pixels) and correlation (Pearson's r), such as
-    `measures.spatial_correlation` returns; directions are averaged.
-    """
+    """How the correlation of two pixels falls with their distance: the table of `measures.spatial_correlation`."""
     series = table.groupby("distance")["correlation"].mean()
-    near, far = series.index[0], series.index[-1]
+    near, last = series.iloc[0], series.index[-1]
     below = series.index[series < 0.5]
-    numbers = {"near": float(series[near]), "far": float(series[far]), "half": int(below[0]) if len(below) else None}
-    if series[near] > max(0.5, series[far]):
-        sentence = (
-            f"Neighbouring pixels correlate by {series[near]:.2f}, pixels {far} apart by {series[far]:.2f}: "
-            "small kernels look where the information is."
-        )
-    else:
-        sentence = f"Neighbouring pixels correlate by {series[near]:.2f}: they say little about each other."
-    return Finding(sentence, None, numbers)
+    so_what = ": they say little about each other"
+    if near > max(0.5, series[last]):
+        so_what = f", pixels {last} apart by {series[last]:.2f}: small kernels look where the information is"
+    numbers = {"near": float(near), "far": float(series[last]), "half": int(below[0]) if len(below) else None}
+    return Finding(f"Neighbouring pixels correlate by {near:.2f}{so_what}.", None, numbers)
 
 
-def overfitting(history, metric="accuracy"):
+def overfitting(history):
     """The best validation epoch of one run against its last, and the gap to training.
 
-    `history`: {"accuracy", "val_accuracy" and perhaps "val_loss": one value an epoch}; training
-    accuracy is the mean over an epoch's batches, with dropout at work, as Keras reports it.
-    `numbers` has the epoch of the lowest validation loss, too.
+    `history`: {"accuracy", "val_accuracy" and perhaps "val_loss": a value an epoch}, as Keras reports it: training
+    accuracy is the mean over an epoch's batches, with dropout at work.
     """
-    training, validation = np.asarray(history[metric]), np.asarray(history[f"val_{metric}"])
+    training, validation = np.asarray(history["accuracy"]), np.asarray(history["val_accuracy"])
     best, epochs = int(validation.argmax()), len(validation)
     lost, gap = validation[best] - validation[-1], training[-1] - validation[-1]
     numbers = {"best_epoch": best + 1, "epochs": epochs, "lost": float(lost), "gap": float(gap)}
     if "val_loss" in history:
         numbers["lowest_loss_epoch"] = int(np.argmin(history["val_loss"])) + 1
-    sentence = (
-        f"Validation accuracy peaks in epoch {best + 1} of {epochs}; training ends {points(gap)} "
-        f"{'above' if gap >= 0 else 'below'} it: {'it memorises' if gap > MEMORISED else 'little is memorised'}."
-    )
-    return Finding(sentence, None, numbers)
+    ends = f"training ends {points(gap)} {'above' if gap >= 0 else 'below'} it"
+    meaning = "it memorises" if gap > MEMORISED else "little is memorised"
+    return Finding(f"Validation accuracy peaks in epoch {best + 1} of {epochs}; {ends}: {meaning}.", None, numbers)
 
 
 def errors_within(labels, predicted, class_names, groups):
-    """How many wrong answers name another class of the same group, beside blind guessing.
+    """How many wrong answers name another class of the same group; "better" where blind guessing does so less in all.
 
-    `groups`: {name in the plural: class names}, at most three without a class in common. The
-    verdict is "better" where the share is above that of blind guessing in all of them.
+    `groups`: {name in the plural: class names}, at most three without a class in common.
     """
     labels, predicted = np.asarray(labels), np.asarray(predicted)
     numbers = {}
@@ -194,3 +172,14 @@ def errors_within(labels, predicted, class_names, groups):
     if all(found["low"] > found["blind"] for found in numbers.values()):
         return Finding(f"Errors stay in the family more often than guesses would: {shares}.", BETTER, numbers)
     return Finding(f"Cannot tell whether errors stay in the family: {shares} do.", CANNOT_TELL, numbers)
+
+
+def in_use(running, measured, images):
+    """Whether the network in use answers the training images as it did while it was trained.
+
+    Accuracies: `running` over the best epoch, `measured` of the finished network on the first `images` of them.
+    """
+    fits = abs(running - measured) <= MARGIN or measured > running
+    meaning = "its moving averages fit" if fits else "its moving averages do not fit them"
+    sentence = f"In training it was right on {percent(running)} of the training images, in use on {percent(measured)}"
+    return Finding(f"{sentence}: {meaning}.", None, {"running": running, "measured": measured, "images": images})

@@ -5,24 +5,11 @@ import math
 import numpy as np
 import pandas as pd
 
-from cnnlab import measures
-from cnnlab.findings.finding import BETTER, CANNOT_TELL, MARGIN, SAME, WORSE, Finding, cell, judge_contrasts
-from cnnlab.findings.probes import renewed_statistics
-from cnnlab.studies import (
-    AIRBENCH94,
-    ASSIGNMENT,
-    FLOAT32,
-    INSTEAD,
-    NAMES,
-    NARROW,
-    RECIPES,
-    SCORED_BEFORE,
-    STUDY_SEEDS,
-    TARGET_SEEDS,
-    TARGETS,
-    WALK,
-    of_kind,
-)
+from cnnlab import measures, studies
+from cnnlab.findings.biases import renewed_statistics
+from cnnlab.findings.finding import BETTER, CANNOT_TELL, SAME, WITHIN, WORSE, Finding, judge_contrasts, judged_one
+from cnnlab.findings.tables import cell
+from cnnlab.studies import ASSIGNMENT, FLOAT32, NAMES, NARROW, SCORED_BEFORE, STUDY_SEEDS, TARGETS, WALK, of_kind
 from cnnlab.wording import capital, duration, from_to, percent, points, signed_points, spelled, whole_points
 
 PLACES = {
@@ -41,13 +28,12 @@ RECIPE_MARGIN = 0.005
 def recipe_findings(frame, seconds=None, normalisation=None):
     """What `frame`, rows of the recipe study, allows one to say: a list of Findings.
 
-    `seconds` as for `frontier_table`; `normalisation`: rows of the probe that looks into the
-    running statistics (None or empty: it was not run). The changes one by one are in `change_table`.
+    `seconds` as for `frontier_table`; `normalisation`: rows of that probe (None or empty: it was not run).
     """
-    labels = set(frame["label"])
+    labels, probed = set(frame["label"]), normalisation is not None and len(normalisation)
     found = [coverage(frame), *(target(frame, label) for label in TARGETS if label in labels)]
     found += [cumulative(frame)] if measures.measured(frame, of_kind("walk")) else []
-    found += [] if normalisation is None or normalisation.empty else [renewed_statistics(normalisation)]
+    found += [renewed_statistics(normalisation)] if probed else []
     found += [precision(frame)] if {ASSIGNMENT.label, FLOAT32.label} <= labels else []
     found += [test_time_augmentation(frame, label) for label in (NARROW, BEST) if label in labels]
     found += [choice(frame)] if measures.measured(frame, of_kind("instead")) else []
@@ -56,40 +42,36 @@ def recipe_findings(frame, seconds=None, normalisation=None):
 
 def coverage(frame):
     """How many of the study's recipes have a row, and how many of them all the seeds that it asks for."""
-    seeds = frame.groupby("label")["seed"].nunique().reindex(list(RECIPES), fill_value=0)
-    begun, whole = int((seeds > 0).sum()), int((seeds >= STUDY_SEEDS).sum())
-    least = f"at least {spelled(STUDY_SEEDS)} seeds"
-    sentence = f"{begun} of the study's {len(seeds)} recipes are recorded, {whole} of them with {least}."
-    if whole == len(seeds):
-        sentence = f"All {len(seeds)} recipes of the study are recorded, each with {least}."
-    return Finding(sentence, None, {"recipes": len(seeds), "recorded": begun, "whole": whole})
+    seeds = frame.groupby("label")["seed"].nunique().reindex(list(studies.RECIPES), fill_value=0)
+    n, begun, whole = len(seeds), int((seeds > 0).sum()), int((seeds >= STUDY_SEEDS).sum())
+    said = f"All {n} recipes of the study are recorded, each with"
+    if whole < n:
+        said = f"{begun} of the study's {n} recipes are recorded, {whole} of them with"
+    numbers = {"recipes": n, "recorded": begun, "whole": whole}
+    return Finding(f"{said} at least {spelled(STUDY_SEEDS)} seeds.", None, numbers)
 
 
 def target(frame, label):
-    """Whether the recipe `label`, a key of TARGETS, reaches its accuracy in its time.
+    """Whether the recipe `label`, a key of TARGETS, reaches its accuracy in its time, in the mean over seeds.
 
-    The mean over seeds counts, of accuracy with the recipe's test-time augmentation and of the
-    time from raw data to the last answer, as a multiple of the published code's with the same
-    seeds. Seeds with which earlier forms were scored do not count where there are others; with
-    fewer than TARGET_SEEDS the verdict is "cannot tell". `numbers` has accuracy, baseline_times, n, reached.
+    Accuracy is with test-time augmentation, time as a multiple of the published code's with the same seeds. Seeds with
+    which earlier forms were scored do not count where there are others; fewer than TARGET_SEEDS cannot tell.
     """
-    wanted, limit = TARGETS[label]
-    rows = _of_target(frame, label)
+    (wanted, limit), rows = TARGETS[label], _of_target(frame, label)
     accuracy, times, n = rows[measures.AUGMENTED].mean(), rows["baseline_times"].mean(), len(rows)
-    accurate, quick = accuracy >= wanted, times <= limit
-    enough = n >= TARGET_SEEDS and not rows["seed"].isin(SCORED_BEFORE).any()
-    score, name = percent(accuracy), capital(NAMES[label])
+    score, verdict = percent(accuracy), CANNOT_TELL
+    faults = {f"{score} is too low": accuracy < wanted, f"{times:.2f} baseline times are too long": times > limit}
+    missed = [fault for fault, found in faults.items() if found]
     if math.isnan(times):
-        verdict, said = CANNOT_TELL, f"reaches {score}; without the published code's time its target is open"
-    elif not enough:
-        verdict, said = CANNOT_TELL, f"has {score} in {times:.2f} baseline times, from too few seeds for its target"
-    elif accurate and quick:
-        verdict, said = BETTER, f"meets its target: {score} in {times:.2f} times the published code's time"
-    else:
-        missed = [f"{score} is too low"] * (not accurate) + [f"{times:.2f} baseline times are too long"] * (not quick)
+        said = f"reaches {score}; without the published code's time its target is open"
+    elif n < studies.TARGET_SEEDS or rows["seed"].isin(SCORED_BEFORE).any():
+        said = f"has {score} in {times:.2f} baseline times, from too few seeds for its target"
+    elif missed:
         verdict, said = WORSE, f"misses its target: {' and '.join(missed)}"
+    else:
+        verdict, said = BETTER, f"meets its target: {score} in {times:.2f} times the published code's time"
     numbers = {"accuracy": accuracy, "baseline_times": times, "n": n, "reached": verdict == BETTER}
-    return Finding(f"{name} {said}.", verdict, numbers)
+    return Finding(f"{capital(NAMES[label])} {said}.", verdict, numbers)
 
 
 def target_table(frame):
@@ -97,80 +79,73 @@ def target_table(frame):
     rows = []
     for label in (label for label in TARGETS if label in set(frame["label"])):
         (wanted, limit), mine = TARGETS[label], _of_target(frame, label)
+        times = mine["baseline_times"].dropna()
         rows.append(
             {
                 "Recipe": NAMES[label],
                 "Wanted": f"{_exact(wanted)} in {limit:g}",
                 "Test accuracy": cell(mine[measures.AUGMENTED]),
-                "Baseline times": cell(mine["baseline_times"].dropna(), "{:.2f}".format)
-                if mine["baseline_times"].any()
-                else "",
+                "Baseline times": cell(times, "{:.2f}".format) if len(times) else "",
                 "n": str(len(mine)),
-                "PFLOP": f"{mine['training_flops'].mean() / 1e15:.2f}",
+                "PFLOP": _peta(mine["training_flops"].mean()),
                 "Reached": "yes" if target(frame, label).numbers["reached"] else "no",
             }
         )
-    published = {"Recipe": "airbench94, as published", "Test accuracy": _exact(AIRBENCH94["accuracy"])}
-    return pd.DataFrame([*rows, {**published, "PFLOP": f"{AIRBENCH94['flops'] / 1e15:.2f}"}]).fillna("")
+    accuracy, flops = _exact(studies.AIRBENCH94["accuracy"]), _peta(studies.AIRBENCH94["flops"])
+    return pd.DataFrame(
+        [*rows, {"Recipe": "airbench94, as published", "Test accuracy": accuracy, "PFLOP": flops}]
+    ).fillna("")
 
 
 def cumulative(frame):
     """Where the cumulative ablation begins and ends; only seeds that all of its recorded steps have count.
 
-    The verdict is the end against the beginning; `numbers` has steps, start, end, verdicts (a step each) and
-    the label of the largest step.
+    The verdict is the end against the beginning; `numbers` has those of the steps, and the label of the largest.
     """
-    steps = measures.effects(frame, contrasts=of_kind("walk"))
-    rows, last = measures.complete_seeds(frame), steps["first"].iloc[-1]
-    start, end = (rows.loc[rows["label"] == label, measures.METRIC].mean() for label in (ASSIGNMENT.label, last))
-    ((verdict, numbers),) = judge_contrasts(
-        [measures.paired_differences(rows, last, ASSIGNMENT.label, measures.METRIC)], RECIPE_MARGIN
-    )
+    steps, rows = measures.effects(frame, contrasts=of_kind("walk")), measures.complete_seeds(frame)
+    ends = (ASSIGNMENT.label, steps["first"].iloc[-1])
+    start, end = (rows.loc[rows["label"] == label, measures.METRIC].mean() for label in ends)
+    verdict, numbers = judged_one(measures.paired_differences(rows, *reversed(ends), measures.METRIC), RECIPE_MARGIN)
     verdicts = [verdict for verdict, _ in judge_contrasts(steps["differences"], RECIPE_MARGIN)]
-    unclear = verdicts.count(CANNOT_TELL)
-    alone = "most of them" if unclear > len(steps) / 2 else "some of them"
-    meaning = f"{alone} cannot be told from noise by themselves" if unclear else "each of them can be told from noise"
+    unclear, n = verdicts.count(CANNOT_TELL), len(steps)
+    meaning = f"{'most' if unclear > n / 2 else 'some'} of them cannot be told from noise by themselves"
     if numbers["n"] < 2:
         meaning = "one seed cannot tell what each is worth"
+    elif not unclear:
+        meaning = "each of them can be told from noise"
     sentence = (
-        f"{spelled(len(steps))} cumulative change{'s' * (len(steps) > 1)} take the assignment's CNN from "
-        f"{percent(start)} to {percent(end)}; {meaning}."
+        f"{spelled(n)} cumulative change{'s' * (n > 1)} take the assignment's CNN from {percent(start)} to "
+        f"{percent(end)}; {meaning}."
     )
     largest = steps.loc[steps["mean"].idxmax(), "first"]
-    numbers |= {"steps": len(steps), "start": start, "end": end, "verdicts": verdicts, "largest": largest}
+    numbers |= {"steps": n, "start": start, "end": end, "verdicts": verdicts, "largest": largest}
     return Finding(capital(sentence), verdict, numbers)
 
 
-def precision(frame, margin=MARGIN):
-    """Whether the assignment's CNN is as accurate in the precision it was trained in as in float32, within `margin`."""
+def precision(frame):
+    """Whether the assignment's CNN is as accurate in the precision it was trained in as in float32, within MARGIN."""
     (fast,) = frame.loc[frame["label"] == ASSIGNMENT.label, "precision"].unique()
-    changes = measures.paired_differences(frame, ASSIGNMENT.label, FLOAT32.label, measures.METRIC)
-    ((verdict, numbers),) = judge_contrasts([changes], margin)
-    fast, size = fast.replace("_", " "), points(numbers["mean"])
-    way = "below" if numbers["mean"] < 0 else "above"
+    verdict, numbers = judged_one(measures.paired_differences(frame, ASSIGNMENT.label, FLOAT32.label, measures.METRIC))
+    fast = fast.replace("_", " ")
+    way = f"{points(numbers['mean'])} {'below' if numbers['mean'] < 0 else 'above'} float32"
     sentence = {
-        SAME: f"In {fast} the assignment's CNN is as accurate as in float32, within {whole_points(margin)}: "
-        "the speed costs nothing.",
-        CANNOT_TELL: f"Cannot tell whether {fast} costs accuracy: {size} {way} float32 may be noise.",
-    }.get(verdict, f"In {fast} the assignment's CNN lies {size} {way} float32.")
+        SAME: f"In {fast} the assignment's CNN is as accurate as in float32, within {WITHIN}: the speed costs nothing.",
+        CANNOT_TELL: f"Cannot tell whether {fast} costs accuracy: {way} may be noise.",
+    }.get(verdict, f"In {fast} the assignment's CNN lies {way}.")
     return Finding(sentence, verdict, numbers)
 
 
-def test_time_augmentation(frame, label=NARROW):
+def test_time_augmentation(frame, label):
     """What answering from several views of each image adds to the recipe called `label`."""
-    rows = frame[frame["label"] == label]
-    if rows.empty:
-        raise ValueError(f"the frame has no recipe {label!r}; run the study first")
-    ((verdict, numbers),) = judge_contrasts(
-        [(rows[measures.AUGMENTED] - rows[measures.METRIC]).to_numpy()], RECIPE_MARGIN
-    )
+    rows = _of(frame, label)
+    verdict, numbers = judged_one((rows[measures.AUGMENTED] - rows[measures.METRIC]).to_numpy(), RECIPE_MARGIN)
     numbers["time_share"] = (rows["seconds_tta"] / rows["seconds"]).median()
-    size, cost = points(numbers["mean"]), f"for {percent(numbers['time_share'])} of its time"
+    size, cost, name = points(numbers["mean"]), f"for {percent(numbers['time_share'])} of its time", _called(label)
     sentence = {
-        BETTER: f"Test-time augmentation adds {size} to {_called(label)}, {cost}.",
-        WORSE: f"Test-time augmentation costs {_called(label)} {size}.",
-        SAME: f"Test-time augmentation changes {_called(label)} by less than {whole_points(RECIPE_MARGIN)}.",
-        CANNOT_TELL: f"Cannot tell what test-time augmentation adds to {_called(label)}: {size} may be noise.",
+        BETTER: f"Test-time augmentation adds {size} to {name}, {cost}.",
+        WORSE: f"Test-time augmentation costs {name} {size}.",
+        SAME: f"Test-time augmentation changes {name} by less than {whole_points(RECIPE_MARGIN)}.",
+        CANNOT_TELL: f"Cannot tell what test-time augmentation adds to {name}: {size} may be noise.",
     }[verdict]
     return Finding(sentence, verdict, numbers)
 
@@ -178,43 +153,37 @@ def test_time_augmentation(frame, label=NARROW):
 def choice(frame):
     """What could stand in the place of a part of the narrow recipe, compared on validation, where the choice is made.
 
-    The verdict is that of the best alternative against the narrow recipe. `numbers` has chosen
-    (the label of the highest mean) and the mean change by label.
+    The verdict is that of the best alternative; `numbers` has chosen, a label, and the mean change by label.
     """
     table = measures.effects(frame, measures.VALIDATION, of_kind("instead"))
-    best = table.loc[table["mean"].idxmax()]
-    verdict, numbers = judge_contrasts(table["differences"], RECIPE_MARGIN)[table["mean"].to_numpy().argmax()]
-    chosen = best["first"] if best["mean"] > 0 else NARROW
-    if chosen == NARROW:
-        sentence = f"On validation none of {len(table)} replacements beats the narrow recipe, which stays as it is."
-    else:
+    place = table["mean"].to_numpy().argmax()
+    best, (verdict, numbers) = table.iloc[place], judge_contrasts(table["differences"], RECIPE_MARGIN)[place]
+    sentence = f"On validation none of {len(table)} replacements beats the narrow recipe, which stays as it is."
+    if best["mean"] > 0:
         meaning = {BETTER: "", SAME: ", too little to matter"}.get(verdict, ", which may be noise")
         sentence = f"On validation {best['change']} improves the narrow recipe by {points(best['mean'])}{meaning}."
     means = dict(zip(table["first"], table["mean"], strict=True))
-    return Finding(sentence, verdict, {**numbers, "chosen": chosen, **means})
+    return Finding(sentence, verdict, {**numbers, "chosen": best["first"] if best["mean"] > 0 else NARROW, **means})
 
 
 def best_of_frontier(frame, seconds=None):
     """How many recipes nothing beats in both accuracy and time, and the most accurate of them; as `frontier_table`."""
-    rows, time = _timed(frame, seconds)
-    *_, best = labels = measures.frontier(rows)
-    mine = rows[rows["label"] == best]
-    score, took = percent(mine[measures.AUGMENTED].mean()), _write_time(mine[time].mean(), time)
-    count = f"{spelled(len(labels))} recipes are" if len(labels) > 1 else "One recipe is"
-    sentence = f"{count} worth their time; the most accurate, {_called(best)}, reaches {score} in {took}."
-    return Finding(
-        capital(sentence), None, {"labels": labels, "accuracy": mine[measures.AUGMENTED].mean(), "time": time}
-    )
+    parts, time = _frontier(frame, seconds)
+    *_, (best, mine) = parts.items()
+    accuracy, count = mine[measures.AUGMENTED].mean(), len(parts)
+    are = f"{spelled(count)} recipes are" if count > 1 else "One recipe is"
+    took = _write_time(mine[time].mean(), time)
+    sentence = f"{are} worth their time; the most accurate, {_called(best)}, reaches {percent(accuracy)} in {took}."
+    return Finding(capital(sentence), None, {"labels": list(parts), "accuracy": accuracy, "time": time})
 
 
 def frontier_table(frame, seconds=None):
-    """The recipes that no other beats in accuracy without taking longer, fastest first, ready for Markdown.
+    """The recipes that no other beats in accuracy without taking longer, fastest first.
 
-    `seconds`: {label: seconds of a training, one for each round}, measured side by side; where not
-    all of them are there, the trainings' own times serve.
+    `seconds`: {label: seconds of a training, one a round}, measured side by side; unless all are there, the
+    trainings' own times serve.
     """
-    rows, time = _timed(frame, seconds)
-    parts = [(label, rows[rows["label"] == label]) for label in measures.frontier(rows)]
+    parts, time = _frontier(frame, seconds)
     return pd.DataFrame(
         {
             "Recipe": NAMES.get(label, label),
@@ -222,15 +191,14 @@ def frontier_table(frame, seconds=None):
             "Time of a training": _write_time(mine[time].mean(), time),
             "n": mine["seed"].nunique(),
         }
-        for label, mine in parts
+        for label, mine in parts.items()
     )
 
 
 def change_table(table, seconds=None):
     """The rows of `measures.effects` as texts, a row a change: what it is worth, with 95% interval, and its time.
 
-    `seconds` as for `frontier_table`, for ratios of times, median and range over the rounds; else
-    the processor times of the trainings, which whatever else the machine did disturbs.
+    Times are ratios of `seconds`, as for `frontier_table`, round by round, else of the trainings' processor times.
     """
     heading, times = "Times the processor time", table["times"].map("{:.2f}".format)
     if seconds and {*table["first"], *table["second"]} <= seconds.keys():
@@ -249,20 +217,25 @@ def change_table(table, seconds=None):
     )
 
 
-def _of_target(frame, label):
-    """The rows that count for a target, with their times as multiples of the published code's (NaN: it did not run)."""
-    rows = measures.with_baseline_times(frame)
-    rows = rows[rows["label"] == label]
+def _of(frame, label):
+    rows = frame[frame["label"] == label]
     if rows.empty:
         raise ValueError(f"the frame has no recipe {label!r}; run the study first")
+    return rows
+
+
+def _of_target(frame, label):
+    """The rows that count for a target, with their times as multiples of the published code's (NaN: it did not run)."""
+    rows = _of(measures.with_baseline_times(frame), label)
     before = rows["seed"].isin(SCORED_BEFORE)
     rows = rows if before.all() else rows[~before]
     return rows[rows["baseline_times"].notna()] if rows["baseline_times"].any() else rows
 
 
-def _timed(frame, seconds):
+def _frontier(frame, seconds):
+    """({label: its rows} of the frontier, fastest first, the column that times are compared by)."""
     rows = measures.side_by_side(measures.with_baseline_times(frame), seconds)
-    return rows, measures.time_column(rows)
+    return {label: rows[rows["label"] == label] for label in measures.frontier(rows)}, measures.time_column(rows)
 
 
 def _write_time(value, time):
@@ -273,14 +246,18 @@ def _called(label):
     """The recipe called `label` in a sentence; tables name exactly which step or variant it is."""
     if label == NARROW:
         return "the narrow recipe"
-    if label in TARGETS or label in (ASSIGNMENT.label, FLOAT32.label) or label not in RECIPES:
+    if label in TARGETS or label in (ASSIGNMENT.label, FLOAT32.label) or label not in studies.RECIPES:
         return NAMES.get(label, label)
     if label in {recipe.label for recipe in WALK}:
         return "a step of the cumulative ablation"
-    narrow = {name for name, *_ in INSTEAD} | {contrast.second for contrast in of_kind("left out")}
+    narrow = {name for name, *_ in studies.INSTEAD} | {contrast.second for contrast in of_kind("left out")}
     return "a variant of the narrow recipe" if label in narrow else "a variant of the assignment's CNN"
 
 
 def _exact(share):
     """0.94 -> '94%', 0.7444 -> '74.44%'."""
     return f"{round(100 * share, 6):g}%"
+
+
+def _peta(flops):
+    return f"{flops / 1e15:.2f}"
