@@ -84,7 +84,9 @@ def temperature_scaling(validation, validation_labels, test, test_labels, groups
         mean, low, high = measures.mean_by_group(gains, groups)
         verdict, n = judge((low, high), margin=0), len(set(groups))
     meaning = {
-        BETTER: "it helps, and changes no answer",
+        BETTER: "it helps, and changes no answer"
+        if errors[1] <= errors[0]
+        else "confident errors cost less, but confidence fits less well",
         WORSE: "it harms the likelihood of the test images",
         CANNOT_TELL: "cannot tell whether it helps",
     }[verdict]
