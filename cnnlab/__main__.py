@@ -122,14 +122,15 @@ def _study(options):
 
     study = studies.find_study(options.name)
     import_keras()
-    from cnnlab.report import CHAPTERS, Record
+    from cnnlab.report import CHAPTERS, Record, of_study
 
     budget = studies.find_budget(options.budget, study.dataset)
     study = study.within(budget)
     store = studies.Store(options.store or budget.store_folder)
     models_folder = budget.models_folder if options.keep_models else None
     frame = studies.run_study(study, store, options.seeds, models_folder=models_folder)
-    record, chapter = Record(budget.folder, {study.name: frame}), CHAPTERS[study.name]
+    record = Record(budget.folder, {options.name: frame})
+    chapter = CHAPTERS.get(options.name) or of_study(options.name)
     print(f"\n{study.question}\n", *chapter.shown(record), sep="\n")
     print("", *(finding.sentence for finding in chapter.findings(record)), sep="\n")
 

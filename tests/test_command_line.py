@@ -40,7 +40,7 @@ def trained_once(monkeypatch):
     """All trials get the result of the first that is trained."""
     module, results = importlib.import_module("cnnlab.studies.run"), []
 
-    def train_once(trial, dataset, callbacks):
+    def train_once(trial, dataset, callbacks, scoring_batch=500):
         trial = trial.resolved()
         if not results:
             results.append(train(trial, dataset, callbacks))

@@ -79,7 +79,6 @@ def test_the_committed_notebook_is_one_run_of_the_full_protocol(path):
     assert "quick budget" not in shown
 
 
-@pytest.mark.xfail(reason="until both are executed again: their pictures are image/png, which has no place for it")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_every_picture_of_the_committed_notebook_has_alternative_text(path):
     outputs = [out for cell in nbformat.read(path, as_version=4).cells for out in cell.get("outputs", [])]

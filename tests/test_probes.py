@@ -333,7 +333,7 @@ def test_names_that_are_no_probe(name, message):
 
 def test_no_record_is_an_empty_frame_and_a_broken_one_is_named(tmp_path):
     assert probes.read_probe("shift", tmp_path).empty
-    (tmp_path / "biases.csv").write_text("shift,accuracy\n0,1\n")
+    (tmp_path / "shift.csv").write_text("shift,accuracy\n0,1\n")
     with pytest.raises(ValueError, match="has no column key, label, seed, version; delete it"):
         probes.read_probe("shift", tmp_path)
 

@@ -24,7 +24,7 @@ def recorded():
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
     """A folder whose record is a toy study, declared in two places."""
-    study = replace(tiny_study.STUDY, name="toy", question="Does anything play?", seeds=3)
+    study = replace(tiny_study.STUDY, name="toy", question="Does anything play?", seeds=3, more_seeds={})
     monkeypatch.setitem(studies.STUDIES, "toy", study)
     monkeypatch.setitem(report.CHAPTERS, "toy", report.of_study("toy", "A toy"))
     monkeypatch.setattr(report, "QUESTIONS", ("toy",))
@@ -32,7 +32,7 @@ def toy(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     for number, trial in enumerate(study.runs(seeds=3)):
         accuracy = 0.5 + 0.1 * (trial.label == "cnn_4") + 0.001 * number
-        row = trial.configuration() | {
+        row = trial.resolved().configuration() | {
             "key": Store(folder).key(trial), "label": trial.label, "protocol": PROTOCOL, "parameters": 10,
             "history": {},
             "cpu": "abacus", "cores": 2, "keras": "3", "backend": "beads", "backend_version": "1", "seconds": 60.0,
