@@ -24,7 +24,7 @@ def recorded():
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
     """A folder whose record is a toy study, declared in two places."""
-    study = replace(tiny_study.STUDY, name="toy", question="Does anything play?", seeds=3, more_seeds={})
+    study = replace(tiny_study.CNNS, name="toy", question="Does anything play?", seeds=3)
     monkeypatch.setitem(studies.STUDIES, "toy", study)
     monkeypatch.setitem(report.CHAPTERS, "toy", report.of_study("toy", "A toy"))
     monkeypatch.setattr(report, "QUESTIONS", ("toy",))
