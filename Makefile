@@ -33,7 +33,7 @@ help:
 	@echo 'make lint                                 check style with ruff, and who imports whom'
 	@echo 'make data                                 fetch and verify the data, once, for work without a network'
 	@echo 'make lab                                  open Jupyter on the notebooks'
-	@echo 'make report                               rebuild the README tables and figures from results/'
+	@echo 'make report                               rebuild RESULTS.md, the README's blocks and the figures'
 	@echo 'make bench    [RECORD=FOLDER]             measure training and serving side by side, as ratios'
 	@echo 'make clean                                remove what quick and smoke runs left in runs/'
 

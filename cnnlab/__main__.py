@@ -122,18 +122,17 @@ def _study(options):
 
     study = studies.find_study(options.name)
     import_keras()
-    from cnnlab import report
+    from cnnlab.report import CHAPTERS, Record, of_study
 
     budget = studies.find_budget(options.budget, study.dataset)
     study = study.within(budget)
     store = studies.Store(options.store or budget.store_folder)
     models_folder = budget.models_folder if options.keep_models else None
     frame = studies.run_study(study, store, options.seeds, models_folder=models_folder)
-    print(f"\n{study.question}\n")
-    table, findings = report.describe(study, frame)
-    print(f"{table.to_string(index=False)}\n")
-    for finding in findings:
-        print(finding.sentence)
+    record = Record(budget.folder, {options.name: frame})
+    chapter = CHAPTERS.get(options.name) or of_study(options.name)
+    print(f"\n{study.question}\n", *chapter.shown(record), sep="\n")
+    print("", *(finding.sentence for finding in chapter.findings(record)), sep="\n")
 
 
 def _train(options):

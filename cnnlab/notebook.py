@@ -12,7 +12,8 @@ from IPython.display import Markdown, display
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
 from cnnlab.figures import figure_view, save_figure
-from cnnlab.report import RECORD
+from cnnlab.machine import root
+from cnnlab.report import CHAPTERS, RECORD, drawings
 from cnnlab.studies import PROFILE_VARIABLE
 
 PARAMETERS_TAG = "parameters"
@@ -35,7 +36,7 @@ def execute_notebook(path, budget):
     """
     path = Path(path)
     check_parameters(path)
-    copy = Path("runs") / budget.name / path.name
+    copy = root() / "runs" / budget.name / path.name
     copy.parent.mkdir(parents=True, exist_ok=True)
     try:
         with _environment(PROFILE_VARIABLE, budget.name):
@@ -95,12 +96,13 @@ def _environment(name, value):
 class Page:
     """What the cells of one notebook run share.
 
-    `budget`: the run's `studies.Budget`, which decides where its figures go and how they are
-    stamped; `recorded`: {figure name: Figure} of the record, by `report.figures`.
+    `budget`: the run's `studies.Budget`, which decides where its figures go and how they are stamped; `record`: the
+    `report.Record` whose figures and findings it shows beside its own (None: none).
     """
 
-    def __init__(self, budget, recorded=None):
-        self.budget, self.recorded = budget, recorded or {}
+    def __init__(self, budget, record=None):
+        self.budget, self.record = budget, record
+        self.recorded = drawings(record) if record is not None else {}
 
     def figure(self, figure, name, stamp=None):
         """Write `figure` to its one place, and return the view of it; `stamp` (default: the budget's label)."""
@@ -112,8 +114,21 @@ class Page:
         if name not in self.recorded:
             display(Markdown(f"The record has no rows for the figure `{name}` yet: `python -m cnnlab record`."))
             return None
-        return self.figure(self.recorded[name], name, RECORD.label)
+        return self.figure(self.recorded[name](), name, RECORD.label)
 
     def say(self, *findings, source="this run"):
         """Show computed sentences, and whether they speak of this run or of the record."""
         display(Markdown("\n\n".join(f"> **Finding, {source}.** {finding.sentence}" for finding in findings)))
+
+    def quote(self, chapter):
+        """Show what the record says on `chapter`, a key of `report.CHAPTERS`, as RESULTS.md has it."""
+        said = CHAPTERS[chapter].findings(self.record)
+        if not said:
+            display(Markdown(f"The record has no rows of `{chapter}` yet: `{CHAPTERS[chapter].command}`."))
+            return
+        self.say(*said, source="the record")
+
+    def table(self, chapter):
+        """Show the record's tables of `chapter`, likewise."""
+        for table in CHAPTERS[chapter].shown(self.record):
+            display(Markdown(table))

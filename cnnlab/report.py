@@ -1,244 +1,457 @@
-"""The record in words: README tables, study figures and one CSV a study, rebuilt from results/."""
+"""The record in words and pictures: CHAPTERS has one entry a study, probe or other evidence, and `rebuild` writes all.
 
+A new study is one declaration in the studies and one entry here: `"name": of_study("name", "title of its figure")`.
+"""
+
+import json
 import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from cnnlab import recipe_studies, studies
+from cnnlab import figures, findings, measures, studies
 from cnnlab.data import load_cifar10
-from cnnlab.figures import (
-    FIGURES,
-    accuracy_by_sol,
-    accuracy_vs_samples,
-    class_recalls,
-    group_scores,
-    performance_vs_parameters,
-    receptive_field,
-    recipe_frontier,
-    recipe_waterfall,
-    reliability_diagram,
-    save_figure,
-    shift_curve,
-    study_points,
-    tabular_points,
-)
-from cnnlab.findings import (
-    CLAIMS,
-    HEADLINE,
-    RECIPE_TURNS,
-    adjacent,
-    against_baseline,
-    against_each,
-    audit_claims,
-    audit_summary,
-    audit_table,
-    benchmark_findings,
-    cameras,
-    change_table,
-    choose,
-    constant_answers,
-    contest_table,
-    contests,
-    epochs_confound,
-    first_seen,
-    from_mars,
-    from_probes,
-    gather,
-    help_chosen,
-    lost_classes,
-    permutation,
-    presentable,
-    published_claims,
-    recipe_findings,
-    reliability_panels,
-    sample_size,
-    score_table,
-    sol_trend,
-    stopping,
-    study_table,
-    to_markdown,
-)
-from cnnlab.measures import (
-    AUGMENTED,
-    BENCHMARKS_FOLDER,
-    MARS_FOLDER,
-    METRIC,
-    PLAIN_NETWORKS,
-    PROBES_FOLDER,
-    effective_diameters,
-    effects,
-    measured,
-    named,
-    read_benchmarks,
-    read_mars,
-    read_probe,
-    side_by_side,
-    time_column,
-    walked_together,
-    with_yardsticks,
-)
-from cnnlab.studies import (
-    ASSIGNMENT,
-    INSTEAD,
-    NAMES,
-    NARROW,
-    PUBLISHED,
-    STEPS,
-    TARGETS,
-    WALK,
-    WITHOUT,
-    Store,
-    of_kind,
-)
-from cnnlab.wording import listing
+from cnnlab.findings import HEADLINE, presentable, study_table, to_markdown
+from cnnlab.measures import AUGMENTED, METRIC
+from cnnlab.record import MARS_CNN, RECORD, Record, listed, made_on, plan, summary
+from cnnlab.wording import listing, whole_points
 
-README = Path("README.md")
-RECORD = studies.find_budget("full")
-# Studies that ask something else than whether each variant beats the one before it.
-SAID = {
-    "epochs": lambda frame: [epochs_confound(frame)],
-    "permutation": lambda frame: [permutation(frame)],
-    "sample_size": lambda frame: [sample_size(frame)],
-    "mars_baseline": lambda frame: [*adjacent(frame), stopping(frame)],
-    "mars_kernels": lambda frame: [
-        *against_each(frame, MARS_CNN),
-        choose(frame),
-        stopping(frame),
-    ],
-    "mars_help": lambda frame: [*help_chosen(frame), stopping(frame)],
-}
-MARS_DENSE, MARS_CNN = PLAIN_NETWORKS
-# A convolutional network and a dense one, of which the first has somewhat fewer parameters.
-SIMILAR_SIZE = ("cnn_32_64_k3", "dense_256_128")
-# The published sweep reports the last epoch, so its confound is measured there.
-METRICS = {"epochs": "test_accuracy_last"}
-# (height, width) of CIFAR-10's images, on which the networks of the probes were trained.
-IMAGE_SIZE = (32, 32)
+README, RESULTS = Path("README.md"), Path("results") / "RESULTS.md"
+NOTEBOOKS = ("cnn_assignment.ipynb", "cnn_exploration.ipynb")
 BLOCK = re.compile(r"(<!-- begin:(\S+) -->\n).*?(<!-- end:\2 -->)", re.DOTALL)
 # Bookkeeping of a row that a reader of the table does without; it stays in the row's own file.
 UNTABLED = ["options", "finished", "python", "numpy", "data_version"]
+# Networks with and without convolution: the assignment's two, and two of which the first has somewhat fewer parameters.
+CONTRASTS = (("cnn_32_64_128", "dense_128_64"), ("cnn_32_64_k3", "dense_256_128"))
+# (height, width) of CIFAR-10's images, on which the networks of the probes were trained.
+IMAGE_SIZE = (32, 32)
+# Of the evaluation on Mars, what there is a table of for each network that is looked at closely.
+MARS_TABLES = ("recalls", "cameras", "trend", "frames")
 
 
-def rebuild(root=Path()):
-    """Write README blocks, figures of studies and CSVs under `root` from its results/.
+@dataclass(frozen=True)
+class Chapter:
+    """A question, its evidence, and what is made of it.
 
-    The same rows give the same bytes. Returns the paths written. Raises FileNotFoundError
-    without a README, ValueError where it has a block that nothing fills.
+    `evidence`: from a Record to what the next three take, None or empty where nothing is recorded; `says`: to a
+    Finding or several, of which number `headline` answers in one line; `tables`: to DataFrames, and lines of text
+    between them; `figures`: {name of a file in images/: function to a Figure}; `about`: what a person wrote;
+    `command` makes the rows.
     """
-    root = Path(root)
-    frames = record(root / RECORD.store_folder)
-    if not frames:
-        raise ValueError(f"{root / RECORD.store_folder} holds no finished trials; run a study first")
-    of_recipes = recipes(root)
-    tables = frames if of_recipes.empty else frames | {recipe_studies.STUDY.name: of_recipes}
-    written = [write_table(name, frame, root) for name, frame in tables.items()]
-    written += [
-        save_figure(figure, name, root / RECORD.images_folder, RECORD.label)
-        for name, figure in figures(frames, root / PROBES_FOLDER, root / MARS_FOLDER).items()
-    ]
-    written += [
-        save_figure(figure, name, root / RECORD.images_folder, RECORD.label)
-        for name, figure in recipe_figures(of_recipes, recipe_seconds(root)).items()
-    ]
-    readme = root / README
-    readme.write_text(fill(readme.read_text(encoding="utf-8"), blocks(frames, root)), encoding="utf-8")
-    return [*written, readme]
+
+    question: str
+    evidence: Callable[[Record], Any]
+    says: Callable = lambda evidence: []
+    tables: Callable = lambda evidence: []
+    figures: dict[str, Callable] = field(default_factory=dict)
+    about: str = ""
+    command: str = "cnnlab record"
+    headline: int = 0
+
+    def of(self, record):
+        """Its evidence in `record`, None where there is none."""
+        found = self.evidence(record)
+        return None if found is None or not len(found) else found
+
+    def findings(self, record):
+        """Its Findings of `record`, [] where nothing is recorded."""
+        found = self.of(record)
+        return [] if found is None else listed(self.says(found))
+
+    def answer(self, record):
+        """The one sentence of them that answers the question."""
+        said = self.findings(record)
+        return said[self.headline].sentence if said else f"Not recorded yet: `{self.command}` makes the rows."
+
+    def shown(self, record):
+        """Its tables of `record` in Markdown."""
+        found = self.of(record)
+        tables = [] if found is None else self.tables(found)
+        return [table if isinstance(table, str) else compact(table) for table in tables]
+
+    def section(self, name, record):
+        """Its section of RESULTS.md, to be linked to as `name`: what it says, its figures, its tables."""
+        found, parts = self.of(record), [f'<a id="{name}"></a>', f"## {self.question}", self.about]
+        if found is None:
+            parts.append(self.answer(record))
+        else:
+            parts.append("\n".join(f"- {finding.sentence}" for finding in self.findings(record)))
+            parts += [picture(name, "../images") for name in self.figures]
+            parts += self.shown(record)
+        return "\n\n".join(filter(None, parts))
 
 
-def record(folder):
-    """{study: tidy frame} of the studies that the store `folder` has two variants of: one is another study's."""
-    frames = studies.read_all(studies.STUDIES, Store(folder))
-    return {name: frame for name, frame in frames.items() if not frame.empty and frame["label"].nunique() > 1}
+def of_study(name, title=None, says=findings.adjacent, about="", metric=HEADLINE, drawn=None, contrasts=None):
+    """The Chapter of the study `name`: its tables and, where it has a `title`, a figure of every seed's `metric`.
 
-
-def figures(frames, probes_folder=PROBES_FOLDER, mars_folder=MARS_FOLDER):
-    """{name: Figure} of all that the record can draw: `frames` of its studies, its probes' rows and Mars tables."""
-    titles = {
-        "filters": ("filters_study", "Test accuracy by number of filters"),
-        "filters_gap": ("filters_gap_study", "Filters, with global average pooling"),
-        "kernels": ("kernels_study", "Test accuracy by kernel size"),
-        "permutation": ("permutation", "Ordinary and permuted pixels"),
-        "mars_kernels": ("mars_kernels_study", "Mars: test accuracy by kernel size"),
-        "mars_help": ("mars_help_study", "Mars: what may help the network"),
-    }
-    drawn = {name: study_points(frames[study], title) for study, (name, title) in titles.items() if study in frames}
-    if "epochs" in frames:
-        title = "One network, two numbers of epochs"
-        drawn["epochs_confound"] = study_points(frames["epochs"], title, "test_accuracy_last")
-    if {"baselines", "filters"} <= frames.keys():
-        drawn["performance_vs_parameters"] = performance_vs_parameters(networks(frames))
-    if "sample_size" in frames:
-        drawn["sample_size"] = accuracy_vs_samples(frames["sample_size"])
-    return drawn | _probe_figures(probes_folder) | _mars_figures(read_mars(mars_folder), mars_networks(frames))
-
-
-def recipes(root=Path()):
-    """The recorded rows of the recipes, a tidy frame; empty where there are none."""
-    return recipe_studies.read(store=recipe_studies.store_of(folder=Path(root) / recipe_studies.record_store().folder))
-
-
-def recipe_seconds(root=Path()):
-    """{label: seconds of a training's steps, one for each round}, all recipes measured side by side by `make bench`.
-
-    None where that was not done.
+    `says`: from its tidy frame to Findings; `drawn`: {figure name: function of the frame} in place of that figure,
+    <name>_study; `contrasts`: from the frame to the table of its differences (default: each variant against the one
+    before it).
     """
-    tables = read_benchmarks(Path(root) / BENCHMARKS_FOLDER)
-    if RECIPE_TURNS not in tables:
+    study = studies.find_study(name)
+    contrasts = contrasts or partial(findings.contrast_table, metric=metric)
+    if title and not drawn:
+        drawn = {f"{name}_study": lambda frame: figures.study_points(frame, title, metric)}
+    about = f"{about}\n\nVaried: {study.varied}. Held still: {study.fixed}.".strip()
+    return Chapter(
+        study.question,
+        lambda record: record.get(name),
+        says,
+        lambda frame: [presentable(study_table(frame, metric)), contrasts(frame)],
+        drawn or {},
+        about,
+        f"cnnlab study {name}",
+    )
+
+
+def of_probe(name, drawn=None, about=""):
+    """The Chapter of the probe `name`, with the figures `drawn` from its rows."""
+    return Chapter(
+        measures.PROBES[name].question,
+        lambda record: record.probe(name),
+        findings.OF_PROBES[name],
+        lambda rows: [findings.probe_table(name, rows)],
+        drawn or {},
+        about,
+        f"cnnlab probe {name}",
+    )
+
+
+def several(*functions):
+    """One function from evidence to the Findings of all of `functions`."""
+    return lambda evidence: [found for says in functions for found in listed(says(evidence))]
+
+
+def _networks(record):
+    """Rows of dense and convolutional networks: those of baselines and filters, and these with kernels' added."""
+    if not {"baselines", "filters", "kernels"} <= record.keys():
         return None
-    rounds = tables[RECIPE_TURNS].set_index("recipe").filter(regex=r"^round_\d+$")
-    return {label: list(seconds) for label, seconds in zip(rounds.index, rounds.to_numpy(), strict=True)}
+    plain = pd.concat([record["baselines"], record["filters"]], ignore_index=True)
+    return plain, pd.concat([plain, record["kernels"]], ignore_index=True)
 
 
-def recipe_figures(frame, seconds=None):
-    """{name: Figure} of the recipes' rows, as far as they are recorded: none where there are none.
+def _contrast_table(evidence):
+    rows, wanted = evidence[1], [label for contrast in CONTRASTS for label in contrast]
+    return [presentable(study_table(rows[rows["label"].isin(wanted)]))]
 
-    `seconds` as `recipe_seconds` has them.
-    """
-    if frame.empty:
-        return {}
+
+def _recipes(record):
+    if "recipe" not in record:
+        return None
+    return record["recipe"], record.recipe_seconds, record.probe("normalisation")
+
+
+def _frontier(evidence):
+    frame, seconds, _ = evidence
     # The end of the walk is a step too, and bears its target's name alone elsewhere.
-    names = NAMES | {STEPS[-1][0]: f"+ {STEPS[-1][1]}: {NAMES[STEPS[-1][0]]}"}
-    names |= {label: f"narrow recipe, {NAMES[label]}" for label, _, _ in (*WITHOUT, *INSTEAD)}
-    names[NARROW] += ": the narrow recipe"
-    timed = side_by_side(with_yardsticks(frame), seconds)
-    walk, beside = [recipe.label for recipe in WALK], [*TARGETS, PUBLISHED.label]
-    drawn = recipe_frontier(timed, walk, AUGMENTED, time_column(timed), beside, TARGETS, names)
-    found = {"recipe_frontier": drawn}
-    if measured(frame, of_kind("walk")):
-        together = walked_together(frame)
-        start = together.loc[together["label"] == ASSIGNMENT.label, METRIC].mean()
-        found["recipe_waterfall"] = recipe_waterfall(effects(frame), start)
-    return found
+    last, change, _ = studies.STEPS[-1]
+    names = studies.NAMES | {last: f"+ {change}: {studies.NAMES[last]}"}
+    for label, _, _ in (*studies.WITHOUT, *studies.INSTEAD):
+        names[label] = f"narrow recipe, {studies.NAMES[label]}"
+    names[studies.NARROW] += ": the narrow recipe"
+    timed = measures.side_by_side(measures.with_baseline_times(frame), seconds)
+    walk, beside = [recipe.label for recipe in studies.WALK], [*studies.TARGETS, studies.PUBLISHED.label]
+    time = measures.time_column(timed)
+    return figures.recipe_frontier(timed, walk, AUGMENTED, time, beside, studies.TARGETS, names)
 
 
-def networks(frames):
-    """Rows of the dense baselines and the four filter configurations in one frame."""
-    return pd.concat([frames["baselines"], frames["filters"]], ignore_index=True)
+def _recipe_tables(evidence):
+    frame, seconds, _ = evidence
+    one_view = "All recipes, from one view of each image, without test-time augmentation:"
+    every = presentable(study_table(measures.named(frame), METRIC))
+    return [findings.target_table(frame), findings.frontier_table(frame, seconds), one_view, every]
 
 
-def answers(frames):
-    """Convolution against none, as Findings: the assignment's networks, and two of similar size."""
-    found = [against_baseline(networks(frames))]
-    if "kernels" in frames:
-        similar = pd.concat([frames["baselines"], frames["kernels"]], ignore_index=True)
-        found.append(against_baseline(similar, *SIMILAR_SIZE))
-    return found
+def _recipe_changes(record):
+    found = _recipes(record)
+    return found if found and measures.measured(found[0], studies.of_kind("walk")) else None
 
 
-def blocks(frames, root=Path()):
+def _waterfall(evidence):
+    together = measures.complete_seeds(evidence[0])
+    start = together.loc[together["label"] == studies.ASSIGNMENT.label, METRIC].mean()
+    return figures.recipe_waterfall(measures.effects(evidence[0]), start)
+
+
+def _of_networks(says, table):
+    """The Findings of `says` on the Mars table `table`, of each network that is looked at closely."""
+    return lambda evidence: [found for label in evidence[1] for found in listed(says(evidence[0][table], label))]
+
+
+def _chosen(evidence, table):
+    """The rows of the Mars `table` of the networks that are looked at closely: all would be a thicket."""
+    tables, labels = evidence
+    return tables[table][tables[table]["label"].isin(labels)]
+
+
+def _audited(record):
+    if not (record.root / findings.CLAIMS).exists():
+        return None
+    probed = findings.supplied(record.probe("activations"), record.probe("shift"), record.mars)
+    evidence = findings.gather(record.store, load_cifar10(), probed)
+    return findings.audit_claims(findings.published_claims(record.root / findings.CLAIMS), evidence)
+
+
+CHAPTERS = {
+    "answer": Chapter(
+        "What does convolution buy?",
+        _networks,
+        lambda evidence: [findings.against_baseline(evidence[1], *contrast) for contrast in CONTRASTS],
+        _contrast_table,
+        {"performance_vs_parameters": lambda evidence: figures.performance_vs_parameters(evidence[0])},
+        "A convolution is told two things about images before it has seen any: what matters lies close together, and "
+        "it may lie anywhere. The assignment's two networks differ in size too; two others are of similar size.",
+    ),
+    "baselines": of_study("baselines", says=findings.sweep, about="A dense network sees an image as a bag of numbers."),
+    "filters": of_study(
+        "filters",
+        "Test accuracy by number of filters",
+        findings.sweep,
+        about="Four widths and one protocol; what is kept of a training are the weights of its best validation epoch.",
+    ),
+    "filters_gap": of_study(
+        "filters_gap",
+        "Filters, with global average pooling",
+        findings.sweep,
+        about="In the networks above most parameters sit in one dense layer, whose input grows with the filters. Here "
+        "are the same four with global average pooling in its place.",
+    ),
+    "epochs": of_study(
+        "epochs",
+        says=findings.epochs_confound,
+        about="The published sweep trained one of its four variants for more epochs than the others, and reported the "
+        "last epoch. So does this table.",
+        metric="test_accuracy_last",
+        drawn={
+            "epochs_confound": lambda frame: figures.study_points(
+                frame, "One network, two numbers of epochs", "test_accuracy_last"
+            )
+        },
+    ),
+    "kernels": of_study(
+        "kernels",
+        "Test accuracy by kernel size",
+        findings.sweep,
+        about="A kernel of 1x1 sees no neighbour at all: it is the control.",
+    ),
+    "permutation": of_study(
+        "permutation",
+        says=findings.permutation,
+        about="All pixels change places, in the same way in every image, in training and test alike. Nothing is lost "
+        "but the neighbourhood.",
+        drawn={"permutation": lambda frame: figures.study_points(frame, "Ordinary and permuted pixels")},
+    ),
+    "sample_size": of_study(
+        "sample_size",
+        says=findings.sample_size,
+        about="As many training steps for each size, fewer than in the other studies, on ever more images.",
+        drawn={"sample_size": figures.accuracy_vs_samples},
+        contrasts=findings.sample_size_table,
+    ),
+    "shift": of_probe(
+        "shift",
+        {"shift_accuracy": figures.shift_curve},
+        "Weights are shared between places, and so the features move with the image. Whether the answer stays is "
+        "another question. An image that is *held* has lost the same strip and does not move: the difference is place "
+        "alone.",
+    ),
+    "equivariance": of_probe(
+        "equivariance",
+        about="How far a layer's maps of a shifted image are from its shifted maps, as a share of their size.",
+    ),
+    "receptive_field": of_probe(
+        "receptive_field",
+        {"receptive_field": lambda rows: figures.receptive_field(rows, measures.effective_diameters(rows), IMAGE_SIZE)},
+        "What a unit could see is decided by the layers below it; what it does see, by their weights. Sizes are sides "
+        "of squares, in pixels.",
+    ),
+    "tabular": of_probe(
+        "tabular",
+        {"tabular": figures.tabular_points},
+        "The columns of a table have no neighbours: their order is somebody's habit. The random splits overlap, which "
+        "the intervals take into account.",
+    ),
+    "activations": of_probe("activations"),
+    "calibration": of_probe(
+        "calibration",
+        {"calibration": lambda rows: figures.reliability_diagram(findings.reliability_panels(rows))},
+        "Before and after one number, the temperature, is fitted on validation.",
+    ),
+    "risk_coverage": of_probe(
+        "risk_coverage",
+        about="The answers of which the network is surest, as a share of all images; the others are left to a person.",
+    ),
+    "recipe": Chapter(
+        studies.find_study("recipe").question,
+        _recipes,
+        lambda evidence: findings.recipe_findings(*evidence),
+        _recipe_tables,
+        {"recipe_frontier": _frontier},
+        "The assignment's list of future work (augmentation, batch normalisation, schedules) and more, one change a "
+        "step, towards what airbench94 reaches on a GPU. A + means: added to the assignment's CNN and to all the + "
+        "before it. The *narrow recipe*, with every change but the longer training and the wider blocks, trains in "
+        "minutes; there changes are left out, and what could stand in a part's place is compared on validation. A "
+        "baseline time is what the published code's ten epochs take on the same machine. What the test images have had "
+        "a hand in is in [PROTOCOL.md](PROTOCOL.md).",
+        "cnnlab study recipe",
+        headline=3,
+    ),
+    "recipe_changes": Chapter(
+        "What is each change worth: on top, alone and left out?",
+        _recipe_changes,
+        tables=lambda evidence: [findings.change_table(measures.effects(evidence[0]), evidence[1])],
+        figures={"recipe_waterfall": _waterfall},
+        about="p-values are corrected for the number of changes in the same place. Not measured: SGD and the large "
+        "batches left out of the narrow recipe, whose other settings are made for them; whitening, dirac "
+        "initialisation and the rate of norm biases alone, since the assignment's CNN has neither the layer nor the "
+        "normalisation for them.",
+        command="cnnlab study recipe",
+    ),
+    "normalisation": of_probe(
+        "normalisation",
+        about="As training left them (running), and computed anew under the final weights, from training images as "
+        "they are (plain) or as they were trained on (augmented).",
+    ),
+    "mars": Chapter(
+        "Mars: what does accuracy hide?",
+        lambda record: (record.mars, record.mars_networks) if record.mars else None,
+        several(
+            lambda evidence: findings.constant_answers(evidence[0]["images"]),
+            _of_networks(findings.contests, "against"),
+            _of_networks(findings.lost_classes, "recalls"),
+            _of_networks(findings.cameras, "cameras"),
+            _of_networks(findings.sol_trend, "trend"),
+            _of_networks(findings.first_seen, "frames"),
+        ),
+        lambda evidence: [
+            findings.score_table(evidence[0]["scores"]),
+            "In percentage points, above:",
+            findings.contest_table(evidence[0]["against"]),
+            *(findings.mars_table(name, evidence[0][name], evidence[1]) for name in MARS_TABLES),
+        ],
+        {
+            "mars_scores": lambda evidence: figures.group_scores(evidence[0]["scores"]),
+            "mars_class_recalls": lambda evidence: figures.class_recalls(_chosen(evidence, "recalls")),
+            "mars_accuracy_by_sol": lambda evidence: figures.accuracy_by_sol(_chosen(evidence, "sols")),
+        },
+        "The classes are of very unequal size, and the splits are spans of Martian days, between which camera and task "
+        "changed. The same frame is in the set several times: intervals here are over groups of images taken together "
+        "(in the first table's last column over whole sols), those of the three studies below are over seeds.",
+        "make mars PROFILE=full",
+    ),
+    "mars_baseline": of_study("mars_baseline", says=several(findings.adjacent, findings.stopping)),
+    "mars_kernels": of_study(
+        "mars_kernels",
+        "Mars: test accuracy by kernel size",
+        several(lambda frame: findings.against_each(frame, MARS_CNN), findings.choose, findings.stopping),
+        contrasts=partial(findings.contrast_table, base=MARS_CNN),
+    ),
+    "mars_help": of_study(
+        "mars_help",
+        "Mars: what may help the network",
+        several(findings.help_chosen, findings.stopping),
+        "Nothing is assumed to help: what is chosen is chosen on validation, and then judged alone. In the table of "
+        "differences *p* is corrected for all of them.",
+        contrasts=partial(findings.contrast_table, base=MARS_CNN),
+    ),
+    "audit": Chapter(
+        "The audit: which published claims hold?",
+        _audited,
+        findings.audit_summary,
+        lambda audited: [findings.audit_table(audited)],
+        about="What public versions of this assignment state, against what is measured here, at the last epoch where "
+        "the claim is of the last. *Holds*: inside the 95% interval of the mean. *Within noise*: outside it, but where "
+        "one more run may lie. *Contradicted*: outside that too. *Cannot tell*: the mean itself is known too loosely.",
+    ),
+    "benchmarks": Chapter(
+        "What does it cost?",
+        lambda record: record.benchmarks,
+        findings.benchmark_findings,
+        lambda tables: [f"Measured on {listing(sorted({t.attrs['finished'][:10] for t in tables.values()}))}."],
+        about="`make bench` lets the ways take turns on one machine and takes medians. Throughput counts from a "
+        "training's first step to its last. The assignment's notebook asks TensorFlow to be sparing with memory, at "
+        "the price of slower training; the commands, and these benchmarks but for the notebook's own, do not.",
+        command="make bench RECORD=results/benchmarks",
+    ),
+    "plan": Chapter(
+        "What was run?",
+        lambda record: record,
+        tables=lambda record: [made_on(record), plan(record)],
+        about="Seed *k* of every variant shares the split and the order of the images. The recipes that are held "
+        "against targets, and the published code, have more seeds than the plan says.",
+    ),
+}
+# What the README asks, and answers in one line.
+QUESTIONS = ("filters", "permutation", "sample_size", "shift", "recipe")
+PREFACE = f"""# Results
+
+Every number on this page is computed from the rows in this folder, by `make report`.
+
+**How to read it.** An accuracy is a mean over seeds, with its 95% t-interval: where the mean over many more seeds would
+lie, if this procedure is right 95 times in 100. Differences are paired, seed by seed, and *p* is after Holm's
+correction for the comparisons made together. *Same* is a difference shown to be within {whole_points(findings.MARGIN)},
+*cannot tell* one whose interval is wider than what would matter. The loss is of the same epoch as the accuracy.
+Processor time counts all cores together; the machines did other work meanwhile, so read differences below a factor of
+two as none. [PROTOCOL.md](PROTOCOL.md) says what the test images decided, and what makes a row valid."""
+
+
+def rebuild(root=None):
+    """Write the studies' CSVs, the record's figures, RESULTS.md and the README's blocks under `root` (None: the lab's).
+
+    The same rows give the same bytes. Returns the paths written. Raises ValueError, with nothing written, where nothing
+    is recorded or the README has a block that nothing fills, FileNotFoundError without a README.
+    """
+    record = Record(root)
+    if not record:
+        raise ValueError(f"{record.store.folder} holds no finished trials; run a study first")
+    readme, results = record.root / README, record.root / RESULTS
+    filled = fill(readme.read_text(encoding="utf-8"), blocks(record))
+    written = [write_table(name, frame, record.root) for name, frame in record.items()]
+    for name, draw in drawings(record).items():
+        written.append(figures.save_figure(draw(), name, record.root / "images", RECORD.label))
+    results.write_text(results_page(record), encoding="utf-8")
+    readme.write_text(filled, encoding="utf-8")
+    return [*written, results, readme]
+
+
+def drawings(record):
+    """{name: function that draws it} of all the figures that `record` has the rows for."""
+    found = [(chapter, chapter.of(record)) for chapter in CHAPTERS.values() if chapter.figures]
+    return {
+        name: partial(draw, evidence)
+        for chapter, evidence in found
+        if evidence is not None
+        for name, draw in chapter.figures.items()
+    }
+
+
+def results_page(record):
+    """The text of RESULTS.md: how to read it, a list of contents, and a section a chapter."""
+    contents = "\n".join(f"- [{chapter.question}](#{name})" for name, chapter in CHAPTERS.items())
+    return (
+        "\n\n".join([PREFACE, contents, *(chapter.section(name, record) for name, chapter in CHAPTERS.items())]) + "\n"
+    )
+
+
+def blocks(record):
     """{block name: Markdown} of everything that the README states as measured."""
-    text = {f"table:{name}": f"Not recorded yet: `python -m cnnlab study {name}`." for name in studies.STUDIES}
-    text |= {f"table:{name}": _study(name, frame) for name, frame in frames.items()}
-    text["answer"] = "\n\n".join(finding.sentence for finding in answers(frames))
-    of_recipes = recipes(root)
-    text["made-on"] = _made_on([*frames.values(), of_recipes])
-    text["audit"] = _audit(root)
-    text["recipe"] = _recipes(of_recipes, recipe_seconds(root), read_probe("normalisation", root / PROBES_FOLDER))
-    text["mars"] = _mars(read_mars(root / MARS_FOLDER), mars_networks(frames))
-    text["benchmarks"] = _benchmarks(read_benchmarks(root / BENCHMARKS_FOLDER))
-    text["figures"] = "\n".join(f"- `{name}`: {described}" for name, described in FIGURES.items())
-    return text
+    said = CHAPTERS["answer"].findings(record)
+    cost = {title: table for title, table in record.benchmarks.items() if title == findings.NOTEBOOK_RUN}
+    return {
+        "answer": "\n\n".join([picture("performance_vs_parameters"), " ".join(map(str, said))]),
+        "questions": "\n".join(
+            f"- **[{CHAPTERS[name].question}]({RESULTS.as_posix()}#{name})** {CHAPTERS[name].answer(record)}"
+            for name in QUESTIONS
+        ),
+        "cost": " ".join(map(str, findings.benchmark_findings(cost))),
+        "chapters": chapter_table(record.root),
+        "results": compact(summary(record)),
+        "mars": "\n\n".join([CHAPTERS["mars_help"].answer(record), picture("mars_camera_shares")]),
+    }
 
 
 def fill(text, content):
@@ -255,120 +468,28 @@ def fill(text, content):
 
 def write_table(name, frame, root):
     """Write the tidy rows of study `name` as results/<name>.csv under `root`; returns the path."""
-    path = root / "results" / f"{name}.csv"
+    path = Path(root) / "results" / f"{name}.csv"
     frame.drop(columns=UNTABLED, errors="ignore").to_csv(path, index=False, float_format="%.6g")
     return path
 
 
-def _probe_figures(folder):
-    draw = {
-        "shift": ("shift_accuracy", shift_curve),
-        "receptive_field": ("receptive_field", _receptive_field),
-        "tabular": ("tabular", tabular_points),
-        "calibration": ("calibration", lambda rows: reliability_diagram(reliability_panels(rows))),
-    }
-    recorded = {probe: read_probe(probe, folder) for probe in draw}
-    return {draw[probe][0]: draw[probe][1](rows) for probe, rows in recorded.items() if len(rows)}
+def chapter_table(root):
+    """The notebooks' chapters side by side, by their headings: a table in Markdown."""
+    columns = []
+    for name in NOTEBOOKS:
+        path = root / name
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"] if path.exists() else []
+        prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+        chapters = re.findall(r"^## (\d+\..*)$", prose, re.MULTILINE)
+        columns.append(pd.Series(chapters, name=f"[{path.stem}]({name})", dtype=object))
+    return compact(pd.concat(columns, axis=1).fillna(""))
 
 
-def _mars_figures(tables, chosen):
-    """Scores of every network; what would be a thicket of them, of the `chosen` labels alone."""
-    if not tables:
-        return {}
-    recalls, sols = (tables[name][tables[name]["label"].isin(chosen)] for name in ("recalls", "sols"))
-    return {
-        "mars_scores": group_scores(tables["scores"]),
-        "mars_class_recalls": class_recalls(recalls),
-        "mars_accuracy_by_sol": accuracy_by_sol(sols),
-    }
+def compact(table):
+    """A DataFrame as a Markdown table without padding, so that a new row changes no other line."""
+    return re.sub(r"-{3,}", "---", re.sub(r" {2,}", " ", to_markdown(table)))
 
 
-def mars_networks(frames):
-    """Labels of the Mars networks to look at closely: the two baselines, and what validation chose of what may help."""
-    found = [MARS_DENSE, MARS_CNN]
-    if "mars_help" in frames:
-        found.append(help_chosen(frames["mars_help"])[0].numbers["chosen"])
-    return list(dict.fromkeys(found))
-
-
-def _receptive_field(rows):
-    return receptive_field(rows, effective_diameters(rows), IMAGE_SIZE)
-
-
-def _study(name, frame):
-    """The table of a study and what it says; a study without a sentence of its own compares neighbours."""
-    table = to_markdown(presentable(study_table(frame, METRICS.get(name, HEADLINE))))
-    said = SAID[name](frame) if name in SAID else adjacent(frame)
-    held_still = f"Held still: {studies.find_study(name).fixed}."
-    return f"{table}\n\n{held_still}\n\n" + "\n".join(f"- {finding.sentence}" for finding in said)
-
-
-def _recipes(frame, seconds, normalisation):
-    """The table of the recipes, and what each change is worth.
-
-    `seconds` as `recipe_seconds` has them; `normalisation`: rows of that probe, empty where it was not run.
-    """
-    if frame.empty:
-        return "Not recorded yet: `python -m cnnlab study recipe` makes the rows."
-    said = recipe_findings(frame, seconds, normalisation)
-    parts = ["\n".join(f"- {finding.sentence}" for finding in said)]
-    if measured(frame):
-        parts.append("What each change is worth; p-values are corrected for the number of changes in the same place:")
-        parts.append(to_markdown(change_table(effects(frame), seconds)))
-    parts.append(
-        "All of them, from one view, without test-time augmentation; processor times are of hours and machines of "
-        "different speed, so that changes are better compared by the times above:"
-    )
-    parts.append(to_markdown(presentable(study_table(named(frame), METRIC))))
-    return "\n\n".join(parts)
-
-
-def _benchmarks(tables):
-    """What the kept benchmarks say, a line a table."""
-    if not tables:
-        return "Not measured yet: `make bench RECORD=results/benchmarks` keeps what it measures."
-    days = sorted({table.attrs["finished"][:10] for table in tables.values()})
-    measured_on = f"Measured on {listing(days)}, each of these in one run:"
-    return "\n".join([measured_on, "", *(f"- {found.sentence}" for found in benchmark_findings(tables))])
-
-
-def _mars(tables, chosen):
-    """What the evaluation of the recorded Mars networks says; in detail of the `chosen` labels alone."""
-    if not tables:
-        return "Not recorded yet: `make mars PROFILE=full` makes the rows."
-    shown = [
-        to_markdown(score_table(tables["scores"])),
-        "In percentage points, above:",
-        to_markdown(contest_table(tables["against"])),
-    ]
-    said = [constant_answers(tables["images"])]
-    for sentence, name in (
-        (contests, "against"),
-        (lost_classes, "recalls"),
-        (cameras, "cameras"),
-        (sol_trend, "trend"),
-        (first_seen, "frames"),
-    ):
-        said += [sentence(tables[name], label) for label in chosen]
-    return "\n\n".join([*shown, "\n".join(f"- {finding.sentence}" for finding in said)])
-
-
-def _audit(root):
-    supplied = from_probes(root / PROBES_FOLDER) | from_mars(root / MARS_FOLDER)
-    audited = audit_claims(
-        published_claims(root / CLAIMS),
-        gather(Store(root / RECORD.store_folder), load_cifar10(), supplied),
-    )
-    return f"{audit_summary(audited).sentence}\n\n{to_markdown(audit_table(audited))}"
-
-
-def _made_on(frames):
-    rows = pd.concat([frame for frame in frames if not frame.empty]).drop_duplicates("key")
-    machines = listing(sorted({f"{row.cpu}, {row.cores} cores" for row in rows.itertuples()}))
-    software = listing(
-        sorted({f"Keras {row.keras} on {row.backend} {row.backend_version}" for row in rows.itertuples()})
-    )
-    return (
-        f"{len(rows)} trainings on {machines} ({listing(sorted(set(rows['precision'])))}; {software}), "
-        f"{rows['cpu_seconds'].sum() / 3600:.1f} processor hours in all."
-    )
+def picture(name, folder="images"):
+    """The figure `name` in Markdown, with its alternative text."""
+    return f"![{figures.alternative_text(name)}]({folder}/{name}.png)"

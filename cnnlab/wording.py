@@ -10,14 +10,17 @@ def percent(share):
 
 
 def points(difference):
-    """0.0271 -> '2.71 percentage points', without its sign."""
-    if abs(difference) > 1:
-        return "more than 100 percentage points"
-    return f"{abs(100 * difference):.2f} percentage points"
+    """0.0271 -> '2.7 points', percentage points without a sign."""
+    return f"{abs(100 * difference):.1f} points"
+
+
+def whole_points(margin):
+    """0.01 -> '1 point', 0.02 -> '2 points'."""
+    return f"{100 * margin:g} point{'s' * (margin != 0.01)}"
 
 
 def signed_points(difference):
-    """0.0271 -> '+2.71', in percentage points, which the sentence has named."""
+    """0.0271 -> '+2.71', in percentage points, which the heading names."""
     return f"{100 * difference:+.2f}"
 
 
@@ -31,11 +34,6 @@ def duration(seconds):
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
 
 
-def many(count):
-    """'402,250', or in millions: '4.29 million'."""
-    return f"{count:,.0f}" if count < 1e6 else f"{count / 1e6:.2f} million"
-
-
 def listing(items):
     """'a', 'a and b', 'a, b and c'."""
     *first, last = map(str, items)
@@ -47,6 +45,17 @@ def plural(n, noun, nouns=None):
     return f"{n:,} {noun if n == 1 else nouns or noun + 's'}"
 
 
+def capital(text):
+    """`text` as a sentence begins."""
+    return text[:1].upper() + text[1:]
+
+
+def spelled(n):
+    """1 -> 'one'; beyond twelve in digits."""
+    return SPELLED[n] if n < len(SPELLED) else f"{n:,}"
+
+
+SPELLED = ("no", *["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"])
 OTHERS = {"conv1d": "1-D CNN"}
 FAMILIES = {"dense": "dense", "cnn": "CNN", "gap": "CNN with global average pooling"}
 SUFFIXES = (
@@ -59,6 +68,42 @@ SUFFIXES = (
     (r"_augmented", ", augmented"),
     (r"_unnormalised", " without batch normalisation"),
 )
+# What a sentence tells variants of one study apart by, with at most one number.
+LABEL = re.compile(r"(mars_)?(dense|cnn|gap)((?:_\d+(?!\d*_epochs))*)(.*)")
+NOUNS = {"dense": "dense network", "cnn": "CNN", "gap": "pooled CNN"}
+SHORT_SUFFIXES = (
+    ("_weighted", "{} with rare classes weighted"),
+    ("_augmented", "augmented {}"),
+    ("_unnormalised", "{} without batch normalisation"),
+    ("_permuted", "{} on permuted pixels"),
+    (r"_n(\d+)", "{} on {} images"),
+    (r"_(\d+)_epochs", "{} of {} epochs"),
+    (r"_k\d+to\d+", "{} with mixed kernels"),
+    (r"_k(\d+)", "{} with {}-pixel kernels"),
+)
+
+
+def family(label):
+    """'cnn_32_64_128' -> 'the CNN', 'dense_128_64' -> 'the dense network'."""
+    match = LABEL.fullmatch(label)
+    return f"the {NOUNS[match[2]]}" if match else short(label)
+
+
+def short(label):
+    """A variant in a sentence: 'cnn_32_64_k5' -> 'the CNN with five-pixel kernels', else by its first layer's width.
+
+    A label of no known form is returned as it is.
+    """
+    match = LABEL.fullmatch(label)
+    if not match:
+        return OTHERS.get(label, label)
+    mars, kind, widths, rest = match.groups()
+    for pattern, text in SHORT_SUFFIXES:
+        if found := re.search(pattern, rest):
+            return "the " + text.format(NOUNS[kind], *(spelled(int(number)) for number in found.groups()))
+    first = widths.strip("_").split("_")[0]
+    width = f"{first}-{'unit' if kind == 'dense' else 'filter'} " if first and not mars else ""
+    return f"the {width}{NOUNS[kind]}"
 
 
 def readable(label):
@@ -66,7 +111,7 @@ def readable(label):
 
     A label of no known form is returned as it is.
     """
-    match = re.fullmatch(r"(mars_)?(dense|cnn|gap)((?:_\d+(?!\d*_epochs))*)(.*)", label)
+    match = LABEL.fullmatch(label)
     if not match:
         return OTHERS.get(label, label)
     mars, family, widths, rest = match.groups()

@@ -14,6 +14,7 @@ from cnnlab.findings import audit
 from cnnlab.findings import claims as measurements
 from cnnlab.findings.claims import Evidence, Measured
 from cnnlab.studies import Store
+from cnnlab.training import PROTOCOL
 
 ROOT = Path(__file__).parents[1]
 CLAIMS = audit.published_claims(ROOT / audit.CLAIMS)
@@ -22,7 +23,7 @@ CLASSES = ("cat", "dog", "bird", "ship")
 
 
 def nothing():
-    return Evidence(pd.DataFrame(), {}, lambda key: {})
+    return Evidence(pd.DataFrame(columns=["label"]), {}, lambda key: {})
 
 
 def trained(means, seeds=5, noise=0.001, **facts):
@@ -41,14 +42,28 @@ def trained(means, seeds=5, noise=0.001, **facts):
 
 def judge(evidence, quantity, published):
     """The audited row of one claim."""
-    claim = {"source": "a page", "id": "X1", "claim": "it is so", "quantity": quantity, "published": published}
+    claim = {
+        "source": "a page",
+        "dataset": "cifar10",
+        "id": "X1",
+        "claim": "it is so",
+        "quantity": quantity,
+        "published": published,
+    }
     return audit.audit_claims(pd.DataFrame([claim]), evidence).iloc[0]
 
 
 def test_the_committed_claims_are_the_facts_that_were_handed_over():
     if not FACTS.exists():
         pytest.skip("the facts lie outside the clone, and not on this machine")
-    pd.testing.assert_frame_equal(CLAIMS, pd.read_csv(FACTS, dtype=str))
+    facts = ["id", "claim", "quantity", "published"]
+    pd.testing.assert_frame_equal(CLAIMS[facts], pd.read_csv(FACTS, dtype=str)[facts])
+
+
+def test_sources_are_told_apart_and_not_named():
+    assert CLAIMS["source"].str.fullmatch(r"source \d{3} (README|notebook)").all()
+    assert CLAIMS.groupby("source")["dataset"].nunique().eq(1).all()
+    assert set(CLAIMS["dataset"]) == {"cifar10", "mars"}
 
 
 def test_every_claim_gets_a_verdict_with_a_reason_even_where_nothing_was_measured():
@@ -144,11 +159,25 @@ def test_an_accuracy_holds_is_within_noise_or_is_contradicted():
 def test_a_run_of_the_same_protocol_is_rarely_contradicted():
     generator, claims = np.random.default_rng(0), 400
     contradicted = sum(
-        audit._judge_number(Measured([draw[:5]], "share"), draw[5], draw[5]).verdict == "contradicted"
+        audit._judge_number(Measured([draw[:5]], "share"), draw[5], draw[5])["verdict"] == "contradicted"
         for draw in generator.normal(0.7, 0.005, (claims, 6))
     )
     low, high = stats.binom.interval(0.999, claims, 0.05)
     assert low <= contradicted <= high
+
+
+@pytest.mark.parametrize(("published", "verdict"), [("0.45", "cannot tell"), ("0.99", "contradicted")])
+def test_a_mean_that_is_hardly_known_bears_out_nothing_and_may_still_contradict(published, verdict):
+    evidence = trained({"mars_cnn_k7": 0.45}, seeds=3, noise=0.06)
+    half = stats.t.ppf(0.975, 2) * stats.sem(evidence.rows["test_accuracy_best"])
+    assert half > audit.WIDE
+    assert judge(evidence, "mars_cnn_k7.test_accuracy", published)["verdict"] == verdict
+
+
+def test_a_direction_that_wide_intervals_leave_open_cannot_be_told():
+    names = ("mars_cnn_k3", "mars_cnn_k5", "mars_cnn_k7", "mars_cnn_k3to5")
+    evidence = trained(dict(zip(names, (0.40, 0.38, 0.36, 0.38), strict=True)), seeds=3, noise=0.06)
+    assert judge(evidence, "mars_kernels.best", "3x3")["verdict"] == "cannot tell"
 
 
 def test_one_run_is_no_test():
@@ -292,7 +321,7 @@ def stored(tmp_path_factory):
     for place, trial in enumerate(runs):
         accuracy = 0.4 + place / 1000
         row = {
-            "label": trial.label, **trial.resolved().configuration(), "code_version": "of a test",
+            "label": trial.label, **trial.resolved().configuration(), "protocol": PROTOCOL,
             "parameters": measurements.parameter_count(trial.label, nothing())[0],
             "test_accuracy_last": accuracy,
         }  # fmt: skip
@@ -338,15 +367,15 @@ def test_the_table_for_readers_speaks_one_unit():
     numbers = audit.audit_summary(audited).numbers
     assert sum(numbers.values()) == len(CLAIMS)
     assert numbers["holds"] == (audited["verdict"] == "holds").sum()
-    assert f"{len(CLAIMS)} published claims: holds {numbers['holds']}," in audit.audit_summary(audited).sentence
+    assert audit.audit_summary(audited).sentence.startswith(f"Of {len(CLAIMS)} published claims {numbers['holds']} ")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("id,claim\n1,a\n", "no column source, quantity, published"),
-        ("source,id,claim,quantity,published\na,b,c,,e\n", "empty cells"),
-        ("source,id,claim,quantity,published\na,b,c,d,e\na,b,c,d,e\n", "the id b twice"),
+        ("id,claim\n1,a\n", "no column source, dataset, quantity, published"),
+        ("source,dataset,id,claim,quantity,published\na,f,b,c,,e\n", "empty cells"),
+        ("source,dataset,id,claim,quantity,published\na,f,b,c,d,e\na,f,b,c,d,e\n", "the id b twice"),
     ],
 )
 def test_a_broken_list_of_claims_is_refused(tmp_path, text, message):

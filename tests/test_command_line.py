@@ -41,7 +41,7 @@ def trained_once(monkeypatch):
     """All trials get the result of the first that is trained."""
     module, results = importlib.import_module("cnnlab.studies.run"), []
 
-    def train_once(trial, dataset, callbacks):
+    def train_once(trial, dataset, callbacks, scoring_batch=500):
         trial = trial.resolved()
         if not results:
             results.append(train(trial, dataset, callbacks))
@@ -136,7 +136,7 @@ def test_a_study_shows_its_table_and_findings(tiny, trained_once, tmp_path, caps
     shown = capsys.readouterr().out
     assert "Does anything happen?" in shown
     assert "cnn_4" in shown or "CNN 4" in shown
-    assert "n = 2" in shown
+    assert "| 2 |" in shown
 
 
 def test_a_trained_recipe_says_its_accuracies_its_files_and_what_to_do_next(tmp_path, monkeypatch, capsys):

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 from scipy import special, stats
-from statsmodels.stats.power import TTestPower
 
 from cnnlab import measures
 
@@ -24,8 +23,7 @@ def test_t_interval_is_that_of_scipy():
     expected = stats.t.interval(0.95, 4, ACCURACIES.mean(), stats.sem(ACCURACIES))
     assert (interval.low, interval.high) == pytest.approx(expected)
     assert (interval.mean, interval.n) == (pytest.approx(ACCURACIES.mean()), 5)
-    assert 0.735 in interval
-    assert 0.75 not in interval
+    assert interval.low < 0.735 < interval.high < 0.75
 
 
 def test_one_value_has_no_interval():
@@ -39,7 +37,8 @@ def test_one_value_has_no_interval():
 def test_prediction_interval_covers_one_further_run_as_often_as_it_says():
     generator = np.random.default_rng(1)
     draws = generator.normal(0.73, 0.005, (2000, 6))
-    covered = sum(draw[5] in measures.prediction_interval(draw[:5]) for draw in draws)
+    intervals = [measures.prediction_interval(draw[:5]) for draw in draws]
+    covered = sum(each.low <= draw[5] <= each.high for each, draw in zip(intervals, draws, strict=True))
     low, high = stats.binom.interval(0.999, len(draws), 0.95)
     assert low <= covered <= high
 
@@ -56,9 +55,6 @@ def test_paired_tests_are_scipys_with_holms_steps_by_hand():
         holm[place] = running
     np.testing.assert_allclose(table["p_holm"], holm)
     assert list(table["differs"]) == list(holm < 0.05)
-    # The last contrast to be tested faces the whole level, the first a quarter of it: what surely is seen.
-    effect = TTestPower().solve_power(nobs=6, alpha=0.05 / 4, power=0.8)
-    assert table["detectable"].iloc[-1] == pytest.approx(effect * np.std(differences[-1], ddof=1), rel=1e-3)
 
 
 @pytest.mark.parametrize(("values", "differs"), [([0.1, 0.1, 0.1], True), ([0.0, 0.0, 0.0], False)])
@@ -69,25 +65,6 @@ def test_differences_without_noise_are_told_from_no_difference(values, differs):
 def test_a_paired_test_needs_two_seeds():
     with pytest.raises(ValueError, match="at least 2"):
         measures.paired_tests([[0.1, 0.2], [0.1]])
-
-
-@pytest.mark.parametrize("n", [4, 5, 10, 30])
-@pytest.mark.parametrize("alpha", [0.05, 0.05 / 3])
-def test_detectable_difference_is_that_of_statsmodels(n, alpha):
-    effect = TTestPower().solve_power(nobs=n, alpha=alpha, power=0.8)
-    assert measures.detectable_difference(0.004, n, alpha) == pytest.approx(0.004 * effect, rel=1e-3)
-
-
-@pytest.mark.parametrize(("n", "alpha"), [(2, 0.05), (3, 0.05 / 3)])
-def test_detectable_difference_of_few_seeds_is_found_four_times_in_five(n, alpha):
-    draws = np.random.default_rng(0).normal(measures.detectable_difference(1, n, alpha), 1, (20_000, n))
-    found = np.sum(stats.ttest_1samp(draws, 0, axis=1).pvalue < alpha)
-    low, high = stats.binom.interval(0.999, len(draws), 0.8)
-    assert low <= found <= high
-
-
-def test_one_seed_could_have_seen_nothing():
-    assert measures.detectable_difference(0.01, 1) == math.inf
 
 
 def test_mcnemar_is_a_binomial_test_of_the_images_that_one_alone_answers():

@@ -10,8 +10,7 @@ from cnnlab import figures as plotting
 from cnnlab import measures
 from cnnlab.figures import networks as model_diagrams
 from cnnlab.figures import style as figures_style
-from cnnlab.measures import exploration, inspection
-from cnnlab.measures.stats import t_interval
+from cnnlab.measures import exploration, inspection, t_interval
 from cnnlab.training import build
 
 matplotlib.use("Agg")
@@ -29,7 +28,7 @@ def axes_with_data(figure):
 
 @pytest.fixture(scope="module")
 def cnn():
-    return build("cnn", filters=[4, 6, 8], dense=12, input_shape=(16, 16, 3), num_classes=4)
+    return build("cnn", (16, 16, 3), 4, filters=(4, 6, 8), dense=12)
 
 
 @pytest.fixture(scope="module")
@@ -272,7 +271,7 @@ def test_stages_of_a_drawing_are_the_layers_of_the_model(cnn):
 
 
 def test_normalisation_is_folded_into_its_convolution():
-    model = build("cnn", filters=[4], batch_norm=True, head="gap", dense=0, dropout=0, input_shape=(8, 8, 3))
+    model = build("cnn", (8, 8, 3), filters=(4,), batch_norm=True, head="gap", dense=0, dropout=0)
     stages = model_diagrams.stages(model)
     assert [stage.name for stage in stages] == ["input", "conv1", "pool1", "mean", "probabilities"]
     assert stages[1].lines == ["conv 3×3", "batch norm", "ReLU"]
@@ -289,7 +288,7 @@ def test_architecture_is_labelled_with_shapes_and_parameters(cnn):
 
 @pytest.mark.parametrize("units", [(8,), (8,) * 12])
 def test_drawings_of_short_and_long_networks_fill_their_figure(units):
-    figure = plotting.architecture(build("dense", units=units, input_shape=(8, 8, 3)), "A network")
+    figure = plotting.architecture(build("dense", (8, 8, 3), units=units), "A network")
     figure.draw_without_rendering()
     assert figure.axes[0].get_position().width > 0.9
     boxes = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text()]

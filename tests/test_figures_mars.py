@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 
 from cnnlab import figures as plotting
-from cnnlab.measures import exploration, mars
+from cnnlab.measures import exploration
 
 matplotlib.use("Agg")
 
@@ -25,7 +25,7 @@ def test_class_imbalance_has_a_panel_a_split_and_marks_what_is_missing(mars_tiny
 
 
 def test_camera_shares_fill_each_bar(mars_tiny):
-    shares = mars.camera_shares(mars_tiny)
+    shares = exploration.camera_shares(mars_tiny)
     figure = plotting.camera_shares(shares)
     bars = figure.axes[0].patches
     assert len(bars) == shares.size
@@ -33,7 +33,7 @@ def test_camera_shares_fill_each_bar(mars_tiny):
 
 
 def test_class_samples_show_the_chosen_images_beside_their_class(mars_tiny):
-    samples = mars.mars_samples(mars_tiny, "train", 2)
+    samples = exploration.mars_samples(mars_tiny, "train", 2)
     images = mars_tiny.splits["train"].images
     figure = plotting.class_samples(images, samples, blocks=2, per_class=2)
     shown, name = {}, None
@@ -55,7 +55,7 @@ def test_captions_stand_under_their_images():
 
 
 def test_the_pipeline_names_shape_type_and_range(mars_tiny, mars_copy):
-    steps = mars.mars_pipeline(mars_tiny.metadata["file"][5], 16, path=mars_copy)
+    steps = exploration.mars_pipeline(mars_tiny.metadata["file"][5], 16, path=mars_copy)
     figure = plotting.image_pipeline(steps)
     assert [axis.get_title() for axis in figure.axes] == list(steps)
     assert figure.axes[-1].get_xlabel().splitlines()[:2] == ["16×16×3", "float32"]

@@ -11,8 +11,8 @@ import tiny_mars
 
 from cnnlab import data
 from cnnlab.data.mars_files import MSL
-from cnnlab.measures import exploration, mars
-from cnnlab.measures import mars_scores as mars_evaluation
+from cnnlab.measures import exploration
+from cnnlab.measures import mars as mars_evaluation
 
 
 @pytest.fixture(scope="session")
@@ -29,17 +29,17 @@ def wrong_on(dataset, split, *positions):
 
 
 def test_missing_classes_and_cameras(mars_tiny):
-    gaps = mars.missing_classes(mars_tiny)
+    gaps = exploration.missing_classes(mars_tiny)
     assert gaps["missing_from"].to_dict() == {"hole": "test"}
     assert gaps.loc["hole", ["train", "validation", "test"]].tolist() == [2, 1, 0]
-    shares = mars.camera_shares(mars_tiny)
+    shares = exploration.camera_shares(mars_tiny)
     assert shares.loc["MAHLI"].to_dict() == {"train": 0.4, "validation": 0.75, "test": pytest.approx(1 / 3)}
     assert shares.loc["Mastcam right", "validation"] == 0
     np.testing.assert_allclose(shares.sum(), 1)
 
 
 def test_recurring_frames(mars_tiny):
-    table = mars.recurring_frames(mars_tiny)
+    table = exploration.recurring_frames(mars_tiny)
     assert table.loc["train"].to_dict() == pytest.approx(
         {"images": 10, "frames": 7, "groups": 4, "most_images": 2, "repeated_share": 0.3, "two_classes": 1}
     )
@@ -47,19 +47,19 @@ def test_recurring_frames(mars_tiny):
 
 
 def test_samples_show_no_frame_twice(mars_tiny):
-    chosen = mars.mars_samples(mars_tiny, "train", 3)
+    chosen = exploration.mars_samples(mars_tiny, "train", 3)
     counts = chosen["class"].value_counts()
     assert counts["rock"] == 3
     assert counts["hole"] == 1  # two images of one frame
     assert not chosen["file"].str[:22].duplicated().any()
     for row in chosen.itertuples():
         assert mars_tiny.class_names[mars_tiny.splits["train"].labels[row.row]] == row[1]
-    pd.testing.assert_frame_equal(chosen, mars.mars_samples(mars_tiny, "train", 3))
-    assert "hole" not in set(mars.mars_samples(mars_tiny, "test", 3)["class"])
+    pd.testing.assert_frame_equal(chosen, exploration.mars_samples(mars_tiny, "train", 3))
+    assert "hole" not in set(exploration.mars_samples(mars_tiny, "test", 3)["class"])
 
 
 def test_the_pipeline_ends_at_what_the_network_sees(mars_tiny, mars_copy):
-    steps = mars.mars_pipeline(mars_tiny.metadata["file"][5], 16, path=mars_copy)
+    steps = exploration.mars_pipeline(mars_tiny.metadata["file"][5], 16, path=mars_copy)
     assert list(steps) == ["original", "rgb", "resized", "input", "scaled"]
     assert steps["original"].ndim == 2  # product D is greyscale
     np.testing.assert_array_equal(steps["input"], mars_tiny.splits["train"].images[5])
@@ -68,7 +68,7 @@ def test_the_pipeline_ends_at_what_the_network_sees(mars_tiny, mars_copy):
 
 
 def test_nearest_is_the_highest_correlation(bars_dataset):
-    table = mars.nearest_training_image(bars_dataset, "test", ("train", "validation"), side=8)
+    table = exploration.nearest_training_image(bars_dataset, "test", ("train", "validation"), side=8)
     images = bars_dataset.splits["test"].images
     small = images.reshape(len(images), 8, 2, 8, 2, 3).mean(axis=(2, 4, 5)).reshape(len(images), -1)
     seen = np.concatenate([bars_dataset.splits[name].indices for name in ("train", "validation")])
@@ -77,11 +77,11 @@ def test_nearest_is_the_highest_correlation(bars_dataset):
         assert nearest_row == seen[np.argmax(found)]
         assert correlation == pytest.approx(max(found), abs=1e-5)
         assert label == bars_dataset.splits["test"].labels[nearest_row]
-    itself = mars.nearest_training_image(bars_dataset, "test", ("test",), side=16)
+    itself = exploration.nearest_training_image(bars_dataset, "test", ("test",), side=16)
     assert (itself["row"] == itself["nearest_row"]).all()
     np.testing.assert_allclose(itself["correlation"], 1, atol=1e-5)
     with pytest.raises(ValueError, match="side is 5; expected a divisor of the images' side, 16 pixels"):
-        mars.nearest_training_image(bars_dataset, "test", side=5)
+        exploration.nearest_training_image(bars_dataset, "test", side=5)
 
 
 def test_accuracy_by_likeness(mars_tiny):
@@ -94,7 +94,7 @@ def test_accuracy_by_likeness(mars_tiny):
 
 def test_metadata_is_needed(bars_dataset):
     with pytest.raises(ValueError, match="bars has no metadata"):
-        mars.camera_shares(bars_dataset)
+        exploration.camera_shares(bars_dataset)
 
 
 def test_constant_baselines(mars_tiny):
@@ -210,7 +210,7 @@ def test_the_real_splits_and_classes(real, mars_path):
     drt = counts.loc[["drt front", "drt side"]].sum()
     assert drt["train"] == 12
     assert drt["test"] / 1_305 == pytest.approx(0.161, abs=5e-4)
-    assert set(mars.missing_classes(real).query("test == 0").index) == {"drill holes", "turret"}
+    assert set(exploration.missing_classes(real).query("test == 0").index) == {"drill holes", "turret"}
 
 
 def test_the_real_labels_keep_both_ids(real):
@@ -219,14 +219,14 @@ def test_the_real_labels_keep_both_ids(real):
 
 
 def test_the_real_groups_and_frames(real):
-    table = mars.recurring_frames(real)
+    table = exploration.recurring_frames(real)
     assert table["groups"].tolist() == [493, 359, 326]
     assert table["frames"].tolist() == [2_389, 949, 820]
     sols = real.metadata.groupby("split")["sol"].agg(["min", "max"])
     assert sols.loc[["train", "validation", "test"]].to_numpy().tolist() == [[3, 180], [182, 564], [565, 1060]]
     for unit in ("file", "frame", "group", "sol"):
         assert (real.metadata.groupby(unit)["split"].nunique() == 1).all()
-    np.testing.assert_allclose(mars.camera_shares(real).loc["MAHLI"], [0.085, 0.827, 0.559], atol=5e-4)
+    np.testing.assert_allclose(exploration.camera_shares(real).loc["MAHLI"], [0.085, 0.827, 0.559], atol=5e-4)
 
 
 def test_the_real_baselines(real):
@@ -239,8 +239,8 @@ def test_the_real_baselines(real):
 def test_the_real_set_has_look_alikes_across_splits(real):
     # No file and no frame is in two splits, but pictures of a sequence that was taken again are
     # alike: a bare memory of the training images answers far better than any constant.
-    table = mars.nearest_training_image(real, "test")
-    right = table["nearest_label"].to_numpy() == mars.metadata_of(real, "test")["label"].to_numpy()
+    table = exploration.nearest_training_image(real, "test")
+    right = table["nearest_label"].to_numpy() == exploration.metadata_of(real, "test")["label"].to_numpy()
     alike = table["correlation"].to_numpy() > 0.9
     assert right.mean() > 0.4
     assert right[alike].mean() > right[~alike].mean() + 0.2

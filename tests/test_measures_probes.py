@@ -13,10 +13,10 @@ from scipy import ndimage
 from tiny_study import FULL
 
 from cnnlab import data
+from cnnlab.measures import biases, probes
+from cnnlab.measures import biases as normalisation
 from cnnlab.measures import calibration as confidence
 from cnnlab.measures import inspection as receptive_field
-from cnnlab.measures import probes, shift, tabular
-from cnnlab.measures import probes as normalisation
 from cnnlab.studies import Store
 from cnnlab.studies.store import identity_of
 from cnnlab.training import Trial, build, model_path, predict, trial_key
@@ -42,12 +42,12 @@ def dense():
 @pytest.mark.parametrize(("down", "right"), [(0, 3), (0, -3), (2, 0), (-2, 0), (1, -4)])
 def test_shift_agrees_with_scipy(down, right):
     expected = ndimage.shift(IMAGES[:5], (0, down, right, 0), order=0, mode="mirror")
-    assert np.array_equal(shift.shift_images(IMAGES[:5], down, right), expected)
+    assert np.array_equal(biases.shift_images(IMAGES[:5], down, right), expected)
 
 
 def test_the_control_loses_the_same_strip_and_moves_nothing():
-    held = shift.shift_and_back(IMAGES, 0, 5)
-    moved = shift.shift_images(IMAGES, 0, 5)
+    held = biases.shift_and_back(IMAGES, 0, 5)
+    moved = biases.shift_images(IMAGES, 0, 5)
     assert np.array_equal(held[:, :, :11], IMAGES[:, :, :11])
     assert np.array_equal(moved[:, :, 5:], held[:, :, :11])
     assert not np.array_equal(held[:, :, 11:], IMAGES[:, :, 11:])
@@ -55,11 +55,11 @@ def test_the_control_loses_the_same_strip_and_moves_nothing():
 
 def test_a_shift_by_the_whole_image_is_refused():
     with pytest.raises(ValueError, match=r"shift is \(0, 16\) pixels; expected less than the image's 16 x 16"):
-        shift.shift_images(IMAGES, 0, 16)
+        biases.shift_images(IMAGES, 0, 16)
 
 
 def test_shift_accuracy_at_zero_is_the_accuracy(cnn):
-    rows = shift.shift_accuracy(cnn, IMAGES, LABELS, shifts=(0, 3))
+    rows = biases.shift_accuracy(cnn, IMAGES, LABELS, shifts=(0, 3))
     still = rows[rows["shift"] == 0]
     assert len(rows) == 2 * 4 * 2
     assert set(still["accuracy"]) == {np.mean(predict(cnn, IMAGES).argmax(axis=1) == LABELS)}
@@ -77,7 +77,7 @@ def test_shift_accuracy_sees_position():
     images = np.zeros((20, 16, 16, 3), "uint8")
     labels = np.arange(20) % 2
     images[labels == 1, :4, :4] = 255
-    accuracy = shift.shift_accuracy(model, images, labels, shifts=(0, 6))
+    accuracy = biases.shift_accuracy(model, images, labels, shifts=(0, 6))
     assert (accuracy.loc[accuracy["shift"] == 0, "accuracy"] == 1).all()
     accuracy = accuracy.set_index(["shift", "direction", "treatment"]).sort_index()
     # Moved away from the corner, class 1 is lost; with the far border mirrored in place, nothing is.
@@ -86,7 +86,7 @@ def test_shift_accuracy_sees_position():
 
 
 def test_a_convolution_moves_with_the_image_and_pooling_by_its_stride(cnn):
-    rows = shift.equivariance(cnn, IMAGES[:8], shifts=range(5)).set_index(["layer", "shift"])
+    rows = biases.equivariance(cnn, IMAGES[:8], shifts=range(5)).set_index(["layer", "shift"])
     error = rows["relative_error"]
     assert error["conv1"].max() < 1e-5
     assert rows.loc["conv1", "correlation"].min() > 0.99999
@@ -105,7 +105,7 @@ def test_a_dense_layer_does_not_move_with_the_image():
     )  # fmt: skip
     errors = []
     for model in (convolution, dense):
-        before, after = (predict(model, images) for images in (IMAGES[:8], shift.shift_images(IMAGES[:8], 0, 3)))
+        before, after = (predict(model, images) for images in (IMAGES[:8], biases.shift_images(IMAGES[:8], 0, 3)))
         expected, found = before[:, 1:-1, 1:-4], after[:, 1:-1, 4:-1]
         errors.append(np.abs(found - expected).mean() / np.abs(expected).mean())
     assert errors[0] < 1e-5
@@ -207,7 +207,7 @@ def test_tabular_answers_for_every_model_and_order_and_again_alike():
     generator = np.random.default_rng(0)
     values, labels = generator.normal(size=(80, 8)), np.arange(80) % 2
     values[:, 5] += 6 * labels
-    rows, again = (tabular.tabular_answers(3, (values, labels), splits=1, epochs=25) for _ in range(2))
+    rows, again = (biases.tabular_answers(3, (values, labels), splits=1, epochs=25) for _ in range(2))
     pd.testing.assert_frame_equal(rows, again)
     assert rows.groupby(["label", "order"]).size().tolist() == [1] * 6
     assert rows[["train_rows", "test_rows"]].drop_duplicates().to_numpy().tolist() == [[60, 20]]
@@ -215,7 +215,7 @@ def test_tabular_answers_for_every_model_and_order_and_again_alike():
 
 
 def test_the_two_networks_of_the_tabular_probe_are_of_comparable_size():
-    sizes = [build(30, 2).count_params() for build in tabular.NETWORKS.values()]
+    sizes = [build(30, 2).count_params() for build in biases.NETWORKS.values()]
     assert max(sizes) < 1.1 * min(sizes)
 
 

@@ -7,20 +7,14 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from cnnlab import find_budget, report
 from cnnlab import notebook as notebooks
-from cnnlab import report, studies
-from cnnlab.figures.files import FIGURES
+from cnnlab.figures import FIGURES
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted(ROOT.glob("*.ipynb"))
 README = ROOT / "README.md"
-RECORDED = report.record(ROOT / studies.record_store().folder)
-NOT_YET = pytest.mark.xfail(strict=True, reason="the record has no Mars trainings yet, and a full run needs them")
-# A notebook is committed as run in full as soon as the record has what that takes.
-AS_COMMITTED = [
-    pytest.param(path, marks=[NOT_YET] if path.stem == "cnn_exploration" and "mars_kernels" not in RECORDED else [])
-    for path in NOTEBOOKS
-]
+PROTOCOL = ROOT / "results" / "PROTOCOL.md"
 # What `report` writes into the README is computed, and compared with results/ in test_report.
 GENERATED = re.compile(r"<!-- begin:(\S+) -->.*?<!-- end:\1 -->", re.DOTALL)
 MEASUREMENT = re.compile(
@@ -51,7 +45,7 @@ def typed_measurements(text):
     return [number for number in found if number.strip() not in ALLOWED]
 
 
-@pytest.mark.parametrize("path", [*NOTEBOOKS, README], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*NOTEBOOKS, README, PROTOCOL], ids=lambda path: path.name)
 def test_no_measurement_is_typed_into_prose(path):
     assert typed_measurements(prose(path)) == []
 
@@ -74,7 +68,7 @@ def test_cells_are_short_and_define_nothing_long(path):
                 assert node.end_lineno - node.lineno < 3, f"{node.name} belongs in the package"
 
 
-@pytest.mark.parametrize("path", AS_COMMITTED, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_the_committed_notebook_is_one_run_of_the_full_protocol(path):
     code = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code" and c.source.strip()]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
@@ -83,6 +77,16 @@ def test_the_committed_notebook_is_one_run_of_the_full_protocol(path):
     shown = "".join(str(output.get("data", output.get("text", ""))) for output in outputs)
     assert "full protocol" in shown
     assert "quick budget" not in shown
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_every_picture_of_the_committed_notebook_has_alternative_text(path):
+    outputs = [out for cell in nbformat.read(path, as_version=4).cells for out in cell.get("outputs", [])]
+    forms = [form for out in outputs for form in out.get("data", {})]
+    assert "image/png" not in forms
+    pictures = re.findall(r"<img [^>]{,600}", "".join(out.get("data", {}).get("text/html", "") for out in outputs))
+    assert pictures
+    assert all(re.match(r'<img alt="[^"]{20,}"', picture) for picture in pictures)
 
 
 def test_a_notebook_without_a_parameters_cell_is_refused(tmp_path):
@@ -107,7 +111,7 @@ def test_a_missing_notebook_is_refused(tmp_path):
 
 def _notebook(path, *sources):
     parameters = nbformat.v4.new_code_cell(
-        "from cnnlab import budgets\nBUDGET = studies.find_budget()", metadata={"tags": ["parameters"]}
+        "from cnnlab import find_budget\nBUDGET = find_budget()", metadata={"tags": ["parameters"]}
     )
     cells = [parameters, *map(nbformat.v4.new_code_cell, sources)]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
@@ -117,21 +121,23 @@ def _notebook(path, *sources):
 
 def test_a_failing_cell_is_named_and_the_original_untouched(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CNNLAB_ROOT", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     path = _notebook(Path("failing.ipynb"), "1 / 0", "print('never')")
     before = path.read_bytes()
     with pytest.raises(notebooks.NotebookError, match="cell 2 of failing.ipynb failed with ZeroDivisionError"):
-        notebooks.execute_notebook(path, studies.find_budget("full"))
+        notebooks.execute_notebook(path, find_budget("full"))
     assert path.read_bytes() == before
 
 
 def test_the_profile_reaches_the_notebook_and_progress_leaves_no_trace(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CNNLAB_ROOT", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    bar = "from cnnlab.bars import progress_bar\nwith progress_bar(2, 'work', 'step') as bar:\n    bar.update(2)"
+    bar = "from cnnlab.machine import progress_bar\nwith progress_bar(2, 'work', 'step') as bar:\n    bar.update(2)"
     path = _notebook(Path("profile.ipynb"), "BUDGET.name", bar)
-    copy = notebooks.execute_notebook(path, studies.find_budget("smoke"))
-    assert copy == Path("runs/smoke/profile.ipynb")
+    copy = notebooks.execute_notebook(path, find_budget("smoke"))
+    assert copy == tmp_path / "runs" / "smoke" / "profile.ipynb"
     cells = nbformat.read(copy, as_version=4).cells
     assert cells[1].outputs[0].data["text/plain"] == "'smoke'"
     assert cells[2].outputs == []
@@ -146,14 +152,15 @@ def test_the_notebook_runs_in_the_smoke_budget_and_leaves_its_figures(path, tmp_
     (tmp_path / "results").symlink_to(ROOT / "results")
     (tmp_path / "sagemaker_scripts").symlink_to(ROOT / "sagemaker_scripts")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CNNLAB_ROOT", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    copy = notebooks.execute_notebook(path.name, studies.find_budget("smoke"))
+    copy = notebooks.execute_notebook(path.name, find_budget("smoke"))
     notebook = nbformat.read(copy, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     named = {name for name in FIGURES for cell in code if f'"{name}"' in cell.source}
     drawn = {figure.stem for figure in (tmp_path / "runs" / "smoke" / "images").glob("*.png")}
-    drawable = report.figures(RECORDED) | report.recipe_figures(report.recipes(ROOT), report.recipe_seconds(ROOT))
+    drawable = report.drawings(report.Record(ROOT))
     of_the_record = {name for cell in code for name in re.findall(r'from_record\("(\w+)"\)', cell.source)}
     unrecorded = of_the_record - drawable.keys()
     assert drawn == named - unrecorded

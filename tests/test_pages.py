@@ -1,20 +1,26 @@
 """What a notebook shows goes to its one place, and says where it comes from."""
 
+from pathlib import Path
+
 import matplotlib
 import numpy as np
 import pytest
+from nbconvert import HTMLExporter
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from cnnlab import figures as plotting
+from cnnlab import find_budget, report
 from cnnlab.findings.finding import Finding
 from cnnlab.notebook import Page
 
 matplotlib.use("Agg")
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
 def shown(monkeypatch):
     shown = []
-    monkeypatch.setattr("cnnlab.pages.display", lambda page: shown.append(page.data))
+    monkeypatch.setattr("cnnlab.notebook.display", lambda page: shown.append(page.data))
     return shown
 
 
@@ -25,23 +31,53 @@ def figure():
 
 def test_a_figure_goes_to_the_budgets_folder_with_its_stamp(figure, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    view = Page(studies.find_budget("smoke")).figure(figure, "mars_recurring_frame")
+    monkeypatch.setenv("CNNLAB_ROOT", str(tmp_path))
+    view = Page(find_budget("smoke")).figure(figure, "mars_recurring_frame")
     assert (tmp_path / "runs" / "smoke" / "images" / "mars_recurring_frame.png").read_bytes() == view.data
-    assert studies.find_budget("smoke").label in [text.get_text() for text in figure.texts]
+    assert find_budget("smoke").label in [text.get_text() for text in figure.texts]
 
 
 def test_a_recorded_figure_is_stamped_as_such_and_a_missing_one_says_how_to_make_it(
     figure, shown, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    page = Page(studies.find_budget("smoke"), {"mars_recurring_frame": figure})
+    monkeypatch.setenv("CNNLAB_ROOT", str(tmp_path))
+    page = Page(find_budget("smoke"))
+    page.recorded = {"mars_recurring_frame": lambda: figure}
     page.from_record("mars_recurring_frame")
-    assert studies.find_budget("full").label in [text.get_text() for text in figure.texts]
+    assert find_budget("full").label in [text.get_text() for text in figure.texts]
     assert page.from_record("mars_help_study") is None
     assert "mars_help_study" in shown[0]
     assert "python -m cnnlab record" in shown[0]
 
 
+def test_what_a_notebook_shows_has_alternative_text_where_nbconvert_renders_it(figure, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CNNLAB_ROOT", str(tmp_path))
+    view = Page(find_budget("smoke")).figure(figure, "mars_recurring_frame")
+    page = new_notebook(
+        cells=[new_code_cell("page", outputs=[new_output("display_data", {"text/html": view._repr_html_()})])]
+    )
+    html, _ = HTMLExporter(template_name="lab").from_notebook_node(page)
+    assert f'<img alt="{plotting.alternative_text("mars_recurring_frame")}" ' in html
+    assert "No description has been provided" not in html
+
+
+def test_the_record_is_quoted_as_results_has_it(shown):
+    recorded = report.Record(ROOT)
+    page = Page(find_budget("smoke"), recorded)
+    page.quote("filters")
+    assert shown[0].count("> **Finding, the record.** ") == len(report.CHAPTERS["filters"].findings(recorded))
+    page.table("filters")
+    results = (ROOT / report.RESULTS).read_text(encoding="utf-8")
+    assert all(table in results for table in shown[1:])
+
+
+def test_a_chapter_that_is_not_recorded_says_how_to_make_its_rows(shown, tmp_path):
+    Page(find_budget("smoke"), report.Record(tmp_path)).quote("kernels")
+    assert "`cnnlab study kernels`" in shown[0]
+
+
 def test_sentences_say_whose_they_are(shown):
-    Page(studies.find_budget("smoke")).say(Finding("It is.", None, {}), Finding("So.", None, {}), source="the record")
+    Page(find_budget("smoke")).say(Finding("It is.", None, {}), Finding("So.", None, {}), source="the record")
     assert shown == ["> **Finding, the record.** It is.\n\n> **Finding, the record.** So."]

@@ -68,7 +68,9 @@ def trainings():
             cnn, options={**cnn.options, "batch_norm": True}, flip="random", translate=4, class_weights=True,
             epochs=8, monitor="val_accuracy", patience=2,
         ),
-        "permuted": changed(cnn, permute_pixels=0, optimizer="sgd", momentum=0.0, learning_rate=0.1, monitor="val_loss"),
+        "permuted": changed(
+            cnn, permute_pixels=0, optimizer="sgd", momentum=0.0, learning_rate=0.1, monitor="val_loss"
+        ),
         "cnn_bfloat16": changed(cnn, precision="mixed_bfloat16"),
     }  # fmt: skip
     plain = Trial("plain", options={"filters": [4, 4, 8]}, epochs=2, precision="float32", keep="last")

@@ -1,11 +1,22 @@
-"""The README's own example runs as it stands."""
+"""The README and the pages in results/: short, their links lead somewhere, and the README's own example runs."""
 
 import re
 from pathlib import Path
 
+import pytest
 import synthetic
 
-README = Path(__file__).parent.parent / "README.md"
+from cnnlab.figures import alternative_text
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "results" / "RESULTS.md", ROOT / "results" / "PROTOCOL.md"]
+# What a command in it makes or takes, and what lies outside the clone.
+NOT_HERE = ("runs/", "~", "mine", "cifar-10-python", "msl-images")
+
+
+def test_the_readme_is_two_screens():
+    assert len(README.read_bytes()) <= 9_500
 
 
 def test_the_example_of_ones_own_images_runs(capsys):
@@ -16,9 +27,27 @@ def test_the_example_of_ones_own_images_runs(capsys):
     assert 0 <= accuracy <= 1
 
 
-def test_every_folder_and_script_that_it_names_exists():
-    root = README.parent
-    named = re.findall(r"^\| `([\w./]+)`", README.read_text(encoding="utf-8"), re.MULTILINE)
-    assert len(named) > 5
-    for path in set(named) - {"runs/"}:
-        assert (root / path).exists(), f"the README names {path}, which is not there"
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_to_a_file_and_a_place_in_it(page):
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        if target.startswith("https://"):
+            continue
+        path, _, place = target.partition("#")
+        found = page.parent / path if path else page
+        assert found.exists(), f"{page.name} links to {target}"
+        assert not place or f'<a id="{place}"></a>' in found.read_text(encoding="utf-8"), f"{page.name}: {target}"
+
+
+def test_every_file_that_its_commands_name_exists():
+    text = README.read_text(encoding="utf-8")
+    code = " ".join(block or span for block, span in re.findall(r"```\n(.*?)```|`([^`\n]+)`", text, re.DOTALL))
+    named = {word for word in re.findall(r"[\w./~-]+", code) if re.search(r"/|\.(?:py|ipynb|txt|md)$", word)}
+    assert len(named) > 3
+    for path in named:
+        assert path.startswith(NOT_HERE) or (ROOT / path).exists(), f"the README names {path}, which is not there"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_picture_has_its_alternative_text(page):
+    for text, path in re.findall(r"!\[([^]]*)\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        assert text == alternative_text(Path(path).stem)

@@ -1,46 +1,124 @@
-"""The report: README tables that follow the rows, and nothing else."""
+"""The report: pages, tables and figures that follow the rows, one entry of CHAPTERS for each question."""
 
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import tiny_study
 
-from cnnlab import report
+from cnnlab import findings, record, report, studies
+from cnnlab.studies import Store
+from cnnlab.training import PROTOCOL
 
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def frames():
-    return report.record(ROOT / report.RECORD.store_folder)
+def recorded():
+    return report.Record(ROOT)
 
 
-def test_the_readme_says_what_the_rows_say(frames):
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """A folder whose record is a toy study, declared in two places."""
+    study = replace(tiny_study.CNNS, name="toy", question="Does anything play?", seeds=3)
+    monkeypatch.setitem(studies.STUDIES, "toy", study)
+    monkeypatch.setitem(report.CHAPTERS, "toy", report.of_study("toy", "A toy"))
+    monkeypatch.setattr(report, "QUESTIONS", ("toy",))
+    folder = tmp_path / "results" / "trials"
+    folder.mkdir(parents=True)
+    for number, trial in enumerate(study.runs(seeds=3)):
+        accuracy = 0.5 + 0.1 * (trial.label == "cnn_4") + 0.001 * number
+        row = trial.resolved().configuration() | {
+            "key": Store(folder).key(trial), "label": trial.label, "protocol": PROTOCOL, "parameters": 10,
+            "history": {},
+            "cpu": "abacus", "cores": 2, "keras": "3", "backend": "beads", "backend_version": "1", "seconds": 60.0,
+            "cpu_seconds": 90.0, "test_accuracy_best": accuracy, "test_loss_best": 1 - accuracy,
+            "val_accuracy_best": accuracy,
+        }  # fmt: skip
+        pd.Series(row).to_json(folder / f"{row['key']}.json")
+    (tmp_path / report.README).write_text("<!-- begin:questions -->\n<!-- end:questions -->\n")
+    return tmp_path
+
+
+def test_a_new_study_is_one_declaration_and_one_chapter(toy):
+    written = {path.relative_to(toy).as_posix() for path in report.rebuild(toy)}
+    assert written == {"results/toy.csv", "images/toy_study.png", "results/RESULTS.md", "README.md"}
+    assert len(pd.read_csv(toy / "results" / "toy.csv")) == 6
+    results = (toy / report.RESULTS).read_text()
+    (said,) = report.listed(findings.adjacent(report.Record(toy)["toy"]))
+    assert f"- {said.sentence}\n" in results
+    assert "(../images/toy_study.png)" in results
+    assert re.search(r"^\| CNN 4 \| 10 \| 3 \| 60\.3% \|", results, re.MULTILINE)
+    assert f"(results/RESULTS.md#toy)** {said.sentence}" in (toy / report.README).read_text()
+
+
+def test_what_is_rebuilt_again_is_the_same(toy):
+    first = {path: path.read_bytes() for path in report.rebuild(toy)}
+    assert {path: path.read_bytes() for path in report.rebuild(toy)} == first
+
+
+def test_a_readme_with_a_block_that_nothing_fills_leaves_all_as_it_was(toy):
+    (toy / report.README).write_text("<!-- begin:b -->\n<!-- end:b -->")
+    with pytest.raises(ValueError, match="the README has a block 'b' that nothing fills; expected answer"):
+        report.rebuild(toy)
+    assert not (toy / "results" / "toy.csv").exists()
+
+
+def test_a_record_without_rows_is_refused(tmp_path):
+    shutil.copy(ROOT / report.README, tmp_path)
+    with pytest.raises(ValueError, match="no finished trials"):
+        report.rebuild(tmp_path)
+
+
+def test_the_pages_say_what_the_rows_say(recorded):
     readme = (ROOT / report.README).read_text(encoding="utf-8")
-    assert report.fill(readme, report.blocks(frames, ROOT)) == readme, "run `python -m cnnlab report`"
+    assert report.fill(readme, report.blocks(recorded)) == readme, "run `make report`"
+    assert report.results_page(recorded) == (ROOT / report.RESULTS).read_text(encoding="utf-8"), "run `make report`"
 
 
-def test_the_tables_of_the_record_are_those_of_the_rows(frames, tmp_path):
+def test_the_tables_of_the_record_are_those_of_the_rows(recorded, tmp_path):
     (tmp_path / "results").mkdir()
-    for name, frame in frames.items():
+    for name, frame in recorded.items():
         written = report.write_table(name, frame, tmp_path)
-        assert written.read_bytes() == (ROOT / "results" / written.name).read_bytes(), "run `python -m cnnlab report`"
+        assert written.read_bytes() == (ROOT / "results" / written.name).read_bytes(), "run `make report`"
 
 
-def test_a_figure_of_the_record_exists_for_every_study_that_draws_one(frames):
-    for name in report.figures(frames):
+def test_every_study_and_probe_has_a_chapter_and_every_figure_its_file(recorded):
+    assert {*studies.STUDIES, *findings.OF_PROBES} <= report.CHAPTERS.keys()
+    drawings = report.drawings(recorded)
+    assert sum(len(chapter.figures) for chapter in report.CHAPTERS.values()) == len(drawings), "a name is used twice"
+    for name in drawings:
         assert (ROOT / "images" / f"{name}.png").exists()
 
 
-def test_findings_change_when_the_rows_change(frames):
-    before = report.blocks(frames, ROOT)
-    changed = {name: frame.copy() for name, frame in frames.items()}
+def test_findings_change_when_the_rows_change(recorded):
+    changed = report.Record(ROOT)
+    changed.frames = {name: frame.copy() for name, frame in recorded.items()}
     for name in ("filters", "baselines"):
-        changed[name]["test_accuracy_best"] -= 0.1 * (changed[name]["model"] == "cnn")
-    after = report.blocks(changed, ROOT)
-    assert after["answer"] != before["answer"]
-    assert after["table:filters"] != before["table:filters"]
-    assert after["table:baselines"] == before["table:baselines"]
+        changed.frames[name]["test_accuracy_best"] -= 0.1 * (changed[name]["model"] == "cnn")
+    for name, differs in (("answer", True), ("filters", True), ("baselines", False)):
+        before, after = (report.CHAPTERS[name].section(name, one) for one in (recorded, changed))
+        assert (before != after) is differs
+
+
+def test_a_chapter_without_rows_says_how_to_make_them(tmp_path):
+    empty = report.Record(tmp_path)
+    section = report.CHAPTERS["mars"].section("mars", empty)
+    assert "make mars PROFILE=full" in section
+    assert report.CHAPTERS["mars"].findings(empty) == []
+    assert report.drawings(empty) == {}
+
+
+def test_the_summary_has_eight_rows_of_which_targets_leave_out_the_seeds_scored_before(recorded):
+    table = record.summary(recorded).set_index("Network")
+    assert len(table) == 8
+    rows = recorded["recipe"].query("label == 'to_94' and seed > 0")["test_accuracy_tta"]
+    assert table.loc["recipe `to_94`", "Seeds"] == len(rows)
+    assert table.loc["recipe `to_94`", "Test accuracy"] == f"{100 * rows.mean():.1f}%"
 
 
 def test_a_block_is_filled_and_the_rest_left_alone():
@@ -48,14 +126,3 @@ def test_a_block_is_filled_and_the_rest_left_alone():
     filled = report.fill(text, {"a": "new"})
     assert filled == "one\n<!-- begin:a -->\nnew\n<!-- end:a -->\ntwo\n"
     assert report.fill(filled, {"a": "new"}) == filled
-
-
-def test_a_block_that_nothing_fills_is_refused():
-    with pytest.raises(ValueError, match="the README has a block 'b' that nothing fills; expected a"):
-        report.fill("<!-- begin:b -->\n<!-- end:b -->", {"a": ""})
-
-
-def test_a_record_without_rows_is_refused(tmp_path):
-    shutil.copy(ROOT / report.README, tmp_path)
-    with pytest.raises(ValueError, match="no finished trials"):
-        report.rebuild(tmp_path)

@@ -45,7 +45,7 @@ def untrained(module, monkeypatch):
     """In the place of training: rows at once. Lists the trials that would have been trained."""
     trained = []
 
-    def train(trial, dataset, callbacks=()):
+    def train(trial, dataset, callbacks=(), scoring_batch=500):
         trained.append((trial.label, trial.seed))
         return at_once(trial, dataset)
 

@@ -2,44 +2,28 @@
 
 import lazy_loader
 
+# fmt: off
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "data": ["class_distribution", "pixel_distribution", "sample_images", "spatial_correlation"],
-        "files": ["FIGURES", "figure_view", "save_figure"],
-        "mars": [
-            "accuracy_by_sol",
-            "camera_shares",
-            "captioned_images",
-            "class_imbalance",
-            "class_recalls",
-            "class_samples",
-            "group_scores",
-            "image_pipeline",
+        "data": [
+            "camera_shares", "captioned_images", "class_distribution", "class_imbalance", "class_samples",
+            "image_pipeline", "pixel_distribution", "sample_images", "spatial_correlation",
         ],
         "networks": [
-            "architecture",
-            "conv1_filters",
-            "feature_map_progression",
-            "feature_maps",
-            "receptive_field",
+            "architecture", "conv1_filters", "feature_map_progression", "feature_maps", "receptive_field",
             "tsne_visualization",
         ],
         "predictions": [
-            "confidence_distribution",
-            "confusion_matrix",
-            "prediction_comparison",
-            "reliability_diagram",
-            "risk_coverage",
-            "training_curves",
+            "confidence_distribution", "confusion_matrix", "prediction_comparison", "reliability_diagram",
+            "risk_coverage", "training_curves",
         ],
         "recipes": ["recipe_frontier", "recipe_waterfall"],
         "studies": [
-            "accuracy_vs_samples",
-            "performance_vs_parameters",
-            "shift_curve",
-            "study_points",
-            "tabular_points",
+            "accuracy_by_sol", "accuracy_vs_samples", "class_recalls", "group_scores", "performance_vs_parameters",
+            "shift_curve", "study_points", "tabular_points",
         ],
+        "style": ["FIGURES", "alternative_text", "figure_view", "save_figure"],
     },
 )
+# fmt: on

@@ -1,87 +1,169 @@
-"""Figures of the data set before any model: classes, samples, pixel values, correlations."""
+"""Figures of a data set before any model: classes, samples, pixel values, correlations; cameras and frames of Mars."""
+
+import textwrap
 
 import numpy as np
 import seaborn as sns
 from matplotlib.ticker import StrMethodFormatter
 
-from cnnlab.figures.style import (
-    BLUE,
-    GREEN,
-    HEAT,
-    SMALL,
-    VERMILLION,
-    legend_below,
-    new_figure,
-    new_grid,
-    percent,
-    styled,
-)
+from cnnlab.figures import style
 
 # Each channel in a colour near its own, and in a line of its own for readers in grey.
-_CHANNEL_LINES = {"red": (VERMILLION, "-"), "green": (GREEN, "--"), "blue": (BLUE, "-.")}
-_DIRECTION_LINES = {"horizontal": (BLUE, "o", "-"), "vertical": (VERMILLION, "s", "--")}
-_HATCHES = ("", "///", "...", "xx")
+_CHANNEL_LINES = {"red": (style.VERMILLION, "-"), "green": (style.GREEN, "--"), "blue": (style.BLUE, "-.")}
+_DIRECTION_LINES = {"horizontal": (style.BLUE, "o", "-"), "vertical": (style.VERMILLION, "s", "--")}
+# Characters of a caption under a small picture.
+_CAPTION_WIDTH = 24
 
 
-@styled
+@style.styled
 def class_distribution(counts):
-    """Bars of `exploration.class_counts`: images a class (rows), one bar a split (columns)."""
-    figure, axis = new_figure(height=(0.15 * counts.shape[1] + 0.1) * len(counts) + 1)
-    shades = sns.color_palette(HEAT, counts.shape[1])
+    """Bars of `measures.class_counts`: images a class (rows), one bar a split (columns)."""
+    figure, axis = style.new_figure(height=(0.15 * counts.shape[1] + 0.1) * len(counts) + 1)
     thickness = 0.8 / counts.shape[1]
     places = np.arange(len(counts))
-    for index, (split, images) in enumerate(counts.items()):
-        bars = axis.barh(
-            places + (index + 0.5) * thickness - 0.4, images, thickness,
-            color=shades[index], hatch=_HATCHES[index % len(_HATCHES)], edgecolor="white",
-            label=f"{split} ({images.sum():,} images)",
-        )  # fmt: skip
-        axis.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=SMALL)
+    for index, (look, (split, images)) in enumerate(zip(_shades(counts.shape[1]), counts.items(), strict=True)):
+        label = f"{split} ({images.sum():,} images)"
+        bars = axis.barh(places + (index + 0.5) * thickness - 0.4, images, thickness, label=label, **look)
+        axis.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=style.SMALL)
     axis.set(yticks=places, yticklabels=counts.index, xlabel="images", title="Images of each class in each split")
     axis.invert_yaxis()
     axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axis.margins(x=0.08, y=0.02)
-    legend_below(figure, axis, ncols=counts.shape[1])
+    style.legend_below(figure, axis, ncols=counts.shape[1])
     return figure
 
 
-@styled
+def _shades(count):
+    """How each of `count` bars is filled: a shade and a hatch."""
+    return [
+        {"color": shade, "hatch": style.HATCHES[index % len(style.HATCHES)], "edgecolor": "white"}
+        for index, shade in enumerate(sns.color_palette(style.HEAT, count))
+    ]
+
+
+@style.styled
+def class_imbalance(counts):
+    """Bars of `measures.class_counts`, a panel a split, the classes by their number in the first split.
+
+    For classes of very unequal size: each panel has its own scale, and a class without images is marked.
+    """
+    counts = counts.sort_values(counts.columns[0], ascending=False, kind="stable")
+    figure, axes = style.new_figure(height=0.25 * len(counts) + 1, columns=counts.shape[1], sharey=True)
+    for axis, (split, images) in zip(axes, counts.items(), strict=True):
+        bars = axis.barh(counts.index, images, color=style.BLUE, height=0.7)
+        numbers = axis.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=style.SMALL)
+        for text, number in zip(numbers, images, strict=True):
+            if not number:
+                text.set(text="none", color=style.VERMILLION, weight="bold")
+        axis.set_title(f"{split}: {images.sum():,} images")
+        axis.margins(x=0.18, y=0.01)
+        axis.tick_params(axis="y", length=0)
+    axes[0].invert_yaxis()
+    figure.supxlabel("images (each panel has its own scale)", fontsize=style.SMALL)
+    return figure
+
+
+@style.styled
+def camera_shares(shares):
+    """Stacked bars of `measures.camera_shares`: a bar a split, a part a camera."""
+    figure, axis = style.new_figure(height=2.6)
+    left = np.zeros(shares.shape[1])
+    for look, (camera, parts) in zip(_shades(len(shares)), shares.iterrows(), strict=True):
+        bars = axis.barh(list(shares.columns), parts, left=left, label=camera, **look)
+        names = [f"{part:.0%}" if part > 0.05 else "" for part in parts]
+        for text in axis.bar_label(bars, names, label_type="center", fontsize=style.SMALL):
+            text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.5})
+        left += parts.to_numpy()
+    axis.set(xlim=(0, 1), xlabel="share of the split's images", title="Which camera took the images of each split")
+    axis.invert_yaxis()
+    style.percent(axis.xaxis)
+    style.legend_below(figure, axis, ncols=len(shares))
+    return figure
+
+
+@style.styled
 def sample_images(images, labels, class_names, per_class=7):
     """The first `per_class` of uint8 `images` (n, height, width, channels) of each class, a row a class."""
-    figure, axes = new_grid(len(class_names) * per_class, per_class, 0.72, width=0.76 * per_class + 1)
+    figure, axes = style.new_grid(len(class_names) * per_class, per_class, 0.72, width=0.76 * per_class + 1)
     for label, name in enumerate(class_names):
         row = axes[label * per_class : (label + 1) * per_class]
         for axis, image in zip(row, images[labels == label], strict=False):
             axis.imshow(image)
         row[0].set_ylabel(name, rotation=0, ha="right", va="center")
-    height, width = images.shape[1:3]
-    figure.suptitle(f"Sample images of each class, {height}×{width} pixels")
+    figure.suptitle("Sample images of each class, {}×{} pixels".format(*images.shape[1:3]))
     return figure
 
 
-@styled
+@style.styled
+def class_samples(images, table, blocks=2, per_class=3):
+    """Some images of each class, a row a class, the classes in `blocks` columns.
+
+    `images` uint8 (n, height, width, channels); `table`: `measures.mars_samples`, whose rows say which; no more than
+    `per_class` of a class are shown.
+    """
+    groups = {name: mine["row"].head(per_class) for name, mine in table.groupby("class", sort=False)}
+    rows = -(-len(groups) // blocks)
+    figure, axes = style.new_grid(rows * blocks * per_class, blocks * per_class, 0.68, width=5.6)
+    for axis in axes:
+        axis.set_visible(False)
+    for index, (name, chosen) in enumerate(groups.items()):
+        block, row = divmod(index, rows)
+        first = row * blocks * per_class + block * per_class
+        for axis, image in zip(axes[first : first + per_class], images[list(chosen)], strict=False):
+            axis.set_visible(True)
+            axis.imshow(image)
+        axes[first].set_ylabel(textwrap.fill(name, 12), rotation=0, ha="right", va="center", fontsize=style.SMALL)
+    figure.suptitle("Images of each class, no frame twice")
+    return figure
+
+
+@style.styled
+def captioned_images(images, captions, title, columns=4):
+    """Small pictures (arrays that `imshow` takes) with a caption of a few words under each."""
+    figure, axes = style.new_grid(len(images), columns, cell_height=2.5)
+    for axis, image, caption in zip(axes, images, captions, strict=True):
+        axis.imshow(image)
+        lines = [textwrap.fill(line, _CAPTION_WIDTH) for line in caption.splitlines()]
+        axis.set_xlabel("\n".join(lines), fontsize=style.SMALL)
+    figure.suptitle(title)
+    return figure
+
+
+@style.styled
+def image_pipeline(steps):
+    """One picture's way to the network, `measures.mars_pipeline`: {step: array}, with shape, type and range."""
+    figure, axes = style.new_figure(height=2.5, columns=len(steps))
+    for axis, (name, image) in zip(axes, steps.items(), strict=True):
+        grey = {"cmap": "gray", "vmin": 0, "vmax": 255} if image.ndim == 2 else {}
+        style.bare(axis).imshow(image, **grey)
+        limits = f"{image.min():.3g} to {image.max():.3g}"
+        axis.set_title(name)
+        axis.set_xlabel(f"{style.shape_text(image.shape)}\n{image.dtype}\n{limits}", fontsize=style.SMALL)
+    figure.suptitle("From the published file to the network's input")
+    return figure
+
+
+@style.styled
 def pixel_distribution(histogram, statistics):
-    """Lines of `exploration.pixel_histogram`, named with `exploration.pixel_statistics` of each channel."""
-    figure, axis = new_figure(height=4)
+    """Lines of `measures.pixel_histogram`, named with `measures.pixel_statistics` of each channel."""
+    figure, axis = style.new_figure(height=4)
     for channel, counts in histogram.items():
         colour, line = _CHANNEL_LINES[channel]
         mean, std = statistics.loc[channel, ["mean", "std"]]
-        axis.plot(
-            histogram.index, counts / counts.sum(), color=colour, linestyle=line,
-            label=f"{channel}: mean {mean:.1f}, standard deviation {std:.1f}",
-        )  # fmt: skip
+        label = f"{channel}: mean {mean:.1f}, standard deviation {std:.1f}"
+        axis.plot(histogram.index, counts / counts.sum(), color=colour, linestyle=line, label=label)
     axis.set(xlabel="pixel value (0 black, 255 full)", ylabel="share of the channel's pixels", xlim=(-2, 257))
     axis.set_title("Pixel values of the training images, by colour channel")
     axis.set_ylim(bottom=0)
-    percent(axis.yaxis)
-    legend_below(figure, axis, ncols=2)
+    style.percent(axis.yaxis)
+    style.legend_below(figure, axis, ncols=2)
     return figure
 
 
-@styled
+@style.styled
 def spatial_correlation(correlation, channels):
-    """Left: `exploration.spatial_correlation` against distance; right: `exploration.channel_correlation`."""
-    figure, (axis, heat) = new_figure(height=3.9, columns=2, width_ratios=(1.5, 1))
+    """Left: `measures.spatial_correlation` against distance; right: `measures.channel_correlation`."""
+    figure, (axis, heat) = style.new_figure(height=3.9, columns=2, width_ratios=(1.5, 1))
     for direction, rows in correlation.groupby("direction", sort=False):
         colour, marker, line = _DIRECTION_LINES[direction]
         axis.plot(rows["distance"], rows["correlation"], color=colour, marker=marker, linestyle=line, label=direction)
@@ -92,7 +174,7 @@ def spatial_correlation(correlation, channels):
     axis.grid(True)
     axis.legend()
     sns.heatmap(
-        channels, ax=heat, cmap=HEAT, vmin=0, vmax=1, annot=True, fmt=".2f", square=True,
+        channels, ax=heat, cmap=style.HEAT, vmin=0, vmax=1, annot=True, fmt=".2f", square=True,
         cbar_kws={"label": "correlation (Pearson's r)", "shrink": 0.8},
     )  # fmt: skip
     heat.set_title("Two channels of one pixel")

@@ -7,46 +7,25 @@ import numpy as np
 from matplotlib.patches import Polygon, Rectangle
 from matplotlib.patheffects import withStroke
 
-from cnnlab.figures.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    HEAT,
-    LIGHT_GREY,
-    ORANGE,
-    SMALL,
-    VERMILLION,
-    WIDTH,
-    bare,
-    blank_figure,
-    class_marks,
-    new_figure,
-    new_grid,
-    shape_text,
-    styled,
-)
+from cnnlab.figures import style
 from cnnlab.measures import layer_table
 
 
-@styled
+@style.styled
 def feature_map_progression(table):
-    """Side, channels, parameters and receptive field, layer by layer, of `inspection.layer_table`.
-
-    Only layers with positions are drawn, for the others have no feature maps.
-    """
-    maps = table[table["shape"].map(len) == 3]
-    maps = maps[maps["kind"].isin(["Input", "Conv2D", "MaxPooling2D"])]
-    quantities = (
-        ("side of the feature maps (pixels)", maps["shape"].map(lambda shape: shape[0])),
-        ("channels", maps["shape"].map(lambda shape: shape[2])),
-        ("numbers in all maps of one image", maps["values"]),
-        ("receptive field (pixels of the image)", maps["receptive_field"]),
-    )
-    figure, axes = new_figure(height=5.2, rows=2, columns=2, sharex=True)
-    colours = [BLUE if kind == "Conv2D" else "white" for kind in maps["kind"]]
-    for axis, (title, values) in zip(axes.flat, quantities, strict=True):
-        bars = axis.bar(maps["layer"], values, color=colours, edgecolor=BLUE, linewidth=1.5)
-        axis.bar_label(bars, fmt="{:,.0f}", fontsize=SMALL, padding=2)
+    """Side, channels, values and receptive field of `measures.layer_table`, of each layer that has feature maps."""
+    maps = table[(table["shape"].map(len) == 3) & table["kind"].isin(["Input", "Conv2D", "MaxPooling2D"])]
+    quantities = {
+        "side of the feature maps (pixels)": maps["shape"].str[0],
+        "channels": maps["shape"].str[2],
+        "numbers in all maps of one image": maps["values"],
+        "receptive field (pixels of the image)": maps["receptive_field"],
+    }
+    figure, axes = style.new_figure(height=5.2, rows=2, columns=2, sharex=True)
+    colours = [style.BLUE if kind == "Conv2D" else "white" for kind in maps["kind"]]
+    for axis, (title, values) in zip(axes.flat, quantities.items(), strict=True):
+        bars = axis.bar(maps["layer"], values, color=colours, edgecolor=style.BLUE, linewidth=1.5)
+        axis.bar_label(bars, fmt="{:,.0f}", fontsize=style.SMALL, padding=2)
         axis.set_title(title, fontsize=10)
         axis.set_yticks([])
         axis.spines["left"].set_visible(False)
@@ -55,81 +34,80 @@ def feature_map_progression(table):
     return figure
 
 
-@styled
+@style.styled
 def conv1_filters(filters, columns=8):
-    """`inspection.first_layer_filters` (filters, size, size, 3) in 0..1 as small colour images."""
-    figure, axes = new_grid(len(filters), columns, cell_height=0.95)
+    """`measures.first_layer_filters` (filters, size, size, 3) in 0..1 as small colour images."""
+    figure, axes = style.new_grid(len(filters), columns, cell_height=0.95)
     for index, (axis, weights) in enumerate(zip(axes, filters, strict=True)):
         axis.imshow(weights, vmin=0, vmax=1)
-        axis.set_title(index, fontsize=SMALL, weight="normal", pad=2)
-    size = filters.shape[1]
-    figure.suptitle(
-        f"The {len(filters)} filters of the first convolution, {size}×{size} pixels (mid-grey: weight zero)"
-    )
+        axis.set_title(index, fontsize=style.SMALL, weight="normal", pad=2)
+    count, size = filters.shape[:2]
+    figure.suptitle(f"The {count} filters of the first convolution, {size}×{size} pixels (mid-grey: weight zero)")
     return figure
 
 
-@styled
+@style.styled
 def feature_maps(image, maps, channels):
     """One image and, a row a layer, some of the feature maps that the network makes of it.
 
-    `image` uint8 (height, width, channels); `maps`: {layer: (height, width, filters)} from
-    `inspection.feature_maps`; `channels`: {layer: indices to show}, e.g. `inspection.most_active`;
-    as many for each layer. The colours of each map run from zero to its own largest value.
+    `image` uint8 (height, width, channels); `maps`: {layer: (height, width, filters)} from `measures.feature_maps`;
+    `channels`: {layer: indices to show}, e.g. `measures.most_active`; as many for each layer. The colours of each map
+    run from zero to its own largest value.
     """
     columns = max(len(indices) for indices in channels.values())
-    figure = blank_figure(height=len(maps) + 0.5)
+    figure = style.blank_figure(height=len(maps) + 0.5)
     grid = figure.add_gridspec(len(maps), columns + 2)
-    whole = bare(figure.add_subplot(grid[:, :2]))
+    whole = style.bare(figure.add_subplot(grid[:, :2]))
     whole.imshow(image)
     whole.set_title("the image", fontsize=10)
     for row, (layer, values) in enumerate(maps.items()):
         for column, channel in enumerate(channels[layer]):
-            axis = bare(figure.add_subplot(grid[row, column + 2]))
-            axis.imshow(values[..., channel], cmap=HEAT, vmin=0)
-            axis.set_title(f"map {channel}", fontsize=SMALL, weight="normal", pad=2)
+            axis = style.bare(figure.add_subplot(grid[row, column + 2]))
+            axis.imshow(values[..., channel], cmap=style.HEAT, vmin=0)
+            axis.set_title(f"map {channel}", fontsize=style.SMALL, weight="normal", pad=2)
             if not column:
-                axis.set_ylabel(f"{layer}\n{shape_text(values.shape)}", fontsize=SMALL)
+                axis.set_ylabel(f"{layer}\n{style.shape_text(values.shape)}", fontsize=style.SMALL)
     figure.suptitle("Feature maps of one image (dark: zero; bright: the map's largest value)")
     return figure
 
 
-@styled
+@style.styled
 def tsne_visualization(points, labels, class_names):
-    """Scatter of `inspection.tsne_map` points (n, 2), coloured and marked by integer `labels` (n,)."""
-    figure, axis = new_figure(height=6.4)
-    for label, (name, (colour, marker)) in enumerate(zip(class_names, class_marks(len(class_names)), strict=True)):
+    """Scatter of `measures.tsne_map` points (n, 2), coloured and marked by integer `labels` (n,)."""
+    figure, axis = style.new_figure(height=6.4)
+    for label, (name, (colour, marker)) in enumerate(
+        zip(class_names, style.class_marks(len(class_names)), strict=True)
+    ):
         mine = points[labels == label]
         if not len(mine):
             continue
         axis.scatter(*mine.T, s=16, color=colour, marker=marker, alpha=0.6, linewidths=0, label=name)
-        axis.text(
-            *np.median(mine, axis=0), name, ha="center", va="center", weight="bold", zorder=3,
-            path_effects=[withStroke(linewidth=3, foreground="white")],
-        )  # fmt: skip
+        halo = [withStroke(linewidth=3, foreground="white")]
+        look = {"ha": "center", "va": "center", "weight": "bold", "zorder": 3, "path_effects": halo}
+        axis.text(*np.median(mine, axis=0), name, **look)
     axis.set(xlabel="t-SNE dimension 1 (no unit)", ylabel="t-SNE dimension 2 (no unit)", xticks=[], yticks=[])
     axis.set_title(f"Features of {len(points):,} test images, mapped to two dimensions")
     figure.legend(loc="outside right center", markerscale=1.8)
     return figure
 
 
-@styled
+@style.styled
 def receptive_field(rows, diameters, image_size):
     """Sensitivity of each convolution's centre unit to the pixels, on the scale of the whole image.
 
-    `rows`: `receptive_field.effective_field` (of several seeds: their mean is drawn); `diameters`:
-    `receptive_field.effective_diameters` of them; `image_size`: (height, width) in pixels. The
-    square is what the layer can see by construction.
+    `rows`: of the probe `receptive_field` (of several seeds: their mean is drawn); `diameters`:
+    `measures.effective_diameters` of them; `image_size`: (height, width) in pixels. The square is what the layer can
+    see by construction.
     """
     layers = list(dict.fromkeys(rows["layer"]))
-    figure, axes = new_figure(height=3, columns=len(layers), squeeze=False)
+    figure, axes = style.new_figure(height=3, columns=len(layers), squeeze=False)
     for axis, layer in zip(axes.flat, layers, strict=True):
         mine = rows[rows["layer"] == layer]
         grid = mine.pivot_table(index="row", columns="column", values="sensitivity")
         top, left = grid.index[0], grid.columns[0]
         height, width = grid.shape
-        picture = axis.imshow(grid, cmap=HEAT, vmin=0, vmax=1, extent=(left, left + width, top + height, top))
-        axis.add_patch(Rectangle((left, top), width, height, fill=False, edgecolor=VERMILLION, linewidth=2))
+        picture = axis.imshow(grid, cmap=style.HEAT, vmin=0, vmax=1, extent=(left, left + width, top + height, top))
+        axis.add_patch(Rectangle((left, top), width, height, fill=False, edgecolor=style.VERMILLION, linewidth=2))
         axis.set(xlim=(0, image_size[1]), ylim=(image_size[0], 0), xlabel="column (pixels)", facecolor="#EEEEEE")
         effective = diameters.loc[diameters["layer"] == layer, "effective"].mean()
         axis.set_title(f"{layer}\nby construction {mine['theoretical'].iloc[0]} pixels\neffectively {effective:.1f}")
@@ -143,21 +121,20 @@ def receptive_field(rows, diameters, image_size):
 _FOLDED = {"Rescaling": "÷ 255", "BatchNormalization": "batch norm", "ReLU": "ReLU", "Dropout": "dropout"}
 # What the other kinds do in a word, and their colour.
 _KINDS = {
-    "Input": ("pixels", LIGHT_GREY),
-    "Conv2D": ("conv", BLUE),
-    "MaxPooling2D": ("max", ORANGE),
-    "Flatten": ("all in a row", LIGHT_GREY),
-    "GlobalAveragePooling2D": ("of each map", ORANGE),
-    "Dense": ("dense", GREEN),
+    "Input": ("pixels", style.LIGHT_GREY),
+    "Conv2D": ("conv", style.BLUE),
+    "MaxPooling2D": ("max", style.ORANGE),
+    "Flatten": ("all in a row", style.LIGHT_GREY),
+    "GlobalAveragePooling2D": ("of each map", style.ORANGE),
+    "Dense": ("dense", style.GREEN),
 }
 # Keras names and numbers the layers that the builders leave without a name.
 _UNNAMED = {"Flatten": "flatten", "GlobalAveragePooling2D": "mean"}
 # All in inches: between two boxes at least, the tallest box, the column of row names, a line of text.
 _PITCH, _TALLEST, _NAMES, _LINE = 0.9, 1.6, 0.85, 0.17
-# How far the back of a slab is moved right and up, as a share of its side; how thick one doubling
-# of the channels makes it.
-_OBLIQUE, _DOUBLING = 0.22, 0.045
-_BAR = 0.14
+# How far the back of a slab is moved right and up, as a share of its side; how thick one doubling of the channels
+# makes it; how thick a bar is.
+_OBLIQUE, _DOUBLING, _BAR = 0.22, 0.045, 0.14
 _KEY = (
     "slabs: height is the side of the maps, thickness the doublings of channels; bars: height is the doublings of units"
 )
@@ -193,55 +170,48 @@ def stages(model):
     return found
 
 
-@styled
+@style.styled
 def architecture(model, title):
     """The layers of a Sequential `model` as boxes, with what each does, puts out and learns.
 
-    A slab's height is the side of its feature maps and its thickness grows with each doubling of
-    the channels; a bar's height grows with each doubling of the units.
+    A slab's height is the side of its feature maps and its thickness grows with each doubling of the channels; a bar's
+    height grows with each doubling of the units.
     """
     boxes = stages(model)
     total = model.count_params()
     work = max(len(box.lines) for box in boxes)
-    width, height = max(WIDTH, _NAMES + _PITCH * len(boxes)), _TALLEST * 1.25 + _LINE * (work + 5.6)
+    width, height = max(style.WIDTH, _NAMES + _PITCH * len(boxes)), _TALLEST * 1.25 + _LINE * (work + 5.6)
     pitch = (width - _NAMES) / len(boxes)
-    figure = blank_figure(height + 0.4, width)
-    axis = bare(figure.add_subplot())
+    figure = style.blank_figure(height + 0.4, width)
+    axis = style.bare(figure.add_subplot())
     axis.set(xlim=(0, width), ylim=(-height + _TALLEST * 1.25, _TALLEST * 1.25), aspect="equal")
     rows = ["layer", "what it does", *[""] * (work - 1), "output", "parameters", "share of all"]
     for line, text in enumerate(rows):
-        axis.text(0, _below(line), text, va="center", fontsize=SMALL, color=GREY, style="italic")
-    side = max(max(box.shape[:2]) for box in boxes if len(box.shape) == 3)
+        axis.text(0, _below(line), text, va="center", fontsize=style.SMALL, color=style.GREY, style="italic")
+    scale = _TALLEST / max(max(box.shape[:2]) for box in boxes if len(box.shape) == 3)
     doublings = max(log2(box.shape[0]) for box in boxes if len(box.shape) == 1)
     for index, box in enumerate(boxes):
         middle = _NAMES + pitch * (index + 0.5)
-        _, colour = _KINDS.get(box.kind, ("", LIGHT_GREY))
+        _, colour = _KINDS.get(box.kind, ("", style.LIGHT_GREY))
         if len(box.shape) == 3:
-            _slab(axis, middle, box.shape, _TALLEST / side, colour)
+            tall, wide, thickness = box.shape[0], _OBLIQUE * box.shape[1], _DOUBLING * (1 + log2(box.shape[2]))
+            _prism(axis, middle, thickness, tall * scale, wide * scale, colour)
         else:
             _prism(axis, middle, _BAR, _TALLEST * log2(box.shape[0]) / doublings, 0.06, colour)
-        learned = (f"{box.parameters:,}", _share(box.parameters / total)) if box.parameters else ("–", "")
-        texts = [box.name, *box.lines, *[""] * (work - len(box.lines)), shape_text(box.shape), *learned]
+        share = box.parameters / total
+        learned = (f"{box.parameters:,}", f"{share:.1%}" if share >= 0.001 else "< 0.1%") if share else ("–", "")
+        texts = [box.name, *box.lines, *[""] * (work - len(box.lines)), style.shape_text(box.shape), *learned]
         for line, text in enumerate(texts):
             weight = "bold" if line == 0 else "normal"
-            axis.text(middle, _below(line), text, ha="center", va="center", fontsize=SMALL, weight=weight)
-    axis.text(width / 2, _below(work + 4.5), _KEY, ha="center", va="center", fontsize=SMALL, color=GREY)
+            axis.text(middle, _below(line), text, ha="center", va="center", fontsize=style.SMALL, weight=weight)
+    axis.text(width / 2, _below(work + 4.5), _KEY, ha="center", va="center", fontsize=style.SMALL, color=style.GREY)
     axis.set_title(f"{title}: {total:,} parameters")
     return figure
-
-
-def _share(part):
-    return f"{part:.1%}" if part >= 0.001 else "< 0.1%"
 
 
 def _below(line):
     """Height of a line of text under the boxes, which stand on zero."""
     return -_LINE * (line + 1.2)
-
-
-def _slab(axis, middle, shape, scale, colour):
-    height, width, channels = shape
-    _prism(axis, middle, _DOUBLING * (1 + log2(channels)), height * scale, _OBLIQUE * width * scale, colour)
 
 
 def _prism(axis, middle, thickness, height, depth, colour):

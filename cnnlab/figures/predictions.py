@@ -5,23 +5,7 @@ import seaborn as sns
 from matplotlib.colors import PowerNorm
 from matplotlib.ticker import MaxNLocator
 
-from cnnlab.figures.style import (
-    BLUE,
-    COLOURS,
-    GREY,
-    HEAT,
-    LIGHT_GREY,
-    LINES,
-    MARKERS,
-    SMALL,
-    VERMILLION,
-    WIDTH,
-    legend_below,
-    new_figure,
-    new_grid,
-    percent,
-    styled,
-)
+from cnnlab.figures import style
 
 # A larger matrix shows counts only: two lines no longer fit a cell.
 _CELLS_WITH_TWO_LINES = 12
@@ -32,51 +16,49 @@ _BINS = np.linspace(0, 1, 21)
 _LEAST_COVERAGE = 0.02
 
 
-@styled
+@style.styled
 def prediction_comparison(images, labels, class_names, answers, columns=4):
     """Each of a dozen or so test images with its truth and every network's answer and confidence.
 
-    `images` uint8 (n, height, width, channels); integer `labels` (n,); `answers`: {network:
-    probabilities (n, classes)}. A tick and blue for right, a cross and vermillion for wrong.
+    `images` uint8 (n, height, width, channels); `labels` (n,), integers; `answers`: {network: probabilities (n,
+    classes)}. A tick and blue for right, a cross and vermillion for wrong.
     """
-    figure, axes = new_grid(len(images), columns, cell_height=1.9 + 0.18 * len(answers))
+    figure, axes = style.new_grid(len(images), columns, cell_height=1.9 + 0.18 * len(answers))
     for index, axis in enumerate(axes):
         axis.imshow(images[index])
         axis.set_title(f"truth: {class_names[labels[index]]}", fontsize=10)
         for line, (network, probabilities) in enumerate(answers.items(), start=1):
             answer = probabilities[index].argmax()
-            right = answer == labels[index]
-            axis.text(
-                0.5, -0.13 * line, f"{'✓' if right else '✗'} {network}: {class_names[answer]}, "
-                f"{probabilities[index, answer]:.0%}",
-                transform=axis.transAxes, ha="center", va="center", fontsize=SMALL, color=BLUE if right else VERMILLION,
-            )  # fmt: skip
+            tick, colour = ("✓", style.BLUE) if answer == labels[index] else ("✗", style.VERMILLION)
+            text = f"{tick} {network}: {class_names[answer]}, {probabilities[index, answer]:.0%}"
+            look = {"ha": "center", "va": "center", "fontsize": style.SMALL, "color": colour}
+            axis.text(0.5, -0.13 * line, text, transform=axis.transAxes, **look)
     figure.get_layout_engine().set(hspace=0.1)
     figure.suptitle("Test images, and each network's answer with its confidence")
     return figure
 
 
-@styled
+@style.styled
 def confusion_matrix(counts, title):
-    """`evaluation.confusion_counts` as a heat map: colour and first line percent of the true class, below it images.
+    """`measures.confusion_counts` as a heat map: colour and first line percent of the true class, below it images.
 
     With more than a dozen classes the cells show images alone, and nothing for none.
     """
     classes = len(counts)
     small = classes <= _CELLS_WITH_TWO_LINES
-    width = WIDTH if small else 0.36 * classes + 2.5
+    width = style.WIDTH if small else 0.36 * classes + 2.5
     shares = counts.div(counts.sum(axis=1).replace(0, 1), axis=0)
     if small:
-        cells = [[f"{share:.1%}\n{n:,}" for share, n in zip(*pair, strict=True)] for pair in _rows(shares, counts)]
+        cells = counts.map("{:,}".format).radd("\n").radd(shares.map("{:.1%}".format))
     else:
-        cells = [[f"{n:,}" if n else "" for n in row] for row in counts.to_numpy()]
-    figure, axis = new_figure(height=0.88 * width, width=width)
+        cells = counts.map(lambda images: f"{images:,}" if images else "")
+    figure, axis = style.new_figure(height=0.88 * width, width=width)
     sns.heatmap(
-        shares, ax=axis, cmap=HEAT, norm=PowerNorm(0.5, 0, 1), annot=np.array(cells), fmt="",
-        annot_kws={"fontsize": SMALL}, square=True, linewidths=0.5,
+        shares, ax=axis, cmap=style.HEAT, norm=PowerNorm(0.5, 0, 1), annot=cells, fmt="",
+        annot_kws={"fontsize": style.SMALL}, square=True, linewidths=0.5,
         cbar_kws={"label": "share of the true class's images (colour by its square root)", "shrink": 0.8},
     )  # fmt: skip
-    percent(axis.collections[0].colorbar.ax.yaxis)
+    style.percent(axis.collections[0].colorbar.ax.yaxis)
     for text, share in zip(axis.texts, shares.to_numpy().flat, strict=True):
         text.set_color("black" if share > _BRIGHT else "white")
     axis.set(xlabel="answer", ylabel="true class", title=title)
@@ -86,15 +68,11 @@ def confusion_matrix(counts, title):
     return figure
 
 
-def _rows(*frames):
-    return zip(*(frame.to_numpy() for frame in frames), strict=True)
-
-
-@styled
+@style.styled
 def confidence_distribution(confidence, correct):
     """Histograms of `confidence` (n,) in 0..1: above of the right answers, below of the wrong; `correct` bool (n,)."""
-    figure, axes = new_figure(height=5, rows=2, sharex=True)
-    groups = (("Right", confidence[correct], BLUE, ""), ("Wrong", confidence[~correct], VERMILLION, "///"))
+    figure, axes = style.new_figure(height=5, rows=2, sharex=True)
+    groups = (("Right", confidence[correct], style.BLUE, ""), ("Wrong", confidence[~correct], style.VERMILLION, "///"))
     for axis, (name, values, colour, hatch) in zip(axes, groups, strict=True):
         axis.hist(values, _BINS, facecolor=(colour, 0.3), edgecolor=colour, hatch=hatch)
         median = f", median confidence {np.median(values):.1%}" if len(values) else ""
@@ -103,35 +81,33 @@ def confidence_distribution(confidence, correct):
         axis.yaxis.set_major_formatter("{x:,.0f}")
         axis.grid(True, axis="y")
     axes[1].set(xlabel="confidence (probability of the answer)", xlim=(0, 1))
-    percent(axes[1].xaxis)
+    style.percent(axes[1].xaxis)
     return figure
 
 
-@styled
+@style.styled
 def reliability_diagram(panels):
     """Accuracy against confidence, bin by bin, above how many images each bin holds.
 
-    `panels`: {title: {series: bins}}, one panel a title, with bins as `evaluation.reliability_bins`
-    gives them: confidence, accuracy, count, low, high. A series' name is its legend, which is the
-    place for its calibration error. On the diagonal, confidence is accuracy; below it the network
-    is too sure of itself.
+    `panels`: {title: {series: bins}}, one panel a title, with bins as `measures.reliability_bins` gives them. A series'
+    name is its legend, which is the place for its calibration error. On the diagonal, confidence is accuracy; below it
+    the network is too sure of itself.
     """
-    figure, axes = new_figure(
-        height=5.6, rows=2, columns=len(panels), height_ratios=(3, 1), sharex=True, sharey="row", squeeze=False
-    )
+    grid = {"rows": 2, "columns": len(panels), "height_ratios": (3, 1), "squeeze": False}
+    figure, axes = style.new_figure(height=5.6, sharex=True, sharey="row", **grid)
     for column, (title, tables) in enumerate(panels.items()):
         axis, histogram = axes[:, column]
-        axis.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="perfect calibration")
+        axis.plot([0, 1], [0, 1], color=style.GREY, linestyle=":", label="perfect calibration")
         for index, (series, bins) in enumerate(tables.items()):
-            look = {"color": COLOURS[index], "linestyle": LINES[index]}
+            look = {"color": style.COLOURS[index], "linestyle": style.LINES[index]}
             filled = bins[bins["count"] > 0]
-            axis.plot(filled["confidence"], filled["accuracy"], marker=MARKERS[index], label=series, **look)
+            axis.plot(filled["confidence"], filled["accuracy"], marker=style.MARKERS[index], label=series, **look)
             histogram.stairs(bins["count"], [*bins["low"], bins["high"].iloc[-1]], linewidth=1.8, **look)
         axis.set(title=title, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axis.legend(loc="upper left")
         histogram.set_xlabel("confidence (probability of the answer)")
-        percent(axis.yaxis)
-        percent(histogram.xaxis)
+        style.percent(axis.yaxis)
+        style.percent(histogram.xaxis)
         axis.grid(True, axis="x")
     figure.get_layout_engine().set(wspace=0.06)
     axes[0, 0].set_ylabel("accuracy")
@@ -140,52 +116,50 @@ def reliability_diagram(panels):
     return figure
 
 
-@styled
+@style.styled
 def risk_coverage(curves):
-    """Accuracy on what is answered against the share answered: {network: `evaluation.risk_coverage` frame}."""
-    figure, axis = new_figure(height=4)
+    """Accuracy on what is answered against the share answered: {network: `measures.risk_coverage` frame}."""
+    figure, axis = style.new_figure(height=4)
     for index, (network, curve) in enumerate(curves.items()):
         curve = curve[curve["coverage"] >= _LEAST_COVERAGE]
         tenths = np.searchsorted(curve["coverage"], np.arange(0.1, 1, 0.1))
-        axis.plot(
-            curve["coverage"], curve["accuracy"], color=COLOURS[index], linestyle=LINES[index % len(LINES)],
-            marker=MARKERS[index], markevery=list(tenths), label=network,
-        )  # fmt: skip
+        look = {"color": style.COLOURS[index], "linestyle": style.LINES[index % len(style.LINES)], "label": network}
+        axis.plot(curve["coverage"], curve["accuracy"], marker=style.MARKERS[index], markevery=list(tenths), **look)
     axis.set(xlabel="share of test images answered (the most confident first)", ylabel="accuracy on these", xlim=(0, 1))
     axis.set_title("Accuracy when the least confident images go to a person")
-    percent(axis.xaxis)
-    percent(axis.yaxis)
+    style.percent(axis.xaxis)
+    style.percent(axis.yaxis)
     axis.legend(loc="best")
     return figure
 
 
 _CURVES = {
-    "": ("training (during the epoch)", VERMILLION, "s", "--"),
-    "val_": ("validation (after it)", BLUE, "o", "-"),
+    "": ("training (during the epoch)", style.VERMILLION, "s", "--"),
+    "val_": ("validation (after it)", style.BLUE, "o", "-"),
 }
 
 
-@styled
+@style.styled
 def training_curves(history, best_epoch, title):
     """Accuracy and loss against the epoch, on training and validation images.
 
-    `history`: {"accuracy", "loss", "val_accuracy", "val_loss"} to one value an epoch; `best_epoch`:
-    the epoch, from 1, whose weights were chosen on validation; `title` names the network.
+    `history`: {"accuracy", "loss", "val_accuracy", "val_loss"} to one value an epoch; `best_epoch`: the epoch, from 1,
+    whose weights were chosen on validation; `title` names the network.
     """
-    figure, axes = new_figure(height=3.8, columns=2)
+    figure, axes = style.new_figure(height=3.8, columns=2)
     epochs = range(1, len(history["loss"]) + 1)
     for axis, quantity in zip(axes, ("accuracy", "loss"), strict=True):
-        axis.axvline(best_epoch, color=LIGHT_GREY, linewidth=6, zorder=0, label=f"best epoch ({best_epoch})")
+        axis.axvline(best_epoch, color=style.LIGHT_GREY, linewidth=6, zorder=0, label=f"best epoch ({best_epoch})")
         for prefix, (name, colour, marker, line) in _CURVES.items():
             axis.plot(epochs, history[prefix + quantity], color=colour, marker=marker, linestyle=line, label=name)
         axis.set(xlabel="epoch", xlim=(0.5, len(epochs) + 0.5), title=quantity.capitalize())
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.grid(True, axis="y")
-    percent(axes[0].yaxis)
+    style.percent(axes[0].yaxis)
     axes[0].set_ylim(0, 1)
     axes[0].set_ylabel("accuracy")
     axes[1].set_ylabel("cross-entropy (nats)")
     axes[1].set_ylim(0, 1.05 * max(history["loss"] + history["val_loss"]))
     figure.suptitle(title)
-    legend_below(figure, axes[0], ncols=3)
+    style.legend_below(figure, axes[0], ncols=3)
     return figure

@@ -1,25 +1,15 @@
-"""Figures of studies and probes: every seed's point, the mean, and its interval.
+"""Figures of scores with their intervals: studies and probes by seed, answers on Mars by groups of images.
 
-Intervals are `intervals.t_interval` over seeds, and none for a single seed. Rows of one seed
-(directions of a shift, splits of a table) are averaged first, for they are not independent.
+Of studies and probes every seed's point, the mean, and its interval by `measures.t_interval`, none for a single seed.
+Rows of one seed (directions of a shift, splits of a table) are averaged first, for they are not independent.
 """
 
 import textwrap
 
+import numpy as np
 import pandas as pd
 
-from cnnlab.figures.style import (
-    COLOURS,
-    GREY,
-    LIGHT_GREY,
-    LINES,
-    MARKERS,
-    SMALL,
-    legend_below,
-    new_figure,
-    percent,
-    styled,
-)
+from cnnlab.figures import style
 from cnnlab.measures import LEVEL, t_interval
 from cnnlab.wording import FAMILIES, plural, readable
 
@@ -30,25 +20,26 @@ _NAMES = {
     "test_accuracy_last": "test accuracy after the last epoch",
     "val_accuracy_best": "validation accuracy",
 }
-# Characters of a name under an axis with a handful of variants.
-_NAME_WIDTH = 16
+_SCORES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro-F1"}
+# Characters of a name under an axis with a handful of variants, and beside one.
+_NAME_WIDTH, _LABEL_WIDTH = 16, 22
 # Between the seeds' points and the mean beside them, where a variant has the width 1.
 _BESIDE = 0.1
 
 
-@styled
+@style.styled
 def study_points(rows, title, metric=METRIC):
     """A study's variants side by side: each seed's point, joined by seed, the mean and interval beside them.
 
-    `rows`: `studies.read`'s frame, with the columns label, model, seed and `metric`, a fraction
-    0..1. Seeds are joined among variants of one model kind, which are paired.
+    `rows`: `studies.read`'s frame, with the columns label, model, seed and `metric`, a fraction 0..1. Seeds are joined
+    among variants of one model kind, which are paired.
     """
     labels = list(dict.fromkeys(rows["label"]))
-    figure, axis = new_figure(height=4.2)
+    figure, axis = style.new_figure(height=4.2)
     places = rows["label"].map(labels.index) - _BESIDE
     for _, mine in rows.assign(place=places).groupby(["model", "seed"]):
-        axis.plot(mine["place"], mine[metric], color=LIGHT_GREY, linewidth=1, zorder=1)
-    axis.plot(places, rows[metric], "o", color=GREY, markersize=4, label="one seed")
+        axis.plot(mine["place"], mine[metric], color=style.LIGHT_GREY, linewidth=1, zorder=1)
+    axis.plot(places, rows[metric], "o", color=style.GREY, markersize=4, label="one seed")
     families = rows.groupby("model", sort=False)
     for index, (family, mine) in enumerate(families):
         means = _means(mine, "label", metric)
@@ -57,19 +48,19 @@ def study_points(rows, title, metric=METRIC):
         _draw_means(axis, beside, means, index, name + _about_seeds(mine))
     axis.set(xlim=(-0.5, len(labels) - 0.5), ylabel=_name(metric), title=title)
     axis.set_xticks(range(len(labels)), [_wrapped(readable(label)) for label in labels])
-    percent(axis.yaxis)
-    legend_below(figure, axis, ncols=1 + families.ngroups)
+    style.percent(axis.yaxis)
+    style.legend_below(figure, axis, ncols=1 + families.ngroups)
     return figure
 
 
-@styled
+@style.styled
 def performance_vs_parameters(rows, metric=METRIC):
     """Accuracy against the number of parameters (log axis), a colour and marker for each family of networks.
 
     `rows`: frames of `studies.read`, one or several concatenated: label, seed, parameters, `metric`.
     """
     rows = rows.drop_duplicates(["label", "seed"])
-    figure, axis = new_figure(height=4.8)
+    figure, axis = style.new_figure(height=4.8)
     families = rows["label"].str.split("_").str[0]
     for index, (family, mine) in enumerate(rows.groupby(families, sort=False)):
         _draw_seeds(axis, mine["parameters"], mine[metric], index)
@@ -77,55 +68,52 @@ def performance_vs_parameters(rows, metric=METRIC):
         parameters = mine.groupby("label", sort=False)["parameters"].first()
         _draw_means(axis, parameters, means, index, FAMILIES.get(family, family))
         tops = means["high"].fillna(means["mean"]).combine(mine.groupby("label")[metric].max(), max)
+        look = {"ha": "center", "fontsize": style.SMALL, "color": style.COLOURS[index]}
         for label, count in parameters.items():
             widths = label.removeprefix(f"{family}_").replace("_", "-")
-            axis.annotate(
-                widths, (count, tops[label]), (0, 6), textcoords="offset points", ha="center",
-                fontsize=SMALL, color=COLOURS[index],
-            )  # fmt: skip
+            axis.annotate(widths, (count, tops[label]), (0, 6), textcoords="offset points", **look)
     axis.set(xscale="log", xlabel="parameters (log scale)", ylabel=_name(metric))
-    axis.set_title("Accuracy against size: the numbers are the widths of the layers")
     axis.margins(x=0.08, y=0.1)
     axis.grid(True)
-    percent(axis.yaxis)
-    legend_below(figure, axis, ncols=4, title=_small_and_large(rows), title_fontsize=SMALL)
-    return figure
+    return _finished(figure, axis, rows, "Accuracy against size: the numbers are the widths of the layers")
 
 
-@styled
+@style.styled
 def accuracy_vs_samples(rows, metric=METRIC):
     """Accuracy against the number of training images (log axis): label, seed, train_images, `metric`."""
-    figure, axis = new_figure(height=4.2)
+    figure, axis = style.new_figure(height=4.2)
     for index, (network, mine) in enumerate(rows.groupby(_network(rows), sort=False)):
         _draw_curve(axis, mine, "train_images", metric, index, network)
     sizes = sorted(rows["train_images"].unique())
     axis.set(xscale="log", xlabel="training images (log scale)", ylabel=_name(metric))
     axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axis.set_xticks([], minor=True)
+    axis.grid(True)
     return _finished(figure, axis, rows, "Accuracy against the number of training images")
 
 
-@styled
+@style.styled
 def shift_curve(rows):
     """Accuracy against the shift of the test images, moved and held in place.
 
-    `rows`: label, seed and the columns of `shift.shift_accuracy`; the directions are averaged.
+    `rows`: of the probe `shift`: label, seed, shift, direction, treatment, accuracy; the directions are averaged.
     """
-    figure, axis = new_figure(height=4.2)
+    figure, axis = style.new_figure(height=4.2)
     for index, (network, mine) in enumerate(rows.groupby(_network(rows), sort=False)):
         for line, (treatment, curve) in enumerate(mine.groupby("treatment", sort=False)):
-            look = {"linestyle": LINES[line], "markerfacecolor": "white" if line else COLOURS[index]}
+            look = {"linestyle": style.LINES[line], "markerfacecolor": "white" if line else style.COLOURS[index]}
             _draw_curve(axis, curve, "shift", "accuracy", index, f"{network}, {treatment}", **look)
     axis.set(xlabel="shift of the image (pixels; mean over directions)", ylabel=_name("accuracy"))
+    axis.grid(True)
     return _finished(figure, axis, rows, "Accuracy on shifted images (held: the same strip lost, nothing moved)")
 
 
-@styled
+@style.styled
 def tabular_points(rows):
     """Accuracy of each model on a table, its columns in two orders: label, order, seed, accuracy."""
     rows = _each_seed(rows, ["label", "order"], "accuracy")
     labels, orders = list(dict.fromkeys(rows["label"])), list(dict.fromkeys(rows["order"]))
-    figure, axis = new_figure(height=4)
+    figure, axis = style.new_figure(height=4)
     for index, order in enumerate(orders):
         mine = rows[rows["order"] == order]
         offset = 0.4 * (index - (len(orders) - 1) / 2)
@@ -134,19 +122,80 @@ def tabular_points(rows):
         beside = [labels.index(label) + offset + _BESIDE / 2 for label in means.index]
         _draw_means(axis, beside, means, index, f"columns {order}")
     axis.set(xlim=(-0.5, len(labels) - 0.5), ylabel=_name("accuracy"))
-    axis.set_title("Accuracy on a table, its columns in two orders")
     axis.set_xticks(range(len(labels)), [readable(label).replace("_", " ") for label in labels])
-    percent(axis.yaxis)
-    legend_below(figure, axis, ncols=2, title=_small_and_large(rows), title_fontsize=SMALL)
+    return _finished(figure, axis, rows, "Accuracy on a table, its columns in two orders", ncols=2)
+
+
+@style.styled
+def group_scores(table):
+    """Accuracy, balanced accuracy and macro-F1 of networks and baselines, with intervals over groups.
+
+    `table`: the scores of `measures.evaluate_mars`: label, score, value, low, high.
+    """
+    labels = list(dict.fromkeys(table["label"]))
+    figure, axes = style.new_figure(height=0.36 * len(labels) + 1.2, columns=len(_SCORES), sharey=True)
+    for index, (axis, (score, name)) in enumerate(zip(axes, _SCORES.items(), strict=True)):
+        mine = table[table["score"] == score].set_index("label").loc[labels]
+        look = {"color": style.COLOURS[index], "marker": style.MARKERS[index], "markersize": 7, "capsize": 4}
+        style.error_bars(axis, np.arange(len(labels)), mine, "value", across=True, **look)
+        axis.set(title=name, xlim=(-0.02, 1.0))
+        style.percent(axis.xaxis)
+        axis.grid(True, axis="y")
+    axes[0].set_yticks(np.arange(len(labels)), [textwrap.fill(readable(label), _LABEL_WIDTH) for label in labels])
+    axes[0].invert_yaxis()
+    about = "on the test images; the bars are intervals over groups of images taken together"
+    axes[1].set_xlabel(about, fontsize=style.SMALL)
     return figure
 
 
-def _finished(figure, axis, rows, title):
-    """`figure` of curves with what all of them have: title, grid, percent, and the legend below."""
-    axis.set_title(title)
+@style.styled
+def class_recalls(table):
+    """Recall of each class with its interval, one mark a network: label, class, images, groups, value, low, high."""
+    table = table[table["images"] > 0].assign(**{end: table[end].fillna(table["value"]) for end in ("low", "high")})
+    labels = list(dict.fromkeys(table["label"]))
+    first = table[table["label"] == labels[-1]].sort_values("value", kind="stable")
+    places = np.arange(len(first))
+    figure, axis = style.new_figure(height=0.3 * len(first) + 1.2)
+    for index, label in enumerate(labels):
+        mine = table[table["label"] == label].set_index("class").loc[first["class"]]
+        look = {"color": style.COLOURS[index], "marker": style.MARKERS[index], "markersize": 6, "linewidth": 1.2}
+        beside = places + 0.3 * (index - (len(labels) - 1) / 2)
+        style.error_bars(axis, beside, mine, "value", across=True, capsize=2, label=readable(label), **look)
+    sizes = zip(first["class"], first["images"], first["groups"], strict=True)
+    names = [f"{name} ({plural(images, 'image')}, {plural(groups, 'group')})" for name, images, groups in sizes]
+    axis.set_yticks(places, names, fontsize=style.SMALL)
+    axis.set(xlim=(-0.02, 1.02), xlabel="recall: share of the class's test images that are answered correctly")
+    axis.set_title("Recall of each class in the test split")
+    axis.margins(y=0.02)
+    style.percent(axis.xaxis)
+    axis.grid(True, axis="y")
+    style.legend_below(figure, axis, ncols=len(labels))
+    return figure
+
+
+@style.styled
+def accuracy_by_sol(table):
+    """Accuracy in spans of Martian days: label, first_sol, last_sol, images, accuracy, low, high (over groups)."""
+    figure, axis = style.new_figure(height=4.2)
+    for index, (label, mine) in enumerate(table.groupby("label", sort=False)):
+        colour, middle = style.COLOURS[index], (mine["first_sol"] + mine["last_sol"]) / 2 + 3 * index
+        axis.hlines(mine["accuracy"], mine["first_sol"], mine["last_sol"], color=colour, alpha=0.4, linewidth=4)
+        look = {"color": colour, "marker": style.MARKERS[index], "capsize": 3, "label": readable(label)}
+        style.error_bars(axis, middle, mine, "accuracy", **look)
+    axis.set(xlabel="sol (Martian day of the mission); a bar is a span of sols, each with as many groups")
+    axis.set(ylabel="accuracy", ylim=(0, 1), title="Accuracy against the day the image was taken")
     axis.grid(True)
-    percent(axis.yaxis)
-    legend_below(figure, axis, ncols=4, title=_small_and_large(rows), title_fontsize=SMALL)
+    style.percent(axis.yaxis)
+    style.legend_below(figure, axis, ncols=3)
+    return figure
+
+
+def _finished(figure, axis, rows, title, ncols=4):
+    """`figure` with what all have whose points are seeds and means: title, percent, and the legend below."""
+    axis.set_title(title)
+    style.percent(axis.yaxis)
+    about = f"small: one seed; large: {_about_seeds(rows)}"
+    style.legend_below(figure, axis, ncols=ncols, title=about, title_fontsize=style.SMALL)
     return figure
 
 
@@ -154,19 +203,18 @@ def _draw_curve(axis, rows, x, metric, index, name, **look):
     """The means of `metric` over seeds against `x`, joined by a line, and each seed's point."""
     rows = _each_seed(rows, [x], metric)
     means = _means(rows, x, metric)
-    _draw_means(axis, means.index, means, index, name, **{"linestyle": LINES[index % len(LINES)], **look})
+    _draw_means(axis, means.index, means, index, name, **{"linestyle": style.LINES[index % len(style.LINES)], **look})
     _draw_seeds(axis, rows[x], rows[metric], index)
 
 
 def _draw_seeds(axis, places, values, index):
     """A small open dot for each seed, in front of the mean that it may fall on."""
-    axis.plot(places, values, "o", color=COLOURS[index], markerfacecolor="white", markersize=3.5, zorder=4)
+    axis.plot(places, values, "o", color=style.COLOURS[index], markerfacecolor="white", markersize=3.5, zorder=4)
 
 
 def _draw_means(axis, places, means, index, name, **look):
-    reach = [means["mean"] - means["low"], means["high"] - means["mean"]]
-    style = {"color": COLOURS[index], "marker": MARKERS[index], "markersize": 8, "linestyle": "none", "capsize": 4}
-    axis.errorbar(places, means["mean"], reach, label=name, zorder=3, **{**style, **look})
+    mark = {"color": style.COLOURS[index], "marker": style.MARKERS[index], "markersize": 8, "capsize": 4}
+    style.error_bars(axis, places, means, "mean", label=name, zorder=3, **{**mark, **look})
 
 
 def _means(rows, key, metric):
@@ -193,14 +241,13 @@ def _wrapped(name):
     return "\n".join(textwrap.fill(part, _NAME_WIDTH, break_on_hyphens=False) for part in name.split(", "))
 
 
+def seed_count(counts):
+    """How many seeds there are, by the number of each thing that is drawn: "5 seeds", "3 to 5 seeds"."""
+    few, many = int(min(counts)), int(max(counts))
+    return plural(many, "seed") if few == many else f"{few} to {many} seeds"
+
+
 def _about_seeds(rows):
     """What the large marks are: "mean of 5 seeds, 95% interval"."""
-    seeds = rows.groupby("label")["seed"].nunique()
-    few, many = seeds.min(), seeds.max()
-    return f"mean of {plural(many, 'seed') if few == many else f'{few} to {many} seeds'}" + (
-        f", {LEVEL:.0%} interval" if many > 1 else ""
-    )
-
-
-def _small_and_large(rows):
-    return f"small: one seed; large: {_about_seeds(rows)}"
+    counts = rows.groupby("label")["seed"].nunique()
+    return f"mean of {seed_count(counts)}" + (f", {LEVEL:.0%} interval" if counts.max() > 1 else "")

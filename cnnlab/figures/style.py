@@ -1,8 +1,14 @@
-"""How every figure of the lab looks: colours, markers, sizes and axes that read in print and in grey."""
+"""How every figure of the lab looks, in print and in grey; what it shows in words; and the one way to a file."""
 
+import base64
+import dataclasses
 import functools
+import html
+import io
 from math import ceil
+from pathlib import Path
 
+import numpy as np
 from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -16,12 +22,15 @@ COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 GREY, LIGHT_GREY = "#666666", "#D0D0D0"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h", "p")
 LINES = ("-", "--", "-.", ":")
+HATCHES = ("", "///", "...", "xx")
 # Perceptually uniform, and made for colour-blind readers (Nunez, Anderton and Renslow, PLOS ONE 2018).
 HEAT = "cividis"
 
 # Inches that a page or a README shows at its full width; text is set for that size.
 WIDTH = 8.0
 SMALL = 9
+# Sharp in print at the width of a page, and still a small file.
+DOTS_PER_INCH = 150
 # Inches kept free at the bottom of every figure for the small print that says what produced it.
 STRIP = 0.24
 STYLE = {
@@ -43,6 +52,7 @@ STYLE = {
     "figure.titleweight": "bold",
     "hatch.linewidth": 0.6,
 }
+_STAMP = "budget stamp"
 
 
 def in_style():
@@ -64,8 +74,7 @@ def styled(draw):
 def blank_figure(height, width=WIDTH):
     """An empty Figure of `width` x `height` inches, and a strip below for the small print.
 
-    It is not registered with pyplot: nothing piles up in memory, and a notebook shows it where
-    it is asked to and not once more by itself.
+    It is not registered with pyplot: nothing piles up, and a notebook shows it where it is asked to and not once more.
     """
     total = height + STRIP
     layout = ConstrainedLayoutEngine(rect=(0, STRIP / total, 1, height / total), w_pad=0.08, h_pad=0.07)
@@ -114,6 +123,16 @@ def percent(axis):
     axis.grid(True)
 
 
+def error_bars(axis, places, rows, value, across=False, **look):
+    """The column `value` of `rows` against `places`, with bars from its low to its high; `across`: along the x axis.
+
+    `look`: of `errorbar`, whose points are joined by no line unless `linestyle` says so. NaN draws no bar.
+    """
+    reach = np.maximum([rows[value] - rows["low"], rows["high"] - rows[value]], 0)
+    where = (rows[value], places, None, reach) if across else (places, rows[value], reach)
+    return axis.errorbar(*where, **{"linestyle": "none", **look})
+
+
 def class_marks(count):
     """`count` (colour, marker) pairs, each pair different and neighbours different in both."""
     pairs = [(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i in range(len(COLOURS) * len(MARKERS))]
@@ -125,3 +144,151 @@ def class_marks(count):
 def shape_text(shape):
     """(32, 32, 3) as "32×32×3"."""
     return "×".join(str(size) for size in shape)
+
+
+_SEEDS = "each seed's point, mean and interval."
+_CURVES = "accuracy and loss on training and validation images against the epoch, with the best epoch marked."
+# Name of each figure file to its alternative text: what the picture shows, without a measured number.
+FIGURES = {
+    "class_distribution": "Bar chart of the number of images of each class in the training, validation and test split.",
+    "sample_images": "Grid of sample images, one row for each class.",
+    "pixel_distribution": "Histogram of the pixel values 0 to 255 of all training images, one line for each of "
+    "red, green and blue, with the mean and standard deviation of each channel.",
+    "spatial_correlation": "Left: correlation of two pixels against the distance between them, horizontally and "
+    "vertically. Right: correlation between the colour channels of the same pixel.",
+    "baseline_architecture": "Diagram of the dense network, drawn from the model: each layer with its output shape "
+    "and number of parameters.",
+    "cnn_architecture": "Diagram of the convolutional network, drawn from the model: boxes as large as each layer's "
+    "feature maps, with output shape and number of parameters.",
+    "feature_map_progression": "Four bar charts over the layers of the convolutional network: side length of the "
+    "feature maps, number of channels, numbers in all maps, and receptive field in pixels.",
+    "baseline_training": f"Training curves of the dense network: {_CURVES}",
+    "cnn_training": f"Training curves of the convolutional network: {_CURVES}",
+    "performance_vs_parameters": "Test accuracy against the number of parameters on a logarithmic axis, one point "
+    "for each seed, with mean and interval of each network.",
+    "prediction_comparison": "Test images, each with its true class and the answers and confidences of the dense "
+    "and the convolutional network.",
+    "confusion_matrix": "Confusion matrix of the convolutional network on the test set: true class by row, predicted "
+    "class by column, in percent of the row and as counts.",
+    "conv1_filters": "The filters of the first convolution shown as small colour images.",
+    "feature_maps": "One test image and the most active feature maps that each convolution makes of it.",
+    "confidence_distribution": "Histograms of the confidence of right and of wrong predictions on the test set.",
+    "reliability_diagram": "Accuracy against confidence in bins beside the diagonal of perfect calibration, over a "
+    "histogram of the confidences.",
+    "tsne_visualization": "Two-dimensional t-SNE map of the features of test images, coloured and marked by class.",
+    "filters_study": f"Test accuracy of the four filter configurations with a dense layer: {_SEEDS}",
+    "filters_gap_study": f"Test accuracy of the four filter configurations with global average pooling: {_SEEDS}",
+    "kernels_study": f"Test accuracy for four kernel sizes: {_SEEDS}",
+    "sample_size": "Test accuracy of the dense and the convolutional network against the number of training images "
+    "on a logarithmic axis.",
+    "shift_accuracy": "Test accuracy of the dense and the convolutional network against the number of pixels by "
+    "which the images are shifted.",
+    "permutation": "Test accuracy of the dense and the convolutional network on ordinary images and on images whose "
+    f"pixels are permuted: {_SEEDS}",
+    "receptive_field": "Heat maps of the effective receptive field of each layer, with the theoretical receptive "
+    "field as a square.",
+    "tabular": "Test accuracy on tabular data of a dense network, a one-dimensional convolution and gradient boosting, "
+    "with the columns in their order and shuffled.",
+    "risk_coverage": "Accuracy on the images that are answered against the share that is answered when the least "
+    "confident predictions are left to a person.",
+    "epochs_confound": f"Test accuracy of one network trained for two numbers of epochs: {_SEEDS}",
+    "calibration": "Reliability diagrams of the dense and the convolutional network before and after temperature "
+    "scaling.",
+    "recipe_frontier": "Test accuracy against training time on a logarithmic axis for the recipes from the "
+    "assignment's network to the best one, each step named.",
+    "recipe_waterfall": "What each change of the recipes adds to the test accuracy, with its interval: on top of the "
+    "steps before, alone, and left out.",
+    "recipe_filters": "The filters of a recipe's first layer, which whitens small patches, as colour images.",
+    "recipe_feature_maps": "One test image and the most active feature maps of each layer of a recipe's network.",
+    "recipe_confusion_matrix": "Confusion matrix of a recipe's network on the test set: true class by row, predicted "
+    "class by column.",
+    "recipe_reliability_diagram": "Accuracy against confidence in bins of a recipe's network, beside the diagonal of "
+    "perfect calibration.",
+    "mars_class_imbalance": "Bar charts of the number of Mars images of each class, one chart a split.",
+    "mars_class_samples": "Grid of Mars images, one row for each class.",
+    "mars_camera_shares": "Stacked bars of the cameras' shares of the Mars images in each split.",
+    "mars_recurring_frame": "Images of one frame of the Mars camera that is in the data set several times.",
+    "mars_image_pipeline": "One Mars image on its way from the published file to the network's input, step by step.",
+    "mars_baseline_architecture": "Diagram of the dense network for Mars, drawn from the model.",
+    "mars_cnn_architecture": "Diagram of the convolutional network for Mars, drawn from the model.",
+    "mars_baseline_training": "Training curves of the dense network on Mars images, with the best epoch marked.",
+    "mars_cnn_training": "Training curves of the convolutional network on Mars images, with the best epoch marked.",
+    "mars_scores": "Accuracy, balanced accuracy and macro-F1 on the Mars test images of the networks, of constant "
+    "answers and of the nearest training image, with intervals.",
+    "mars_kernels_study": f"Test accuracy on Mars images for three kernel sizes and one that grows: {_SEEDS}",
+    "mars_help_study": "Test accuracy on Mars images of the network as it is, with rare classes weighted, with "
+    f"augmented images, and without batch normalisation: {_SEEDS}",
+    "mars_class_recalls": "Recall of each Mars class with its interval, one mark for each network.",
+    "mars_accuracy_by_sol": "Accuracy on Mars test images in spans of Martian days, with intervals.",
+    "mars_confusion_matrix": "Confusion matrix of the Mars classes: true class by row, predicted class by column.",
+    "mars_confident_errors": "Mars images that the network answers wrongly with the highest confidence.",
+    "mars_conv1_filters": "The filters of the first convolution of the Mars network shown as small colour images.",
+    "mars_feature_maps": "One Mars image and the most active feature maps that each convolution makes of it.",
+    "mars_reliability_diagram": "Accuracy against confidence on Mars test images in bins beside the diagonal of "
+    "perfect calibration, before and after temperature scaling.",
+}
+
+
+def alternative_text(name):
+    """What the figure `name` shows, in words; a <study>_study that FIGURES has no words for is a study's points.
+
+    Raises ValueError for an unknown name.
+    """
+    if name.endswith("_study"):
+        study = name.removesuffix("_study").replace("_", " ")
+        return FIGURES.get(name, f"Test accuracy of each variant of the study {study}: seeds, mean and interval.")
+    if name not in FIGURES:
+        raise ValueError(f"no figure is called {name!r}; expected one of {', '.join(FIGURES)}, or a <study>_study")
+    return FIGURES[name]
+
+
+def save_figure(figure, name, folder, budget):
+    """Write `figure` as `<folder>/<name>.png`, stamped with `budget`, and return that path.
+
+    `name` is one that `alternative_text` knows; `budget` is a short text on what produced the data (e.g.
+    `Budget.label`), which goes in small print at the bottom of the figure, so that no quick result can pass for the
+    record. The same picture always gives the same bytes: the file carries no date and no version. Raises ValueError for
+    an unknown name or an empty budget, with nothing written.
+    """
+    alternative_text(name)
+    if not budget or not budget.strip():
+        raise ValueError(f"figure {name} has no budget; expected a text on what produced it, such as a Budget's label")
+    _stamp(figure, budget)
+    content, options = io.BytesIO(), {"metadata": {"Software": None}, "pil_kwargs": {"optimize": True}}
+    with in_style():
+        figure.savefig(content, format="png", dpi=DOTS_PER_INCH, **options)
+    path = Path(folder) / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.getvalue())
+    return path
+
+
+@dataclasses.dataclass(frozen=True)
+class FigureView:
+    """A saved figure in a notebook's output: `data`, the file's bytes; `alt`, what it shows; `width` in pixels.
+
+    HTML, for of an image/png output neither JupyterLab 4 nor nbconvert 7 shows the `alt` of its metadata.
+    """
+
+    data: bytes = dataclasses.field(repr=False)
+    alt: str
+    width: int
+
+    def _repr_html_(self):
+        source = f"data:image/png;base64,{base64.b64encode(self.data).decode()}"
+        return f'<img alt="{html.escape(self.alt)}" width="{self.width}" src="{source}">'
+
+
+def figure_view(path, width=800):
+    """The saved figure at `path` for a notebook's output, `width` in pixels, with its alternative text."""
+    path = Path(path)
+    return FigureView(path.read_bytes(), alternative_text(path.stem), width)
+
+
+def _stamp(figure, budget):
+    """One line of small print in the strip of `figure`; a later stamp takes the place of an earlier one."""
+    for text in [text for text in figure.texts if text.get_gid() == _STAMP]:
+        text.remove()
+    width, height = figure.get_size_inches()
+    look = {"ha": "right", "va": "center", "fontsize": SMALL, "color": GREY, "gid": _STAMP}
+    figure.text(1 - 0.06 / width, STRIP / 2 / height, budget, **look)

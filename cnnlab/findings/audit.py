@@ -1,26 +1,20 @@
 """The audit of published claims: claim, published value, measured value, verdict; all of it by code.
 
-The rules, one for each kind of claim:
+A number, which comes from one unseeded run: "holds" where the value, as far as its digits go, lies
+in the 95% t-interval of the mean over seeds; "within noise" where it lies only in the 95% prediction
+interval of one further run; else "contradicted". An exact quantity (a count, a formula) holds or is
+contradicted. An open claim such as >800000 stands for all the values it allows.
 
-A number. The publication is one unseeded run. "holds" where the value, as far as its digits
-go, lies in the 95% t-interval of the mean over seeds; "within noise" where it lies only in the
-95% prediction interval of one further run, so that a run of the same protocol may well have
-shown it; else "contradicted". An exact quantity (a count, a formula) holds or is contradicted.
-An open claim such as >800000 stands for all the values it allows.
+A direction ("beats", "monotone increasing", "most"): each difference that the claim says is positive
+is tested, paired by seed, with Holm's correction. "holds" where all are positive, "contradicted"
+where any is negative, else "within noise". An absence ("none", "not significant"): "holds" where no
+difference is found, "contradicted" where one is.
 
-A direction ("beats", "monotone increasing", "most"). Each difference that the claim says is
-positive is tested, paired by seed, with Holm's correction. "holds" where all are
-detectably positive, "contradicted" where any is detectably negative, else "within noise".
-
-An absence ("none", "not significant"). "holds" where no difference is detectable,
-"contradicted" where one is.
-
-"not testable" carries its reason: nothing was measured, or one run only, which has no
-interval. Few seeds make wide intervals, in which much "holds": n stands beside every measured
-value. Each claim is judged alone, without a correction for their number.
+What would hold or be within noise only because its mean is known to no better than WIDE is
+"cannot tell". "not testable": nothing was measured, or one run only, which has no interval. Each
+claim is judged alone, without a correction for their number.
 """
 
-import dataclasses
 import math
 import re
 from decimal import Decimal
@@ -29,21 +23,32 @@ from pathlib import Path
 import pandas as pd
 
 from cnnlab.findings.claims import NotMeasuredError, measure
-from cnnlab.findings.finding import Finding, Metric
+from cnnlab.findings.finding import CANNOT_TELL, Finding
+from cnnlab.findings.tables import with_interval
 from cnnlab.measures import paired_tests, prediction_interval, t_interval
-from cnnlab.wording import from_to, listing, p_value, percent, signed_points
+from cnnlab.wording import from_to, listing, p_value, percent, points, signed_points
 
 CLAIMS = Path("results") / "published_claims.csv"
-COLUMNS = ("source", "id", "claim", "quantity", "published")
+COLUMNS = ("source", "dataset", "id", "claim", "quantity", "published")
 HOLDS, WITHIN_NOISE, CONTRADICTED, NOT_TESTABLE = "holds", "within noise", "contradicted", "not testable"
 # A claim of several parts is as good as its worst part: later in this list is worse.
-VERDICTS = (HOLDS, WITHIN_NOISE, NOT_TESTABLE, CONTRADICTED)
+VERDICTS = (HOLDS, WITHIN_NOISE, CANNOT_TELL, NOT_TESTABLE, CONTRADICTED)
 ABSENCES = ("none", "not significant")
-POINTS = Metric.of("accuracy")
+# Half of a 95% interval, a share: published rivals lie a few points apart, which an accuracy that is known
+# only to within five cannot tell from each other.
+WIDE = 0.05
+# How a quantity is written, by its unit.
+WRITERS = {
+    "share": percent,
+    "points": signed_points,
+    "count": "{:,.0f}".format,
+    "fewer": "{:,.0f} fewer".format,
+    "number": "{:.2f}".format,
+}
 
 
 def published_claims(path=CLAIMS):
-    """The claims as published, all columns text: source, id, claim, quantity, published.
+    """The claims as published, all columns text: COLUMNS, of which `dataset` is cifar10 or mars.
 
     Raises ValueError where a column is missing, a cell is empty or an id occurs twice.
     """
@@ -58,7 +63,7 @@ def published_claims(path=CLAIMS):
 
 
 def audit_claims(claims, evidence):
-    """A verdict on each of `claims` (of `published_claims`) by `evidence` (of `measurements.gather`).
+    """A verdict on each of `claims` (of `published_claims`) by `evidence` (of `gather`).
 
     Returns the claims with the columns measured (text), value, low, high (95%; NaN where there
     is none), n (seeds, 0 for an exact quantity), unit, verdict (one of VERDICTS) and reason.
@@ -67,64 +72,40 @@ def audit_claims(claims, evidence):
 
 
 def audit_table(audited):
-    """The audit as a table of text, for the README and the notebook."""
-    return pd.DataFrame(
-        {
-            "Claim": audited["claim"],
-            "Source": audited["source"],
-            "Published": [_published(row) for row in audited.itertuples()],
-            "Measured": audited["measured"],
-            "Verdict": audited["verdict"],
-            "Why": audited["reason"],
-        }
-    )
+    """The audit as a table of text, ready for Markdown."""
+    table = audited[["claim", "source", "published", "measured", "verdict", "reason"]].copy()
+    table["published"] = [_published(row) for row in audited.itertuples()]
+    return table.rename(columns=str.capitalize).rename(columns={"Reason": "Why"})
 
 
 def audit_summary(audited):
-    """How many claims have which verdict, as a Finding without a verdict of its own."""
-    counts = {name: int((audited["verdict"] == name).sum()) for name in (HOLDS, WITHIN_NOISE, CONTRADICTED)}
-    untested = int((audited["verdict"] == NOT_TESTABLE).sum())
+    """How many claims have which verdict, as a Finding without a verdict of its own; `numbers` has all counts."""
+    counts = {verdict: int((audited["verdict"] == verdict).sum()) for verdict in VERDICTS}
+    rest = "; the rest stays open" if counts[HOLDS] + counts[CONTRADICTED] < len(audited) else ""
     sentence = (
-        f"Verdicts on {len(audited)} published claims: holds {counts[HOLDS]}, within noise {counts[WITHIN_NOISE]}, "
-        f"contradicted {counts[CONTRADICTED]}, not testable {untested}."
+        f"Of {len(audited)} published claims {counts[HOLDS]} hold and {counts[CONTRADICTED]} are contradicted{rest}."
     )
-    return Finding(sentence, None, {**counts, NOT_TESTABLE: untested})
-
-
-@dataclasses.dataclass(frozen=True)
-class _Judgement:
-    """The verdict on one part of a claim."""
-
-    verdict: str
-    reason: str
-    measured: str = ""
-    value: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
-    n: int = 0
-    unit: str = ""
+    return Finding(sentence, None, counts)
 
 
 def _judge(claim, evidence):
     try:
         parts = measure(evidence, claim["quantity"], claim["published"])
-        judgements = [_judge_part(part, claim["published"]) for part in parts]
+        judged = [_judge_part(part, claim["published"]) for part in parts]
     except NotMeasuredError as error:
-        judgements = [_Judgement(NOT_TESTABLE, str(error))]
-    verdict = max((judgement.verdict for judgement in judgements), key=VERDICTS.index)
-    texts = {name: "; ".join(getattr(part, name) for part in judgements) for name in ("measured", "reason")}
-    return {**dataclasses.asdict(judgements[0]), **texts, "verdict": verdict}
+        none = dict.fromkeys(("value", "low", "high"), math.nan)
+        return {"verdict": NOT_TESTABLE, "reason": str(error), "measured": "", **none, "n": 0, "unit": ""}
+    texts = {name: "; ".join(each[name] for each in judged) for name in ("measured", "reason")}
+    return {**judged[0], **texts, "verdict": max((each["verdict"] for each in judged), key=VERDICTS.index)}
 
 
 def _judge_part(part, published):
-    number = parse_number(published, part.unit)
+    number, absence = parse_number(published, part.unit), published in ABSENCES
     if part.exact:
-        return _judge_exact(part, number, published in ABSENCES)
+        return _judge_exact(part, number, absence)
     if min(map(len, part.contrasts)) < 2:
         return _describe(part, NOT_TESTABLE, "one run has no interval: run more seeds")
-    if number is not None:
-        return _judge_number(part, *number)
-    return _judge_differences(part, published in ABSENCES)
+    return _judge_differences(part, absence) if number is None else _judge_number(part, *number)
 
 
 def parse_number(published, unit="number"):
@@ -151,61 +132,49 @@ def _judge_exact(part, number, absence):
     if low <= value <= high:
         return _describe(part, HOLDS, "equal to the digits given" if high < math.inf else "exact")
     gap = low - value if high == math.inf else (low + high) / 2 - value
-    size = _writer(part.unit)(abs(gap)).lstrip("+")
+    size = WRITERS[part.unit](abs(gap)).lstrip("+")
     return _describe(part, CONTRADICTED, f"the published figure is {size} too {'high' if gap > 0 else 'low'}")
 
 
 def _judge_number(part, low, high):
-    def reaches(interval):
-        return interval.low <= high and low <= interval.high
-
-    if reaches(t_interval(part.contrasts[0])):
+    mean, one_run = t_interval(part.contrasts[0]), prediction_interval(part.contrasts[0])
+    span = from_to(one_run.low, one_run.high, WRITERS[part.unit])
+    if one_run.low > high or low > one_run.high:
+        return _describe(part, CONTRADICTED, f"outside {span}, where one run would lie")
+    if _wide(part, mean):
+        return _describe(part, CANNOT_TELL, f"the mean is known only to within {points(mean.high - mean.mean)}")
+    if mean.low <= high and low <= mean.high:
         return _describe(part, HOLDS, "in the interval of the mean")
-    one_run = prediction_interval(part.contrasts[0])
-    span = from_to(one_run.low, one_run.high, _writer(part.unit))
-    if reaches(one_run):
-        return _describe(part, WITHIN_NOISE, f"one run may lie anywhere in {span}")
-    return _describe(part, CONTRADICTED, f"outside {span}, where one run would lie")
+    return _describe(part, WITHIN_NOISE, f"one run may lie anywhere in {span}")
 
 
 def _judge_differences(part, absence):
     tests = paired_tests(part.contrasts)
-    up, down = tests["differs"] & (tests["mean"] > 0), tests["differs"] & (tests["mean"] < 0)
-    if absence:
-        verdict = CONTRADICTED if tests["differs"].any() else HOLDS
-    else:
-        verdict = CONTRADICTED if down.any() else HOLDS if up.all() else WITHIN_NOISE
-    unseen = tests.loc[~tests["differs"], "detectable"]
-    p = listing(p_value(value) for value in tests["p_holm"])
-    reason = f"{p}{' after Holm' if len(tests) > 1 else ''}"
-    if len(unseen):
-        reason += f"; the smallest difference that could have been seen is {POINTS.write_size(unseen.max())}"
-    return _describe(part, verdict, reason)
+    found, up = tests["differs"], tests["mean"] > 0
+    reason = f"{listing(p_value(value) for value in tests['p_holm'])}{' after Holm' * (len(tests) > 1)}"
+    if (found if absence else found & ~up).any():
+        return _describe(part, CONTRADICTED, reason)
+    if any(_wide(part, test) for test in tests[~found].itertuples()):
+        return _describe(part, CANNOT_TELL, f"{reason}; the intervals are too wide to say")
+    return _describe(part, HOLDS if absence or found.all() else WITHIN_NOISE, reason)
+
+
+def _wide(part, interval):
+    """Whether the 95% interval of a mean share is too wide to bear out a claim."""
+    return part.unit in ("share", "points") and (interval.high - interval.low) / 2 > WIDE
 
 
 def _describe(part, verdict, reason):
-    """The judgement with the measured value, its interval and n written out."""
-    write, intervals = _writer(part.unit), [t_interval(values) for values in part.contrasts]
-    texts = []
-    for interval in intervals:
-        span = from_to(interval.low, interval.high, write)
-        texts.append(write(interval.mean) + (f" ({span})" if span else ""))
-    unit = " percentage points" if part.unit == "points" else ""
-    n = 0 if part.exact else min(interval.n for interval in intervals)
-    measured = f"{', '.join(texts)}{unit}{f', n = {n}' if n else ''}"
-    reason = f"{part.note}: {reason}" if part.note else reason
-    first = intervals[0]
-    return _Judgement(verdict, reason, measured, first.mean, first.low, first.high, n, part.unit)
-
-
-def _writer(unit):
+    """The judgement on one part of a claim: its verdict, and what was measured, written out and in numbers."""
+    intervals = [t_interval(values) for values in part.contrasts]
+    texts = ", ".join(with_interval(each.mean, each.low, each.high, WRITERS[part.unit]) for each in intervals)
+    n, first = 0 if part.exact else min(each.n for each in intervals), intervals[0]
     return {
-        "share": percent,
-        "points": signed_points,
-        "count": "{:,.0f}".format,
-        "fewer": "{:,.0f} fewer".format,
-        "number": "{:.2f}".format,
-    }[unit]
+        "verdict": verdict,
+        "reason": f"{part.note}: {reason}" if part.note else reason,
+        "measured": f"{texts}{' percentage points' * (part.unit == 'points')}{f', n = {n}' if n else ''}",
+        "value": first.mean, "low": first.low, "high": first.high, "n": n, "unit": part.unit,
+    }  # fmt: skip
 
 
 def _published(row):

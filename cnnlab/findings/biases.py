@@ -1,214 +1,305 @@
-"""When is convolution appropriate? What permuted pixels, few images and a table's columns say."""
+"""When is convolution appropriate, and what do its networks do? Two studies and the probes of trained networks say."""
+
+import math
 
 import numpy as np
 
 from cnnlab.findings.finding import (
-    EQUIVALENCE_MARGIN,
+    BETTER,
+    CANNOT_TELL,
     HEADLINE,
+    MARGIN,
+    SAME,
+    WITHIN,
     WORSE,
     Finding,
-    differences_verdict,
-    equivalent,
-    estimate,
-    gap,
+    judge_contrasts,
+    judged_one,
     overlap_spread,
-    runs,
 )
-from cnnlab.measures import paired_values
-from cnnlab.wording import from_to, listing, percent, plural, points, readable, signed_points
+from cnnlab.measures import effective_diameters, paired_differences
+from cnnlab.studies import RECIPES
+from cnnlab.wording import capital, family, from_to, listing, percent, points, signed_points, spelled
 
 PERMUTED = "_permuted"
+# Rounding of float32 stays below; a map that does not move with the image is at 0.1 and more.
+EXACT = 1e-4
+# Seeds whose accuracies lie further apart than this, a share, have a mean that says little of any of them.
+WIDE = 0.05
 
 
-def permutation(rows, margin=EQUIVALENCE_MARGIN, metric=HEADLINE):
-    """What one permutation of all pixels does to the dense network and to the CNN.
+def permutation(rows, metric=HEADLINE):
+    """What one permutation of all pixels does to the dense network and, the verdict, to the CNN: rows of that study."""
+    dense, cnn = (_with_and_without(rows, kind) for kind in ("dense", "cnn"))
+    unchanged, of_dense = judged_one(paired_differences(rows, *dense, metric))
+    verdict, of_cnn = judged_one(paired_differences(rows, *cnn, metric))
+    lead = paired_differences(rows, cnn[0], dense[0], metric)
+    size, moved = points(of_cnn["mean"]), points(of_dense["mean"])
+    effect = {
+        WORSE: f"costs the CNN {size}",
+        BETTER: f"gives the CNN {size}",
+        SAME: f"costs the CNN less than {WITHIN}",
+        CANNOT_TELL: f"moves the CNN by {size}, which may be noise",
+    }[verdict]
+    of_it = {SAME: f"the dense network less than {WITHIN}", CANNOT_TELL: "for the dense network, cannot tell"}
+    beside = of_it.get(unchanged, f"the dense network, which it should not touch, {moved}")
+    so_what = ": neighbourhoods are what convolution lives on" if (verdict, unchanged) == (WORSE, SAME) else ""
+    low, high = (of_dense.get(end, math.nan) for end in ("low", "high"))
+    numbers = {"dense": of_dense["mean"], "dense_low": low, "dense_high": high, "dense_verdict": unchanged}
+    numbers |= {"margin": MARGIN, "cnn": of_cnn["mean"], "cnn_lead": float(lead.mean()), "n": len(lead)}
+    return Finding(f"Permuting all pixels {effect}, {beside}{so_what}.", verdict, numbers)
 
-    `rows`: of the study `permutation`. The dense network counts as unchanged where the 90%
-    interval of its paired difference lies within +-`margin` (see `estimates.equivalent`).
-    The verdict is that of the CNN with permuted pixels against the CNN.
+
+def check_dense_unchanged(rows):
+    """Raise AssertionError unless permuting the pixels leaves the dense network, blind to their order, the same.
+
+    Else the laboratory has a fault, or there are too few seeds to show that it has none.
     """
-    dense, cnn = (_with_and_without(rows, kind, metric) for kind in ("dense", "cnn"))
-    unchanged, interval = equivalent(_loss(dense), margin)
-    ((verdict, test),) = differences_verdict([_loss(cnn)])
-    left = paired_values(rows, cnn.columns[1], dense.columns[1], metric)
-    lead = (left.iloc[:, 0] - left.iloc[:, 1]).to_numpy()
-    ends = from_to(interval.low, interval.high, signed_points)
-    shown = "shows that it stays" if unchanged else "does not show that it stays"
-    extent = f"90% interval {ends}, {runs(len(dense))}" if ends else runs(len(dense))
-    sentence = (
-        f"With all pixels permuted, {readable(dense.columns[0])} changes by {signed_points(interval.mean)} percentage "
-        f"points ({extent}), which {shown} within the margin of {points(margin)}; "
-        f"{readable(cnn.columns[0])} {_moves(_loss(cnn))} ({verdict}), which leaves it "
-        f"{'ahead of' if lead.mean() > 0 else 'behind'} the permuted dense network by {gap(lead)[0]} "
-        f"({runs(len(left))})."
-    )
-    numbers = {
-        "dense": interval.mean, "dense_low": interval.low, "dense_high": interval.high, "dense_unchanged": unchanged,
-        "margin": margin, "cnn": test["mean"], "cnn_lead": float(lead.mean()), "n": len(left),
-    }  # fmt: skip
-    return Finding(sentence, verdict, numbers)
-
-
-def check_dense_unchanged(rows, margin=EQUIVALENCE_MARGIN, metric=HEADLINE):
-    """Raise AssertionError unless permuting the pixels leaves the dense network as it was.
-
-    A dense layer is blind to the order of its inputs, so that a change beyond the noise of
-    seeds would be a fault of the laboratory. For the full protocol; one seed shows nothing.
-    """
-    unchanged, interval = equivalent(_loss(_with_and_without(rows, "dense", metric)), margin)
-    if not unchanged:
-        ends = from_to(interval.low, interval.high, signed_points) or "none"
+    numbers = permutation(rows).numbers
+    if numbers["dense_verdict"] != SAME:
+        ends = from_to(numbers["dense_low"], numbers["dense_high"], signed_points) or "none"
         raise AssertionError(
-            f"the dense network changes by {signed_points(interval.mean)} percentage points under a permutation of the "
-            f"pixels (90% interval {ends}, n = {interval.n}), which is not within {points(margin)}"
+            f"the dense network changes by {signed_points(numbers['dense'])} percentage points under a permutation of "
+            f"the pixels (95% interval {ends}, n = {numbers['n']}), which is not shown to be within {WITHIN}"
         )
 
 
-def sample_size(rows, metric=HEADLINE):
-    """How many images each network needs: `rows` of the study `sample_size`, perhaps cut short.
+def sample_size(rows):
+    """How many images each network needs: rows of the study `sample_size`, perhaps cut short.
 
-    Each size speaks of the seeds that have it in both networks; how many images the CNN needs,
-    of the seeds that have all sizes. Raises ValueError where none has.
-    The verdict is that of the CNN against the dense network at the largest number of images;
-    Holm's correction is for the number of sizes.
+    Each size speaks of the seeds that have it in both networks; how many images the CNN needs, of those that have all
+    sizes (ValueError: there is none). The verdict is the CNN's lead at the largest size, with Holm's correction.
     """
-    dense, cnn = (_by_size(rows, kind, metric) for kind in ("dense", "cnn"))
-    both = (cnn - dense).dropna(axis="columns", how="all")
-    differences = [both[images].dropna().to_numpy() for images in both]
-    verdicts = differences_verdict(differences)
-    gaps = [
-        f"{images:,}: {signed_points(values.mean())}{_ends(values)}"
-        for images, values in zip(both, differences, strict=True)
-    ]
-    worse = [images for images, (verdict, _) in zip(both, verdicts, strict=True) if verdict == WORSE]
-    ahead = _ahead_from(list(both), [values.mean() > 0 for values in differences])
+    dense, cnn, judged = lead_by_size(rows)
     whole = cnn.dropna().index.intersection(dense.dropna().index)
     if whole.empty:
-        raise ValueError("no seed of sample_size has all sizes; run python -m cnnlab study sample_size")
-    whole_lead = cnn.loc[whole] - dense.loc[whole]
+        raise ValueError("no seed of sample_size has all sizes; run `python -m cnnlab study sample_size`")
     needed = images_needed(cnn.loc[whole], dense.loc[whole].iloc[:, -1])
-    passes = (
-        f"The CNN is ahead of the dense network from {ahead:,} training images on"
-        if ahead
-        else "The CNN is not ahead of the dense network at the largest number of training images"
-    )
-    ends = [whole_lead.iloc[:, place].to_numpy() for place in (-1, 0)]
-    grown = ends[0] - ends[1]
-    change = f"{'grows' if grown.mean() > 0 else 'shrinks'} by {gap(grown if grown.mean() > 0 else -grown)[0]}"
-    below = f", and detectably behind at {listing(f'{n:,}' for n in worse)}" if worse else ""
-    sentence = (
-        f"{passes}{below} (its lead in percentage points, with the 95% interval of each size taken alone, at "
-        f"{'; '.join(gaps)}; {runs(min(map(len, differences)))}). From {dense.columns[0]:,} to {dense.columns[-1]:,} "
-        f"images it {change}. To reach what the dense network has with "
-        f"{dense.columns[-1]:,}, the CNN needs {_needed_words(needed, cnn.columns)}, by interpolation."
-    )
-    numbers = {
-        "ahead_from": ahead, "grown": float(grown.mean()),
-        "gaps": {images: float(v.mean()) for images, v in zip(both, differences, strict=True)},
-        "needed": float(np.exp(np.mean(np.log(needed)))) if np.isfinite(needed).all() else np.inf, **verdicts[-1][1],
-    }  # fmt: skip
-    return Finding(sentence, verdicts[-1][0], numbers)
+    mean = float(np.exp(np.mean(np.log(needed)))) if np.isfinite(needed).all() else math.inf
+    # From the largest size down; one seed counts as it is.
+    ahead = None
+    for images, (verdict, numbers) in reversed(judged.items()):
+        if not (verdict == BETTER or (numbers["n"] < 2 and numbers["mean"] > 0)):
+            break
+        ahead = images
+    first, last = cnn.columns[0], cnn.columns[-1]
+    leading = "at every size" if ahead == first else f"from {ahead:,} images on" if ahead else "at no size"
+    about = f"about {mean:,.0f}" if np.isfinite(mean) else "more than all of them"
+    sentence = f"The CNN leads {leading}; to match what the dense network learns from {last:,} images it needs {about}."
+    (verdict, numbers), leads = judged[last], {images: each["mean"] for images, (_, each) in judged.items()}
+    more = {"ahead_from": ahead, "gaps": leads, "grown": leads[last] - leads[first], "needed": mean}
+    return Finding(sentence, verdict, {**numbers, **more})
 
 
 def images_needed(curves, targets):
-    """Training images at which each seed's accuracy first reaches its target.
+    """Training images at which each seed's accuracy first reaches its target: float64 (seeds,), infinite where never.
 
-    `curves`: DataFrame, a row a seed and a column a number of images, rising; `targets`: one
-    accuracy a seed. Linear in the logarithm of the images between two sizes; the smallest size
-    where that is already enough, infinite where none is. Returns float64 (seeds,).
+    `curves`: a row a seed, a column a number of images, rising; `targets`: an accuracy a seed. Linear in the logarithm
+    of the images between two sizes; the smallest size where that is already enough.
     """
-    sizes = curves.columns.to_numpy("float64")
-    found = []
+    sizes, found = np.log(curves.columns.to_numpy("float64")), []
     for seed, target in targets.items():
         accuracy = curves.loc[seed].to_numpy()
-        if not (reached := accuracy >= target).any():
-            found.append(np.inf)
-        elif (after := int(reached.argmax())) == 0:
-            found.append(sizes[0])
-        else:
-            step = slice(after - 1, after + 1)
-            found.append(np.exp(np.interp(target, accuracy[step], np.log(sizes[step]))))
+        after = int((accuracy >= target).argmax())
+        step = slice(max(after - 1, 0), after + 1)
+        found.append(np.exp(np.interp(target, accuracy[step], sizes[step])) if accuracy.max() >= target else np.inf)
     return np.array(found)
 
 
 def columns_order(rows):
-    """Does convolution along a table's columns notice their order, and does it pay: `tabular.tabular` rows.
+    """Does convolution along a table's columns notice their order? Rows of the probe `tabular`.
 
-    The verdict is that of the 1-D CNN with shuffled columns against the published order. All
-    tests allow for the overlap of the splits (`estimates.overlap_spread`), with Holm's
-    correction for the three contrasts.
+    The verdict is on the 1-D CNN with shuffled columns; `numbers` has those against the rivals, too. All allow for the
+    overlap of the splits, with Holm's correction for the three contrasts.
     """
-    if rows.empty:
-        raise ValueError("there are no rows of tabular; run `python -m cnnlab probe tabular`")
     table = rows.pivot(index=["seed", "split"], columns=["label", "order"], values="accuracy")
-    n, share = len(table), rows["test_rows"].iloc[0] / (rows["test_rows"] + rows["train_rows"]).iloc[0]
+    share = rows["test_rows"].iloc[0] / (rows["test_rows"] + rows["train_rows"]).iloc[0]
     rivals = [label for label in rows["label"].unique() if label != "conv1d"]
     ours = table["conv1d", "published"]
     contrasts = [table["conv1d", "shuffled"] - ours, *(ours - table[rival, "published"] for rival in rivals)]
-    (verdict, order), *others = differences_verdict(contrasts, overlap_spread(n, share))
-    means = listing(f"{_model(label)} {percent(table[label, 'published'].mean())}" for label in ["conv1d", *rivals])
-    against = listing(
-        f"with {_model(rival)} {signed_points(test['mean'])} percentage points ({word})"
-        for rival, (word, test) in zip(rivals, others, strict=True)
-    )
-    seen = f"; the smallest that could have been seen is {points(order['detectable'])}" if "detectable" in order else ""
-    size = rows["train_rows"].iloc[0] + rows["test_rows"].iloc[0]
+    (verdict, order), *others = judge_contrasts(contrasts, spread=overlap_spread(len(table), share))
+    size, shuffling = points(order["mean"]), "Shuffling a table's columns"
+    sentence = {
+        SAME: f"{shuffling} changes the convolution by less than {WITHIN}: their order means nothing to it.",
+        WORSE: f"{shuffling} costs the convolution {size}: their order means something to it.",
+        BETTER: f"{shuffling} gives the convolution {size}: the published order is not the best.",
+        CANNOT_TELL: "Cannot tell whether the order of a table's columns matters: shuffling moves the convolution by "
+        f"{size}.",
+    }[verdict]
+    against = {rival: {"verdict": word, **numbers} for rival, (word, numbers) in zip(rivals, others, strict=True)}
+    return Finding(sentence, verdict, {"accuracy": table.mean().to_dict(), "against": against, **order})
+
+
+def shift_cost(rows):
+    """What the largest shift of the test images costs by position alone: rows of the probe `shift`.
+
+    The image shifted against the image held in place with the same strip lost, the mean of the directions being one
+    value a seed. The verdict is that of the last label (the CNN in the record).
+    """
+    furthest = int(rows["shift"].max())
+    by_seed = rows.pivot_table(index=["label", "seed", "shift"], columns="treatment", values="accuracy", sort=False)
+    costs, numbers = {}, {"shift": furthest}
+    for label in rows["label"].unique():
+        after = by_seed.loc[label].xs(furthest, level="shift")
+        costs[label] = (after["shifted"] - after["held"]).to_numpy()
+        numbers[label] = {**after[["shifted", "held"]].mean().to_dict(), "position": -costs[label].mean()}
+    judged = dict(zip(map(family, costs), judge_contrasts(costs.values()), strict=True))
+    *others, verdict = (verdict for verdict, _ in judged.values())
+    parts = [
+        f"{name} {'loses' if test['mean'] < 0 else 'gains'} {points(test['mean'])}"
+        for name, (_, test) in judged.items()
+    ]
+    last = list(judged)[-1]
+    meaning = {
+        WORSE: "neither ignores position" if others == [WORSE] else f"{last} does not ignore position",
+        SAME: f"{last} ignores position",
+        BETTER: f"{last} does better out of place",
+        CANNOT_TELL: "cannot tell whether position alone matters",
+    }[verdict]
+    sentence = f"Shifted by {furthest} pixels, {listing(reversed(parts))}: {meaning}."
+    return Finding(sentence, verdict, {**numbers, **judged[last][1]})
+
+
+def equivariant_layers(rows):
+    """Which layers' maps move with the image, up to EXACT, and for which shifts: rows of the probe `equivariance`.
+
+    `numbers` has, for each (label, layer) with positions, the exact shifts and the mean error at the others.
+    """
+    moved = rows[(rows["shift"] > 0) & (rows["kind"] == "map") & (rows["positions"] > 0)]
+    numbers, shifts = {}, moved["shift"].nunique()
+    for key, mine in moved.groupby(["label", "layer"], sort=False):
+        worst = mine.groupby("shift")["relative_error"].max()
+        broken = mine[mine["shift"].map(worst) >= EXACT]["relative_error"]
+        exact = [int(pixels) for pixels in worst.index[worst < EXACT]]
+        numbers[key] = {"exact": exact, "error": broken.mean() if len(broken) else 0.0}
+    followed = [len(found["exact"]) for found in numbers.values()]
+    every, layers = followed.count(shifts), spelled(len(followed))
+    partly = spelled(sum(0 < shifts_followed < shifts for shifts_followed in followed))
+    sentence = f"All {layers} layers with positions move exactly with the image: shift in, shift out."
+    if every < len(followed):
+        sentence = (
+            f"Every shift of the image is followed exactly by {spelled(every)} of {layers} layers, only some shifts by "
+            f"{partly}: pooling breaks equivariance."
+        )
+    return Finding(capital(sentence), None, numbers)
+
+
+def effective_fields(rows):
+    """How much of what each convolution could see matters to it, in pixels: rows of the probe `receptive_field`."""
+    sizes = effective_diameters(rows).groupby("layer", sort=False)
+    numbers = {
+        layer: {"theoretical": int(mine["theoretical"].iloc[0]), **mine[["effective", "core"]].mean().to_dict()}
+        for layer, mine in sizes
+    }
+    *_, last = numbers.values()
+    seen, core = last["theoretical"], last["core"]
+    # Half of what is seen alike everywhere lies in a square of half the area.
+    meaning = "it looks at its centre" if core < 0.9 * seen / math.sqrt(2) else "it looks everywhere alike"
     sentence = (
-        f"On scikit-learn's breast cancer table of {size:,} rows, test accuracy is: {means} "
-        f"(n = {n} splits). Shuffling its columns changes the 1-D CNN by {signed_points(order['mean'])} percentage "
-        f"points ({verdict}{seen}); in the published order the difference is {against}."
+        f"The last convolution could see {seen} pixels across, but half of its sensitivity lies within {core:.1f}"
     )
-    return Finding(sentence, verdict, {"accuracy": table.mean().to_dict(), **order})
+    return Finding(f"{sentence}: {meaning}.", None, numbers)
 
 
-def _with_and_without(rows, kind, metric):
-    """Paired values of the network of `kind` and of the same one on permuted pixels."""
+def calibration_over_seeds(rows):
+    """What temperature scaling does to each network's expected calibration error on the test set.
+
+    The verdict is that of the last label. Raises ValueError where scaling changed an accuracy, which it cannot.
+    """
+    whole, gains, numbers = rows.drop_duplicates(["label", "seed", "stage"]), [], {}
+    for label, mine in whole.groupby("label", sort=False):
+        before, after = (mine[mine["stage"] == stage].set_index("seed").sort_index() for stage in ("before", "after"))
+        changed = (after["overall_accuracy"] - before["overall_accuracy"]).abs().max()
+        if changed > 0:
+            raise ValueError(f"temperature scaling changed the accuracy of {label} by {changed}; the rows are wrong")
+        gains.append((before["ece"] - after["ece"]).to_numpy())
+        errors = {"before": before["ece"].mean(), "after": after["ece"].mean()}
+        numbers[label] = errors | {"temperature": after["temperature"].mean()}
+    verdict, test = judge_contrasts(gains)[-1]
+    error = f"the calibration error of {family(label)}"
+    change = f"{error} from {percent(errors['before'])} to {percent(errors['after'])}"
+    sentence = {
+        BETTER: f"Temperature scaling cuts {change} and changes no answer.",
+        WORSE: f"Temperature scaling raises {change}: it harms.",
+        SAME: f"Temperature scaling changes {error} by less than {WITHIN}: it needs none.",
+        CANNOT_TELL: f"Cannot tell whether temperature scaling helps: it takes {change}.",
+    }[verdict]
+    return Finding(sentence, verdict, {**numbers, **test})
+
+
+def silent_activations(rows):
+    """What share of the ReLU activations is zero, the mean over a network's layers; the sentence on the last label."""
+    shares = rows.groupby(["label", "seed"], sort=False)["zero_fraction"].mean().groupby("label", sort=False).mean()
+    share, name = shares.iloc[-1], family(shares.index[-1])
+    meaning = f"for any image most of it {'is silent' if share > 0.5 else 'answers'}"
+    return Finding(f"{percent(share)} of {name}'s ReLU activations are zero: {meaning}.", None, shares.to_dict())
+
+
+def referral_over_seeds(rows, coverage=0.8):
+    """Accuracy when the least confident images go to a human; the sentence on the last label."""
+    if not np.isclose(rows["asked"], coverage).any():
+        raise ValueError(f"coverage {coverage} is not among the rows; expected one of {sorted(rows['asked'].unique())}")
+    numbers = {}
+    for label, mine in rows.groupby("label", sort=False):
+        answered, everything = (
+            mine.loc[np.isclose(mine["asked"], share), "accuracy"].mean() for share in (coverage, 1)
+        )
+        numbers[label] = {"answered": answered, "all": everything}
+    change = f"takes {family(label)} from {percent(everything)} to {percent(answered)}"
+    return Finding(f"Answering only the surest {percent(coverage)} of the images {change}.", None, numbers)
+
+
+def renewed_statistics(rows):
+    """What statistics of the final weights, in place of the running ones, do to accuracy on validation.
+
+    Gains are with images augmented as in the recipe's training; the sentence is on the recipe whose seeds lie furthest
+    apart with the running statistics.
+    """
+    accuracies = rows.pivot_table(index=["label", "seed"], columns="statistics", values="accuracy", sort=False)
+    gains = {}
+    for label in rows["label"].unique():
+        augmented = (RECIPES[label].flip, RECIPES[label].translate) != ("none", 0)
+        gains[label] = (accuracies["augmented" if augmented else "plain"] - accuracies["running"]).loc[label].to_numpy()
+    by_label = accuracies.groupby(level="label", sort=False)
+    spreads = by_label.max() - by_label.min()
+    widest = spreads["running"].idxmax()
+    _, test = judge_contrasts(gains.values())[list(gains).index(widest)]
+    running, new = spreads.loc[widest, ["running", "plain"]]
+    meaning = "the statistics swing, not the weights" if WIDE < running > 2 * new else "the statistics do not swing"
+    apart = f"seeds lie {points(new)} apart instead of {100 * running:.1f}"
+    means = {label: float(gain.mean()) for label, gain in gains.items()}
+    sentence = f"With normalisation statistics computed anew, {apart}: {meaning}."
+    return Finding(sentence, None, {**test, **means, "spread_running": running, "spread_new": new})
+
+
+# What the rows of each probe of `measures.PROBES` say.
+OF_PROBES = {
+    "shift": shift_cost,
+    "equivariance": equivariant_layers,
+    "receptive_field": effective_fields,
+    "tabular": columns_order,
+    "activations": silent_activations,
+    "calibration": calibration_over_seeds,
+    "risk_coverage": referral_over_seeds,
+    "normalisation": renewed_statistics,
+}
+
+
+def _with_and_without(rows, kind):
+    """Labels of the network of `kind` on permuted pixels, and of the same one on ordinary pixels."""
     labels = rows.loc[rows["model"] == kind, "label"].unique() if len(rows) else []
     permuted = next((label for label in labels if label.endswith(PERMUTED)), None)
     if permuted is None:
         raise ValueError(f"the rows hold no permuted {kind} network; run `python -m cnnlab study permutation`")
-    return paired_values(rows, permuted.removesuffix(PERMUTED), permuted, metric)
+    return permuted, permuted.removesuffix(PERMUTED)
 
 
-def _loss(pairs):
-    """Permuted minus not, a value a seed."""
-    return (pairs.iloc[:, 1] - pairs.iloc[:, 0]).to_numpy()
-
-
-def _moves(differences):
-    falls = differences.mean() < 0
-    return f"{'falls' if falls else 'rises'} by {gap(-differences if falls else differences)[0]}"
-
-
-def _by_size(rows, kind, metric):
-    """Accuracies of the networks of `kind`: a row a seed, a column a number of training images, rising."""
-    mine = rows[rows["model"] == kind] if len(rows) else rows
-    if mine.empty:
-        raise ValueError(f"the rows hold no {kind} network; run `python -m cnnlab study sample_size`")
-    return mine.pivot(index="seed", columns="train_images", values=metric).rename(columns=int).sort_index(axis=1)
-
-
-def _ahead_from(sizes, leads):
-    """The size from which on the CNN leads at every size, or None."""
-    behind = [place for place, lead in enumerate(leads) if not lead]
-    first = behind[-1] + 1 if behind else 0
-    return sizes[first] if first < len(sizes) else None
-
-
-def _ends(values):
-    _, interval = estimate(values)
-    ends = from_to(interval.low, interval.high, signed_points)
-    return f" ({ends})" if ends else ""
-
-
-def _needed_words(needed, sizes):
-    if not np.isfinite(needed).all():
-        return f"more than {max(sizes):,} in {np.isinf(needed).sum()} of {plural(len(needed), 'run')}"
-    about = f"about {np.exp(np.log(needed).mean()):,.0f}"
-    if len(needed) > 1:
-        about += f" ({min(needed):,.0f} to {max(needed):,.0f} over seeds)"
-    return f"at most {about}" if min(needed) == min(sizes) else about
-
-
-def _model(label):
-    return "the dense network" if label == "dense" else readable(label).replace("_", " ")
+def lead_by_size(rows):
+    """(dense, cnn, {images: (verdict, numbers)}): accuracies (seeds, sizes), and the CNN's lead at each size."""
+    dense, cnn = (
+        rows[rows["model"] == kind].pivot(index="seed", columns="train_images", values=HEADLINE).rename(columns=int)
+        for kind in ("dense", "cnn")
+    )
+    both = (cnn - dense).dropna(axis="columns", how="all")
+    judged = judge_contrasts([both[images].dropna().to_numpy() for images in both])
+    return dense, cnn, dict(zip(both, judged, strict=True))

@@ -1,6 +1,6 @@
 """What the audit holds published claims against: each claimed quantity, measured from the store.
 
-A new quantity is one entry of QUANTITIES, or of SUPPLIED where the store cannot say it.
+A new quantity is one entry of QUANTITIES, of DIFFERENCES, or of SUPPLIED where the store cannot say it.
 """
 
 import dataclasses
@@ -12,33 +12,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cnnlab import studies
+from cnnlab import measures, studies
 from cnnlab.data import SHAPES
-from cnnlab.measures import (
-    MARS_FOLDER,
-    PROBES_FOLDER,
-    confusion_counts,
-    paired_values,
-    pixel_histogram,
-    pixel_statistics,
-    read_mars,
-    read_probe,
-    t_interval,
-)
-from cnnlab.studies import select
+from cnnlab.findings.networks import SURE
+from cnnlab.findings.tables import with_interval
 from cnnlab.training import expected_parameters
-from cnnlab.wording import from_to, listing, percent, readable, signed_points
+from cnnlab.wording import listing, percent, readable, signed_points
 
-DENSE, CNN = "dense_128_64", "cnn_32_64_128"
-SMALL_CNN, LARGE_KERNELS = "cnn_32_64_k3", "cnn_32_64_k5"
-LONGER = "cnn_32_64_128_15_epochs"
 # The published study trained this one variant longer than the others.
-PUBLISHED_AS = {CNN: LONGER}
-# The claimed best first.
-MARS_KERNELS = ("mars_cnn_k3", "mars_cnn_k5", "mars_cnn_k7", "mars_cnn_k3to5")
+CNN, LONGER = "cnn_32_64_128", "cnn_32_64_128_15_epochs"
 # Two standard errors of an accuracy measured on 10,000 validation images.
 PLATEAU_TOLERANCE = 0.01
-SURE = 0.8
 
 
 class NotMeasuredError(LookupError):
@@ -47,12 +31,10 @@ class NotMeasuredError(LookupError):
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """One measured quantity.
+    """One measured quantity: `contrasts`, arrays (n,) of a value a seed, several where a claim asserts several.
 
-    `contrasts`: arrays (n,) of one value a seed; several where one claim asserts several
-    differences. An `exact` quantity (a count, a formula) is one array of one number. `unit`:
-    "share" (0 to 1), "points" (a difference of shares), "count", "fewer" (a difference of
-    counts) or "number". `note`: how it was measured, in words.
+    An `exact` quantity (a count, a formula) is one array of one number. `unit`: "share" (0 to 1), "points" (a
+    difference of shares), "count", "fewer" (a difference of counts) or "number". `note`: how it was measured.
     """
 
     contrasts: list[np.ndarray]
@@ -69,10 +51,9 @@ class Measured:
 class Evidence:
     """All that was measured.
 
-    `rows`: the tidy rows of all studies; `histories`: {key of a row: its training curves};
-    `predictions`: a function from a key to the stored {"predicted", "confidence"}; `labels`:
-    true classes of the test set, or None; `class_names`; `pixels`: {"mean", "std"} in 0..255,
-    or {}; `extra`: {quantity of SUPPLIED: a number (exact), or an array of one value a seed}.
+    `rows`: of all studies; `histories`: {key of a row: its training curves}; `predictions`: from such a key to
+    {"predicted", "confidence"}; `labels`: true classes of the test set; `pixels`: {"mean", "std"} in 0..255; `extra`:
+    {quantity of SUPPLIED: a number (exact), or an array of one value a seed}.
     """
 
     rows: pd.DataFrame
@@ -85,21 +66,20 @@ class Evidence:
 
     def runs(self, label):
         """The rows of the variant `label`; NotMeasuredError with the command that makes them."""
-        found = self.rows[self.rows["label"] == label] if len(self.rows) else self.rows
-        if len(found):
-            return found
-        homes = [study.name for study in studies.STUDIES.values() if any(t.label == label for t in study.trials)]
-        cure = f"run python -m cnnlab study {homes[0]}" if homes else f"no study trains {label}"
-        raise NotMeasuredError(f"not measured yet: {cure}")
+        found = self.rows[self.rows["label"] == label]
+        if found.empty:
+            homes = [study.name for study in studies.STUDIES.values() if any(t.label == label for t in study.trials)]
+            cure = f"run python -m cnnlab study {homes[0]}" if homes else f"no study trains {label}"
+            raise NotMeasuredError(f"not measured yet: {cure}")
+        return found
 
-    def differences(self, first, second, metric):
+    def differences(self, first, second, metric="test_accuracy_last"):
         """`first` minus `second`, by seed: float64 (n,)."""
         self.runs(first), self.runs(second)
         try:
-            pairs = paired_values(self.rows, first, second, metric)
+            return measures.paired_differences(self.rows, first, second, metric)
         except ValueError as error:
             raise NotMeasuredError(f"not measured yet: {error}") from None
-        return (pairs[first] - pairs[second]).to_numpy()
 
     def answers(self, label):
         """[(predicted, confidence) of each seed of `label`], in the order of the test labels."""
@@ -112,61 +92,47 @@ class Evidence:
 
 
 def gather(store, dataset=None, extra=None):
-    """Evidence from a `store.Store`, and from a `data.Dataset` of CIFAR-10 where one is given.
+    """Evidence from a `store.Store`, from a `data.Dataset` of CIFAR-10 where one is given, and `extra` as in Evidence.
 
-    `extra`: {quantity of SUPPLIED: a number (exact), or an array of one value a seed}, from
-    probes. Raises ValueError for another quantity.
+    Raises ValueError for a quantity that is not in SUPPLIED.
     """
     if unknown := set(extra or {}) - set(SUPPLIED):
         raise ValueError(f"extra has {', '.join(sorted(unknown))}; expected any of {', '.join(SUPPLIED)}")
-    records = store.records()
-    by_dataset = {}
+    records, by_dataset = store.records(), {}
     for study in studies.STUDIES.values():
         for trial in study.runs(study.seeds):
             by_dataset.setdefault(trial.dataset, []).append(trial)
     # One selection a data set: variants that are compared come from one code version.
-    frames = [select(records, trials) for trials in by_dataset.values()]
-    rows = pd.concat([frame for frame in frames if len(frame)] or [pd.DataFrame()], ignore_index=True)
+    frames = [studies.select(records, trials) for trials in by_dataset.values()]
+    whole = [frame for frame in frames if len(frame)] or [pd.DataFrame(columns=["label"])]
     facts = {}
     if dataset is not None:
         # The published training set is the lab's training and validation splits together.
-        counts = sum(pixel_histogram(dataset.split(name)[0]) for name in ("train", "validation"))
-        statistics = pixel_statistics(counts).loc["all"]
-        facts = {
-            "labels": dataset.split("test")[1],
-            "class_names": dataset.class_names,
-            "pixels": {"mean": float(statistics["mean"]), "std": float(statistics["std"])},
-        }
+        counts = sum(measures.pixel_histogram(dataset.split(name)[0]) for name in ("train", "validation"))
+        pixels = measures.pixel_statistics(counts).loc["all", ["mean", "std"]].astype(float).to_dict()
+        facts = {"labels": dataset.split("test")[1], "class_names": dataset.class_names, "pixels": pixels}
     histories = {record["key"]: record["history"] for record in records}
+    rows = pd.concat(whole, ignore_index=True)
     return Evidence(rows, histories, store.predictions, extra=dict(extra or {}), **facts)
 
 
-def from_probes(folder=PROBES_FOLDER):
-    """What the recorded probes say of quantities in SUPPLIED: {quantity: float array, a value a seed}.
+def supplied(activations, shift, mars):
+    """What the rows of two probes and the tables of `measures.read_mars` say of SUPPLIED, as `extra` of Evidence.
 
-    The share of zero activations is the mean over the network's ReLU layers; the drop is what
-    position alone costs the CNN at the largest shift: the image held in place, with the same
-    strip lost, against the image shifted.
+    Zero activations are a mean over the ReLU layers; the drop is what position alone costs at the largest shift.
     """
     found = {}
-    silent, shifted = (read_probe(name, folder) for name in ("activations", "shift"))
-    if len(silent):
-        mine = silent[silent["label"] == CNN]
+    if len(activations):
+        mine = activations[activations["label"] == CNN]
         found[f"{CNN}.relu_zero_fraction"] = mine.groupby("seed")["zero_fraction"].mean().to_numpy()
-    if len(shifted):
-        mine = shifted[(shifted["label"] == CNN) & (shifted["shift"] == shifted["shift"].max())]
+    if len(shift):
+        mine = shift[(shift["label"] == CNN) & (shift["shift"] == shift["shift"].max())]
         means = mine.groupby(["seed", "treatment"])["accuracy"].mean().unstack("treatment")
         found["shift.cnn_accuracy_drop"] = (means["held"] - means["shifted"]).to_numpy()
+    if mars:
+        images = mars["images"]
+        found |= {"mars.images": int(images["images"].sum()), "mars.classes": int(images["classes"].max())}
     return found
-
-
-def from_mars(folder=MARS_FOLDER):
-    """What the recorded tables say of the Mars set itself: {quantity: number}, empty without a record."""
-    tables = read_mars(folder)
-    if "images" not in tables:
-        return {}
-    images = tables["images"]
-    return {"mars.images": int(images["images"].sum()), "mars.classes": int(images["classes"].max())}
 
 
 def measure(evidence, quantity, published):
@@ -179,6 +145,8 @@ def measure(evidence, quantity, published):
             raise NotMeasuredError("not measured yet: the store cannot say it, and no probe has supplied it")
         values = np.asarray(evidence.extra[quantity], "float64")
         return [Measured([np.atleast_1d(values)], SUPPLIED[quantity], exact=values.ndim == 0)]
+    if quantity in DIFFERENCES:
+        return _difference(evidence, *DIFFERENCES[quantity])
     for pattern, function in QUANTITIES:
         if match := re.fullmatch(pattern, quantity):
             return function(evidence, *match.groups(), published=published)
@@ -191,7 +159,7 @@ def parameter_count(label, evidence):
     if label not in defined:
         raise NotMeasuredError(f"no model called {label} is defined")
     formula = formula_of(defined[label])
-    trained = evidence.rows[evidence.rows["label"] == label] if len(evidence.rows) else evidence.rows
+    trained = evidence.rows[evidence.rows["label"] == label]
     if trained.empty:
         return formula, "by formula"
     counted = int(trained["parameters"].iloc[0])
@@ -211,44 +179,44 @@ def _parameters(evidence, label, **_):
     return [Measured.exactly(count, "count", source)]
 
 
-def _fewer_parameters(evidence, label, other, **_):
-    (few, _), (many, _) = (parameter_count(name, evidence) for name in (label, other))
-    return [Measured.exactly(many - few, "fewer", f"{few:,} against {many:,} parameters")]
+def _epoch(label):
+    """Published CIFAR-10 runs were scored after their last epoch, the Mars ones after early stopping."""
+    return "best" if label.startswith("mars_") else "last"
 
 
 def _score(evidence, label, split, kind, **_):
-    # Published CIFAR-10 runs were scored after their last epoch, the Mars ones after early stopping.
-    epoch = "best" if label.startswith("mars_") and split != "train" else "last"
-    label = PUBLISHED_AS.get(label, label)
+    epoch = "last" if split == "train" else _epoch(label)
+    label = LONGER if label == CNN else label
     values = evidence.runs(label)[f"{split}_{kind}_{epoch}"].to_numpy()
     note = f"{readable(label)}, {'last' if epoch == 'last' else 'best validation'} epoch"
     return [Measured([values], "share" if kind == "accuracy" else "number", note)]
 
 
-def _difference(first, *others, metric="test_accuracy_last"):
-    """A measuring function: `first` minus each of `others`, paired by seed."""
-
-    def difference(evidence, **_):
-        contrasts = [evidence.differences(first, other, metric) for other in others]
-        note = f"{readable(first)} minus {listing(map(readable, others))}, {metric.rpartition('_')[2]} epoch"
-        return [Measured(contrasts, "points", note)]
-
-    return difference
+def _difference(evidence, first, *others):
+    """Test accuracy of `first` minus that of each of `others`, paired by seed."""
+    contrasts = [evidence.differences(first, other, f"test_accuracy_{_epoch(first)}") for other in others]
+    note = f"{readable(first)} minus {listing(map(readable, others))}, {_epoch(first)} epoch"
+    return [Measured(contrasts, "points", note)]
 
 
-def _beats_with_fewer(evidence, first, second, **_):
-    return [*_difference(first, second)(evidence), *_fewer_parameters(evidence, first, second)]
+def _versus(evidence, first, second, part, **_):
+    """What `first` has more in accuracy, and fewer in parameters: `part` names one of them, or is None for both."""
+    found = [] if part == "params" else _difference(evidence, first, second)
+    if part != "test_accuracy":
+        (few, _), (many, _) = (parameter_count(label, evidence) for label in (first, second))
+        found.append(Measured.exactly(many - few, "fewer", f"{few:,} against {many:,} parameters"))
+    return found
 
 
 def _ranking(evidence, **_):
     """Each step of the filter sweep, all at 10 epochs; beside it, what the published 15 are worth."""
     labels = [trial.label for trial in studies.find_study("filters").trials]
-    steps = [evidence.differences(later, earlier, "test_accuracy_last") for earlier, later in pairwise(labels)]
-    longer = t_interval(evidence.differences(LONGER, CNN, "test_accuracy_last"))
-    span = f" ({extent})" if (extent := from_to(longer.low, longer.high, signed_points)) else ""
+    steps = [evidence.differences(later, earlier) for earlier, later in pairwise(labels)]
+    longer = measures.t_interval(evidence.differences(LONGER, CNN))
+    worth = with_interval(longer.mean, longer.low, longer.high, signed_points)
     note = (
-        f"each step at 10 epochs, at the last of them (the published {readable(CNN)} had 15, which are worth "
-        f"{signed_points(longer.mean)}{span} percentage points)"
+        f"each step at 10 epochs, at the last of them (the published {readable(CNN)} had 15, which are worth {worth} "
+        "percentage points)"
     )
     return [Measured(steps, "points", note)]
 
@@ -279,13 +247,12 @@ def _confusion(evidence, name, published):
     for known in (name, published):
         if known not in evidence.class_names:
             raise NotMeasuredError(f"the data has no class {known}")
-    rows = [confusion_counts(evidence.labels, said, evidence.class_names).loc[name] for said, _ in answers]
+    rows = [measures.confusion_counts(evidence.labels, said, evidence.class_names).loc[name] for said, _ in answers]
     shares = pd.DataFrame(rows).div(np.sum(evidence.labels == evidence.class_names.index(name)))
     means = shares.mean()
     rival = means.drop([name, published]).idxmax()
     taken = f"{name} taken for {published} in {percent(means[published])}, for {rival} in {percent(means[rival])}"
-    note = f"{readable(LONGER)}: {taken}"
-    return [Measured([(shares[published] - shares[rival]).to_numpy()], "points", note)]
+    return [Measured([(shares[published] - shares[rival]).to_numpy()], "points", f"{readable(LONGER)}: {taken}")]
 
 
 # Quantities that the store cannot say, and their units: `extra` supplies them.
@@ -295,17 +262,18 @@ SUPPLIED = {
     "mars.images": "count",
     "mars.classes": "count",
 }
+# Differences in test accuracy: of the first label and each of the others.
+DIFFERENCES = {
+    "cnn_minus_dense.test_accuracy_pp": (LONGER, "dense_128_64"),
+    "kernel_5_minus_3.test_accuracy_pp": ("cnn_32_64_k5", "cnn_32_64_k3"),
+    "kernel_3_vs_5.test_accuracy": ("cnn_32_64_k3", "cnn_32_64_k5"),
+    "mars_kernels.best": ("mars_cnn_k3", "mars_cnn_k5", "mars_cnn_k7", "mars_cnn_k3to5"),
+}
 # A pattern for the whole name of a quantity, and the function that measures it: (evidence,
 # *groups of the pattern, published) -> list of Measured. The first that fits counts.
 QUANTITIES = (
-    (r"(cnn_32_64_k3)_vs_(dense_\d+_\d+)", _beats_with_fewer),
-    (r"(cnn_32_64_k3)_vs_(dense_\d+_\d+)\.params", _fewer_parameters),
-    (r"cnn_32_64_k3_vs_dense_512_256\.test_accuracy", _difference(SMALL_CNN, "dense_512_256")),
-    (r"cnn_minus_dense\.test_accuracy_pp", _difference(LONGER, DENSE)),
-    (r"kernel_5_minus_3\.test_accuracy_pp", _difference(LARGE_KERNELS, SMALL_CNN)),
-    (r"kernel_3_vs_5\.test_accuracy", _difference(SMALL_CNN, LARGE_KERNELS)),
+    (r"(\w+)_vs_(dense_\d+_\d+)(?:\.(params|test_accuracy))?", _versus),
     (r"filters\.ranking", _ranking),
-    (r"mars_kernels\.best", _difference(*MARS_KERNELS, metric="test_accuracy_best")),
     (r"(\w+)\.params", _parameters),
     (r"(\w+)\.(test|val|train)_(accuracy|loss)", _score),
     (r"pixels\.(mean|std)", _pixels),

@@ -1,172 +1,224 @@
-"""Is one variant better than another? Tidy frames of several seeds in, Findings out."""
+"""Is one variant better than another? Tidy frames of several seeds in, Findings and tables out."""
 
 import dataclasses
+from itertools import pairwise
 
-from cnnlab.findings.finding import BETTER, HEADLINE, SELECTION, WORSE, Finding, Metric, undetectable
-from cnnlab.measures import ALPHA, check_frame, mcnemar, paired_tests, paired_values, t_interval
-from cnnlab.wording import from_to, listing, many, p_value, percent, plural, points, readable
+import numpy as np
+
+from cnnlab import measures
+from cnnlab.findings.finding import (
+    BETTER,
+    CANNOT_TELL,
+    HEADLINE,
+    SAME,
+    SELECTION,
+    WITHIN,
+    WORSE,
+    Finding,
+    judge,
+    judge_contrasts,
+    metric_name,
+)
+from cnnlab.findings.tables import verdicts_table
+from cnnlab.wording import capital, family, percent, points, readable, short
+
+
+def contrast_sentence(first, second, verdict, numbers, metric, more=""):
+    """A comparison in words: two names, its verdict, `numbers` with mean and n, what is measured, and `more`."""
+    size = f"{points(numbers['mean'])} of {metric}"
+    if verdict == CANNOT_TELL and numbers["n"] < 2:
+        return f"One seed cannot tell {first} from {second}, {size} apart{more}."
+    return {
+        BETTER: f"{capital(first)} beats {second} by {size}{more}.",
+        WORSE: f"{capital(first)} is worse than {second} by {size}{more}.",
+        SAME: f"{capital(first)} is as good as {second}, within {WITHIN} of {metric}{more}.",
+        CANNOT_TELL: f"Cannot tell {first} from {second}: {size} may be noise{more}.",
+    }[verdict]
 
 
 def compare(frame, first, second, metric=HEADLINE):
-    """Is variant `first` better than `second`? Paired by seed, two-sided t-test at 5%.
+    """Is variant `first` better than `second` in `metric`, a column of accuracies of the study `frame`? Paired by seed.
 
-    `frame` is a tidy frame of `studies.read`; `first` and `second` are labels in it; `metric`
-    is a column of accuracies (higher is better), losses or seconds (lower is better).
-    One paired seed gives a finding that declines to conclude.
     Raises ValueError where a label or the metric is missing, or no seed has both.
     """
-    return _findings([paired_values(frame, first, second, metric)], metric)[0]
+    return _compare_pairs(frame, [(first, second)], metric)[0]
 
 
-def adjacent(frame, metric=HEADLINE, labels=None):
-    """Each variant of a sweep against the one before it, with Holm's correction: a list of Findings.
-
-    `labels`: the variants in the order of the varied quantity (default: the frame's order).
-    """
-    labels = list(labels or _labels(frame))
-    if len(labels) < 2:
-        raise ValueError(f"the frame has only {', '.join(labels)}; a sweep needs at least two variants")
-    steps = zip(labels[1:], labels, strict=False)
-    return _findings([paired_values(frame, later, earlier, metric) for later, earlier in steps], metric)
+def adjacent(frame, metric=HEADLINE):
+    """Each variant of a sweep against the one before it, with Holm's correction: a list of Findings."""
+    return _compare_pairs(frame, _steps(frame), metric)
 
 
 def against_each(frame, base, metric=HEADLINE):
     """Each variant of a study against `base`, with Holm's correction: a list of Findings, in the frame's order."""
-    check_frame(frame, [base], [metric])
-    others = [label for label in _labels(frame) if label != base]
-    return _findings([paired_values(frame, label, base, metric) for label in others], metric)
+    return _compare_pairs(frame, _against(frame, base), metric)
 
 
-def choose(frame, metric=HEADLINE, selection=SELECTION):
+def sweep(frame, metric=HEADLINE):
+    """Up to which variant does more of the varied quantity help? The one sentence of a sweep.
+
+    The verdict is that of the first step that does not help, or "better" where all do; `numbers` has stops_at
+    (the last variant whose step helps), verdicts (a step each) and mean, low, high, n of the gain up to there.
+    """
+    steps, name = _steps(frame), metric_name(metric)
+    if len({family(label) for pair in steps for label in pair}) > 1:
+        raise ValueError("the variants are of several kinds; a sweep varies one quantity, so compare them instead")
+    judged = _judge_pairs(frame, steps, metric)
+    verdicts, start = [verdict for verdict, _ in judged], steps[0][1]
+    helped = next((place for place, verdict in enumerate(verdicts) if verdict != BETTER), len(steps))
+    verdict = [*verdicts, BETTER][helped]
+    what = "larger kernels" if "_k" in start else "more units" if start.startswith("dense") else "more filters"
+    first_step, n = judged[0][1]["mean"], judged[0][1]["n"]
+    if helped:
+        stops_at = steps[helped - 1][0]
+        ((_, gain),) = _judge_pairs(frame, [(stops_at, start)], metric)
+        then = {
+            BETTER: "", SAME: f"; beyond it, they change less than {WITHIN}", WORSE: "; beyond it, they hurt",
+            CANNOT_TELL: "; beyond it, cannot tell",
+        }[verdict]  # fmt: skip
+        every = "help at every step, up to" if verdict == BETTER else "help up to"
+        sentence = f"{what} {every} {short(stops_at)}, by {points(gain['mean'])} of {name}{then}."
+    else:
+        stops_at, gain, size = start, {"mean": 0.0, "n": n}, f"{points(first_step)} of {name}"
+        sentence = {
+            SAME: f"{what} add less than {WITHIN} at the first step: {short(start)} is enough.",
+            WORSE: f"{what} hurt from the start: the first step costs {size}.",
+            CANNOT_TELL: f"Cannot tell whether {what} help: the first step's {size} may be noise."
+            if n > 1
+            else f"One seed cannot tell where {what} stop helping.",
+        }[verdict]
+    return Finding(capital(sentence), verdict, {**gain, "stops_at": stops_at, "verdicts": verdicts})
+
+
+def choose(frame, metric=HEADLINE):
     """Which variant of a sweep to take, by mean validation accuracy, and whether it lies on the edge.
 
-    The verdict is the choice against the runner-up on `metric`, the test set having had no
-    part in either. `numbers` has chosen, runner_up, edge (bool), parameters {label: count}.
+    The verdict is the choice against the runner-up on `metric`, in which the test set had no part.
     """
-    check_frame(frame, [], [metric, selection, "parameters"])
+    measures.check_frame(frame, [], [metric, SELECTION, "parameters"])
     labels = _labels(frame)
-    if len(labels) < 2:
-        raise ValueError(f"the frame has only {', '.join(labels)}; a choice needs at least two variants")
-    means = frame.groupby("label")[selection].mean()
+    means = frame.groupby("label")[SELECTION].mean()
     best, runner_up = means.sort_values(ascending=False, kind="stable").index[:2]
     edge = best in (labels[0], labels[-1])
-    parameters = {label: int(frame.loc[frame["label"] == label, "parameters"].iloc[0]) for label in labels}
-    contest = compare(frame, best, runner_up, metric)
-    place = (
-        "It lies on the edge of the sweep, so that the best value may lie beyond it"
-        if edge
-        else "It lies inside the sweep"
-    )
-    costs = listing(f"{readable(label)} {many(count)}" for label, count in parameters.items())
-    sentence = (
-        f"The highest mean validation accuracy, {percent(means[best])}, is that of {readable(best)}, with "
-        f"{many(parameters[best])} parameters. {place}. Against the runner-up, taken alone: {contest} "
-        f"Parameters of the sweep: {costs}."
-    )
-    numbers = {"chosen": best, "runner_up": runner_up, "edge": edge, "parameters": parameters, **contest.numbers}
-    return Finding(sentence, contest.verdict, numbers)
+    ((verdict, numbers),) = _judge_pairs(frame, [(best, runner_up)], metric)
+    size = points(numbers["mean"])
+    how = {
+        BETTER: f"on the test images it beats the runner-up by {size}",
+        WORSE: f"on the test images the runner-up is {size} better",
+        SAME: f"the runner-up is as good, within {WITHIN}",
+        CANNOT_TELL: "the test images cannot tell it from the runner-up",
+    }[verdict]
+    sentence = f"Validation chooses {short(best)}, {'at the edge of' if edge else 'inside'} the sweep; {how}."
+    parameters = frame.groupby("label", sort=False)["parameters"].first().astype(int).to_dict()
+    chosen = {"chosen": best, "runner_up": runner_up, "edge": edge, "parameters": parameters}
+    return Finding(sentence, verdict, {**numbers, **chosen})
 
 
-def against_baseline(frame, model="cnn_32_64_128", baseline="dense_128_64", metric=HEADLINE):
-    """The CNN against the dense baseline: both scores, the difference, and the parameters of each."""
-    check_frame(frame, [model, baseline], [metric, "parameters"])
-    measure = Metric.of(metric)
-    scores, numbers = [], {}
+def help_chosen(frame):
+    """The step of the study `mars_help` with the best mean validation accuracy, and each step against none.
+
+    A list of Findings: the choice, what it is worth (one contrast, fixed before the test images were looked at), and
+    the steps that were not chosen. The first label of `frame` is the network as it is.
+    """
+    means = frame.groupby("label", sort=False)[SELECTION].mean()
+    chosen, plain, before = means.idxmax(), means.index[0], percent(means.iloc[0])
+    if chosen == plain:
+        sentence = f"No step raises the validation accuracy of {short(plain)}, {before}: it stays as it is."
+        return [Finding(sentence, None, {"chosen": chosen}), *against_each(frame, plain)]
+    sentence = f"Validation chooses {short(chosen)}: {percent(means[chosen])} against {before} as it was."
+    others = frame[frame["label"] != chosen]
+    found = [Finding(sentence, None, {"chosen": chosen}), compare(frame, chosen, plain)]
+    return found + (against_each(others, plain) if others["label"].nunique() > 1 else [])
+
+
+def against_baseline(frame, model, baseline, metric=HEADLINE):
+    """The CNN against the dense baseline, in accuracy and parameters; `numbers` has both of each label."""
+    measures.check_frame(frame, [model, baseline], [metric, "parameters"])
+    ((verdict, numbers),) = _judge_pairs(frame, [(model, baseline)], metric)
     for label in (model, baseline):
         rows = frame[frame["label"] == label]
-        interval = t_interval(rows[metric])
         parameters = int(rows["parameters"].iloc[0])
-        span = from_to(interval.low, interval.high, measure.write)
-        extent = f"95% interval {span}, {plural(interval.n, 'seed')}" if span else "one run"
-        name = f"{readable(label)} ({many(parameters)} parameters)"
-        scores.append(f"{name} has {measure.write(interval.mean)} ({extent})")
-        numbers[label] = {**dataclasses.asdict(interval), "parameters": parameters}
-    contest = compare(frame, model, baseline, metric)
-    sentence = f"In {measure.name}, {scores[0]}, and {scores[1]}. {contest}"
-    return Finding(sentence, contest.verdict, {**contest.numbers, **numbers})
+        numbers[label] = {**dataclasses.asdict(measures.t_interval(rows[metric])), "parameters": parameters}
+    names, cost = (short(model), short(baseline)), ""
+    if family(model) != family(baseline):
+        ratio = numbers[model]["parameters"] / numbers[baseline]["parameters"]
+        names, cost = (family(model), family(baseline)), f", with {ratio:.1f} times the parameters"
+    return Finding(contrast_sentence(*names, verdict, numbers, metric_name(metric), cost), verdict, numbers)
 
 
 def epochs_confound(frame, longer="cnn_32_64_128_15_epochs", shorter="cnn_32_64_128"):
-    """What it is worth to train one variant longer than those it is compared with.
+    """What it is worth, at the last epoch, to train one variant longer than those it is compared with."""
+    ((verdict, numbers),) = _judge_pairs(frame, [(longer, shorter)], "test_accuracy_last")
+    size = points(numbers["mean"])
+    sentence = {
+        BETTER: f"Longer training alone adds {size}: the published sweep credits its filters with them.",
+        WORSE: f"Longer training alone costs {size}: the published sweep holds them against its filters.",
+        SAME: f"Longer training alone changes less than {WITHIN}: the published confound did no harm.",
+        CANNOT_TELL: f"Cannot tell what longer training alone is worth: it changes accuracy by {size} here.",
+    }[verdict]
+    return Finding(sentence, verdict, numbers)
 
-    At the last epoch, as published: a sweep that does so credits its varied quantity with this.
+
+def compare_predictions(labels, first, second, names):
+    """Two trained networks, called `names`, on the same images, by McNemar's test; classes (n,) each.
+
+    It speaks of these networks, not of others trained alike with another seed.
     """
-    contest = compare(frame, longer, shorter, "test_accuracy_last")
-    sentence = f"The published sweep trained one variant for 15 epochs and the others for 10. {contest}"
-    return Finding(sentence, contest.verdict, contest.numbers)
-
-
-def compare_predictions(labels, first, second, names=("the first network", "the second")):
-    """Two trained networks on the same images, by McNemar's test; `n` is the number of images.
-
-    It speaks of these two networks, not of others trained alike with another seed.
-    """
-    test = mcnemar(labels, first, second)
-    counts = (
-        f"{names[0]} alone answers {test.only_first:,} of {test.n:,} images correctly, {names[1]} alone "
-        f"{test.only_second:,} (McNemar, {p_value(test.p_value)})"
-    )
+    labels, first, second = (np.asarray(values) for values in (labels, first, second))
+    test = measures.mcnemar(labels, first, second)
+    by_image = (first == labels).astype("float64") - (second == labels)
+    verdict = judge(by_image, differs=test.p_value < measures.ALPHA)
+    meaning = {
+        SAME: f"as trained, they are the same within {WITHIN}",
+        CANNOT_TELL: "cannot tell which of them is better",
+    }.get(verdict, f"as trained, {names[0]} is {verdict}")
+    alone = f"is right on {test.only_first:,} images, {names[1]} alone on {test.only_second:,}"
     numbers = {**dataclasses.asdict(test), "mean": test.difference}
-    if test.p_value < ALPHA:
-        verdict = BETTER if test.difference > 0 else WORSE
-        sentence = f"{_capital(counts)}: as trained, {names[0]} is {verdict} by {points(test.difference)}."
-        return Finding(sentence, verdict, numbers)
-    numbers["detectable"] = test.detectable
-    sentence = (
-        f"{_capital(counts)}: no difference detectable between these two networks at n = {test.n:,} images; the "
-        f"smallest that could have been seen is about {points(test.detectable)}."
-    )
-    return Finding(sentence, undetectable(test.n), numbers)
+    return Finding(f"{capital(names[0])} alone {alone}: {meaning}.", verdict, numbers)
 
 
-def _findings(contrasts, metric):
-    """A Finding for each frame of `paired_values`, corrected for their number."""
-    differences = [_differences(pairs) for pairs in contrasts]
-    enough = [place for place, values in enumerate(differences) if len(values) > 1]
-    tests = paired_tests([differences[place] for place in enough]) if enough else None
-    found = [_one_run(pairs, metric) for pairs in contrasts]
-    for row, place in enumerate(enough):
-        found[place] = _verdict(contrasts[place], tests.iloc[row], metric, len(enough))
-    return found
+def stopping(frame):
+    """What ended the trainings of `frame`, rows of a study: the limit of epochs, or early stopping."""
+    limit = int((frame["epochs"] == frame["epochs_trained"]).sum())
+    last = int((frame["best_epoch"] == frame["epochs_trained"]).sum())
+    more = "more epochs might change the order" if last else "more epochs would change little"
+    sentence = f"The limit of epochs ended {limit} of {len(frame)} trainings; in {last} the best epoch is the last"
+    return Finding(f"{sentence}: {more}.", None, {"limited": limit, "best_is_last": last})
 
 
-def _one_run(pairs, metric):
-    measure, (first, second) = Metric.of(metric), pairs.columns
-    a, b = pairs.iloc[0]
-    sentence = (
-        f"One run has no interval: with seed {pairs.index[0]}, {readable(first)} has {measure.name} "
-        f"{measure.write(a)} and {readable(second)} {measure.write(b)}; how much another seed would move them is "
-        "unknown, and no conclusion is drawn."
-    )
-    return Finding(sentence, undetectable(1), {"mean": float(a - b), "n": 1, "detectable": float("inf")})
+def contrast_table(frame, metric=HEADLINE, base=None):
+    """The differences of a study as a table: each variant against the one before it, or against `base`, a label."""
+    pairs = _against(frame, base) if base else _steps(frame)
+    names = [tuple(map(readable, pair)) for pair in pairs]
+    return verdicts_table(names, _judge_pairs(frame, pairs, metric), f"Difference in {metric_name(metric)}, points")
 
 
-def _verdict(pairs, test, metric, contrasts):
-    measure, (first, second) = Metric.of(metric), (readable(label) for label in pairs.columns)
-    p = f"{p_value(test.p_holm)}{f' after Holm for {contrasts} contrasts' if contrasts > 1 else ''}"
-    span = from_to(test.low, test.high, measure.write_signed)
-    evidence = f"95% interval {span}, n = {plural(test.n, 'paired seed')}, {p}"
-    numbers = test.to_dict()
-    if test.differs:
-        way = "higher" if test["mean"] > 0 else "lower"
-        sentence = f"{first} is {measure.write_size(test['mean'])} {way} in {measure.name} than {second} ({evidence})."
-        return Finding(sentence, BETTER if (test["mean"] > 0) == measure.higher_is_better else WORSE, numbers)
-    sentence = (
-        f"No difference in {measure.name} between {first} and {second} is detectable at n = {test.n}: the mean "
-        f"difference is {measure.write_change(test['mean'])} ({evidence}), and the smallest that could have been seen "
-        f"in four of five such studies is {measure.write_size(test.detectable)}."
-    )
-    return Finding(sentence, undetectable(test.n), numbers)
+def _compare_pairs(frame, pairs, metric):
+    name, judged = metric_name(metric), _judge_pairs(frame, pairs, metric)
+    return [
+        Finding(contrast_sentence(short(first), short(second), verdict, numbers, name), verdict, numbers)
+        for (first, second), (verdict, numbers) in zip(pairs, judged, strict=True)
+    ]
 
 
-def _capital(text):
-    return text[:1].upper() + text[1:]
+def _judge_pairs(frame, pairs, metric):
+    """[(verdict, numbers)] of each pair of labels, with Holm's correction."""
+    return judge_contrasts([measures.paired_differences(frame, *pair, metric) for pair in pairs])
+
+
+def _steps(frame):
+    """[(variant, the one before it)] of a sweep."""
+    return [(later, earlier) for earlier, later in pairwise(_labels(frame))]
+
+
+def _against(frame, base):
+    measures.check_frame(frame, [base], [])
+    return [(label, base) for label in _labels(frame) if label != base]
 
 
 def _labels(frame):
-    check_frame(frame, [], [])
-    return list(frame["label"].unique())
-
-
-def _differences(pairs):
-    return (pairs.iloc[:, 0] - pairs.iloc[:, 1]).to_numpy()
+    measures.check_frame(frame, [], [])
+    labels = list(frame["label"].unique())
+    if len(labels) < 2:
+        raise ValueError(f"the frame has only {labels[0]}; a comparison needs at least two variants")
+    return labels

@@ -1,421 +1,257 @@
-"""What the changes of the recipes add, and which targets are reached, in sentences."""
+"""What the changes of the recipes add, and which targets are reached: one sentence each, and tables."""
 
 import math
 
 import numpy as np
 import pandas as pd
 
-from cnnlab.findings.finding import (
-    BETTER,
-    EQUIVALENCE_MARGIN,
-    WIDE,
-    WORSE,
-    Finding,
-    differences_verdict,
-    equivalent,
-    estimate,
-    gap,
-    runs,
-    undetectable,
-)
-from cnnlab.findings.probes import renewed_statistics
-from cnnlab.measures import (
-    AUGMENTED,
-    METRIC,
-    SIDE_BY_SIDE,
-    VALIDATION,
-    effects,
-    frontier,
-    measured,
-    paired_differences,
-    side_by_side,
-    t_interval,
-    time_column,
-    walked_together,
-    with_yardsticks,
-)
-from cnnlab.studies import (
-    AIRBENCH94,
-    ASSIGNMENT,
-    FLOAT32,
-    INSTEAD,
-    NAMES,
-    NARROW,
-    PARTS,
-    PUBLISHED,
-    RECIPES,
-    SCORED_BEFORE,
-    STUDY_SEEDS,
-    TARGET_SEEDS,
-    TARGETS,
-    WALK,
-    YARDSTICK,
-    of_kind,
-)
-from cnnlab.wording import duration, from_to, listing, p_value, percent, plural, points, signed_points
+from cnnlab import measures, studies
+from cnnlab.findings.biases import renewed_statistics
+from cnnlab.findings.finding import BETTER, CANNOT_TELL, SAME, WITHIN, WORSE, Finding, judge_contrasts, judged_one
+from cnnlab.findings.tables import cell
+from cnnlab.studies import ASSIGNMENT, FLOAT32, NAMES, NARROW, SCORED_BEFORE, STUDY_SEEDS, TARGETS, WALK, of_kind
+from cnnlab.wording import capital, duration, from_to, percent, points, signed_points, spelled, whole_points
 
 PLACES = {
-    "training": "with the assignment's CNN",
+    "training": "the assignment's CNN",
     "walk": "on top of the steps before it",
     "alone": "alone, on the assignment's CNN",
-    "left out": "in the narrow recipe, against leaving it out",
+    "left out": "leave-one-out, in the narrow recipe",
     "instead": "in the narrow recipe",
 }
-
-ALTERNATIVES = tuple(label for label, _, _ in INSTEAD)
-# The end of the walk.
+# The end of the cumulative ablation.
 BEST = WALK[-1].label
+# Within it two recipes are the same, a share: at 94% half a point is a twelfth of the errors.
+RECIPE_MARGIN = 0.005
 
 
 def recipe_findings(frame, seconds=None, normalisation=None):
-    """What `frame`, rows of `recipe_studies.read`, allows one to say: a list of Findings.
+    """What `frame`, rows of the recipe study, allows one to say: a list of Findings.
 
-    `seconds` as for `best_frontier`; `normalisation`: rows of the probe that looks into the
-    walk's running statistics (None or empty: it was not run). The changes one by one, which are
-    many, are in `change_table`.
+    `seconds` as for `frontier_table`; `normalisation`: rows of that probe (None or empty: it was not run).
     """
-    labels, training = set(frame["label"]), measured(frame, of_kind("training"))
-    found = [coverage(frame)]
-    found += [target(frame, label) for label in TARGETS if label in labels]
-    found += [against_airbench(frame)] if BEST in labels else []
-    found += [walk(frame), parts_of_walk(frame)] if measured(frame, of_kind("walk")) else []
-    found += [] if normalisation is None or normalisation.empty else [renewed_statistics(normalisation)]
-    found += each_change(effects(frame, contrasts=training)) if training else []
+    labels, probed = set(frame["label"]), normalisation is not None and len(normalisation)
+    found = [coverage(frame), *(target(frame, label) for label in TARGETS if label in labels)]
+    found += [cumulative(frame)] if measures.measured(frame, of_kind("walk")) else []
+    found += [renewed_statistics(normalisation)] if probed else []
     found += [precision(frame)] if {ASSIGNMENT.label, FLOAT32.label} <= labels else []
     found += [test_time_augmentation(frame, label) for label in (NARROW, BEST) if label in labels]
-    found += [choice(frame)] if measured(frame, of_kind("instead")) else []
-    return [*found, best_frontier(frame, seconds)]
+    found += [choice(frame)] if measures.measured(frame, of_kind("instead")) else []
+    return [*found, best_of_frontier(frame, seconds)]
 
 
 def coverage(frame):
     """How many of the study's recipes have a row, and how many of them all the seeds that it asks for."""
-    seeds = frame.groupby("label")["seed"].nunique().reindex(list(RECIPES), fill_value=0)
-    begun, whole = int((seeds > 0).sum()), int((seeds >= STUDY_SEEDS).sum())
-    return Finding(
-        f"Of the study's {len(seeds)} recipes, {begun} are recorded, {whole} of them with {STUDY_SEEDS} seeds or more.",
-        None,
-        {"recipes": len(seeds), "recorded": begun, "whole": whole},
-    )
+    seeds = frame.groupby("label")["seed"].nunique().reindex(list(studies.RECIPES), fill_value=0)
+    n, begun, whole = len(seeds), int((seeds > 0).sum()), int((seeds >= STUDY_SEEDS).sum())
+    said = f"All {n} recipes of the study are recorded, each with"
+    if whole < n:
+        said = f"{begun} of the study's {n} recipes are recorded, {whole} of them with"
+    numbers = {"recipes": n, "recorded": begun, "whole": whole}
+    return Finding(f"{said} at least {spelled(STUDY_SEEDS)} seeds.", None, numbers)
 
 
-def change_table(table, seconds=None):
-    """The rows of `effects.effects` as texts, a row a change: what it is worth, how sure that is, and its time.
+def target(frame, label):
+    """Whether the recipe `label`, a key of TARGETS, reaches its accuracy in its time, in the mean over seeds.
 
-    `seconds`: {label: seconds of a training, one for each round}, measured side by side, for
-    ratios of times, median and range over the rounds; where not all of them are there, the
-    processor times of the trainings themselves serve, which whatever else the machine did disturbs.
+    Accuracy is with test-time augmentation, time as a multiple of the published code's with the same seeds. Seeds with
+    which earlier forms were scored do not count where there are others; fewer than TARGET_SEEDS cannot tell.
     """
-    found = table[table["kind"] != "training"]
-    heading, times = "Times the processor time", found["times"].map("{:.2f}".format)
-    if seconds and {*found["first"], *found["second"]} <= seconds.keys():
-        heading = "Times the training time, side by side (range over rounds)"
-        times = [_ratio(seconds[row.first], seconds[row.second]) for row in found.itertuples()]
-    sure = found["n"] > 1
-    spans = [from_to(row.low, row.high, signed_points) or "one run" for row in found.itertuples()]
-    verdicts = np.select([~sure, ~found["differs"], found["mean"] > 0], ["", "not detectable", "gain"], "loss")
+    (wanted, limit), rows = TARGETS[label], _of_target(frame, label)
+    accuracy, times, n = rows[measures.AUGMENTED].mean(), rows["baseline_times"].mean(), len(rows)
+    score, verdict = percent(accuracy), CANNOT_TELL
+    faults = {f"{score} is too low": accuracy < wanted, f"{times:.2f} baseline times are too long": times > limit}
+    missed = [fault for fault, found in faults.items() if found]
+    if math.isnan(times):
+        said = f"reaches {score}; without the published code's time its target is open"
+    elif n < studies.TARGET_SEEDS or rows["seed"].isin(SCORED_BEFORE).any():
+        said = f"has {score} in {times:.2f} baseline times, from too few seeds for its target"
+    elif missed:
+        verdict, said = WORSE, f"misses its target: {' and '.join(missed)}"
+    else:
+        verdict, said = BETTER, f"meets its target: {score} in {times:.2f} times the published code's time"
+    numbers = {"accuracy": accuracy, "baseline_times": times, "n": n, "reached": verdict == BETTER}
+    return Finding(f"{capital(NAMES[label])} {said}.", verdict, numbers)
+
+
+def target_table(frame):
+    """Each target with what its recipe reaches, and what airbench94 is published with, ready for Markdown."""
+    rows = []
+    for label in (label for label in TARGETS if label in set(frame["label"])):
+        (wanted, limit), mine = TARGETS[label], _of_target(frame, label)
+        times = mine["baseline_times"].dropna()
+        rows.append(
+            {
+                "Recipe": NAMES[label],
+                "Wanted": f"{_exact(wanted)} in {limit:g}",
+                "Test accuracy": cell(mine[measures.AUGMENTED]),
+                "Baseline times": cell(times, "{:.2f}".format) if len(times) else "",
+                "n": str(len(mine)),
+                "PFLOP": _peta(mine["training_flops"].mean()),
+                "Reached": "yes" if target(frame, label).numbers["reached"] else "no",
+            }
+        )
+    accuracy, flops = _exact(studies.AIRBENCH94["accuracy"]), _peta(studies.AIRBENCH94["flops"])
     return pd.DataFrame(
-        {
-            "Change": found["change"],
-            "Where": found["kind"].map(PLACES),
-            "Seeds": found["n"].astype(str),
-            "Test accuracy, percentage points": found["mean"].map(signed_points),
-            "95% interval": spans,
-            "p, after Holm": [
-                p_value(p)[2:].removeprefix("= ") if s else "" for p, s in zip(found["p_holm"], sure, strict=True)
-            ],
-            "Difference": verdicts,
-            heading: times,
-        }
-    )
+        [*rows, {"Recipe": "airbench94, as published", "Test accuracy": accuracy, "PFLOP": flops}]
+    ).fillna("")
 
 
-def _ratio(first, second):
-    """Median and range of the ratios of two recipes' seconds, round by round."""
-    ratios = np.divide(first, second)
-    return f"{np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})"
+def cumulative(frame):
+    """Where the cumulative ablation begins and ends; only seeds that all of its recorded steps have count.
 
-
-def each_change(table):
-    """A Finding for each row of `effects.effects`: what the change is worth, in accuracy and in time."""
-    return [_change(row) for row in table.itertuples()]
-
-
-def walk(frame):
-    """Where the walk begins and ends, which step is worth most, and which show no difference.
-
-    `frame`: rows of `recipe_studies.read` with at least one step; of the walk only seeds that all
-    of its recorded steps have count. The verdict is the end against the beginning.
+    The verdict is the end against the beginning; `numbers` has those of the steps, and the label of the largest.
     """
-    steps = effects(frame, contrasts=of_kind("walk"))
-    last = steps["first"].iloc[-1]
-    rows = walked_together(frame)
-    (start, _), (end, _) = (estimate(rows.loc[rows["label"] == label, METRIC]) for label in (ASSIGNMENT.label, last))
-    gained = paired_differences(rows, last, ASSIGNMENT.label, METRIC)
-    ((verdict, numbers),) = differences_verdict([gained])
-    largest = steps.loc[steps["mean"].idxmax()]
+    steps, rows = measures.effects(frame, contrasts=of_kind("walk")), measures.complete_seeds(frame)
+    ends = (ASSIGNMENT.label, steps["first"].iloc[-1])
+    start, end = (rows.loc[rows["label"] == label, measures.METRIC].mean() for label in ends)
+    verdict, numbers = judged_one(measures.paired_differences(rows, *reversed(ends), measures.METRIC), RECIPE_MARGIN)
+    verdicts = [verdict for verdict, _ in judge_contrasts(steps["differences"], RECIPE_MARGIN)]
+    unclear, n = verdicts.count(CANNOT_TELL), len(steps)
+    meaning = f"{'most' if unclear > n / 2 else 'some'} of them cannot be told from noise by themselves"
+    if numbers["n"] < 2:
+        meaning = "one seed cannot tell what each is worth"
+    elif not unclear:
+        meaning = "each of them can be told from noise"
     sentence = (
-        f"The walk goes from {start} to {end} test accuracy in {plural(len(steps), 'step')}: "
-        f"{_change_of(gained)}, {runs(len(gained))}. The largest step is {largest['change']} "
-        f"({signed_points(largest['mean'])})."
+        f"{spelled(n)} cumulative change{'s' * (n > 1)} take the assignment's CNN from {percent(start)} to "
+        f"{percent(end)}; {meaning}."
     )
-    silent = list(steps.loc[~steps["differs"], "change"])
-    if silent and len(gained) > 1:
-        every = len(silent) == len(steps)
-        sentence += f" No difference is detectable for {'any single step' if every else listing(silent)}."
-    sentence += _swinging(rows, [ASSIGNMENT.label, *steps["first"]])
-    return Finding(sentence, verdict, {**numbers, "steps": len(steps), "largest": largest["first"]})
+    largest = steps.loc[steps["mean"].idxmax(), "first"]
+    numbers |= {"steps": n, "start": start, "end": end, "verdicts": verdicts, "largest": largest}
+    return Finding(capital(sentence), verdict, numbers)
 
 
-def _swinging(rows, labels):
-    """Which of the walk's `labels` have seeds too far apart for their means, and what the way over them is worth."""
-    ends = rows[rows["label"].isin(labels)].groupby("label", sort=False)[METRIC].agg(["min", "max"])
-    wide = ends[ends["max"] - ends["min"] > WIDE]
-    if wide.empty:
-        return ""
-    spans = [f"{_called(row.Index)} ({from_to(row.min, row.max, percent)})" for row in wide.itertuples()]
-    text = (
-        f" Seeds lie more than {points(WIDE)} apart in {listing(spans)}: the means of these steps and of the "
-        "steps after them say little by themselves"
-    )
-    places = [labels.index(label) for label in wide.index]
-    if min(places) == 0 or max(places) + 1 == len(labels):
-        return f"{text}."
-    before, after = labels[min(places) - 1], labels[max(places) + 1]
-    over = _change_of(paired_differences(rows, after, before, METRIC))
-    return f"{text}; over all of them, from {_called(before)} to {_called(after)}, it is {over}."
+def precision(frame):
+    """Whether the assignment's CNN is as accurate in the precision it was trained in as in float32, within MARGIN."""
+    (fast,) = frame.loc[frame["label"] == ASSIGNMENT.label, "precision"].unique()
+    verdict, numbers = judged_one(measures.paired_differences(frame, ASSIGNMENT.label, FLOAT32.label, measures.METRIC))
+    fast = fast.replace("_", " ")
+    way = f"{points(numbers['mean'])} {'below' if numbers['mean'] < 0 else 'above'} float32"
+    sentence = {
+        SAME: f"In {fast} the assignment's CNN is as accurate as in float32, within {WITHIN}: the speed costs nothing.",
+        CANNOT_TELL: f"Cannot tell whether {fast} costs accuracy: {way} may be noise.",
+    }.get(verdict, f"In {fast} the assignment's CNN lies {way}.")
+    return Finding(sentence, verdict, numbers)
 
 
-def parts_of_walk(frame):
-    """What each of `catalogue.PARTS`, and all the rest, add on the walk, each the sum of its steps.
-
-    `frame` as for `walk`; `numbers` has the mean of each part.
-    """
-    steps, rest = effects(frame, contrasts=of_kind("walk")), "all the rest"
-    parts = steps["first"].map({label: part for part, labels in PARTS.items() for label in labels}).fillna(rest)
-    seeds = steps["n"].iloc[0]
-    added = {part: sum(steps.loc[parts == part, "differences"], np.zeros(seeds)) for part in (*PARTS, rest)}
-    written = listing([f"{part} by {_change_of(differences)}" for part, differences in added.items()])
-    means = {part: float(differences.mean()) for part, differences in added.items()}
-    return Finding(
-        f"On the walk these change test accuracy: {written} ({runs(seeds)}). {_most(added)}",
-        None,
-        means,
-    )
-
-
-def _most(added):
-    """Which of `added`, {part: differences}, adds most, where the intervals show it."""
-    intervals = {part: t_interval(differences) for part, differences in added.items()}
-    most = max(intervals, key=lambda part: intervals[part].mean)
-    if all(intervals[most].low > other.high for part, other in intervals.items() if part != most):
-        return f"Most is {most}."
-    return "Their intervals do not show which adds most."
-
-
-def precision(frame, margin=EQUIVALENCE_MARGIN):
-    """Whether the assignment's CNN is as accurate in this machine's fast precision as in float32, within `margin`.
-
-    `frame`: rows of `recipe_studies.read` with both; shown where the 90% interval of the paired
-    difference lies within +-`margin` (see `estimates.equivalent`). `numbers` has mean, low, high, alike.
-    """
-    changes = paired_differences(frame, ASSIGNMENT.label, FLOAT32.label, METRIC)
-    alike, interval = equivalent(changes, margin)
-    ends = from_to(interval.low, interval.high, signed_points)
-    shown = "shows that it stays" if alike else "does not show that it stays"
-    not_excluded = f"; a loss of up to {points(-interval.low)} is not excluded" if interval.low < 0 else ""
-    sentence = (
-        f"In {_precision(frame)} instead of float32 the assignment's CNN changes by {signed_points(interval.mean)} "
-        f"percentage points of test accuracy ({f'90% interval {ends}, ' if ends else ''}{runs(len(changes))}), which "
-        f"{shown} within the margin of {points(margin)}{not_excluded}."
-    )
-    return Finding(sentence, None, {"mean": interval.mean, "low": interval.low, "high": interval.high, "alike": alike})
+def test_time_augmentation(frame, label):
+    """What answering from several views of each image adds to the recipe called `label`."""
+    rows = _of(frame, label)
+    verdict, numbers = judged_one((rows[measures.AUGMENTED] - rows[measures.METRIC]).to_numpy(), RECIPE_MARGIN)
+    numbers["time_share"] = (rows["seconds_tta"] / rows["seconds"]).median()
+    size, cost, name = points(numbers["mean"]), f"for {percent(numbers['time_share'])} of its time", _called(label)
+    sentence = {
+        BETTER: f"Test-time augmentation adds {size} to {name}, {cost}.",
+        WORSE: f"Test-time augmentation costs {name} {size}.",
+        SAME: f"Test-time augmentation changes {name} by less than {whole_points(RECIPE_MARGIN)}.",
+        CANNOT_TELL: f"Cannot tell what test-time augmentation adds to {name}: {size} may be noise.",
+    }[verdict]
+    return Finding(sentence, verdict, numbers)
 
 
 def choice(frame):
     """What could stand in the place of a part of the narrow recipe, compared on validation, where the choice is made.
 
-    `frame`: rows of `recipe_studies.read` with a seed of the narrow recipe and an alternative.
-    `numbers` has chosen (the label of the highest mean) and the mean changes by label.
+    The verdict is that of the best alternative; `numbers` has chosen, a label, and the mean change by label.
     """
-    table = effects(frame, VALIDATION, of_kind("instead"))
-    parts = [f"{row.change} {_change_of(row.differences)} ({runs(row.n)})" for row in table.itertuples()]
-    best = table.loc[table["mean"].idxmax()]
-    chosen = best["first"] if best["mean"] > 0 else NARROW
-    missing = [NAMES[label] for label in ALTERNATIVES if label not in set(table["first"])]
-    sentence = (
-        f"On the validation images the narrow recipe changes with what could replace a part: "
-        f"{listing(parts)}. The highest mean is that of {_called(chosen)}"
+    table = measures.effects(frame, measures.VALIDATION, of_kind("instead"))
+    place = table["mean"].to_numpy().argmax()
+    best, (verdict, numbers) = table.iloc[place], judge_contrasts(table["differences"], RECIPE_MARGIN)[place]
+    sentence = f"On validation none of {len(table)} replacements beats the narrow recipe, which stays as it is."
+    if best["mean"] > 0:
+        meaning = {BETTER: "", SAME: ", too little to matter"}.get(verdict, ", which may be noise")
+        sentence = f"On validation {best['change']} improves the narrow recipe by {points(best['mean'])}{meaning}."
+    means = dict(zip(table["first"], table["mean"], strict=True))
+    return Finding(sentence, verdict, {**numbers, "chosen": best["first"] if best["mean"] > 0 else NARROW, **means})
+
+
+def best_of_frontier(frame, seconds=None):
+    """How many recipes nothing beats in both accuracy and time, and the most accurate of them; as `frontier_table`."""
+    parts, time = _frontier(frame, seconds)
+    *_, (best, mine) = parts.items()
+    accuracy, count = mine[measures.AUGMENTED].mean(), len(parts)
+    are = f"{spelled(count)} recipes are" if count > 1 else "One recipe is"
+    took = _write_time(mine[time].mean(), time)
+    sentence = f"{are} worth their time; the most accurate, {_called(best)}, reaches {percent(accuracy)} in {took}."
+    return Finding(capital(sentence), None, {"labels": list(parts), "accuracy": accuracy, "time": time})
+
+
+def frontier_table(frame, seconds=None):
+    """The recipes that no other beats in accuracy without taking longer, fastest first.
+
+    `seconds`: {label: seconds of a training, one a round}, measured side by side; unless all are there, the
+    trainings' own times serve.
+    """
+    parts, time = _frontier(frame, seconds)
+    return pd.DataFrame(
+        {
+            "Recipe": NAMES.get(label, label),
+            "Test accuracy, with its augmentation": cell(mine[measures.AUGMENTED]),
+            "Time of a training": _write_time(mine[time].mean(), time),
+            "n": mine["seed"].nunique(),
+        }
+        for label, mine in parts.items()
     )
-    if missing:
-        sentence += f"; not recorded yet: {listing(missing)}"
-    return Finding(f"{sentence}.", None, {"chosen": chosen, **dict(zip(table["first"], table["mean"], strict=True))})
 
 
-def test_time_augmentation(frame, label=NARROW):
-    """What answering from several views of each image adds to the recipe called `label`."""
+def change_table(table, seconds=None):
+    """The rows of `measures.effects` as texts, a row a change: what it is worth, with 95% interval, and its time.
+
+    Times are ratios of `seconds`, as for `frontier_table`, round by round, else of the trainings' processor times.
+    """
+    heading, times = "Times the processor time", table["times"].map("{:.2f}".format)
+    if seconds and {*table["first"], *table["second"]} <= seconds.keys():
+        heading = "Times the training time, side by side (range over rounds)"
+        ratios = [np.divide(seconds[row.first], seconds[row.second]) for row in table.itertuples()]
+        times = [f"{np.median(ratio):.2f} ({ratio.min():.2f} to {ratio.max():.2f})" for ratio in ratios]
+    return pd.DataFrame(
+        {
+            "Change": table["change"],
+            "Where": table["kind"].map(PLACES),
+            "Seeds": table["n"].astype(str),
+            "Test accuracy, points": table["mean"].map(signed_points),
+            "95% interval": [from_to(row.low, row.high, signed_points) or "one run" for row in table.itertuples()],
+            heading: times,
+        }
+    )
+
+
+def _of(frame, label):
     rows = frame[frame["label"] == label]
     if rows.empty:
         raise ValueError(f"the frame has no recipe {label!r}; run the study first")
-    added = (rows[AUGMENTED] - rows[METRIC]).to_numpy()
-    ((verdict, numbers),) = differences_verdict([added])
-    direction = {BETTER: "adds", WORSE: "costs"}.get(verdict, "makes no detectable difference:")
-    sentence = (
-        f"Test-time augmentation {direction} {gap(added)[0]} of test accuracy in {_called(label)} "
-        f"({runs(len(rows))}), and all answers together take "
-        f"{percent((rows['seconds_tta'] / rows['seconds']).median())} of its time."
-    )
-    return Finding(sentence, verdict, numbers)
+    return rows
 
 
-def target(frame, label):
-    """Whether the recipe `label`, a key of `catalogue.TARGETS`, reaches its accuracy in its time.
-
-    The mean over seeds counts, of accuracy with the recipe's test-time augmentation and of the
-    time from raw data to the last answer, in yardsticks of the published code's with the same seeds.
-    Seeds of `catalogue.SCORED_BEFORE` are told apart, where others are recorded; with fewer than
-    `catalogue.TARGET_SEEDS` others the answer is for now.
-    `numbers` has accuracy, yardsticks, n, reached (bool, of enough seeds).
-    """
-    wanted, limit = TARGETS[label]
-    every = with_yardsticks(frame)
-    every = every[every["label"] == label]
-    if every.empty:
-        raise ValueError(f"the frame has no recipe {label!r}; run the study first")
-    rows = _judged(every)
-    rows = rows[rows["yardsticks"].notna()] if rows["yardsticks"].any() else rows
-    score, interval = estimate(rows[AUGMENTED])
-    time, ratio = estimate(rows["yardsticks"], "{:.2f}".format) if rows["yardsticks"].any() else (None, None)
-    augmented = " with test-time augmentation" if RECIPES[label].tta else ""
-    reaches = f"{NAMES[label].capitalize()} reaches {score} test accuracy{augmented}"
-    numbers = {"accuracy": interval.mean, "yardsticks": ratio.mean if ratio else math.nan, "n": interval.n}
-    goal = f"{_exact(wanted)} in at most {_count(limit)} of {YARDSTICK}"
-    if ratio is None:
-        sentence = (
-            f"{reaches}; its time has no yardstick, because the published "
-            f"code did not run with the same seeds, so that the target ({goal}) is open."
-        )
-        return Finding(sentence, None, {**numbers, "reached": False})
-    accurate, quick = interval.mean >= wanted, ratio.mean <= limit
-    of_seeds = frame["seed"].isin(rows["seed"])
-    yardstick = frame.loc[of_seeds & (frame["label"] == PUBLISHED.label), "seconds"].mean()
-    verdict = {
-        (True, True): "is reached",
-        (True, False): "is not reached: it takes too long",
-        (False, True): "is not reached: accuracy is too low",
-        (False, False): "is not reached, neither in accuracy nor in time",
-    }[accurate, quick]
-    enough = len(rows) >= TARGET_SEEDS and not rows["seed"].isin(SCORED_BEFORE).any()
-    if not enough:
-        verdict += f", for now: it asks for the mean of {TARGET_SEEDS} seeds"
-    sentence = (
-        f"{reaches} in {time} yardsticks ({runs(interval.n)}{_scored_before(every, rows)}; "
-        f"{rows['cpu_yardsticks'].mean():.2f} yardsticks of processor time; a yardstick, {YARDSTICK}, is "
-        f"{duration(yardstick)} here): the target, {goal}, {verdict}."
-    )
-    return Finding(sentence, None, {**numbers, "reached": bool(accurate and quick and enough)})
-
-
-def against_airbench(frame, label=BEST):
-    """The recipe `label` beside what airbench94 is published with: accuracy with its augmentation, and operations.
-
-    Of the seeds that `target` counts.
-    """
-    rows = _judged(frame[frame["label"] == label])
-    score, interval = estimate(rows[AUGMENTED])
-    flops = rows["training_flops"].mean()
-    sentence = (
-        f"airbench94 is published with {_exact(AIRBENCH94['accuracy'])} at {_petaflop(AIRBENCH94['flops'])}; "
-        f"{NAMES[label]} has {score} ({runs(interval.n)}) at {_petaflop(flops)} by this lab's count of its training."
-    )
-    return Finding(sentence, None, {"accuracy": interval.mean, "flops": flops})
-
-
-def best_frontier(frame, seconds=None):
-    """The recipes that no other beats in accuracy without taking longer, each with both means and n seeds of them.
-
-    `seconds` as `change_table` takes them; where not all are there, the trainings' own times serve.
-    """
-    rows = side_by_side(with_yardsticks(frame), seconds)
-    labels, time = frontier(rows), time_column(rows)
-    write = "{:.2f} yardsticks".format if time == "yardsticks" else duration
-    parts = []
-    for label in labels:
-        mine = rows[rows["label"] == label]
-        score, took = percent(mine[AUGMENTED].mean()), write(mine[time].mean())
-        parts.append(f"{_called(label)} ({score}, {took}, n = {mine['seed'].nunique()})")
-    sentence = (
-        f"The frontier of accuracy with test-time augmentation, fastest first: {listing(parts)}. Every other "
-        "recorded recipe takes longer than one of these without being more accurate."
-    )
-    if time == SIDE_BY_SIDE:
-        sentence += (
-            f" These times are measured side by side on one machine, where {YARDSTICK} take "
-            f"{duration(rows.loc[rows['label'] == PUBLISHED.label, time].mean())}, without its answers to the "
-            "validation images after each of them."
-        )
-    return Finding(sentence, None, {"labels": labels})
-
-
-def _judged(rows):
-    """`rows` of one recipe without the seeds that earlier forms were scored with, unless there are no others."""
+def _of_target(frame, label):
+    """The rows that count for a target, with their times as multiples of the published code's (NaN: it did not run)."""
+    rows = _of(measures.with_baseline_times(frame), label)
     before = rows["seed"].isin(SCORED_BEFORE)
-    return rows if before.all() else rows[~before]
+    rows = rows if before.all() else rows[~before]
+    return rows[rows["baseline_times"].notna()] if rows["baseline_times"].any() else rows
 
 
-def _scored_before(every, judged):
-    """Of the seeds with which earlier forms were scored on the test images, as the end of a list in brackets."""
-    seeds = sorted({*every["seed"]} & {*SCORED_BEFORE})
-    if not seeds:
-        return ""
-    left_out = not {*seeds} & {*judged["seed"]}
-    rest = f"is left out: with it {percent(every[AUGMENTED].mean())}" if left_out else "is all there is"
-    return f"; seed {listing(seeds)}, with which earlier forms were scored, {rest}"
+def _frontier(frame, seconds):
+    """({label: its rows} of the frontier, fastest first, the column that times are compared by)."""
+    rows = measures.side_by_side(measures.with_baseline_times(frame), seconds)
+    return {label: rows[rows["label"] == label] for label in measures.frontier(rows)}, measures.time_column(rows)
+
+
+def _write_time(value, time):
+    return f"{value:.2f} baseline times" if time == "baseline_times" else duration(value)
 
 
 def _called(label):
-    """The recipe called `label` in the middle of a sentence."""
-    name = NAMES.get(label, label)
+    """The recipe called `label` in a sentence; tables name exactly which step or variant it is."""
     if label == NARROW:
         return "the narrow recipe"
-    if label in ALTERNATIVES:
-        return f"the narrow recipe with {name}"
-    for beginning, words in (("+ ", "the walk up to "), ("only ", "the assignment's CNN with ")):
-        if name.startswith(beginning):
-            return words + name.removeprefix(beginning)
-    return f"the narrow recipe {name}" if name.startswith("without ") else name
-
-
-def _change(row):
-    what = f"from {row.change}, {PLACES[row.kind]},"
-    numbers = {"mean": row.mean, "n": row.n, "detectable": row.detectable, "times": row.times}
-    time = f"at {row.times:.2f} times the processor time"
-    if row.n < 2:
-        sentence = (
-            f"One run has no interval: the change of test accuracy {what} is {signed_points(row.mean)} percentage "
-            f"points {time}, and no conclusion is drawn."
-        )
-        return Finding(sentence, undetectable(1), numbers)
-    corrected = f" after Holm for {row.family} changes" if row.family > 1 else ""
-    evidence = (
-        f"95% interval {from_to(row.low, row.high, signed_points)}, n = {row.n} paired seeds, "
-        f"{p_value(row.p_holm)}{corrected}"
-    )
-    numbers |= {"low": row.low, "high": row.high, "p_holm": row.p_holm}
-    if row.differs:
-        name, verdict = ("gain", BETTER) if row.mean > 0 else ("loss", WORSE)
-        sentence = f"The {name} {what} is {points(row.mean)} of test accuracy ({evidence}), {time}."
-        return Finding(sentence, verdict, numbers)
-    sentence = (
-        f"No difference {what} is detectable at n = {row.n}: {signed_points(row.mean)} percentage points of test "
-        f"accuracy ({evidence}), {time}; the smallest that could have been seen in four of five such studies is "
-        f"{points(row.detectable)}."
-    )
-    return Finding(sentence, undetectable(row.n), numbers)
-
-
-def _change_of(differences):
-    """'+19.71 percentage points (95% interval +19.56 to +19.86)'."""
-    return estimate(differences, lambda mean: f"{signed_points(mean)} percentage points", signed_points)[0]
+    if label in TARGETS or label in (ASSIGNMENT.label, FLOAT32.label) or label not in studies.RECIPES:
+        return NAMES.get(label, label)
+    if label in {recipe.label for recipe in WALK}:
+        return "a step of the cumulative ablation"
+    narrow = {name for name, *_ in studies.INSTEAD} | {contrast.second for contrast in of_kind("left out")}
+    return "a variant of the narrow recipe" if label in narrow else "a variant of the assignment's CNN"
 
 
 def _exact(share):
@@ -423,14 +259,5 @@ def _exact(share):
     return f"{round(100 * share, 6):g}%"
 
 
-def _petaflop(count):
-    return f"{count / 1e15:.2f} PFLOP"
-
-
-def _precision(frame):
-    (found,) = frame.loc[frame["label"] == ASSIGNMENT.label, "precision"].unique()
-    return found
-
-
-def _count(limit):
-    return {0.25: "a quarter"}.get(limit, f"{limit:g} times the time")
+def _peta(flops):
+    return f"{flops / 1e15:.2f}"

@@ -1,37 +1,53 @@
-"""Tables of a study for people: the README's and the notebook's."""
+"""Numbers as tables for readers: means with their 95% intervals, contrasts with their verdicts, ready for Markdown."""
 
 import pandas as pd
 
+from cnnlab import measures
+from cnnlab.findings.biases import columns_order, equivariant_layers, lead_by_size
 from cnnlab.findings.finding import HEADLINE
-from cnnlab.measures import t_interval
-from cnnlab.wording import duration, from_to, percent, readable
+from cnnlab.studies import NAMES
+from cnnlab.wording import duration, from_to, p_value, percent, readable, signed_points
+
+
+def with_interval(value, low, high, write=percent):
+    """'35.4% (29.1% to 42.4%)', without its interval where there is none, and '' where there is nothing."""
+    ends = from_to(low, high, write)
+    return "" if pd.isna(value) else f"{write(value)} ({ends})" if ends else write(value)
+
+
+def cell(values, write=percent):
+    """A mean over seeds, `values` (n,), for a table: '73.1% (72.7% to 73.5%)', alone where there is one seed."""
+    interval = measures.t_interval(values)
+    return with_interval(interval.mean, interval.low, interval.high, write)
+
+
+def verdicts_table(pairs, judged, heading):
+    """Contrasts of `pairs` of names, or of dicts of cells, beside `judged`, as `judge_contrasts` returns them."""
+    rows = []
+    names = (pair if isinstance(pair, dict) else {"First": pair[0], "Second": pair[1]} for pair in pairs)
+    for name, (verdict, numbers) in zip(names, judged, strict=True):
+        several = numbers["n"] > 1
+        p = p_value(numbers["p_holm"]).removeprefix("p ").removeprefix("= ") if several else ""
+        ends = from_to(numbers["low"], numbers["high"], signed_points) if several else "one run"
+        row = {heading: signed_points(numbers["mean"]), "95% interval": ends, "n": numbers["n"], "p, after Holm": p}
+        rows.append({**name, **row, "Verdict": verdict})
+    return pd.DataFrame(rows)
 
 
 def study_table(frame, metric=HEADLINE):
     """A row a variant of a tidy frame, in its order.
 
-    Columns: label, parameters, n (seeds), accuracy (mean of `metric`) with the 95% t-interval
-    low and high (NaN for one seed), loss (mean of the same epoch), seconds of
-    processor time (median; all cores together, which other programs on the machine disturb less
-    than the time on the clock).
+    Columns: label, parameters, n (seeds), accuracy (mean of `metric`), low and high (95%, NaN for one seed), loss
+    (mean, of the same epoch), seconds (median, of all cores: less disturbed than the time on the clock).
     """
-    if frame.empty:
-        raise ValueError("the frame has no rows; run the study first")
+    measures.check_frame(frame, [], [metric])
     rows = []
     for label, runs in frame.groupby("label", sort=False):
-        interval = t_interval(runs[metric])
-        rows.append(
-            {
-                "label": label,
-                "parameters": int(runs["parameters"].iloc[0]),
-                "n": interval.n,
-                "accuracy": interval.mean,
-                "low": interval.low,
-                "high": interval.high,
-                "loss": runs[metric.replace("accuracy", "loss")].mean(),
-                "seconds": runs["cpu_seconds"].median(),
-            }
-        )
+        interval = measures.t_interval(runs[metric])
+        accuracy = {"n": interval.n, "accuracy": interval.mean, "low": interval.low, "high": interval.high}
+        loss, seconds = runs[metric.replace("accuracy", "loss")].mean(), runs["cpu_seconds"].median()
+        parameters = int(runs["parameters"].iloc[0])
+        rows.append({"label": label, "parameters": parameters, **accuracy, "loss": loss, "seconds": seconds})
     return pd.DataFrame(rows)
 
 
@@ -39,14 +55,13 @@ def presentable(table):
     """`study_table` as text, with the headings that people read."""
     # Few seeds far apart have an interval that reaches beyond where shares end.
     ends = table[["low", "high"]].clip(0, 1)
-    spans = [from_to(row.low, row.high, percent) or "one run" for row in ends.itertuples()]
     return pd.DataFrame(
         {
             "Variant": table["label"].map(readable),
             "Parameters": table["parameters"].map("{:,}".format),
             "Seeds": table["n"].astype(str),
             "Test accuracy": table["accuracy"].map(percent),
-            "95% interval": spans,
+            "95% interval": [from_to(row.low, row.high, percent) or "one run" for row in ends.itertuples()],
             "Test loss": table["loss"].map("{:.3f}".format),
             "Processor time": table["seconds"].map(duration),
         }
@@ -55,10 +70,95 @@ def presentable(table):
 
 def to_markdown(table):
     """Any DataFrame as a Markdown table, without its index."""
-    rows = [table.columns, ["---"] * table.shape[1], *table.itertuples(index=False)]
-    return "\n".join("| " + " | ".join(_cell(value) for value in row) + " |" for row in rows)
-
-
-def _cell(value):
     # A bar or a line break would end the cell.
-    return str(value).replace("|", "\\|").replace("\n", " ")
+    text = table.astype(str).replace({r"\|": r"\\|", "\n": " "}, regex=True)
+    return text.to_markdown(index=False, disable_numparse=True)
+
+
+def sample_size_table(rows):
+    """The lead of the CNN at each number of images: rows of the study `sample_size`."""
+    dense, cnn, judged = lead_by_size(rows)
+    names = [{"Images": f"{n:,}", "Dense": percent(dense[n].mean()), "CNN": percent(cnn[n].mean())} for n in judged]
+    return verdicts_table(names, judged.values(), "Lead, points")
+
+
+_NETWORK, _LAYER, _ACCURACY = {"Network": "label"}, {"Layer": "layer"}, {"Accuracy": ("accuracy", percent)}
+_PIXELS = "{:.1f}".format
+# Of each probe: {heading: column} of what a row is, and {heading: (column, how it is written)} of its means.
+TABLES = {
+    "shift": ({**_NETWORK, "Pixels": "shift", "Images": "treatment"}, _ACCURACY),
+    "receptive_field": (
+        {**_LAYER, "Could see, pixels": "theoretical"},
+        {"Noticeably moved by": ("effective", _PIXELS), "Half of the sensitivity": ("core", _PIXELS)},
+    ),
+    "activations": ({**_NETWORK, **_LAYER}, {"Activations that are zero": ("zero_fraction", percent)}),
+    "calibration": (
+        {**_NETWORK, "Scaling": "stage"},
+        {"Expected calibration error": ("ece", percent), "Temperature": ("temperature", "{:.2f}".format)},
+    ),
+    "risk_coverage": ({**_NETWORK, "Answered": "asked"}, _ACCURACY),
+    "normalisation": ({"Recipe": "label", "Statistics": "statistics"}, {"Validation accuracy": ("accuracy", percent)}),
+}  # fmt: skip
+# What of a probe's rows stands in its table, where that is not all of them as they are.
+SHOWN = {
+    "shift": lambda rows: rows[rows["shift"].isin([0, rows["shift"].max()])],
+    "receptive_field": measures.effective_diameters,
+    "risk_coverage": lambda rows: rows[rows["asked"].isin([0.5, 0.8, 0.9, 1])],
+    "normalisation": lambda rows: rows.assign(label=rows["label"].map(NAMES)),
+}
+
+
+def probe_table(name, rows):
+    """The rows of the probe `name` as means over seeds with 95% intervals.
+
+    Of `equivariance` the exact shifts and the error at the others, of `tabular` the contrasts with their verdicts.
+    """
+    if rows.empty:
+        raise ValueError(f"there are no rows of {name}; run `python -m cnnlab probe {name}`")
+    if name == "equivariance":
+        return _equivariance_table(equivariant_layers(rows).numbers)
+    if name == "tabular":
+        return _tabular_table(columns_order(rows))
+    by, columns = TABLES[name]
+    found = []
+    for keys, mine in SHOWN.get(name, lambda rows: rows)(rows).groupby(list(by.values()), sort=False):
+        over_seeds = mine.groupby("seed").mean(numeric_only=True)
+        names = dict(zip(by, (readable(str(key)) for key in keys), strict=True))
+        cells = {heading: cell(over_seeds[column], write) for heading, (column, write) in columns.items()}
+        found.append({**names, **cells, "n": mine["seed"].nunique()})
+    return pd.DataFrame(found)
+
+
+def _equivariance_table(found):
+    return pd.DataFrame(
+        {
+            "Network": readable(label),
+            "Layer": layer,
+            "Follows exactly, pixels": ", ".join(map(str, each["exact"])) or "none",
+            "Mean error at the others": f"{each['error']:.2f}",
+        }
+        for (label, layer), each in found.items()
+    )
+
+
+def _tabular_table(finding):
+    rivals = finding.numbers["against"]
+    pairs = [("1-D CNN, columns shuffled", "1-D CNN, published order")]
+    pairs += [("1-D CNN", f"{readable(rival).replace('_', ' ')}, published order") for rival in rivals]
+    judged = [(finding.verdict, finding.numbers), *((found["verdict"], found) for found in rivals.values())]
+    return verdicts_table(pairs, judged, "Difference, points")
+
+
+def reliability_panels(rows):
+    """{network: {stage with its error: bins}}, as `measures.reliability_bins` has them, of the probe `calibration`.
+
+    The images of all seeds are taken together.
+    """
+    panels, means = {}, ["confidence", "accuracy"]
+    for (label, stage), mine in rows.groupby(["label", "stage"], sort=False):
+        sums = mine.assign(**mine[means].mul(mine["count"], axis=0))
+        bins = sums.groupby(["low", "high"], as_index=False)[["count", *means]].sum()
+        bins[means] = bins[means].div(bins["count"].where(bins["count"] > 0), axis=0)
+        error = mine.groupby("seed")["ece"].first().mean()
+        panels.setdefault(readable(label), {})[f"{stage} scaling (error {percent(error)})"] = bins
+    return panels

@@ -1,8 +1,17 @@
-"""What each change of the recipes is worth: a tidy frame of several seeds in, differences out."""
+"""What each change of the recipes is worth and takes: a tidy frame of several seeds in, differences out.
+
+And how benchmarks, of which the times come, are run, kept and read back.
+"""
+
+import datetime
+import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from cnnlab.machine import atomic_file, environment, root
 from cnnlab.measures.stats import paired_differences, paired_tests, paired_values
 from cnnlab.studies import CONTRASTS, NAMES, PUBLISHED, WALK
 
@@ -13,13 +22,15 @@ AUGMENTED = "test_accuracy_tta"
 VALIDATION = "val_accuracy_last"
 # Times, the one first that machines of different speed disturb least.
 SIDE_BY_SIDE = "seconds_side_by_side"
-TIMES = (SIDE_BY_SIDE, "yardsticks", "seconds")
+TIMES = (SIDE_BY_SIDE, "baseline_times", "seconds")
+# Where the benchmarks' record lies, a file each; nothing else writes here.
+BENCHMARKS_FOLDER = Path("results") / "benchmarks"
 
 
 def measured(frame, contrasts=CONTRASTS):
     """Those of `contrasts` whose two recipes have a seed in common in `frame`, as far as it is recorded.
 
-    For a step of the walk it must be a seed that all of the walk's recorded steps have.
+    For a cumulative step it must be a seed that all of the recorded cumulative steps have.
     """
     return [each for each, _ in _with_rows(frame, contrasts)]
 
@@ -27,93 +38,77 @@ def measured(frame, contrasts=CONTRASTS):
 def effects(frame, metric=METRIC, contrasts=CONTRASTS):
     """What each of `contrasts` adds to `metric`, paired by seed, with Holm's correction in each kind.
 
-    `frame`: rows of `recipe_studies.read`; a contrast that is not `measured` is left out, and the
-    walk's steps are of seeds that all of them have (`walked_together`). Returns a DataFrame, a row
-    a contrast: kind, change, first, second, n (paired seeds), differences (an array, a share for
-    each of these), mean, low, high (shares; NaN for one seed), p_holm, differs (bool), detectable
-    (see `evaluation.paired_tests`), family (contrasts of the kind that were tested), times
-    (processor time of the first as a multiple of the second's, median over seeds).
+    `frame`: rows of the recipe study; a contrast that is not `measured` is left out, and the cumulative steps are of
+    seeds that all of them have (`complete_seeds`). Returns a DataFrame, a row a contrast: kind, change, first, second,
+    n (paired seeds), differences (an array, a share for each of these), times (processor time of the first as a
+    multiple of the second's, median over seeds), mean, low, high (shares; NaN for one seed), p_holm, differs (bool; see
+    `paired_tests`). Raises ValueError where there is no contrast at all.
     """
     rows = []
     for contrast, source in _with_rows(frame, contrasts):
         of_contrast = source, contrast.first, contrast.second
         differences, seconds = paired_differences(*of_contrast, metric), paired_values(*of_contrast, "cpu_seconds")
-        rows.append(
-            {
-                "kind": contrast.kind,
-                "change": contrast.change,
-                "first": contrast.first,
-                "second": contrast.second,
-                "n": len(differences),
-                "differences": differences,
-                "times": float((seconds.iloc[:, 0] / seconds.iloc[:, 1]).median()),
-            }
-        )
+        times = float((seconds.iloc[:, 0] / seconds.iloc[:, 1]).median())
+        names = {name: getattr(contrast, name) for name in ("kind", "change", "first", "second")}
+        rows.append({**names, "n": len(differences), "differences": differences, "times": times})
     if not rows:
         raise ValueError("the frame has no two recipes of one contrast and one seed; run the study first")
-    table = pd.DataFrame(rows)
-    parts = [_tested(mine) for _, mine in table.groupby("kind", sort=False)]
-    return pd.concat(parts).sort_index()
+    return pd.concat(_tested(mine) for _, mine in pd.DataFrame(rows).groupby("kind", sort=False)).sort_index()
 
 
-def walked_together(frame):
-    """`frame` without the walk's rows of seeds that not all of its recorded steps have.
+def complete_seeds(frame):
+    """`frame` without the cumulative ablation's rows of seeds that not all of its recorded steps have.
 
-    Only then do the steps add up to the way from the beginning to the end.
+    Only then do the steps add up to the difference of the last and the first.
     """
-    of_walk = frame["label"].isin([recipe.label for recipe in WALK])
-    seeds = frame[of_walk].groupby("label")["seed"].agg(set)
+    cumulative = frame["label"].isin([recipe.label for recipe in WALK])
+    seeds = frame[cumulative].groupby("label")["seed"].agg(set)
     common = set.intersection(*seeds) if len(seeds) else set()
-    return frame[~of_walk | frame["seed"].isin(common)]
+    return frame[~cumulative | frame["seed"].isin(common)]
 
 
 def _with_rows(frame, contrasts):
     """(contrast, what of `frame` it is taken from), of those whose recipes have a seed in common there."""
     if frame.empty:
         return []
-    sources = {True: walked_together(frame), False: frame}
-    seeds = {walked: rows.groupby("label")["seed"].agg(set).to_dict() for walked, rows in sources.items()}
+    sources = {True: complete_seeds(frame), False: frame}
+    seeds = {whole: rows.groupby("label")["seed"].agg(set).to_dict() for whole, rows in sources.items()}
     return [
-        (each, sources[walked])
+        (each, sources[whole])
         for each in contrasts
-        for walked in [each.kind == "walk"]
-        if seeds[walked].get(each.first, set()) & seeds[walked].get(each.second, set())
+        for whole in [each.kind == "walk"]
+        if seeds[whole].get(each.first, set()) & seeds[whole].get(each.second, set())
     ]
 
 
 def _tested(rows):
     """`rows` of one kind with their tests; those of one seed have none."""
     several = rows[rows["n"] > 1]
-    found = rows.assign(
-        mean=rows["differences"].map(np.mean), low=np.nan, high=np.nan, p_holm=np.nan, differs=False,
-        detectable=np.inf, family=len(several),
-    )  # fmt: skip
+    found = rows.assign(mean=rows["differences"].map(np.mean), low=np.nan, high=np.nan, p_holm=np.nan, differs=False)
     if len(several):
         tests = paired_tests(list(several["differences"])).set_index(several.index)
-        for column in ("low", "high", "p_holm", "differs", "detectable"):
+        for column in ("low", "high", "p_holm", "differs"):
             found.loc[several.index, column] = tests[column]
     return found
 
 
-def with_yardsticks(frame):
-    """`frame` with the columns yardsticks and cpu_yardsticks: time as a multiple of the published code's.
+def with_baseline_times(frame):
+    """`frame` with the columns baseline_times and cpu_baseline_times: time as a multiple of the published code's.
 
-    One is of the clock, the other of the processor. A row is divided by the published code's of
-    the same seed, which ran on a machine of the same kind, if not in the same hour; NaN where it
-    has not run.
+    One is of the clock, the other of the processor. A row is divided by the published code's of the same seed, which
+    ran on a machine of the same kind, if not in the same hour; NaN where it has not run.
     """
     published = frame[frame["label"] == PUBLISHED.label].set_index("seed")
-    columns = {"yardsticks": "seconds", "cpu_yardsticks": "cpu_seconds"}
+    columns = {"baseline_times": "seconds", "cpu_baseline_times": "cpu_seconds"}
     return frame.assign(**{new: frame[old] / frame["seed"].map(published[old]) for new, old in columns.items()})
 
 
 def side_by_side(frame, seconds):
     """`frame` with the column SIDE_BY_SIDE: seconds of a training as measured in turns with all others.
 
-    `seconds`: {label: seconds of a training's steps, one for each round of turns} (see
-    `report.recipe_seconds`; None: not measured), of which the median counts. To the steps comes
-    what a training takes beside them (preparation, answers), by its share in the rows, median
-    over seeds. NaN for a recipe that was not measured so.
+    `seconds`: {label: seconds of a training's steps, one for each round of turns} (None: not measured), of which the
+    median counts. To the steps comes what a training takes beside them (preparation, answers), by its share in the
+    rows, median over seeds. NaN for a recipe that was not measured so.
     """
     share = (frame["seconds"] / frame["seconds_training"]).groupby(frame["label"]).transform("median")
     medians = {label: float(np.median(rounds)) for label, rounds in (seconds or {}).items()}
@@ -134,10 +129,49 @@ def named(frame):
 def frontier(frame, metric=AUGMENTED, time=None):
     """Labels of the recipes that no other beats in mean `metric` without taking longer, fastest first.
 
-    `frame`: with the columns label, `metric` and `time` (None: that of `time_column`), whose mean
-    over seeds counts.
+    `frame`: with the columns label, `metric` and `time` (None: that of `time_column`), whose mean over seeds counts.
     """
     means = frame.groupby("label").agg(time=(time or time_column(frame), "mean"), score=(metric, "mean"))
     means = means.sort_values(["time", "score"], ascending=[True, False])
     best = means["score"].cummax()
     return list(means.index[(means["score"] >= best) & (best > best.shift(fill_value=-np.inf))])
+
+
+def run_benchmarks(measurements, say, about="", output=None):
+    """Take `measurements`, {title: function that returns a DataFrame}, print each, say what they show, return them.
+
+    `say`: a function from {title: DataFrame} to lines of text; `about`: what is measured on, in words; `output`: a JSON
+    file that is written after each, so that one that fails loses none before it, and that keeps what this machine
+    measured before and does not measure now. Raises OSError, before anything is measured, where its folder cannot be.
+    """
+    machine = environment()
+    about = f"{about}; " if about else ""
+    print(f"{about}{machine['cpu']}, {machine['cores']} cores; load {os.getloadavg()[0]:.1f}", flush=True)
+    if output:
+        output = Path(output)
+        output.parent.mkdir(parents=True, exist_ok=True)
+    tables, kept = {}, {}
+    if output and output.exists():
+        content = json.loads(output.read_text(encoding="utf-8"))
+        kept = content["tables"] if content["machine"] == machine else {}
+    for title, take in measurements.items():
+        print(f"\n{title} ...", flush=True)
+        tables[title] = take()
+        print(tables[title].to_string(index=False, float_format="{:.2f}".format), flush=True)
+        if output:
+            finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+            kept[title] = {"finished": finished, "rows": json.loads(tables[title].to_json(orient="records"))}
+            with atomic_file(output) as partial:
+                partial.write_text(json.dumps({"machine": machine, "tables": kept}, indent=1) + "\n", encoding="utf-8")
+    print("", *say(tables), sep="\n")
+    return tables
+
+
+def read_benchmarks(folder=None):
+    """{title: DataFrame} of all benchmarks kept in `folder` (None: the record's); attrs["finished"]: when, ISO 8601."""
+    tables = {}
+    for path in sorted(Path(folder or root() / BENCHMARKS_FOLDER).glob("*.json")):
+        for title, kept in json.loads(path.read_text(encoding="utf-8"))["tables"].items():
+            tables[title] = pd.DataFrame(kept["rows"])
+            tables[title].attrs["finished"] = kept["finished"]
+    return tables

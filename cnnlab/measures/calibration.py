@@ -7,6 +7,7 @@ from scipy import optimize, special
 from cnnlab.training import cross_entropy, predict
 
 BINS = 15
+COVERAGES = tuple(step / 20 for step in range(1, 21))
 # By which a float32 softmax may exceed 1.
 ROUNDING = 1e-5
 # Softmax inputs are divided by a temperature in this range.
@@ -16,9 +17,9 @@ TEMPERATURES = (0.05, 20.0)
 def reliability_bins(confidence, correct, bins=BINS):
     """Accuracy and mean confidence in `bins` equally wide bins of confidence: a reliability diagram.
 
-    `confidence` (n,), the highest probability of each image, 0 to 1; `correct` bool (n,).
-    A bin holds what lies above its low edge, up to and including its high edge.
-    Returns a DataFrame, a row a bin: low, high, count, confidence, accuracy (NaN where empty).
+    `confidence` (n,), the highest probability of each image, 0 to 1; `correct` bool (n,). A bin holds what lies above
+    its low edge, up to and including its high edge. Returns a DataFrame, a row a bin: low, high, count, confidence,
+    accuracy (NaN where empty). Raises ValueError for other shapes and values.
     Source: Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), section 2.
     """
     confidence, correct = _checked(confidence, correct)
@@ -26,15 +27,12 @@ def reliability_bins(confidence, correct, bins=BINS):
     place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
     count = np.bincount(place, minlength=bins)
     filled = np.where(count, count, np.nan)
-    return pd.DataFrame(
-        {
-            "low": edges[:-1],
-            "high": edges[1:],
-            "count": count,
-            "confidence": np.bincount(place, confidence, bins) / filled,
-            "accuracy": np.bincount(place, correct, bins) / filled,
-        }
-    )
+    columns = {
+        "low": edges[:-1], "high": edges[1:], "count": count,
+        "confidence": np.bincount(place, confidence, bins) / filled,
+        "accuracy": np.bincount(place, correct, bins) / filled,
+    }  # fmt: skip
+    return pd.DataFrame(columns)
 
 
 def expected_calibration_error(confidence, correct, bins=BINS):
@@ -47,9 +45,8 @@ def expected_calibration_error(confidence, correct, bins=BINS):
 def fit_temperature(probabilities, labels):
     """The temperature that makes `probabilities` (n, classes) likeliest for `labels` (n,).
 
-    Fit it on validation images, never on those it is judged by. Above 1 the network was too
-    sure of itself. Source: Guo et al. 2017, section 4.2.
-    Raises ValueError where the rows are no probabilities.
+    Fit it on validation images, never on those it is judged by. Above 1 the network was too sure of itself.
+    Raises ValueError where the rows are no probabilities. Source: Guo et al. 2017, section 4.2.
     """
     log_probabilities, labels = _logits(probabilities), np.asarray(labels)
     rows = np.arange(len(labels))
@@ -75,30 +72,24 @@ def _logits(probabilities):
     """Log-probabilities serve as logits: softmax does not notice that each row is shifted."""
     probabilities = np.asarray(probabilities, "float64")
     if probabilities.ndim != 2 or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3) or probabilities.min() < 0:
-        raise ValueError(
-            f"{probabilities.shape} values are no probabilities; expected (n, classes), rows that sum to 1"
-        )
+        shape = probabilities.shape
+        raise ValueError(f"{shape} values are no probabilities; expected (n, classes), rows that sum to 1")
     return np.log(np.maximum(probabilities, np.finfo("float32").tiny))
 
 
 def risk_coverage(confidence, correct):
     """Accuracy on the images that are answered when the least confident go to a human.
 
-    `confidence` (n,), `correct` bool (n,). Returns a DataFrame, a row for each confidence that
-    occurs, falling: threshold (answered from here up), coverage (share answered), accuracy
-    (on those). Images of equal confidence are answered or referred together.
+    `confidence` (n,), `correct` bool (n,). Returns a DataFrame, a row for each confidence that occurs, falling:
+    threshold (answered from here up), coverage (share answered), accuracy (on those). Images of equal confidence are
+    answered or referred together.
     Source: Geifman and El-Yaniv, "Selective Classification for Deep Neural Networks" (NIPS 2017).
     """
     confidence, correct = _checked(confidence, correct)
     table = pd.DataFrame({"confidence": confidence, "correct": correct})
     groups = table.groupby("confidence")["correct"].agg(["size", "sum"]).sort_index(ascending=False).cumsum()
-    return pd.DataFrame(
-        {
-            "threshold": groups.index.to_numpy(),
-            "coverage": (groups["size"] / len(table)).to_numpy(),
-            "accuracy": (groups["sum"] / groups["size"]).to_numpy(),
-        }
-    )
+    shares = groups.assign(coverage=groups["size"] / len(table), accuracy=groups["sum"] / groups["size"])
+    return shares.rename_axis("threshold").reset_index()[["threshold", "coverage", "accuracy"]]
 
 
 def accuracy_at_coverage(curve, coverage):
@@ -118,16 +109,12 @@ def _checked(confidence, correct):
     return confidence.clip(max=1), correct
 
 
-COVERAGES = tuple(step / 20 for step in range(1, 21))
-
-
 def reliability(model, validation, test):
-    """Calibration on `test` before and after the temperature that `validation` asks for.
+    """Calibration on `test` before and after the temperature that `validation` asks for; both (uint8 images, labels).
 
-    `validation`, `test`: (uint8 images, labels (n,)).
-    Returns one row for each stage ("before", "after") and bin of confidence: stage, the columns
-    of `calibration.reliability_bins`, and of the stage as a whole temperature (1 before), ece
-    (expected calibration error), loss (mean cross-entropy, nats), overall_accuracy, images.
+    Returns one row for each stage ("before", "after") and bin of confidence: the columns of `reliability_bins`, stage,
+    and of the stage as a whole temperature (1 before), ece (expected calibration error), loss (mean cross-entropy,
+    nats), overall_accuracy, images.
     """
     temperature = fit_temperature(predict(model, validation[0]), validation[1])
     images, labels = test
@@ -147,8 +134,8 @@ def reliability(model, validation, test):
 def referral_curve(model, test, coverages=COVERAGES):
     """Accuracy on the most confident images of `test`, (uint8 images, labels (n,)), the rest being referred.
 
-    Returns one row for each of `coverages` (shares of the images, up to 1): asked, coverage
-    (the least share not below it that confidence allows), accuracy, images.
+    Returns one row for each of `coverages` (shares of the images, up to 1): asked, coverage (the least share not below
+    it that confidence allows), accuracy, images.
     """
     images, labels = test
     curve = risk_coverage(*_answers(predict(model, images), labels))

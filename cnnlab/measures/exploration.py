@@ -1,7 +1,10 @@
-"""What a set of images looks like in numbers, before any model: counts, pixel values, correlations."""
+"""What a set of images looks like in numbers, before any model: counts, pixels, cameras, frames that recur."""
 
 import numpy as np
 import pandas as pd
+
+from cnnlab.data import mars_original, preprocessing_steps
+from cnnlab.wording import listing
 
 LEVELS = 256
 CHANNELS = ("red", "green", "blue")
@@ -11,18 +14,15 @@ _CHUNK = 1_000
 
 def class_counts(dataset):
     """Images of each class in each split: int64 frame, class names (index) by split names (columns)."""
-    count = len(dataset.class_names)
-    columns = {
-        name: np.bincount(split.labels[split.indices], minlength=count) for name, split in dataset.splits.items()
-    }
-    return pd.DataFrame(columns, index=pd.Index(dataset.class_names, name="class"))
+    classes = pd.Index(dataset.class_names, name="class")
+    labels = {name: split.labels[split.indices] for name, split in dataset.splits.items()}
+    return pd.DataFrame({name: np.bincount(of, minlength=len(classes)) for name, of in labels.items()}, classes)
 
 
 def pixel_histogram(images):
     """How often each value occurs in each channel: int64 frame, value 0..255 (index) by channel (columns).
 
-    `images` uint8 (n, height, width, 3). Counted in chunks, so that the set is never widened.
-    Raises ValueError for another dtype or shape.
+    `images` uint8 (n, height, width, 3). Raises ValueError for another dtype or shape.
     """
     _check_images(images)
     counts = np.zeros((LEVELS, len(CHANNELS)), "int64")
@@ -34,29 +34,23 @@ def pixel_histogram(images):
 
 
 def pixel_statistics(histogram):
-    """Mean and standard deviation of the pixel values, exactly, from `pixel_histogram`'s counts.
+    """Mean and standard deviation (the population's, divided by n) of the pixels, exactly, from `pixel_histogram`.
 
-    Frame with the rows "all", "red", "green", "blue" and the columns mean, std (in 0..255), and
-    mean_scaled, std_scaled (in 0..1). The standard deviation is the population's (divided by n).
+    Frame with the rows all, red, green, blue and the columns mean, std (in 0..255), mean_scaled, std_scaled (in 0..1).
     """
     counts = pd.concat([histogram.sum(axis=1).rename("all"), histogram], axis=1)
-    values = histogram.index.to_numpy("int64")
-    total = counts.sum()
-    sums, squares = counts.mul(values, axis=0).sum(), counts.mul(values**2, axis=0).sum()
-    mean = sums / total
-    std = np.sqrt(squares / total - mean**2)
-    top = LEVELS - 1
+    values, total, top = histogram.index.to_numpy("int64"), counts.sum(), LEVELS - 1
+    mean = counts.mul(values, axis=0).sum() / total
+    std = np.sqrt(counts.mul(values**2, axis=0).sum() / total - mean**2)
     return pd.DataFrame({"mean": mean, "std": std, "mean_scaled": mean / top, "std_scaled": std / top})
 
 
 def spatial_correlation(images, distances=range(1, 17)):
-    """Pearson correlation of two pixels of one image against the distance between them.
+    """Pearson correlation of two pixels of an image against their distance: direction, distance, correlation.
 
-    `images` uint8 (n, height, width, 3), a sample: about a thousand are enough; `distances` in
-    pixels. A pair is the same channel at two places of one row (horizontal) or column
-    (vertical); all such pairs of all images go into one coefficient.
-    Returns a frame with the columns direction, distance, correlation.
-    Raises ValueError for a distance that does not fit the image.
+    `images` uint8 (n, height, width, 3), a sample: about a thousand are enough; `distances` in pixels. A pair is the
+    same channel at two places of one row (horizontal) or column (vertical); all such pairs of all images go into one
+    coefficient. Raises ValueError for a distance that does not fit the image.
     """
     _check_images(images)
     height, width = images.shape[1:3]
@@ -85,3 +79,121 @@ def _check_images(images):
         raise ValueError(
             f"images are {images.dtype} {images.shape}; expected uint8 (n, height, width, {len(CHANNELS)}) in 0..255"
         )
+
+
+def metadata_of(dataset, split):
+    """What is known of the images of `dataset.split(split)`, in its order, indexed by row of the arrays.
+
+    Raises ValueError for a data set without metadata: others than that of `data.load_mars`.
+    """
+    if dataset.metadata is None:
+        raise ValueError(f"{dataset.name} has no metadata; expected a data set of data.load_mars")
+    return dataset.metadata.iloc[dataset.splits[split].indices]
+
+
+def _by_split(dataset, summarise):
+    """`summarise(metadata)` of each split, a Series each, side by side."""
+    return pd.DataFrame({name: summarise(metadata_of(dataset, name)) for name in dataset.splits})
+
+
+def missing_classes(dataset):
+    """Classes that some split lacks: `class_counts` of these, and missing_from (text)."""
+    counts = class_counts(dataset)
+    gaps = counts[(counts == 0).any(axis=1)]
+    return gaps.assign(missing_from=[", ".join(gaps.columns[row == 0]) for row in gaps.to_numpy()])
+
+
+def camera_shares(dataset):
+    """Images of each camera: share of each split, a DataFrame of camera (index) by split (columns)."""
+    return _by_split(dataset, lambda table: table["camera"].value_counts(normalize=True)).fillna(0.0)
+
+
+def recurring_frames(dataset):
+    """How many images of a split are new pictures: a DataFrame by split.
+
+    Columns: images, frames (distinct, by name), groups (sol-and-sequence), most_images (of one frame), repeated_share
+    (of the images: what is left when each frame counts once), two_classes (frames whose images are labelled
+    differently).
+    """
+
+    def of(table):
+        frames = table.groupby("frame")
+        return pd.Series(
+            {
+                "images": len(table),
+                "frames": frames.ngroups,
+                "groups": table["group"].nunique(),
+                "most_images": frames.size().max(),
+                "repeated_share": 1 - frames.ngroups / len(table),
+                "two_classes": int((frames["label"].nunique() > 1).sum()),
+            }
+        )
+
+    table = _by_split(dataset, of).T
+    return table.astype(dict.fromkeys(table.columns.drop("repeated_share"), "int64"))
+
+
+def describe_splits(dataset):
+    """A row a split: how much it holds, what it lacks, its sols, its largest class and the share of train's largest."""
+    counts = class_counts(dataset)
+    shares, common = counts / counts.sum(), counts["train"].idxmax()
+    sols = _by_split(dataset, lambda table: table["sol"].agg(["min", "max"]))
+    lacking = [counts.index[counts[split] == 0] for split in counts]
+    columns = {
+        "classes": (counts > 0).sum(), "lacks": [listing(names) if len(names) else "" for names in lacking],
+        "first_sol": sols.loc["min"], "last_sol": sols.loc["max"], "largest": counts.idxmax(),
+        "largest_share": shares.max(), "common": common, "common_share": shares.loc[common],
+    }  # fmt: skip
+    sizes = recurring_frames(dataset)[["images", "frames", "groups"]]
+    return sizes.assign(**columns).rename_axis("split").reset_index()
+
+
+def mars_samples(dataset, split, per_class, seed=0):
+    """Rows of up to `per_class` images of each class, no two of one frame, drawn by `seed`.
+
+    Returns a DataFrame: class (name), row (of the arrays: `dataset.splits[split].images[row]`), file. A class that the
+    split lacks has no row, one with few frames fewer.
+    """
+    table = metadata_of(dataset, split)
+    table = table.assign(row=table.index).sample(frac=1, random_state=seed)
+    chosen = table.drop_duplicates("frame").groupby("label").head(per_class).sort_values("label", kind="stable")
+    names = [dataset.class_names[label] for label in chosen["label"]]
+    return pd.DataFrame({"class": names, "row": chosen["row"].to_numpy(), "file": chosen["file"].to_numpy()})
+
+
+def mars_pipeline(file, size=128, letterbox=True, path=None, cache=None):
+    """From the published file to the network, as {step: array}: see `data.preprocessing_steps`.
+
+    `file`: a name of the metadata; `path` and `cache` as in `data.load_mars`. The last step, "scaled", is what the
+    network's first layer makes of the input: float32 in 0..1. Raises DataUnavailableError where the published files are
+    not at hand.
+    """
+    steps = preprocessing_steps(mars_original(file, path, cache), size, letterbox)
+    return {**steps, "scaled": steps["input"].astype("float32") / np.float32(255)}
+
+
+def nearest_training_image(dataset, split, among=("train",), side=16):
+    """The image of the splits `among` that looks most like each image of `split`: a DataFrame in its order.
+
+    Frames of the same commanded sequence on another sol can look alike to the pixel, under a name of their own.
+    Likeness is the Pearson correlation of grey thumbnails of `side` x `side` pixels (means of blocks; bars of a
+    letterbox included). Columns: row, nearest_row (of the arrays), correlation, nearest_label. Raises ValueError where
+    `side` does not divide the images' side.
+    """
+    images, labels, own = (getattr(dataset.splits[split], name) for name in ("images", "labels", "indices"))
+    if images.shape[1] % side:
+        raise ValueError(f"side is {side}; expected a divisor of the images' side, {images.shape[1]} pixels")
+    others = np.concatenate([dataset.splits[name].indices for name in among])
+    correlation = _thumbnails(images, own, side) @ _thumbnails(images, others, side).T
+    nearest = others[correlation.argmax(axis=1)]
+    columns = {"row": own, "nearest_row": nearest, "correlation": correlation.max(axis=1)}
+    return pd.DataFrame({**columns, "nearest_label": labels[nearest].astype("int64")})
+
+
+def _thumbnails(images, rows, side):
+    """Grey thumbnails of mean 0 and length 1, so that a product is a correlation: float32 (n, side * side)."""
+    block = images.shape[1] // side
+    small = np.stack([images[row].reshape(side, block, side, block, 3).mean(axis=(1, 3, 4)).ravel() for row in rows])
+    small -= small.mean(axis=1, keepdims=True)
+    # A picture of one colour has no correlation with any other: its zeros stay zeros.
+    return (small / np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-9)).astype("float32")

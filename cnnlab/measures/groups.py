@@ -1,18 +1,22 @@
 """Scores for classes of unequal size, with intervals for images that come in groups.
 
-Images taken together are alike, so that an interval which takes each for a new one is too
-narrow: here whole groups are drawn anew. All scores follow from counts by group and class, so
-that a resample costs one matrix product.
+Images taken together are alike, so that an interval which takes each for a new one is too narrow: here whole groups are
+drawn anew. All scores follow from counts by group and class, so that a resample costs one matrix product.
+
+Throughout: `labels` (n,) integer classes; `groups` (n,), what each image was taken together with, as any values;
+intervals are percentiles of LEVEL. Raises ValueError where lengths differ or there are fewer than two groups.
+Source: the cluster bootstrap, Field and Welsh, "Bootstrapping clustered data", Journal of the Royal Statistical
+Society B 69 (2007).
 """
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
-from cnnlab.measures.stats import ALPHA, LEVEL, POWER
+from cnnlab.measures.stats import LEVEL
 
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
 RESAMPLES = 2_000
+_ENDS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 
 
 def group_scores(labels, predicted, classes):
@@ -25,50 +29,40 @@ def group_scores(labels, predicted, classes):
     return pd.Series(_scores(*_counts(labels, predicted, one, classes)).ravel(), SCORES)
 
 
-def group_bootstrap(labels, predicted, groups, classes, resamples=RESAMPLES, level=LEVEL, seed=0):
-    """SCORES with percentile intervals over resampled groups: a DataFrame indexed by score.
+def group_bootstrap(labels, predicted, groups, classes, resamples=RESAMPLES, seed=0):
+    """SCORES with intervals: a DataFrame indexed by score: value (on all images), low, high, groups, images.
 
-    `labels` (n,); `predicted` (n,), or (models, n), whose scores are averaged, each resample
-    drawing the same groups for all models; `groups` (n,), what each image was taken together
-    with, as any values. A resample without a class takes the mean over those it has.
-    Returns the columns value (on all images), low, high, groups, images. Raises ValueError
-    where the lengths differ or there are fewer than two groups.
-    Source: the cluster bootstrap, Field and Welsh, "Bootstrapping clustered data", Journal of
-    the Royal Statistical Society B 69 (2007).
+    `predicted` (n,), or (models, n), whose scores are averaged, each resample drawing the same groups for all models.
+    A resample without a class takes the mean over those it has.
     """
-    predicted = np.atleast_2d(predicted)
     codes, weights = _draw(labels, predicted, groups, resamples, seed)
-    value, drawn = _mean_scores(labels, predicted, codes, weights, classes)
-    return _table(value, drawn, SCORES, level).assign(groups=weights.shape[1], images=len(labels))
+    scores = _mean_scores(labels, predicted, codes, weights, classes)
+    return _table(*scores, SCORES).assign(groups=weights.shape[1], images=len(labels))
 
 
-def difference_bootstrap(labels, first, second, groups, classes, resamples=RESAMPLES, level=LEVEL, seed=0):
+def difference_bootstrap(labels, first, second, groups, classes, resamples=RESAMPLES, seed=0):
     """SCORES of the answers `first` less those of `second`, each resample drawing the same groups for both.
 
-    Both as `predicted` of `group_bootstrap`, which see for the rest: (n,), or (models, n), of
-    which there may be other numbers. Returns a DataFrame indexed by score: value, low, high, groups.
+    Both as `predicted` of `group_bootstrap`, of as many or other numbers of models. Returns a DataFrame indexed by
+    score: value, low, high, groups.
     """
-    first, second = np.atleast_2d(first), np.atleast_2d(second)
     codes, weights = _draw(labels, first, groups, resamples, seed)
-    (value, drawn), (other, other_drawn) = (
-        _mean_scores(labels, predicted, codes, weights, classes) for predicted in (first, second)
-    )
-    return _table(value - other, drawn - other_drawn, SCORES, level).assign(groups=weights.shape[1])
+    of_first, of_second = (_mean_scores(labels, predicted, codes, weights, classes) for predicted in (first, second))
+    differences = (one - other for one, other in zip(of_first, of_second, strict=True))
+    return _table(*differences, SCORES).assign(groups=weights.shape[1])
 
 
-def recall_by_class(labels, predicted, groups, class_names, resamples=RESAMPLES, level=LEVEL, seed=0):
+def recall_by_class(labels, predicted, groups, class_names, resamples=RESAMPLES, seed=0):
     """Recall of each class: a DataFrame indexed by class: images, groups, value, low, high.
 
-    Arguments as in `group_bootstrap`. A class without images has NaN; one whose images are all
-    of one group, or whose groups all have the same recall, has a recall and no interval, for
-    nothing is known of other groups.
+    `predicted` as in `group_bootstrap`. A class without images has NaN; one whose images are all of one group, or whose
+    groups all have the same recall, has a recall and no interval, for nothing is known of other groups.
     """
-    predicted, classes = np.atleast_2d(predicted), len(class_names)
     codes, weights = _draw(labels, predicted, groups, resamples, seed)
-    parts = [_counts(labels, answers, codes, classes) for answers in predicted]
+    parts = [_counts(labels, answers, codes, len(class_names)) for answers in np.atleast_2d(predicted)]
     hits, images = np.mean([part[0] for part in parts], axis=0), parts[0][1]
     value = _share(hits.sum(axis=0), images.sum(axis=0))
-    table = _table(value, _share(weights @ hits, weights @ images), list(class_names), level)
+    table = _table(value, _share(weights @ hits, weights @ images), list(class_names))
     of_class = (images > 0).sum(axis=0)
     # Where every group has the same recall, resampling shows no spread, which does not mean that there is none.
     table.loc[(of_class < 2) | (table["low"] == table["high"]), ["low", "high"]] = np.nan
@@ -77,50 +71,39 @@ def recall_by_class(labels, predicted, groups, class_names, resamples=RESAMPLES,
     return table.rename_axis("class")
 
 
-def mean_by_group(values, groups, resamples=RESAMPLES, level=LEVEL, seed=0):
+def mean_by_group(values, groups, resamples=RESAMPLES, seed=0):
     """(mean, low, high) of `values` (n,), numbers or bools, over resampled `groups` (n,)."""
     values = np.asarray(values, "float64")
-    codes, weights = _draw(values, values[None], groups, resamples, seed)
+    codes, weights = _draw(values, values, groups, resamples, seed)
     sums, sizes = (np.bincount(codes, part) for part in (values, np.ones_like(values)))
-    low, high = np.quantile(weights @ sums / (weights @ sizes), _tails(level))
+    low, high = np.quantile(weights @ sums / (weights @ sizes), _ENDS)
     return float(values.mean()), float(low), float(high)
 
 
-def gap_by_group(values, groups, chosen, resamples=RESAMPLES, level=LEVEL, seed=0):
+def gap_by_group(values, groups, chosen, resamples=RESAMPLES, seed=0):
     """(gap, low, high): the mean of `values` (n,) where `chosen` (n,) bool, less that of the others, over groups.
 
-    A group is drawn with all its images, on whichever side they lie. Raises ValueError where
-    one side is empty.
+    A group is drawn with all its images, on whichever side they lie. Raises ValueError where one side is empty.
     """
-    values, chosen = np.asarray(values, "float64"), np.asarray(chosen, bool)
+    chosen = np.asarray(chosen, bool)
     if chosen.all() or not chosen.any():
         raise ValueError(f"{chosen.sum()} of {len(chosen)} images are chosen; expected some on both sides")
-    codes, weights = _draw(values, values[None], groups, resamples, seed)
-
-    def means(side):
-        sums, sizes = (np.bincount(codes, part, weights.shape[1]) for part in (values * side, side.astype("float64")))
-        return _share(weights @ sums, weights @ sizes)
-
-    low, high = np.nanquantile(means(chosen) - means(~chosen), _tails(level))
-    return float(values[chosen].mean() - values[~chosen].mean()), float(low), float(high)
+    return gap_within_classes(values, np.zeros(len(chosen)), groups, chosen, resamples, seed)[:3]
 
 
-def gap_within_classes(values, labels, groups, chosen, resamples=RESAMPLES, level=LEVEL, seed=0):
+def gap_within_classes(values, labels, groups, chosen, resamples=RESAMPLES, seed=0):
     """(gap, low, high, classes): `gap_by_group` of each class's images alone, averaged over classes.
 
-    `labels` (n,) are integer classes. Each class that has images on both sides counts alike, so
-    that a gap which only comes from other classes on either side is none; `classes` says how
-    many these are. All NaN, and 0, where there is none.
+    Each class that has images on both sides counts alike, so that a gap which only comes from other classes on either
+    side is none; `classes` says how many these are. All NaN, and 0, where there is none.
     """
     values, labels, chosen = np.asarray(values, "float64"), np.asarray(labels, "int64"), np.asarray(chosen, bool)
-    codes, weights = _draw(values, values[None], groups, resamples, seed)
+    codes, weights = _draw(values, values, groups, resamples, seed)
     shape = weights.shape[1], labels.max() + 1
 
     def means(side, drawn):
-        cells, size = codes * shape[1] + labels, np.prod(shape)
-        sums, sizes = (
-            np.bincount(cells, part, size).reshape(shape) for part in (values * side, side.astype("float64"))
-        )
+        cells = codes * shape[1] + labels
+        sums, sizes = (np.bincount(cells, part, np.prod(shape)).reshape(shape) for part in (values * side, 1.0 * side))
         return _share(drawn @ sums, drawn @ sizes)
 
     def gaps(drawn):
@@ -131,28 +114,23 @@ def gap_within_classes(values, labels, groups, chosen, resamples=RESAMPLES, leve
     (gap,), (classes,) = gaps(np.ones((1, shape[0])))
     if not classes:
         return np.nan, np.nan, np.nan, 0
-    low, high = np.nanquantile(gaps(weights)[0], _tails(level))
+    low, high = np.nanquantile(gaps(weights)[0], _ENDS)
     return float(gap), float(low), float(high), int(classes)
 
 
-def detectable_from(low, high):
-    """The smallest difference that about four of five such studies find, from the 95% interval of one of them."""
-    return (high - low) / 2 * (1 + norm.ppf(POWER) / norm.ppf(1 - ALPHA / 2))
-
-
 def _mean_scores(labels, predicted, codes, weights, classes):
-    """(SCORES (3,), their resamples (resamples, 3)), averaged over the models of `predicted` (models, n)."""
-    models = [_counts(labels, answers, codes, classes) for answers in predicted]
+    """(SCORES (3,), their resamples (resamples, 3)), averaged over the models of `predicted`, (n,) or (models, n)."""
+    models = [_counts(labels, answers, codes, classes) for answers in np.atleast_2d(predicted)]
     value = np.mean([_scores(*(part.sum(axis=0, keepdims=True) for part in counts)) for counts in models], axis=0)
     return value.ravel(), np.mean([_scores(*(weights @ part for part in counts)) for counts in models], axis=0)
 
 
 def _draw(labels, predicted, groups, resamples, seed):
     """(codes (n,): 0, 1, ... for the groups, weights (resamples, groups): how often each is drawn)."""
-    if predicted.shape[1] != len(labels) or len(groups) != len(labels):
-        raise ValueError(
-            f"{len(labels)} labels, {predicted.shape[1]} answers, {len(groups)} groups; expected one of each an image"
-        )
+    n, answers = len(labels), np.shape(predicted)[-1]
+    if not n == answers == len(groups):
+        raise ValueError(f"{n} labels, {answers} answers, {len(groups)} groups; expected one of each an image")
+    # scipy.stats.bootstrap would draw anew for each statistic; these weights serve all scores of all models at once.
     codes, names = pd.factorize(np.asarray(groups))
     if len(names) < 2:
         raise ValueError(f"{len(names)} group; expected two at least, for groups are what is drawn anew")
@@ -183,13 +161,9 @@ def _share(part, whole):
     return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
 
 
-def _table(value, drawn, names, level):
-    low, high = np.nanquantile(np.where(np.isnan(value), 0.0, drawn), _tails(level), axis=0)
-    present = ~np.isnan(value)
-    return pd.DataFrame(
-        {"value": value, "low": np.where(present, low, np.nan), "high": np.where(present, high, np.nan)}, index=names
-    )
-
-
-def _tails(level):
-    return (1 - level) / 2, (1 + level) / 2
+def _table(value, drawn, names):
+    """A frame of value, low, high by `names`: `value` (names,), NaN where there is none; `drawn` (resamples, names)."""
+    low, high = np.nanquantile(np.where(np.isnan(value), 0.0, drawn), _ENDS, axis=0)
+    table = pd.DataFrame({"value": value, "low": low, "high": high}, index=names)
+    table.loc[np.isnan(value)] = np.nan
+    return table

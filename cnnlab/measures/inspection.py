@@ -1,4 +1,4 @@
-"""Which pixels a unit of a convolution sees by construction, and which of them matter to it."""
+"""What is inside a network: receptive fields, layers, filters, feature maps, features and their silence."""
 
 import dataclasses
 from math import prod
@@ -15,16 +15,16 @@ from cnnlab.training import predict
 
 # Luo et al. count the pixels above 1 - 95.45% (two standard deviations of a Gaussian) of the greatest.
 NEGLIGIBLE = 1 - 0.9545
-FIELD_IMAGES = 500
-FIELD_BATCH = 100
+# Images at a time where gradients, or the activations of all layers, are held at once.
+_CHUNK = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class Field:
     """The theoretical receptive field of a map, in pixels along one side.
 
-    `size`; `stride` between the fields of neighbouring positions; `start`, the first pixel of
-    position 0 (negative: in the padding).
+    `size`; `stride` between the fields of neighbouring positions; `start`, the first pixel of position 0 (negative: in
+    the padding).
     """
 
     size: int
@@ -43,21 +43,20 @@ class Field:
 
 
 def theoretical_fields(model):
-    """{layer name: Field} of the convolutions and poolings of a sequential `model`, in order.
+    """{layer name: Field} of the convolutions and poolings of a sequential `model`, in order; kernels are square here.
 
-    Recurrence of Araujo, Norris and Sim, Computing receptive fields of convolutional neural
-    networks, Distill 2019, equations 2 and 3. Kernels are taken to be square, as here.
+    Recurrence of Araujo, Norris and Sim, Computing receptive fields of convolutional neural networks, Distill 2019,
+    equations 2 and 3.
     """
     fields, size, stride, start = {}, 1, 1, 0
     for layer in model.layers:
-        if isinstance(layer, keras.layers.Conv2D):
-            kernel, step, dilation = layer.kernel_size[0], layer.strides[0], layer.dilation_rate[0]
-        elif isinstance(layer, keras.layers.MaxPooling2D | keras.layers.AveragePooling2D):
-            kernel, step, dilation = layer.pool_size[0], layer.strides[0], 1
+        if isinstance(layer, layers.Conv2D):
+            reach = (layer.kernel_size[0] - 1) * layer.dilation_rate[0]
+        elif isinstance(layer, layers.MaxPooling2D | layers.AveragePooling2D):
+            reach = layer.pool_size[0] - 1
         else:
             continue
-        reach = (kernel - 1) * dilation
-        # "same" with stride 1 pads reach // 2 before; with a stride it depends on the width, see _padding.
+        step = layer.strides[0]
         start -= _padding(layer, reach, step) * stride
         size += reach * stride
         stride *= step
@@ -66,26 +65,24 @@ def theoretical_fields(model):
 
 
 def _padding(layer, reach, step):
+    """Pixels before the first: with "same" and a stride of 1 reach // 2, with another one it depends on the width."""
     if layer.padding == "valid":
         return 0
     width = layer.input.shape[1]
     return max((-(-width // step) - 1) * step + reach + 1 - width, 0) // 2
 
 
-def effective_field(model, images, layer_names=None):
+def effective_field(model, images):
     """Sensitivity of the centre unit of each convolution to every pixel that it can see.
 
-    The effective receptive field of Luo, Li, Urtasun and Zemel, Understanding the effective
-    receptive field in deep convolutional neural networks, NIPS 2016, section 3: the gradient
-    of the centre position (summed over filters) with respect to the pixels; here its absolute
-    value, summed over colours and averaged over `images`, (n, height, width, channels) in 0..255.
-    Returns one row for each layer and pixel of its theoretical field: layer, theoretical (its
+    The effective receptive field of Luo, Li, Urtasun and Zemel, Understanding the effective receptive field in deep
+    convolutional neural networks, NIPS 2016, section 3: the gradient of the centre position (summed over filters) with
+    respect to the pixels; here its absolute value, summed over colours and averaged over `images`, (n, height, width,
+    channels) in 0..255. Returns one row for each layer and pixel of its theoretical field: layer, theoretical (its
     side, pixels), row, column, sensitivity (1 at its greatest), images.
     """
-    fields = theoretical_fields(model)
-    convolutions = [layer.name for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
-    frames = []
-    for name in layer_names or convolutions:
+    fields, frames = theoretical_fields(model), []
+    for name in [layer.name for layer in model.layers if isinstance(layer, layers.Conv2D)]:
         sensitivity = sensitivity_map(model, name, images)
         positions = model.get_layer(name).output.shape[1:3]
         (top, bottom), (left, right) = (
@@ -103,10 +100,10 @@ def effective_field(model, images, layer_names=None):
 def effective_diameters(rows):
     """How wide each map among `rows` (as `effective_field` returns them) is, in pixels.
 
-    Returns one row for each layer, and label and seed where `rows` have them: theoretical;
-    effective, the square root of the number of pixels above NEGLIGIBLE of the greatest (Luo et
-    al., section 3); core, the same of the fewest pixels that hold half of all sensitivity,
-    which tells a peak from a plateau where every pixel is above that threshold.
+    Returns one row for each layer, and label and seed where `rows` have them: theoretical; effective, the square root
+    of the number of pixels above NEGLIGIBLE of the greatest (Luo et al., section 3); core, the same of the fewest
+    pixels that hold half of all sensitivity, which tells a peak from a plateau where every pixel is above that
+    threshold.
     """
     keys = [name for name in ("label", "seed", "layer") if name in rows]
     groups = rows.groupby(keys, sort=False)
@@ -129,18 +126,15 @@ def sensitivity_map(model, layer_name, images):
     output = model.get_layer(layer_name).output
     centre = keras.Model(model.inputs, output[:, output.shape[1] // 2, output.shape[2] // 2])
     total = np.zeros(images.shape[1:3])
-    for start in range(0, len(images), FIELD_BATCH):
-        total += np.abs(_input_gradient(centre, images[start : start + FIELD_BATCH])).sum(axis=(0, 3))
+    for start in range(0, len(images), _CHUNK):
+        total += np.abs(_input_gradient(centre, images[start : start + _CHUNK])).sum(axis=(0, 3))
     return total / len(images)
 
 
 def _input_gradient(model, images):
     """Gradient of the sum of `model`'s outputs with respect to `images`: float32, their shape."""
-    if keras.backend.backend() != "tensorflow":
-        raise NotImplementedError(
-            f"gradients are taken with TensorFlow here; Keras runs on {keras.backend.backend()}: "
-            "set KERAS_BACKEND=tensorflow"
-        )
+    if (backend := keras.backend.backend()) != "tensorflow":
+        raise NotImplementedError(f"gradients need TensorFlow; Keras runs on {backend}: set KERAS_BACKEND=tensorflow")
     import tensorflow as tf
 
     pixels = tf.convert_to_tensor(images, "float32")
@@ -150,17 +144,12 @@ def _input_gradient(model, images):
     return tape.gradient(outputs, pixels).numpy()
 
 
-# Images at a time where the activations of all layers are held at once.
-_CHUNK = 100
-
-
 def layer_table(model):
     """The layers of a Sequential `model`, read from itself, from the input to the answer.
 
-    Frame with the columns layer (name), kind (class name), detail (text), shape (of the output,
-    without the batch), values (numbers a layer puts out for one image), parameters, and
-    receptive_field: the side, in pixels, of the square of the input that one output position
-    depends on (`receptive_field.theoretical_fields`), no larger than the image; a layer without
+    Frame with the columns layer (name), kind (class name), detail (text), shape (of the output, without the batch),
+    values (numbers a layer puts out for one image), parameters, and receptive_field: the side, in pixels, of the square
+    of the input that one output position depends on (`theoretical_fields`), no larger than the image; a layer without
     positions sees all of it.
     """
     whole = max(model.input_shape[1:3])
@@ -181,8 +170,8 @@ def layer_table(model):
 def first_layer_filters(model):
     """The filters of the first convolution as images: float32 (filters, size, size, channels) in 0..1.
 
-    Each filter is divided by its own largest weight, so that 0.5 is a weight of zero.
-    Raises ValueError for a model without a convolution.
+    Each filter is divided by its own largest weight, so that 0.5 is a weight of zero. Raises ValueError for a model
+    without a convolution.
     """
     convolution = next((layer for layer in model.layers if isinstance(layer, layers.Conv2D)), None)
     if convolution is None:
@@ -194,21 +183,19 @@ def first_layer_filters(model):
 
 def relu_layers(model):
     """Names of the layers of `model` that put out ReLU activations, in order."""
-    return [layer.name for layer in model.layers if _is_relu(layer)]
-
-
-def convolution_outputs(model):
-    """Names of the layers that put out each convolution's feature maps, after normalisation and activation."""
-    return [layer.name for layer in model.layers if _activates(layer) and len(layer.output.shape) == 4]
+    relu = keras.activations.relu
+    return [each.name for each in model.layers if isinstance(each, layers.ReLU) or _activation(each) is relu]
 
 
 def feature_maps(model, image, names=None):
     """Feature maps of one `image` (uint8 (height, width, channels)) in the layers `names`.
 
-    `names`: by default every convolution's, after its activation. Returns {name: float32 (height,
-    width, filters)}. Raises ValueError for a layer that `model` has not.
+    `names`: by default those that put out each convolution's maps, after normalisation and activation. Returns {name:
+    float32 (height, width, filters)}. Raises ValueError for a layer that `model` has not.
     """
-    names = convolution_outputs(model) if names is None else names
+    if names is None:
+        active = [each for each in model.layers if isinstance(each, layers.ReLU) or _activation(each)]
+        names = [layer.name for layer in active if len(layer.output.shape) == 4]
     maps = _outputs_of(model, names).predict_on_batch(image[None])
     return {name: values[0] for name, values in zip(names, maps, strict=True)}
 
@@ -219,10 +206,9 @@ def most_active(maps, count):
 
 
 def embeddings(model, images, layer="features"):
-    """What `layer` puts out for uint8 `images`: float32 (n, width).
+    """What `layer` (default: the dense one before the softmax) puts out for uint8 `images`: float32 (n, width).
 
-    The default is the dense layer before the softmax. Raises ValueError for a layer that `model`
-    has not, or that puts out maps.
+    Raises ValueError for a layer that `model` has not, or that puts out maps.
     """
     _check_layers(model, [layer])
     output = model.get_layer(layer).output
@@ -234,11 +220,10 @@ def embeddings(model, images, layer="features"):
 def tsne_map(features, seed=0, components=50, perplexity=30.0):
     """Two-dimensional t-SNE map of `features` (n, width): float32 (n, 2); the axes have no unit.
 
-    The features go through PCA to at most `components` first, which drops noise and time (van der
-    Maaten and Hinton, Visualizing Data using t-SNE, JMLR 2008, section 4.2). Same `seed`, same map.
-    Distances between far clusters mean nothing. Raises ValueError for too few rows.
-    It runs in one thread: the sums are then taken in one order on every machine, and on cores that
-    are shared with other work two threads wait for each other many times longer than they save.
+    The features go through PCA to at most `components` first, which drops noise and time (van der Maaten and Hinton,
+    Visualizing Data using t-SNE, JMLR 2008, section 4.2). Same `seed`, same map. Raises ValueError for too few rows.
+    It runs in one thread: the sums are then taken in one order on every machine, and on cores that are shared with
+    other work two threads wait for each other many times longer than they save.
     """
     if len(features) <= perplexity:
         raise ValueError(f"{len(features)} rows; t-SNE with perplexity {perplexity:g} expects more rows than that")
@@ -250,13 +235,11 @@ def tsne_map(features, seed=0, components=50, perplexity=30.0):
 def zero_activations(model, images):
     """How sparse each ReLU layer is on uint8 `images` (n, height, width, channels).
 
-    Frame with the columns layer, zero_fraction (of all activations of all images) and
-    never_active (the fraction of filters or units that are zero everywhere in every image).
+    Frame with the columns layer, zero_fraction (of all activations of all images) and never_active (the fraction of
+    filters or units that are zero everywhere in every image).
     """
     names = relu_layers(model)
-    submodel = _outputs_of(model, names)
-    zeros = dict.fromkeys(names, 0)
-    active = dict.fromkeys(names, False)
+    submodel, zeros, active = _outputs_of(model, names), dict.fromkeys(names, 0), dict.fromkeys(names, False)
     for start in range(0, len(images), _CHUNK):
         outputs = submodel.predict_on_batch(images[start : start + _CHUNK])
         for name, values in zip(names, outputs, strict=True):
@@ -286,23 +269,16 @@ def _names(model):
     return ", ".join(layer.name for layer in model.layers)
 
 
-def _is_relu(layer):
-    return isinstance(layer, layers.ReLU) or getattr(layer, "activation", None) is keras.activations.relu
-
-
-def _activates(layer):
-    return _is_relu(layer) or getattr(layer, "activation", None) not in (None, keras.activations.linear)
+def _activation(layer):
+    """Its activation function, None where it has none or a linear one."""
+    activation = getattr(layer, "activation", None)
+    return None if activation is keras.activations.linear else activation
 
 
 def _detail(layer):
-    """What a reader wants to know of `layer` besides its kind: window, activation, rate."""
-    parts = []
-    window = getattr(layer, "kernel_size", None) or getattr(layer, "pool_size", None)
-    if window:
-        parts.append("×".join(map(str, window)))
-    if isinstance(layer, layers.Dropout):
-        parts.append(f"{layer.rate:.0%}")
-    activation = getattr(layer, "activation", None)
-    if activation not in (None, keras.activations.linear):
-        parts.append({"relu": "ReLU"}.get(activation.__name__, activation.__name__))
-    return ", ".join(parts)
+    """What a reader wants to know of `layer` besides its kind: window, rate, activation."""
+    window = getattr(layer, "kernel_size", None) or getattr(layer, "pool_size", None) or ()
+    rate = f"{layer.rate:.0%}" if isinstance(layer, layers.Dropout) else ""
+    activation = _activation(layer).__name__ if _activation(layer) else ""
+    parts = ("×".join(map(str, window)), rate, {"relu": "ReLU"}.get(activation, activation))
+    return ", ".join(filter(None, parts))

@@ -1,118 +1,285 @@
-"""What is in the Mars images, before any model: classes, cameras, frames that recur, the way to the input.
+"""What a model's answers on the Mars images are worth: by camera, by Martian day, by frame, against constants.
 
-Class counts are those of `exploration.class_counts`.
+`predicted` are integer classes for the first n images of a split, in its order, or for all of them: (n,), or (seeds,
+n), over which scores are averaged. Scores and intervals are those of `groups`, over sol-and-sequence groups.
 """
+
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from cnnlab.data import mars_original, preprocessing_steps
-from cnnlab.measures.exploration import class_counts
+from cnnlab.measures.exploration import class_counts, describe_splits, metadata_of, nearest_training_image
+from cnnlab.measures.groups import (
+    difference_bootstrap,
+    gap_by_group,
+    gap_within_classes,
+    group_bootstrap,
+    group_scores,
+    mean_by_group,
+    recall_by_class,
+)
+from cnnlab.studies import MARS_CNN, MARS_DENSE, find_budget
+
+MARS_FOLDER = Path("results") / "mars"
+# A row of `by_frame`.
+NEW_SEQUENCES = "sequences first seen here"
+NEAREST = "the nearest training image's class"
+SPLIT = "test"
+# The networks that others are held against, each also against those before it.
+PLAIN_NETWORKS = (MARS_DENSE.label, MARS_CNN.label)
 
 
-def metadata_of(dataset, split):
-    """What is known of the images of `dataset.split(split)`, in its order, indexed by row of the arrays."""
-    if dataset.metadata is None:
-        raise ValueError(f"{dataset.name} has no metadata; expected a data set of data.load_mars")
-    return dataset.metadata.iloc[dataset.splits[split].indices]
+def scores_with_intervals(dataset, split, predicted):
+    """Accuracy, balanced accuracy and macro-F1 of a split: `groups.group_bootstrap`.
 
-
-def missing_classes(dataset):
-    """Classes that some split lacks: `exploration.class_counts` of these, and missing_from (text)."""
-    counts = class_counts(dataset)
-    gaps = counts[(counts == 0).any(axis=1)]
-    return gaps.assign(missing_from=[", ".join(gaps.columns[row == 0]) for row in gaps.to_numpy()])
-
-
-def camera_shares(dataset):
-    """Images of each camera: share of each split, a DataFrame of camera (index) by split (columns)."""
-    return _by_split(dataset, lambda table: table["camera"].value_counts(normalize=True)).fillna(0.0)
-
-
-def recurring_frames(dataset):
-    """How many images of a split are new pictures: a DataFrame by split.
-
-    Columns: images, frames (distinct, by name), groups (sol-and-sequence), most_images (of one
-    frame), repeated_share (of the images: what is left when each frame counts once), two_classes
-    (frames whose images are labelled differently).
+    And, as low_sol, high_sol and sols, the same with whole sols drawn: what was taken on one Martian day is alike too,
+    even in several sequences.
     """
-
-    def of(table):
-        frames = table.groupby("frame")
-        return pd.Series(
-            {
-                "images": len(table),
-                "frames": frames.ngroups,
-                "groups": table["group"].nunique(),
-                "most_images": frames.size().max(),
-                "repeated_share": 1 - frames.ngroups / len(table),
-                "two_classes": int((frames["label"].nunique() > 1).sum()),
-            }
-        )
-
-    whole = ["images", "frames", "groups", "most_images", "two_classes"]
-    return _by_split(dataset, of).T.astype(dict.fromkeys(whole, "int64"))
+    table = _answered(dataset, split, predicted)
+    by_group, by_sol = (
+        group_bootstrap(table["label"], predicted, table[unit], len(dataset.class_names)) for unit in ("group", "sol")
+    )
+    return by_group.assign(low_sol=by_sol["low"], high_sol=by_sol["high"], sols=by_sol["groups"])
 
 
-def mars_samples(dataset, split, per_class, seed=0):
-    """Rows of up to `per_class` images of each class, no two of one frame, drawn by `seed`.
+def mars_recalls(dataset, split, predicted):
+    """Recall of each class, with images, groups and interval: `groups.recall_by_class`."""
+    table = _answered(dataset, split, predicted)
+    return recall_by_class(table["label"], predicted, table["group"], dataset.class_names)
 
-    Returns a DataFrame: class (name), row (of the arrays: `dataset.splits[split].images[row]`),
-    file. A class that the split lacks has no row, one with few frames fewer.
+
+def constant_baselines(dataset):
+    """Always the same answer: a DataFrame of split, baseline, answer (class) and the three scores.
+
+    Baselines: "train's majority", which a model could know, and "the split's own majority", which it could not.
     """
-    table = metadata_of(dataset, split)
-    table = table.assign(row=table.index).sample(frac=1, random_state=seed)
-    chosen = table.drop_duplicates("frame").groupby("label").head(per_class).sort_values("label", kind="stable")
-    names = [dataset.class_names[label] for label in chosen["label"]]
-    return pd.DataFrame({"class": names, "row": chosen["row"].to_numpy(), "file": chosen["file"].to_numpy()})
+    majority, rows = _majorities(dataset), []
+    for split in dataset.splits:
+        labels = metadata_of(dataset, split)["label"]
+        answers = {"train's majority": majority["train"], "the split's own majority": majority[split]}
+        for baseline, answer in answers.items():
+            constant = group_scores(labels, np.full(len(labels), answer), len(dataset.class_names))
+            rows.append({"split": split, "baseline": baseline, "answer": dataset.class_names[answer], **constant})
+    return pd.DataFrame(rows)
 
 
-def mars_pipeline(file, size=128, letterbox=True, path=None, cache=None):
-    """From the published file to the network, as {step: array}: see `mars_images.preprocessing_steps`.
+def scores_against(dataset, split, predicted, baselines):
+    """The three scores of the answers less those of each of `baselines`, {name: integers (n,) or (seeds, n)}.
 
-    `file`: a name of the metadata; `path` and `cache` as in `data.load_mars`. The last step,
-    "scaled", is what the network's first layer makes of the input: float32 in 0..1.
-    Raises DataUnavailableError where the published files are not at hand.
+    Returns a DataFrame of baseline, score, difference, low, high (over the same groups for both), groups.
     """
-    steps = preprocessing_steps(mars_original(file, path, cache), size, letterbox)
-    return {**steps, "scaled": steps["input"].astype("float32") / np.float32(255)}
+    table = _answered(dataset, split, predicted)
+    found = {
+        name: difference_bootstrap(table["label"], predicted, answers, table["group"], len(dataset.class_names))
+        for name, answers in baselines.items()
+    }
+    stacked = pd.concat(found, names=["baseline", "score"]).reset_index()
+    return stacked.rename(columns={"value": "difference"})
 
 
-def nearest_training_image(dataset, split, among=("train",), side=16):
-    """The image of the splits `among` that looks most like each image of `split`: a DataFrame in its order.
+def sol_gap(dataset, split, predicted):
+    """Accuracy on the later half of a split's Martian days, less that on the earlier half: a DataFrame of one row.
 
-    Frames of the same commanded sequence on another sol can look alike to the pixel, under a
-    name of their own. Likeness is the Pearson correlation of grey thumbnails of `side` x `side`
-    pixels (means of blocks; bars of a letterbox included).
-    Columns: row, nearest_row (of the arrays), correlation, nearest_label. Raises ValueError
-    where `side` does not divide the images' side.
+    Half of the sols that have images, whatever their number of images. Columns: first_sol, middle_sol (the first of the
+    later half), last_sol, groups, gap, low, high (over groups); within, within_low, within_high, classes: the mean gap
+    of the classes that both halves have (`groups.gap_within_classes`), which other classes on later days do not make.
     """
-    images, own = dataset.splits[split].images, dataset.splits[split].indices
-    if images.shape[1] % side:
-        raise ValueError(f"side is {side}; expected a divisor of the images' side, {images.shape[1]} pixels")
-    others = np.concatenate([dataset.splits[name].indices for name in among])
-    correlation = _thumbnails(images, own, side) @ _thumbnails(images, others, side).T
-    chosen = others[correlation.argmax(axis=1)]
-    labels = dataset.splits[split].labels
+    table = _answered(dataset, split, predicted)
+    sols = np.unique(table["sol"])
+    middle = sols[len(sols) // 2]
+    later = table["sol"] >= middle
+    ends = {"first_sol": sols[0], "middle_sol": middle, "last_sol": sols[-1], "groups": table["group"].nunique()}
+    gap = gap_by_group(table["correct"], table["group"], later)
+    within = gap_within_classes(table["correct"], table["label"], table["group"], later)
+    names = ("gap", "low", "high", "within", "within_low", "within_high", "classes")
+    return pd.DataFrame([{**ends, **dict(zip(names, (*gap, *within), strict=True))}])
+
+
+def by_camera(dataset, split, predicted):
+    """The three scores of each camera's images, over the classes that it took: a DataFrame by camera.
+
+    And low and high of accuracy, over groups (NaN for one group).
+    """
+    table, predicted = _answered(dataset, split, predicted), np.atleast_2d(predicted)
+    rows = {}
+    for camera, places in table.reset_index(drop=True).groupby("camera").indices.items():
+        part = table.iloc[places]
+        scores = [group_scores(part["label"], found[places], len(dataset.class_names)) for found in predicted]
+        low, high = (_accuracy(part)[end] for end in ("low", "high"))
+        rows[camera] = {**_size(part), **pd.DataFrame(scores).mean(), "low": low, "high": high}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("camera")
+
+
+def by_frame(dataset, split, predicted):
+    """Accuracy when what recurs counts once, or not at all: a DataFrame by way of counting.
+
+    Rows: "every image"; "each frame once", its images sharing one vote; "frames first seen here", images of a frame
+    that no earlier split has; "sequences seen before", of a camera's sequence number that an earlier split has, which
+    stands for the same commanded pictures on another sol; "sequences first seen here", the others. Earlier splits are
+    those before `split` in the order of `dataset.splits`. Columns: images, frames, groups, accuracy, low, high (over
+    groups; NaN for fewer than two); for the last row gap, gap_low and gap_high, against the row before it.
+    """
+    table = _answered(dataset, split, predicted)
+    order = list(dataset.splits)
+    before = pd.concat([table.iloc[:0], *(metadata_of(dataset, name) for name in order[: order.index(split)])])
+    sequence, sequence_before = (part["camera"] + part["sequence"] for part in (table, before))
+    seen = sequence.isin(sequence_before)
+    rows = {
+        "every image": table,
+        "each frame once": table,
+        "frames first seen here": table[~table["frame"].isin(before["frame"])],
+        "sequences seen before": table[seen],
+        NEW_SEQUENCES: table[~seen],
+    }
+    once = table.groupby("frame").agg(correct=("correct", "mean"), group=("group", "first"))
+    for name, part in rows.items():
+        votes = once if name == "each frame once" else part
+        size = {"images": len(part), "frames": part["frame"].nunique(), "groups": part["group"].nunique()}
+        rows[name] = {**size, **_accuracy(votes)}
+    gap = gap_by_group(table["correct"], table["group"], ~seen) if seen.any() and not seen.all() else [np.nan] * 3
+    rows[NEW_SEQUENCES] |= dict(zip(("gap", "gap_low", "gap_high"), gap, strict=True))
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("counted")
+
+
+def by_likeness(dataset, split, predicted, likeness, thresholds=(0.9, 0.95, 0.98)):
+    """Accuracy apart for images that look like one seen in training, and for those that do not.
+
+    `likeness`: the correlation (n,) of `exploration.nearest_training_image`. Returns a DataFrame, two rows a threshold:
+    threshold, looks_like_training, images, groups, accuracy (NaN where there is no image).
+    """
+    table = _answered(dataset, split, predicted)
+    rows = []
+    for threshold in thresholds:
+        for alike in (True, False):
+            part = table[(np.asarray(likeness) >= threshold) == alike]
+            accuracy = part["correct"].to_numpy().mean() if len(part) else np.nan
+            rows.append({"threshold": threshold, "looks_like_training": alike, **_size(part), "accuracy": accuracy})
+    return pd.DataFrame(rows)
+
+
+def most_confident_wrong(dataset, split, predicted, confidence, count=12):
+    """The wrong answers of highest `confidence` (n,), one a group of images: a DataFrame, surest first.
+
+    Columns: row (of the arrays), file, true, answer, confidence, sol, camera.
+    """
+    table, names = _answered(dataset, split, predicted), np.asarray(dataset.class_names)
+    said = {"true": names[table["label"]], "answer": names[np.asarray(predicted)]}
+    table = table.assign(row=table.index, **said, confidence=np.asarray(confidence, "float64"))
+    wrong = table[table["correct"] == 0].sort_values("confidence", ascending=False, kind="stable")
+    columns = ["row", "file", "true", "answer", "confidence", "sol", "camera"]
+    return wrong.drop_duplicates("group").head(count)[columns].reset_index(drop=True)
+
+
+def accuracy_by_sol(dataset, split, predicted, bins=8):
+    """Accuracy against the Martian day: spans of sols with about the same number of groups each.
+
+    Returns a DataFrame, one row a span: first_sol, last_sol, images, groups, accuracy, low, high (by groups). Raises
+    ValueError for more spans than there are sols in two groups each.
+    """
+    table = _answered(dataset, split, predicted)
+    groups = table.drop_duplicates("group").sort_values("sol", kind="stable")
+    if not 1 <= bins <= len(groups) // 2:
+        raise ValueError(f"bins is {bins}; expected 1 to {len(groups) // 2}, two groups in each at least")
+    # All groups of one sol fall into one span.
+    rank = groups["sol"].rank(method="min").sub(1)
+    span = dict(zip(groups["group"], (rank * bins // len(groups)).astype("int64"), strict=True))
     return pd.DataFrame(
-        {
-            "row": own,
-            "nearest_row": chosen,
-            "correlation": correlation.max(axis=1),
-            "nearest_label": labels[chosen].astype("int64"),
-        }
+        {"first_sol": part["sol"].min(), "last_sol": part["sol"].max(), **_size(part), **_accuracy(part)}
+        for _, part in table.groupby(table["group"].map(span))
     )
 
 
-def _thumbnails(images, rows, side):
-    """Grey thumbnails of mean 0 and length 1, so that a product is a correlation: float32 (n, side * side)."""
-    block = images.shape[1] // side
-    small = np.stack([images[row].reshape(side, block, side, block, 3).mean(axis=(1, 3, 4)).ravel() for row in rows])
-    small -= small.mean(axis=1, keepdims=True)
-    # A picture of one colour has no correlation with any other: its zeros stay zeros.
-    return (small / np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-9)).astype("float32")
+def _answered(dataset, split, predicted):
+    """`metadata_of` the images that `predicted` answers, and correct: the share of the seeds that do so correctly."""
+    table = metadata_of(dataset, split).iloc[: np.shape(predicted)[-1]]
+    return table.assign(correct=(np.atleast_2d(predicted) == table["label"].to_numpy()).mean(axis=0))
 
 
-def _by_split(dataset, summarise):
-    """`summarise(metadata)` of each split, a Series each, side by side."""
-    return pd.DataFrame({name: summarise(metadata_of(dataset, name)) for name in dataset.splits})
+def _size(table):
+    return {"images": len(table), "groups": table["group"].nunique()}
+
+
+def _accuracy(votes):
+    """accuracy, low and high of `votes`, a frame of correct and group; NaN where resampling cannot show a spread."""
+    mean = low = high = np.nan
+    if votes["group"].nunique() > 1:
+        mean, low, high = mean_by_group(votes["correct"], votes["group"])
+    elif len(votes):
+        mean = np.mean(votes["correct"])
+    return {"accuracy": mean, **({"low": low, "high": high} if low < high else {"low": np.nan, "high": np.nan})}
+
+
+def _majorities(dataset):
+    """{split: the class (an integer) of most of its images}."""
+    return {split: int(counts.to_numpy().argmax()) for split, counts in class_counts(dataset).items()}
+
+
+def evaluate_mars(dataset, answers):
+    """{table name: DataFrame} of what the record says of Mars.
+
+    `dataset`: of `data.load_mars`; `answers`: {label: integers (seeds, n), or (n,)} for its first n test images (see
+    `studies.predictions`). Tables: images (a row a split), scores (with the constant and nearest-neighbour baselines),
+    against (these and the plain networks, by the same groups), recalls, cameras, sols, trend, frames and likeness.
+    """
+    answers = {label: np.atleast_2d(found) for label, found in answers.items()}
+    images = next(iter(answers.values())).shape[1]
+    likeness = nearest_training_image(dataset, SPLIT).head(images)
+    majorities = dict.fromkeys(_majorities(dataset)[split] for split in ("train", SPLIT))
+    baselines = {f"always {dataset.class_names[label]}": np.full((1, images), label) for label in majorities}
+    baselines[NEAREST] = likeness["nearest_label"].to_numpy()[None]
+
+    def of_each(function, *arguments):
+        return _stacked({label: function(dataset, SPLIT, found, *arguments) for label, found in answers.items()})
+
+    scores = {
+        label: scores_with_intervals(dataset, SPLIT, found)
+        .assign(seeds=0 if label in baselines else len(found))
+        .rename_axis("score")
+        for label, found in (answers | baselines).items()
+    }
+    against = {
+        label: scores_against(dataset, SPLIT, found, {**baselines, **_plainer(label, answers)})
+        for label, found in answers.items()
+    }
+    recalls = of_each(mars_recalls)
+    return {
+        "images": describe_splits(dataset),
+        "scores": _stacked(scores),
+        "against": _stacked(against),
+        "recalls": recalls.assign(train_images=recalls["class"].map(class_counts(dataset)["train"])),
+        "cameras": of_each(by_camera),
+        "sols": of_each(accuracy_by_sol),
+        "trend": of_each(sol_gap),
+        "frames": of_each(by_frame),
+        "likeness": of_each(by_likeness, likeness["correlation"]),
+    }
+
+
+def _plainer(label, answers):
+    """The networks of `answers` that the one called `label` is held against: those of PLAIN_NETWORKS before it."""
+    before = PLAIN_NETWORKS[: PLAIN_NETWORKS.index(label)] if label in PLAIN_NETWORKS else PLAIN_NETWORKS
+    return {name: answers[name] for name in before if name in answers}
+
+
+def _stacked(tables):
+    """Frames {label: frame} under one another, with the label and the index as columns."""
+    named = [table if isinstance(table.index, pd.RangeIndex) else table.reset_index() for table in tables.values()]
+    stacked = pd.concat(named, keys=tables, names=["label", None]).reset_index("label")
+    return stacked.reset_index(drop=True)
+
+
+def write_mars(tables, folder=None):
+    """Write `evaluate_mars`'s tables as <folder>/<name>.csv (None: the record's); returns the paths."""
+    folder = Path(folder or find_budget("full").folder / MARS_FOLDER)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {name: folder / f"{name}.csv" for name in tables}
+    for name, path in paths.items():
+        tables[name].to_csv(path, index=False, float_format="%.6g")
+    return list(paths.values())
+
+
+def read_mars(folder=None):
+    """{table name: DataFrame} of what `write_mars` left in `folder`; empty where there is nothing."""
+    folder = Path(folder or find_budget("full").folder / MARS_FOLDER)
+    return {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}

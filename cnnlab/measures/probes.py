@@ -1,75 +1,28 @@
 """Probes: the biases of convolution, measured on trained networks; run, resume, read back.
 
-What a probe computes stands in the files beside this one; permutation and sample size need
-trainings of their own and are studies.
+What a probe computes stands in the files beside this one; permutation and sample size are studies.
 """
 
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-import keras
 import pandas as pd
 
 from cnnlab import data
 from cnnlab.machine import atomic_file, release
+from cnnlab.measures.biases import equivariance, normalisation_accuracy, shift_accuracy, tabular_answers
 from cnnlab.measures.calibration import referral_curve, reliability
-from cnnlab.measures.inspection import FIELD_IMAGES, effective_field, zero_activations
-from cnnlab.measures.shift import EQUIVARIANCE_IMAGES, SHIFT_IMAGES, equivariance, shift_accuracy
-from cnnlab.measures.tabular import tabular_answers
-from cnnlab.studies import CNN, DENSE, FLIP_AND_TRANSLATE, RECIPES, STUDY_SEEDS, Store, find_budget, trained_model
-from cnnlab.training import ShuffledBatches, Trial, accuracy, predict
-
-# Training images that statistics are computed anew from, in batches of BATCH: enough for four digits of a variance.
-STATISTICS_IMAGES, STATISTICS_BATCH = 10_000, 250
-# What the statistics are of, beside those that training left.
-AUGMENTATIONS = {"plain": {}, "augmented": FLIP_AND_TRANSLATE}
-
-
-def normalisation_accuracy(model, training, validation):
-    """Accuracy of `model` with the statistics that training left, and with those of its final weights.
-
-    `training`, `validation`: (uint8 images (n, height, width, channels), integer labels (n,)).
-    Returns a DataFrame, a row for each of "running" (as training left them), "plain" and
-    "augmented" (computed anew from the training images, as they are or mirrored and moved), with
-    columns statistics, accuracy (on the validation images), images. `model` is left as it was.
-    """
-    images, labels = validation
-    kept = model.get_weights()
-    accuracies = {"running": accuracy(predict(model, images), labels)}
-    for name, augmentation in AUGMENTATIONS.items():
-        batch_size = min(STATISTICS_BATCH, len(training[0]))
-        renew_statistics(model, ShuffledBatches(*training, batch_size, seed=0, **augmentation))
-        accuracies[name] = accuracy(predict(model, images), labels)
-        model.set_weights(kept)
-    rows = [{"statistics": name, "accuracy": share} for name, share in accuracies.items()]
-    return pd.DataFrame(rows).assign(images=len(images))
-
-
-def renew_statistics(model, batches):
-    """Give the BatchNormalization layers of `model` the mean statistics of `batches` under its weights.
-
-    Mean of the batches' means and variances, as in Wu and Johnson, Rethinking "Batch" in
-    BatchNorm (2021), section 3. Raises ValueError for a model without such a layer.
-    """
-    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    if not layers:
-        raise ValueError(f"{model.name} has no BatchNormalization layer; expected a network with normalisation")
-    momenta = [layer.momentum for layer in layers]
-    try:
-        for step in range(len(batches)):
-            for layer in layers:
-                layer.momentum = step / (step + 1)  # So that all batches count alike.
-            model(batches[step][0], training=True)
-    finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.momentum = momentum
-
+from cnnlab.measures.inspection import effective_field, zero_activations
+from cnnlab.studies import CNN, DENSE, RECIPES, STUDY_SEEDS, Store, find_budget, trained_model
+from cnnlab.training import Trial
 
 # Under the folder of a budget.
 PROBES_FOLDER = Path("results") / "probes"
-# Enough that the share of zeros is known to three digits: each image has tens of thousands of activations.
-ACTIVATION_IMAGES = 1_000
+# Images at most. Of shifts: 64 passes over these take a minute or two on two cores. Of the others: enough that an
+# equivariance error or a share of zeros is known to three digits, and a statistic's variance to four.
+SHIFT_IMAGES, EQUIVARIANCE_IMAGES, FIELD_IMAGES = 5_000, 100, 500
+ACTIVATION_IMAGES, STATISTICS_IMAGES = 1_000, 10_000
 # In place of a trial's key where a probe trains its own small models.
 NO_TRIAL = "none"
 # Rows from before probes had a version have a hash of the source text that measured them.
@@ -96,27 +49,24 @@ class Probe:
 
     def parts(self, seeds, key):
         """{(seed, key): Trial or None} of what is measured for seeds 0 to `seeds` - 1; `key`: of a trial's files."""
-        found = {}
-        for seed in range(seeds):
-            for trial in self.trials:
-                trial = dataclasses.replace(trial, seed=seed)
-                found[seed, key(trial)] = trial
-            if not self.trials:
-                found[seed, NO_TRIAL] = None
-        return found
+        if not self.trials:
+            return {(seed, NO_TRIAL): None for seed in range(seeds)}
+        trials = [dataclasses.replace(trial, seed=seed) for seed in range(seeds) for trial in self.trials]
+        return {(trial.seed, key(trial)): trial for trial in trials}
+
+
+def _first(dataset, split, count, limit):
+    """(images, labels) of the first `count` of `split`, of `limit` (None: of all), or of what there is."""
+    return dataset.split(split, min(count, limit or count, len(dataset.splits[split])))
+
+
+def _on_validation(function, count):
+    """`function` of (model, images) on a few validation images: no score, so the test set stays closed."""
+    return lambda model, dataset, limit: function(model, _first(dataset, "validation", count, limit)[0])
 
 
 def _shift(model, dataset, limit):
-    count = min(SHIFT_IMAGES, limit or len(dataset.splits["test"]), len(dataset.splits["test"]))
-    return shift_accuracy(model, *dataset.split("test", count))
-
-
-def _equivariance(model, dataset, limit):
-    return equivariance(model, _sample(dataset, EQUIVARIANCE_IMAGES, limit))
-
-
-def _receptive_field(model, dataset, limit):
-    return effective_field(model, _sample(dataset, FIELD_IMAGES, limit))
+    return shift_accuracy(model, *_first(dataset, "test", SHIFT_IMAGES, limit))
 
 
 def _calibration(model, dataset, limit):
@@ -127,31 +77,27 @@ def _risk_coverage(model, dataset, limit):
     return referral_curve(model, dataset.split("test", limit))
 
 
-def _activations(model, dataset, limit):
-    return zero_activations(model, _sample(dataset, ACTIVATION_IMAGES, limit))
-
-
 def _normalisation(model, dataset, limit):
-    count = min(STATISTICS_IMAGES, limit or STATISTICS_IMAGES, len(dataset.splits["train"]))
-    return normalisation_accuracy(model, dataset.split("train", count), dataset.split("validation", limit))
-
-
-def _sample(dataset, count, limit):
-    """A few validation images: what is measured is no score, and leaves the test set closed."""
-    return dataset.split("validation", min(count, limit or count, len(dataset.splits["validation"])))[0]
+    training = _first(dataset, "train", STATISTICS_IMAGES, limit)
+    return normalisation_accuracy(model, training, dataset.split("validation", limit))
 
 
 BOTH = (DENSE, CNN)
 # The walk from its first normalisation to the first step whose learning rate falls to the end.
 NORMALISED = tuple(RECIPES[label] for label in ("batch_norm", "flip_translate", "blocks", "sgd"))
+_EQUIVARIANCE, _FIELD, _ACTIVATIONS = (
+    _on_validation(equivariance, EQUIVARIANCE_IMAGES),
+    _on_validation(effective_field, FIELD_IMAGES),
+    _on_validation(zero_activations, ACTIVATION_IMAGES),
+)
 PROBES = {
     probe.name: probe
     for probe in (
         Probe("shift", "Does it matter where in the image a thing is?", _shift, BOTH),
-        Probe("equivariance", "Do the features move with the image?", _equivariance, BOTH),
-        Probe("receptive_field", "How much of what a unit could see matters to it?", _receptive_field, (CNN,)),
+        Probe("equivariance", "Do the features move with the image?", _EQUIVARIANCE, BOTH),
+        Probe("receptive_field", "How much of what a unit could see matters to it?", _FIELD, (CNN,)),
         Probe("tabular", "Is convolution of use where neighbours mean nothing?", tabular_answers, ()),
-        Probe("activations", "How much of a network is silent?", _activations, BOTH),
+        Probe("activations", "How much of a network is silent?", _ACTIVATIONS, BOTH),
         Probe("calibration", "Is a network right as often as it is sure?", _calibration, BOTH),
         Probe(
             "risk_coverage", "How good are the answers if the doubtful images go to a human?", _risk_coverage, BOTH
@@ -174,10 +120,9 @@ def find_probe(name):
 
 
 def measure_probe(name, model, dataset, trial, limit=None):
-    """Rows of probe `name` for a `model` that is at hand: what `run_probe` records of each.
+    """Rows of probe `name` for a `model` that is at hand, with the columns label and seed before the probe's own.
 
-    `trial` tells its label and seed; `limit`: images at most (None: the trial's own limit).
-    Returns the tidy frame of the probe's function, with the columns label and seed before it.
+    `trial` tells label and seed; `limit`: images at most (None: the trial's own limit).
     """
     rows = find_probe(name).measure(model, dataset, limit or trial.eval_images)
     rows.insert(0, "label", trial.label)
@@ -186,15 +131,13 @@ def measure_probe(name, model, dataset, trial, limit=None):
 
 
 def run_probe(name, seeds=None, store=None, models_folder=None, results_folder=None, budget=None, progress=True):
-    """Measure what `results_folder` does not hold yet of probe `name` for `seeds` seeds, and read it back.
+    """Measure what `results_folder` does not hold yet of probe `name` for `seeds` seeds; returns `read_probe`'s frame.
 
-    `seeds`: how many, from 0 (None: as many as the record holds); `budget`: a `studies.Budget`
-    that cuts the trials down (None: the full protocol), and says where `store`, the `Store` of
-    the trials' rows, `models_folder` (see `studies.trained_model`; of the record, where none is given)
-    and `results_folder` are unless they are given.
-    The file appears whole, and again after each model: a killed run goes on where it was. Rows
-    of another version or of other models are not kept beside new ones.
-    Returns the tidy frame of `read_probe`, of those seeds.
+    `seeds`: how many, from 0 (None: as many as the record holds); `budget`: a `studies.Budget` that cuts the trials
+    down (None: the full protocol), and says where `store`, the `Store` of the trials' rows, and `results_folder` are
+    unless they are given; `models_folder`: see `studies.trained_model` (None: of the record). The file appears whole,
+    and again after each model: a killed run goes on where it was. Rows of another version or of other models are not
+    kept beside new ones.
     """
     probe, budget = find_probe(name), budget or find_budget("full")
     probe = dataclasses.replace(probe, trials=tuple(budget.limit(trial) for trial in probe.trials))
@@ -212,7 +155,9 @@ def run_probe(name, seeds=None, store=None, models_folder=None, results_folder=N
             print(f"{name}: seed {part[0]}, {wanted[part].label if wanted[part] else 'its own models'}", flush=True)
         done[part] = _rows(probe, part, wanted[part], store, models_folder, progress)
         order = sorted(done, key=lambda part: part[0])
-        _write(pd.concat([done[part] for part in order], ignore_index=True), path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path) as partial:  # Six digits are enough.
+            pd.concat([done[part] for part in order]).to_csv(partial, index=False, float_format="%.6g")
         release()
     rows = read_probe(name, results_folder)
     return rows[rows["seed"] < seeds].reset_index(drop=True)
@@ -221,9 +166,8 @@ def run_probe(name, seeds=None, store=None, models_folder=None, results_folder=N
 def read_probe(name, folder=None):
     """The recorded rows of probe `name` in `folder` (None: the record's): a tidy frame, empty where there are none.
 
-    Columns: label, seed, those of the probe's function, key (of the trial whose model was
-    asked) and version (of the probe). Raises ValueError for an unknown probe
-    or a file that is no record.
+    Columns: label, seed, those of the probe's function, key (of the trial whose model was asked) and version (of the
+    probe). Raises ValueError for an unknown probe or a file that is no record.
     """
     find_probe(name)
     path = _path(name, folder or find_budget("full").folder / PROBES_FOLDER)
@@ -260,13 +204,6 @@ def _measured(path, probe, store):
     rows = rows[rows["version"] == probe.version]
     valid = probe.parts(int(rows["seed"].max()) + 1 if len(rows) else 0, store.key)
     return {part: group for part, group in rows.groupby(["seed", "key"], sort=False) if part in valid}
-
-
-def _write(rows, path):
-    """A file that appears under its name complete, or not at all; six digits are enough."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path) as partial:
-        rows.to_csv(partial, index=False, float_format="%.6g")
 
 
 def _path(name, folder):

@@ -2,17 +2,17 @@
 
 import dataclasses
 import math
-from functools import cache
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, stats
+from scipy import stats
 from sklearn.metrics import confusion_matrix
 from statsmodels.stats.contingency_tables import mcnemar as mcnemar_test
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 LEVEL = 0.95
+ALPHA = 1 - LEVEL
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +27,6 @@ class Interval:
     high: float
     n: int
     sd: float
-
-    def __contains__(self, value):
-        return self.low <= value <= self.high
 
 
 def t_interval(values, level=LEVEL):
@@ -61,31 +58,22 @@ def _t(values, level, variance_factor):
     return Interval(mean, mean - half, mean + half, n, sd)
 
 
-ALPHA = 1 - LEVEL
-POWER = 0.8
-# Points of the chi-square distribution over which the power is averaged.
-GRID = 4000
-
-
 def paired_tests(differences, alpha=ALPHA):
     """Paired t-tests of several contrasts, with Holm's correction for their number.
 
-    `differences`: one array (n,) a contrast, the differences by seed; n at least 2, and not
-    necessarily the same for all. `alpha`: the chance of any false alarm among all contrasts.
-    Returns a DataFrame, a row a contrast: mean, low, high (the interval of this contrast taken
-    alone), sd, n, p_value, p_holm, differs (bool: p_holm < alpha), detectable (see
-    `detectable_difference`, at the strictest level that Holm's procedure applies).
+    `differences`: one array (n,) a contrast, the differences by seed, n at least 2 and not necessarily alike.
+    `alpha`: the chance of any false alarm among all contrasts.
+    Returns a DataFrame, a row a contrast: mean, low, high (the interval of this contrast taken alone), sd, n, p_value,
+    p_holm, differs (bool: p_holm < alpha). Raises ValueError where a contrast has fewer than two seeds.
     Sources: Student (1908); Holm, "A simple sequentially rejective multiple test procedure",
     Scandinavian Journal of Statistics 6 (1979); statsmodels' multipletests.
-    Raises ValueError where a contrast has fewer than two seeds.
     """
     rows = []
     for values in differences:
         if len(values) < 2:
             raise ValueError(f"a contrast has {len(values)} paired seeds; a paired test needs at least 2")
         interval = t_interval(values, 1 - alpha)
-        detectable = detectable_difference(interval.sd, interval.n, alpha / len(differences))
-        rows.append({**dataclasses.asdict(interval), "p_value": _p_value(interval), "detectable": detectable})
+        rows.append({**dataclasses.asdict(interval), "p_value": _p_value(interval)})
     table = pd.DataFrame(rows)
     # One contrast needs no correction (and multipletests collects garbage, which is slow beside TensorFlow).
     p_values = table["p_value"]
@@ -103,30 +91,6 @@ def _p_value(interval):
     return float(2 * stats.t.sf(abs(interval.mean) / error, interval.n - 1))
 
 
-def detectable_difference(sd, n, alpha=ALPHA, power=POWER):
-    """Smallest true mean difference that a paired t-test at level `alpha` finds with chance `power`.
-
-    `sd`: standard deviation of the `n` paired differences, in their unit, which is also that
-    of the result; infinite for n = 1. Source: Cohen, Statistical Power Analysis (1988), ch. 2.
-    The power is averaged over the distribution of the sample's variance: with two or three
-    seeds the solver of statsmodels ends at wrong values. A test compares the two at larger n.
-    """
-    return sd * _detectable_effect(n, alpha, power) if n > 1 else math.inf
-
-
-@cache
-def _detectable_effect(n, alpha, power):
-    """`detectable_difference` in units of the standard deviation."""
-    freedom = n - 1
-    quantiles = (np.arange(GRID) + 0.5) / GRID
-    critical = stats.t.ppf(1 - alpha / 2, freedom) * np.sqrt(stats.chi2.ppf(quantiles, freedom) / freedom)
-
-    def excess(shift):
-        return np.mean(stats.norm.sf(critical - shift) + stats.norm.cdf(-critical - shift)) - power
-
-    return float(optimize.brentq(excess, 0, critical.max() + 10)) / math.sqrt(n)
-
-
 @dataclasses.dataclass(frozen=True)
 class McNemar:
     """Images that only the first, or only the second, of two models answers correctly, of `n`."""
@@ -141,18 +105,11 @@ class McNemar:
         """Accuracy of the first minus that of the second, as a share."""
         return (self.only_first - self.only_second) / self.n
 
-    @property
-    def detectable(self):
-        """About the smallest difference that would be found: normal approximation (Miettinen 1968)."""
-        z = stats.norm.isf(ALPHA / 2) + stats.norm.ppf(POWER)
-        return float(z * math.sqrt(self.only_first + self.only_second) / self.n)
-
 
 def mcnemar(labels, first, second):
-    """Exact McNemar test of two sets of predictions of the same images.
+    """Exact McNemar test of two sets of predictions of the same images; integer classes (n,) all three.
 
-    `labels`, `first`, `second`: integer classes (n,). It says whether these two trained
-    networks differ, which is less than a difference of what they are instances of.
+    It says whether these two trained networks differ, which is less than a difference of what they are instances of.
     Source: McNemar, Psychometrika 12 (1947); Dietterich, Neural Computation 10 (1998).
     """
     labels, first, second = (np.asarray(values) for values in (labels, first, second))
@@ -160,11 +117,9 @@ def mcnemar(labels, first, second):
         raise ValueError(
             f"labels and predictions have shapes {labels.shape}, {first.shape}, {second.shape}; expected (n,) thrice"
         )
-    right = pd.crosstab(first == labels, second == labels).reindex(
-        index=[True, False], columns=[True, False], fill_value=0
-    )
-    result = mcnemar_test(right.to_numpy(), exact=True)
-    return McNemar(int(right.loc[True, False]), int(right.loc[False, True]), len(labels), float(result.pvalue))
+    counts = confusion_matrix(first == labels, second == labels, labels=[True, False])
+    p_value = mcnemar_test(counts, exact=True).pvalue
+    return McNemar(int(counts[0, 1]), int(counts[1, 0]), len(labels), float(p_value))
 
 
 def share_interval(hits, n, level=LEVEL):
@@ -182,34 +137,29 @@ def confusion_counts(labels, predicted, class_names):
 
 
 def per_class(labels, predicted, class_names):
-    """Each class's accuracy and what it is most often taken for.
+    """Each class's accuracy and what it is most often taken for; `labels`, `predicted`: integer classes (n,).
 
-    `labels`, `predicted`: integer classes (n,). Returns a DataFrame indexed by class:
-    images, correct, accuracy with its interval low and high (Wilson), taken_for (the
-    commonest wrong answer, "" where there is none), times, taken_share (of the class's
-    images). A class without images has NaN for its shares.
+    Returns a DataFrame indexed by class: images, correct, accuracy with its interval low and high (Wilson), taken_for
+    (the commonest wrong answer, "" where there is none), times, taken_share (of the class's images). A class without
+    images has NaN for its shares.
     """
     counts = confusion_counts(labels, predicted, class_names)
     images, correct = counts.sum(axis=1), pd.Series(np.diag(counts), counts.index)
     wrong = counts.where(~np.eye(len(counts), dtype=bool), 0)
     times = wrong.max(axis=1)
     low, high = share_interval(correct, images.where(images > 0))
-    return pd.DataFrame(
-        {
-            "images": images,
-            "correct": correct,
-            "accuracy": correct / images,
-            "low": low,
-            "high": high,
-            "taken_for": wrong.idxmax(axis=1).where(times > 0, ""),
-            "times": times,
-            "taken_share": times / images,
-        }
-    ).rename_axis("class")
+    columns = {
+        "images": images, "correct": correct, "accuracy": correct / images, "low": low, "high": high,
+        "taken_for": wrong.idxmax(axis=1).where(times > 0, ""), "times": times, "taken_share": times / images,
+    }  # fmt: skip
+    return pd.DataFrame(columns).rename_axis("class")
 
 
 def paired_values(frame, first, second, metric):
-    """Values of two variants side by side: a DataFrame indexed by seed with columns `first`, `second`."""
+    """Values of two variants side by side: a DataFrame indexed by seed with columns `first`, `second`.
+
+    Raises ValueError where `check_frame` does, for two rows of one seed, or no seed that both have.
+    """
     if first == second:
         raise ValueError(f"{first} is compared with itself; expected two labels")
     check_frame(frame, [first, second], [metric])

@@ -2,12 +2,11 @@
 
 import lazy_loader
 
-from cnnlab.studies.budgets import BUDGETS, PROFILE_VARIABLE, Budget, find_budget
 from cnnlab.studies.cifar10 import CIFAR_STUDIES, CNN, DENSE, FILTERS
 from cnnlab.studies.mars import MARS_CNN, MARS_DENSE, MARS_STUDIES
 from cnnlab.studies.recipes import RECIPE_STUDIES, RECIPES, find_recipe
 from cnnlab.studies.store import Store, select
-from cnnlab.studies.study import Study
+from cnnlab.studies.study import BUDGETS, PROFILE_VARIABLE, Budget, Study, find_budget
 
 STUDIES = CIFAR_STUDIES | MARS_STUDIES | RECIPE_STUDIES
 

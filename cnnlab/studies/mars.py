@@ -63,7 +63,7 @@ MARS_STUDIES = {
             (
                 MARS_CNN,
                 dataclasses.replace(MARS_CNN, label="mars_cnn_k3_weighted", class_weights=True),
-                # An eighth of a side, as 4 of 32 pixels are on CIFAR-10 by custom (He et al. 2016, section 4.2).
+                # Moved by an eighth of a side, as by custom on CIFAR-10 (He et al. 2016, section 4.2).
                 dataclasses.replace(MARS_CNN, label="mars_cnn_k3_augmented", flip="random", translate=16),
                 # Its moving averages are of the training images, most of which another camera took than the test's.
                 dataclasses.replace(

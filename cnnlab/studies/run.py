@@ -12,10 +12,11 @@ import pandas as pd
 
 from cnnlab import data
 from cnnlab.machine import atomic_file, release
-from cnnlab.studies.budgets import find_budget
 from cnnlab.studies.recipes import find_recipe
 from cnnlab.studies.store import Store, select
+from cnnlab.studies.study import find_budget
 from cnnlab.training import (
+    SCORING_BATCH,
     Checkpoint,
     Plan,
     ProgressBar,
@@ -38,13 +39,13 @@ def record_store():
     return Store(find_budget("full").store_folder)
 
 
-def run_study(study, store, seeds=None, progress=True, models_folder=None):
+def run_study(study, store, seeds=None, progress=True, models_folder=None, scoring_batch=SCORING_BATCH):
     """Run what `store` does not hold yet of `study` for `seeds` seeds, and read all of it back.
 
     `seeds`: None for as many as the study records; `models_folder`: where to keep each trained model
-    as <key>.keras (None: not kept). Whoever is killed, at any moment, loses no finished trial, and
-    the next call goes on from the last epoch of the unfinished one. A trial that another process
-    runs is left to it.
+    as <key>.keras (None: not kept); `scoring_batch`: images scored at once. Whoever is killed, at any
+    moment, loses no finished trial, and the next call goes on from the last epoch of the unfinished
+    one. A trial that another process runs is left to it.
     Returns the tidy frame of `read`. Raises OSError at once if the store cannot be written.
     """
     runs = study.runs(seeds)
@@ -66,7 +67,7 @@ def run_study(study, store, seeds=None, progress=True, models_folder=None):
                     elsewhere.append(trial)
                     continue
                 if not is_stored(trial):  # Another process may have finished it since we looked.
-                    _train_claimed(trial, store, title if progress else None, models_folder)
+                    _train_claimed(trial, store, title if progress else None, models_folder, scoring_batch)
             release()
             clock.finished(trial, time.perf_counter() - seconds)
             if progress:
@@ -165,7 +166,7 @@ def kept_or_trained(name, seed=0, out=None, budget=None):
     return result.row, result.model, path
 
 
-def _train_claimed(trial, store, title, models_folder):
+def _train_claimed(trial, store, title, models_folder, scoring_batch=SCORING_BATCH):
     """Train `trial`, which the caller has claimed in `store`; keep its model, and its row where `store` has none.
 
     `title` of the progress bar (None: no bar). An interrupted training is not kept:
@@ -173,7 +174,7 @@ def _train_claimed(trial, store, title, models_folder):
     """
     dataset = data.load(trial.dataset, trial.seed)
     beside = [Checkpoint(store.checkpoint_path(trial)), *([ProgressBar(title)] if title else [])]
-    result = train(trial, dataset, beside)
+    result = train(trial, dataset, beside, scoring_batch)
     if result.interrupted:
         raise KeyboardInterrupt
     if store.find(trial, dataset.fingerprint) is None:

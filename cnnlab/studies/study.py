@@ -1,8 +1,13 @@
-"""A Study: a question put as an experiment, trials x seeds."""
+"""A Study, a question put as an experiment; and the Budget that it is cut down to: how much a run may cost."""
 
 import dataclasses
+import os
 
+from cnnlab.machine import root
 from cnnlab.training import Trial
+from cnnlab.wording import plural
+
+PROFILE_VARIABLE = "CNNLAB_PROFILE"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,3 +67,126 @@ class Study:
         return dataclasses.replace(
             self, trials=tuple(limited.values()), seeds=budget.seeds or self.seeds, more_seeds={}
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """Limits of a run; None means that the protocol's own number stands.
+
+    `seeds` of a study (None: as many as the study records); `epochs` at most; `train_images`
+    and `eval_images` at most; `sweep_images`, `sweep_epochs` and `sweep_eval_images` at most in a study
+    of many variants; `sample_images` for figures that need a sample of the test set; `scoring_batch`:
+    images scored at once in a notebook, where fewer need less memory.
+    """
+
+    name: str
+    seeds: int | None = None
+    epochs: int | None = None
+    train_images: int | None = None
+    eval_images: int | None = None
+    sweep_images: int | None = None
+    sweep_epochs: int | None = None
+    sweep_eval_images: int | None = None
+    sample_images: int = 2_000
+    scoring_batch: int = 250
+
+    @property
+    def is_record(self):
+        """Whether what it yields belongs to the record: nothing is cut down."""
+        return self.name == "full"
+
+    @property
+    def label(self):
+        """What to write beside a figure or a number that this budget produced."""
+        if self.is_record:
+            return "the record's full protocol"
+        return f"{self.name} budget: at most {self.train_images:,} training images and {plural(self.epochs, 'epoch')}"
+
+    @property
+    def sweep_label(self):
+        """`label` for a study of many variants."""
+        if self.is_record:
+            return self.label
+        epochs, seeds = plural(self.sweep_epochs, "epoch"), plural(self.seeds, "seed")
+        return f"{self.name} budget: {self.sweep_images:,} training images, {epochs}, {seeds}"
+
+    @property
+    def folder(self):
+        """Where a run of this budget keeps what it makes: the record has the top level."""
+        return root() if self.is_record else root() / "runs" / self.name
+
+    @property
+    def images_folder(self):
+        """Folder of the figures."""
+        return self.folder / "images"
+
+    @property
+    def store_folder(self):
+        """Folder of the result rows."""
+        return self.folder / "results" / "trials"
+
+    @property
+    def models_folder(self):
+        """Folder of trained models, which are never part of the record (they are large)."""
+        return root() / "runs" / "models" if self.is_record else self.folder / "models"
+
+    def limit(self, trial, sweep=False):
+        """`trial` within this budget; `sweep` for one of a study's many variants."""
+        images = self.sweep_images if sweep else self.train_images
+        epochs = self.sweep_epochs if sweep else self.epochs
+        changes = {
+            "epochs": _least(trial.epochs, epochs),
+            "train_images": _least(trial.train_images, images),
+            "eval_images": _least(trial.eval_images, self.eval_images, self.sweep_eval_images if sweep else None),
+        }
+        if trial.steps_per_epoch is not None and images is not None:
+            changes["steps_per_epoch"] = _least(trial.steps_per_epoch, max(1, images // trial.batch_size))
+        return dataclasses.replace(trial, **changes)
+
+
+def _least(*numbers):
+    known = [number for number in numbers if number is not None]
+    return min(known) if known else None
+
+
+def _table(*budgets):
+    return {budget.name: budget for budget in budgets}
+
+
+BUDGETS = _table(
+    Budget("full"),
+    # Scoring an image costs a third of training on it: a sweep of few images is not scored on many.
+    Budget(
+        "quick", seeds=2, epochs=4, train_images=20_000, eval_images=5_000, sweep_images=4_000, sweep_epochs=3,
+        sweep_eval_images=2_000,
+    ),
+    Budget(
+        "smoke", seeds=2, epochs=1, train_images=512, eval_images=256, sweep_images=128, sweep_epochs=1,
+        sample_images=200,
+    ),
+)  # fmt: skip
+# A picture of 128x128 pixels costs what sixteen of CIFAR-10's do, and there are fewer of them.
+MARS_BUDGETS = _table(
+    Budget("full", scoring_batch=100),
+    Budget(
+        "quick", seeds=2, epochs=5, train_images=3_000, eval_images=600, sweep_images=640, sweep_epochs=2,
+        sample_images=600, scoring_batch=100,
+    ),
+    Budget(
+        "smoke", seeds=1, epochs=1, train_images=128, eval_images=64, sweep_images=64, sweep_epochs=1,
+        sample_images=64, scoring_batch=100,
+    ),
+)  # fmt: skip
+OF_DATASETS = {"mars": MARS_BUDGETS, "mars64": MARS_BUDGETS}
+
+
+def find_budget(name=None, dataset="cifar10"):
+    """The budget called `name` for a data set of `data.LOADERS`.
+
+    Default of `name`: the environment variable CNNLAB_PROFILE, else quick. Raises ValueError
+    with the names there are.
+    """
+    name = name or os.environ.get(PROFILE_VARIABLE) or "quick"
+    if name not in BUDGETS:
+        raise ValueError(f"no budget is called {name!r}; expected one of {', '.join(BUDGETS)}")
+    return OF_DATASETS.get(dataset, BUDGETS)[name]

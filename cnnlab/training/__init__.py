@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "dtype_policy",
             "load_model",
             "model_path",
+            "renew_statistics",
             "save_model",
             "set_initial_weights",
         ],

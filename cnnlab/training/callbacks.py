@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from cnnlab.machine import atomic_file, progress_bar
+from cnnlab.training.models import renew_statistics
 
 # Averages of the weights: steps between two looks at them.
 EVERY = 5
@@ -55,6 +56,17 @@ class History(keras.callbacks.Callback):
         scores = [sign * value for value in self.curves[self.monitor]]
         if scores[-1] > max(scores[:-1], default=-math.inf):
             self.best_epoch, self.weights = len(scores) - 1, self.model.get_weights()
+
+
+class RenewedStatistics(keras.callbacks.Callback):
+    """Before each validation, the normalisations' statistics are computed anew from `batches`."""
+
+    def __init__(self, batches):
+        super().__init__()
+        self.batches = batches
+
+    def on_test_begin(self, logs=None):
+        renew_statistics(self.model, self.batches)
 
 
 class EarlyStopping(keras.callbacks.Callback):

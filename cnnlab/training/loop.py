@@ -9,11 +9,20 @@ import keras
 import numpy as np
 
 from cnnlab.machine import environment
-from cnnlab.training.answers import SCORING_BATCH, accuracy, cross_entropy, predict_views
+from cnnlab.training.answers import SCORING_BATCH, accuracy, cross_entropy, predict, predict_views
 from cnnlab.training.batches import OrderedBatches, ShuffledBatches, balanced_weights, feeding, prepare
-from cnnlab.training.callbacks import Checkpoint, Clock, EarlyStopping, History, NewOrder, ProgressBar, WeightAverage
+from cnnlab.training.callbacks import (
+    Checkpoint,
+    Clock,
+    EarlyStopping,
+    History,
+    NewOrder,
+    ProgressBar,
+    RenewedStatistics,
+    WeightAverage,
+)
 from cnnlab.training.costs import training_flops
-from cnnlab.training.models import build_for, dtype_policy, set_initial_weights
+from cnnlab.training.models import STATISTICS_IMAGES, build_for, dtype_policy, renew_statistics, set_initial_weights
 from cnnlab.training.optimizers import PlainAdam, make_optimizer
 from cnnlab.training.trial import PROTOCOL, Trial, trial_key
 
@@ -100,33 +109,30 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
         checkpoint.restore(model)
     clock.lap("setup")
     stopping = None if trial.patience is None else EarlyStopping(history, trial.patience)
-    beside = [callback for callback in (average, history, stopping) if callback is not None]
+    renewed = RenewedStatistics(_unaugmented(trial, splits)) if trial.statistics == "renewed" else None
+    beside = [callback for callback in (renewed, average, history, stopping) if callback is not None]
     interrupted = fit(model, trial, plan, splits, len(dataset.class_names), [*beside, *callbacks], scoring_batch)
+    if renewed and trial.keep == "last":
+        renew_statistics(model, renewed.batches)
     clock.lap("training")
 
-    # Measured in float32 and with Keras's own layers, which is what is saved and served.
-    with dtype_policy("float32"):
-        twin = build_for(trial, dataset)
-    # Where validation gave no number, no epoch is the best.
-    kept = history.weights if trial.keep == "best" and history.weights else model.get_weights()
-    twin.set_weights(kept)
-    twin.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    twin = _twin(trial, dataset, history.weights or model.get_weights())
     answers = {"test": predict_views(twin, splits["test"][0], trial.tta, scoring_batch)}
     clock.lap("tta")
     if not (np.isfinite(history.curves["loss"][-1]) and np.isfinite(answers["test"][0]).all()):
         raise RuntimeError(
             f"{trial.label}, seed {trial.seed}, diverged; a learning rate below {trial.learning_rate:g} may not"
         )
-    scored = [name for name in ("validation", "test") if len(splits[name][0])]
-    if "validation" in scored:
+    if len(splits["validation"][0]):
         answers["validation"] = predict_views(twin, splits["validation"][0], trial.tta, scoring_batch)
-    scores = {("best" if trial.keep == "best" else "last"): {name: answers[name][0] for name in scored}}
+    plain, augmented = ({name: pair[place] for name, pair in answers.items()} for place in (0, 1))
     if trial.keep == "last":
-        scores["tta"] = {name: answers[name][1] for name in scored}
+        scores = {"last": plain, "tta": augmented}
+    elif history.best_epoch + 1 == history.epochs_done:
+        scores = {"best": plain, "last": plain}
     else:
-        twin.set_weights(model.get_weights())
-        scores["last"] = {name: predict_views(twin, splits[name][0], 0, scoring_batch)[0] for name in scored}
-        twin.set_weights(kept)
+        final = _twin(trial, dataset, model.get_weights())
+        scores = {"best": plain, "last": {name: predict(final, splits[name][0], scoring_batch) for name in plain}}
     steps = min(plan.steps, history.epochs_done * plan.epoch_steps)
     row = {
         "label": trial.label,
@@ -142,17 +148,11 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
         "data_version": dataset.fingerprint,
         "protocol": PROTOCOL,
         **environment(),
+        **_score_columns(scores, splits),
     }
-    for which, found in scores.items():
-        for split, short in (("validation", "val"), ("test", "test")):
-            probabilities, labels = found.get(split), splits[split][1]
-            known = probabilities is not None
-            row[f"{short}_accuracy_{which}"] = accuracy(probabilities, labels) if known else None
-            row[f"{short}_loss_{which}"] = cross_entropy(probabilities, labels) if known else None
     if not interrupted:
         for checkpoint in _of_kind(callbacks, Checkpoint):
             checkpoint.remove()
-    plain = {name: found for name, (found, _) in answers.items()}
     return Result(trial, row, history.curves, twin, plain, interrupted)
 
 
@@ -233,6 +233,35 @@ def _fit_published(model, trial, plan, splits, callbacks):
         images.astype("float32"), labels, epochs=int(trial.epochs), batch_size=plan.batch_size, verbose=0,
         validation_data=(unseen.astype("float32"), answers), callbacks=list(callbacks),
     )  # fmt: skip
+
+
+def _twin(trial, dataset, weights):
+    """The network of `trial` in float32 and of Keras's own layers, which is what is scored, saved and served."""
+    with dtype_policy("float32"):
+        twin = build_for(trial, dataset)
+    twin.set_weights(weights)
+    twin.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    return twin
+
+
+def _score_columns(scores, splits):
+    """{"val_accuracy_best": float, ...} of `scores`, {"best" or another: {split: probabilities}}; None where none."""
+    columns = {}
+    for which, found in scores.items():
+        for split, short in (("validation", "val"), ("test", "test")):
+            probabilities, labels = found.get(split), splits[split][1]
+            known = probabilities is not None
+            columns[f"{short}_accuracy_{which}"] = accuracy(probabilities, labels) if known else None
+            columns[f"{short}_loss_{which}"] = cross_entropy(probabilities, labels) if known else None
+    return columns
+
+
+def _unaugmented(trial, splits):
+    """The first training images, for statistics, in whole batches."""
+    images, labels = splits["train"]
+    size = min(trial.batch_size, len(images))
+    count = max(1, min(STATISTICS_IMAGES, len(images)) // size) * size
+    return OrderedBatches(images[:count], labels[:count], size)
 
 
 def _of_kind(callbacks, kind):

@@ -16,7 +16,7 @@ from cnnlab.training.trial import CNN, Dense, network_options, one_each
 
 # Side, in pixels, of the patches that the first layer of blocks sees.
 PATCH = 2
-# The running statistics of a block's normalisation cover about so many images, whatever the batch.
+# Statistics of a normalisation, where they are not Keras's own, are of about so many images, whatever the batch.
 STATISTICS_IMAGES = 2_500
 # Multiplies the features before the classifier of blocks, so that training begins with small logits.
 LOGIT_SCALE = 1 / 9
@@ -25,13 +25,15 @@ LOGIT_SCALE = 1 / 9
 WHITENING_IMAGES, WHITENING_EPSILON = 5_000, 3e-5
 
 
-def build(model="cnn", input_shape=(32, 32, 3), num_classes=10, fused=False, batch_size=64, **options):
+def build(
+    model="cnn", input_shape=(32, 32, 3), num_classes=10, fused=False, batch_size=64, statistics="running", **options
+):
     """The uncompiled network `model`, a key of `trial.NETWORKS`, under Keras's present dtype policy.
 
     `options`: the fields of its dataclass there; `input_shape` (height, width, channels) in pixels;
     `num_classes`: width of the softmax; `fused` trains faster and is not for saving (see
     `batch_normalization`), with the same weights in the same order; `batch_size` of the training,
-    which the normalisations' running statistics allow for.
+    which the normalisations' running statistics allow for; `statistics`: as in `trial.Trial`.
     Returns a `keras.Sequential`: (batch, height, width, channels) in 0..255 to float32
     probabilities (batch, num_classes). Raises ValueError with the reason where it makes no network.
     """
@@ -43,7 +45,8 @@ def build(model="cnn", input_shape=(32, 32, 3), num_classes=10, fused=False, bat
     if isinstance(network, Dense):
         stack, name = _dense(network), "dense"
     elif isinstance(network, CNN):
-        stack, name = _cnn(network, input_shape), "cnn"
+        # Keras's own operation where its running statistics count, which are of another variance than the fused one's.
+        stack, name = _cnn(network, input_shape, fused and statistics == "renewed"), "cnn"
     else:
         return _blocks(network, input_shape, num_classes, fused, batch_size)
     # float32 whatever the policy: probabilities in bfloat16 have three significant digits.
@@ -54,7 +57,8 @@ def build(model="cnn", input_shape=(32, 32, 3), num_classes=10, fused=False, bat
 def build_for(trial, dataset, fused=False):
     """`build` for the images and classes of `dataset` (a `data.Dataset`), as `trial` says."""
     task = {"input_shape": dataset.input_shape, "num_classes": len(dataset.class_names)}
-    return build(trial.model, **task, fused=fused, batch_size=trial.batch_size, **trial.options)
+    training = {"fused": fused, "batch_size": trial.batch_size, "statistics": trial.statistics}
+    return build(trial.model, **task, **training, **trial.options)
 
 
 def set_initial_weights(model, network, images):
@@ -111,7 +115,7 @@ def _dense(network):
     return stack
 
 
-def _cnn(network, input_shape):
+def _cnn(network, input_shape, fused):
     smallest = min(input_shape[:2])
     if smallest >> network.poolings < 1:
         raise ValueError(
@@ -121,7 +125,7 @@ def _cnn(network, input_shape):
     stack = [layers.Rescaling(1 / 255)]
     kernels = one_each("kernel_size", network.kernel_size, len(network.filters))
     for index, (count, size) in enumerate(zip(network.filters, kernels, strict=True), start=1):
-        stack += _convolution(index, count, size, network.batch_norm)
+        stack += _convolution(index, count, size, network.batch_norm, fused)
         if index <= network.poolings:
             stack.append(layers.MaxPooling2D(2, name=f"pool{index}"))
     stack.append(layers.GlobalAveragePooling2D() if network.head == "gap" else layers.Flatten())
@@ -132,12 +136,12 @@ def _cnn(network, input_shape):
     return stack
 
 
-def _convolution(index, filters, size, batch_norm):
+def _convolution(index, filters, size, batch_norm, fused):
     if not batch_norm:
         return [layers.Conv2D(filters, size, padding="same", activation="relu", name=f"conv{index}")]
     return [
         layers.Conv2D(filters, size, padding="same", name=f"conv{index}"),
-        layers.BatchNormalization(name=f"norm{index}"),
+        batch_normalization(fused, name=f"norm{index}"),
         layers.ReLU(name=f"relu{index}"),
     ]
 
@@ -149,7 +153,6 @@ def _blocks(network, input_shape, num_classes, fused, batch_size):
             f"{len(network.filters)} blocks halve {side} pixels to nothing; images of "
             f"{input_shape[0]}x{input_shape[1]} allow {max(0, side.bit_length() - 1)}"
         )
-    momentum = max(0.0, 1 - batch_size / STATISTICS_IMAGES)
     stack = [keras.Input(input_shape, name="pixels"), *_patches(network, input_shape[-1])]
     for number, width in enumerate(network.filters, start=1):
         for place in range(1, network.depth + 1):
@@ -164,7 +167,9 @@ def _blocks(network, input_shape, num_classes, fused, batch_size):
                 stack.append(layers.MaxPooling2D(2, name=f"pool{number}"))
             if network.batch_norm:
                 stack.append(
-                    batch_normalization(fused, momentum=momentum, epsilon=1e-5, scale=False, name=f"norm{name}")
+                    batch_normalization(
+                        fused, momentum=_momentum(batch_size), epsilon=1e-5, scale=False, name=f"norm{name}"
+                    )
                 )
             stack.append(_activation(network, name))
     stack += [
@@ -177,6 +182,11 @@ def _blocks(network, input_shape, num_classes, fused, batch_size):
         ),
     ]  # fmt: skip
     return keras.Sequential(stack, name=f"cnn_{'_'.join(map(str, network.filters))}")
+
+
+def _momentum(batch_size):
+    """Of running statistics that cover about STATISTICS_IMAGES images."""
+    return max(0.0, 1 - batch_size / STATISTICS_IMAGES)
 
 
 def _patches(network, channels):
@@ -240,6 +250,27 @@ def dirac(kernel):
     changed[..., copies] = 0
     changed[height // 2, width // 2, copies, copies] = 1
     return changed
+
+
+def renew_statistics(model, batches):
+    """Give the BatchNormalization layers of `model` the mean statistics of `batches` under its weights.
+
+    `batches`: a sequence of (uint8 images, ...). Mean of the batches' means and variances, as in Wu and
+    Johnson, Rethinking "Batch" in BatchNorm (2021), section 3. Raises ValueError for a model without
+    such a layer.
+    """
+    norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
+    if not norms:
+        raise ValueError(f"{model.name} has no BatchNormalization layer; expected a network with normalisation")
+    momenta = [layer.momentum for layer in norms]
+    try:
+        for step in range(len(batches)):
+            for layer in norms:
+                layer.momentum = step / (step + 1)  # So that all batches count alike.
+            model(batches[step][0], training=True)
+    finally:
+        for layer, momentum in zip(norms, momenta, strict=True):
+            layer.momentum = momentum
 
 
 def batch_normalization(fused, **options):

@@ -171,6 +171,12 @@ class Trial:
     (None: none); `flip`: "random" mirrors each image with probability 1/2, "alternating" in every
     second epoch; `translate`: at most so many pixels in each direction.
 
+    Normalisation. `statistics` that a network with `batch_norm` answers with: "running", averages over the
+    training (Keras's, with momentum 0.99, in "cnn", which lag behind weights that move quickly; over about
+    the last `models.STATISTICS_IMAGES` images in "blocks"), or "renewed", computed anew from so many
+    training images under the present weights whenever something is scored (Wu and Johnson, Rethinking
+    "Batch" in BatchNorm, 2021).
+
     What is kept. `keep`: the weights of the "best" epoch on validation by `monitor`, ended early
     when that has not improved for `patience` epochs (None: never), or of the "last"; `tta`: level of
     test-time augmentation that is scored beside the plain network (see `answers.views`).
@@ -203,6 +209,7 @@ class Trial:
     permute_pixels: Natural | None = None
     flip: Literal["none", "random", "alternating"] = "none"
     translate: Natural = 0
+    statistics: Literal["running", "renewed"] = "running"
     keep: Literal["best", "last"] = "best"
     monitor: Literal["val_accuracy", "val_loss"] = "val_accuracy"
     patience: Count | None = None

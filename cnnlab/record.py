@@ -1,0 +1,150 @@
+"""What is recorded, each part read once, and the tables over all of it."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from cnnlab import findings, measures, studies
+from cnnlab.findings import HEADLINE, study_table
+from cnnlab.measures import AUGMENTED
+from cnnlab.studies import SCORED_BEFORE, TARGETS, Store, find_budget
+from cnnlab.wording import duration, from_to, listing, percent, readable
+
+RECORD = find_budget("full")
+MARS_DENSE, MARS_CNN = measures.PLAIN_NETWORKS
+# The README's table: study, label, metric, data.
+SUMMARY = (
+    ("baselines", "dense_128_64", HEADLINE, "CIFAR-10"),
+    ("filters", "cnn_32_64_128", HEADLINE, "CIFAR-10"),
+    ("filters", "cnn_128_256_512", HEADLINE, "CIFAR-10"),
+    ("recipe", "to_74", AUGMENTED, "CIFAR-10"),
+    ("recipe", "to_93", AUGMENTED, "CIFAR-10"),
+    ("recipe", "to_94", AUGMENTED, "CIFAR-10"),
+    ("mars_baseline", MARS_CNN, HEADLINE, "Mars"),
+    ("mars_help", "mars_cnn_k3_unnormalised", HEADLINE, "Mars"),
+)
+
+
+class Record(Mapping):
+    """What is recorded under `root` (None: that of the lab), each part read once, when it is asked for.
+
+    A mapping {study: tidy frame} of the studies with two variants or more (one variant alone is another study's);
+    `frames`: such a mapping, in place of what is recorded.
+    """
+
+    def __init__(self, root=None, frames=None):
+        self.root, self._probes = Path(root or RECORD.folder), {}
+        if frames is not None:
+            self.frames = frames
+
+    def __getitem__(self, study):
+        return self.frames[study]
+
+    def __iter__(self):
+        return iter(self.frames)
+
+    def __len__(self):
+        return len(self.frames)
+
+    @cached_property
+    def frames(self):
+        """{study: tidy frame}."""
+        frames = studies.read_all(studies.STUDIES, self.store)
+        return {name: frame for name, frame in frames.items() if not frame.empty and frame["label"].nunique() > 1}
+
+    @cached_property
+    def store(self):
+        """The Store of its rows and predictions."""
+        return Store(self.root / RECORD.store_folder.relative_to(RECORD.folder))
+
+    def probe(self, name):
+        """The rows of probe `name`: a tidy frame, empty where it was not run."""
+        if name not in self._probes:
+            self._probes[name] = measures.read_probe(name, self.root / measures.PROBES_FOLDER)
+        return self._probes[name]
+
+    @cached_property
+    def mars(self):
+        """{table: DataFrame} of the evaluation of the Mars networks."""
+        return measures.read_mars(self.root / measures.MARS_FOLDER)
+
+    @cached_property
+    def benchmarks(self):
+        """{title: DataFrame} of what `make bench` measured."""
+        return measures.read_benchmarks(self.root / measures.BENCHMARKS_FOLDER)
+
+    @property
+    def recipe_seconds(self):
+        """{recipe: seconds of a training's steps, one a round}, measured side by side; None where they were not."""
+        if findings.RECIPE_TURNS not in self.benchmarks:
+            return None
+        rounds = self.benchmarks[findings.RECIPE_TURNS].set_index("recipe").filter(regex=r"^round_\d+$")
+        return {label: list(seconds) for label, seconds in zip(rounds.index, rounds.to_numpy(), strict=True)}
+
+    @property
+    def mars_networks(self):
+        """Labels of the Mars networks to look at closely: two plain ones, and what validation chose."""
+        choice = listed(findings.help_chosen(self["mars_help"]))[:1] if "mars_help" in self else []
+        return list(dict.fromkeys([MARS_DENSE, MARS_CNN, *(finding.numbers["chosen"] for finding in choice)]))
+
+
+def listed(said):
+    """A Finding or several as a list."""
+    return [said] if hasattr(said, "sentence") else list(said)
+
+
+def made_on(record):
+    """How many trainings there are, on which machines and software, and how long they took."""
+    rows = pd.concat(record.values()).drop_duplicates("key")
+    machines = listing(sorted({f"{row.cpu}, {row.cores} cores" for row in rows.itertuples()}))
+    software = listing(sorted({f"Keras {r.keras} on {r.backend} {r.backend_version}" for r in rows.itertuples()}))
+    precisions, hours = listing(sorted(set(rows["precision"]))), rows["cpu_seconds"].sum() / 3600
+    return f"{len(rows)} trainings on {machines} ({precisions}; {software}), {hours:.1f} processor hours in all."
+
+
+def summary(record):
+    """The README's table, a row for each of SUMMARY: accuracy with its interval over seeds, and minutes of a training.
+
+    Of recipes with a target, the seeds count with which no earlier form was scored; their answers are means over views.
+    """
+    rows = []
+    for study, label, metric, data in SUMMARY:
+        frame = record.get(study, pd.DataFrame(columns=["label", "seed"]))
+        wanted = frame[frame["label"] == label]
+        if label in TARGETS:
+            wanted = wanted[~wanted["seed"].isin(SCORED_BEFORE)]
+        if wanted.empty:
+            continue
+        (row,) = study_table(wanted, metric).itertuples()
+        rows.append(
+            {
+                "Network": f"recipe `{label}`" if label in TARGETS else readable(label),
+                "Data": data,
+                "Test accuracy": percent(row.accuracy),
+                "95% interval": from_to(row.low, row.high, percent) or "one run",
+                "Seeds": row.n,
+                "Training": duration(wanted["seconds"].median()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def plan(record):
+    """A row a study: what it varies, how many seeds it plans and has, and what they took; some share trainings."""
+    rows = []
+    for study in studies.STUDIES.values():
+        frame = record.get(study.name, pd.DataFrame(columns=["label", "seed", "cpu_seconds"]))
+        seeds = sorted(set(frame.groupby("label")["seed"].nunique())) or [0]
+        rows.append(
+            {
+                "Study": study.name,
+                "Varied": study.varied,
+                "Variants": len(study.trials),
+                "Seeds planned": study.seeds,
+                "Seeds recorded": listing(dict.fromkeys([seeds[0], seeds[-1]])).replace(" and ", " to "),
+                "Processor hours": f"{frame['cpu_seconds'].sum() / 3600:.1f}",
+            }
+        )
+    return pd.DataFrame(rows)
