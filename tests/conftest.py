@@ -28,7 +28,7 @@ def pytest_configure():
 
 # What takes longest begins first, so that no worker of pytest-xdist is left with it at the end.
 LONGEST = (
-    "test_notebooks", "test_report", "test_studies_run", "test_training_loop", "test_package_model",
+    "test_report", "test_studies_run", "test_training_loop", "test_package_model",
     "test_measures_probes", "test_training_memory", "test_protocol", "test_benchmarks_training", "test_serving",
     "test_train_script", "test_deploy", "test_launch_training", "test_training_callbacks", "test_measures_mars",
     "test_figures",
@@ -38,10 +38,16 @@ LONGEST = (
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """With `--dist loadgroup` a file's tests stay together, as its fixtures do; a notebook's run stands alone."""
-    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+    def alone(item):
+        return "runs_in_the_smoke_budget" in item.name
+
+    def place(item):
+        return not alone(item), LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
     for item in items:
-        alone = item.path.stem == "test_notebooks" and "runs_in_the_smoke_budget" in item.name
-        item.add_marker(pytest.mark.xdist_group(item.name if alone else item.path.stem))
+        item.add_marker(pytest.mark.xdist_group(item.name if alone(item) else item.path.stem))
 
 
 @pytest.fixture(scope="session")
