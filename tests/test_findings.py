@@ -377,7 +377,7 @@ def test_calibration_sentence_knows_which_way_the_network_errs():
     correct = np.arange(1000) < 700
     over = findings.calibration_error(confidence, correct)
     assert "overconfident by 20.0 points" in over.sentence
-    assert over.numbers["ece"] == pytest.approx(0.2)
+    assert (over.verdict, over.numbers["ece"]) == ("worse", pytest.approx(0.2))
     assert "underconfident" in findings.calibration_error(np.full(1000, 0.5), correct).sentence
     assert findings.calibration_error(np.full(1000, 0.7), correct).verdict == "cannot tell"
     assert findings.calibration_error(np.full(100_000, 0.7), np.tile(correct, 100)).verdict == "same"

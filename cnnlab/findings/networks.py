@@ -51,7 +51,10 @@ def commonest_confusions(labels, predicted, class_names, count=3):
 
 
 def calibration_error(confidence, correct):
-    """How far confidence, the highest probabilities (n,), is from accuracy, bool (n,), over images."""
+    """How far confidence, the highest probabilities (n,), is from accuracy, bool (n,), over images.
+
+    The verdict is "worse" where mean confidence is above or below accuracy by more than the margin.
+    """
     error = measures.expected_calibration_error(confidence, correct)
     differences = np.asarray(confidence, "float64") - np.asarray(correct, "float64")
     gap, verdict = measures.t_interval(differences), judge(differences)
@@ -59,6 +62,7 @@ def calibration_error(confidence, correct):
         SAME: f"On average its confidence is right within {WITHIN}",
         CANNOT_TELL: f"Cannot tell whether its confidence is right on average: it is {points(gap.mean)} off",
     }.get(verdict, f"The network is {'over' if gap.mean > 0 else 'under'}confident by {points(gap.mean)} on average")
+    verdict = verdict if verdict in (SAME, CANNOT_TELL) else WORSE
     numbers = {"ece": error, "gap": gap.mean, "low": gap.low, "high": gap.high, "n": gap.n}
     return Finding(f"{lean}; its expected calibration error is {percent(error)}.", verdict, numbers)
 
