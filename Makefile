@@ -52,7 +52,7 @@ mars: $(VENV)/installed
 	$(call RUN_NOTEBOOK,mars,cnn_exploration.ipynb)
 
 test: $(VENV)/installed-dev data
-	$(RUN) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(RUN) -m pytest -n 2
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff format --check .

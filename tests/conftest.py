@@ -35,19 +35,28 @@ LONGEST = (
 )  # fmt: skip
 
 
-@pytest.hookimpl(tryfirst=True)
+def _is_alone(nodeid):
+    """Whether a test is a notebook's run, which takes as long as the longest file."""
+    return "runs_in_the_smoke_budget" in nodeid
+
+
 def pytest_collection_modifyitems(items):
-    """With `--dist loadgroup` a file's tests stay together, as its fixtures do; a notebook's run stands alone."""
+    """Long files before short ones, each in its own order, and the notebooks' runs before all."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (not _is_alone(item.nodeid), places.get(item.path.stem, len(LONGEST))))
 
-    def alone(item):
-        return "runs_in_the_smoke_budget" in item.name
 
-    def place(item):
-        return not alone(item), LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A file's tests go to one worker, as they share fixtures; a notebook's run is a file of its own."""
+    from xdist.scheduler import LoadScopeScheduling
 
-    items.sort(key=place)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.name if alone(item) else item.path.stem))
+    class Files(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return nodeid if _is_alone(nodeid) else nodeid.split("::")[0]
+
+    config.option.loadscopereorder = False
+    return Files(config, log)
 
 
 @pytest.fixture(scope="session")
