@@ -59,6 +59,19 @@ def pytest_xdist_make_scheduler(config, log):
     return Files(config, log)
 
 
+@pytest.fixture
+def no_variables(monkeypatch):
+    """No variable says where a data set lies, or is to be kept."""
+    for variable in ("CNNLAB_CACHE", "CNNLAB_CIFAR10", "CNNLAB_MARS"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    """A cache folder that nothing is in yet."""
+    return tmp_path / "cache"
+
+
 @pytest.fixture(scope="session")
 def bars_dataset():
     """A small Dataset of 16x16 images in four classes."""

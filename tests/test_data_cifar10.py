@@ -21,22 +21,13 @@ from tiny_cifar import ARRAYS, SPEC
 
 from cnnlab.data import DataUnavailableError, cifar10_arrays
 
-
-@pytest.fixture(autouse=True)
-def no_variables(monkeypatch):
-    for variable in ("CNNLAB_CACHE", "CNNLAB_CIFAR10"):
-        monkeypatch.delenv(variable, raising=False)
+pytestmark = pytest.mark.usefixtures("no_variables")
 
 
 @pytest.fixture
 def no_npm(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
-
-
-@pytest.fixture
-def cache(tmp_path):
-    return tmp_path / "cache"
 
 
 def load(path=None, cache=None, spec=SPEC):

@@ -20,16 +20,7 @@ from cnnlab.data import dataset as data_sets
 from cnnlab.data.archives import BadDataError
 from cnnlab.data.mars import decode, mars_arrays
 
-
-@pytest.fixture(autouse=True)
-def no_variables(monkeypatch):
-    for variable in ("CNNLAB_CACHE", "CNNLAB_MARS"):
-        monkeypatch.delenv(variable, raising=False)
-
-
-@pytest.fixture
-def cache(tmp_path):
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("no_variables")
 
 
 def load(path=None, cache=None, size=16, letterbox=True, spec=SPEC):

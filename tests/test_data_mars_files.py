@@ -12,15 +12,7 @@ TRAIN, TEST, SYNSET = "train-calibrated-shuffled.txt", "test-calibrated-shuffled
 FIRST, SECOND = (f"calibrated/{name}" for name, _ in tiny_mars.SPLITS["train"][:2])
 
 
-@pytest.fixture(autouse=True)
-def no_variables(monkeypatch):
-    for variable in ("CNNLAB_CACHE", "CNNLAB_MARS"):
-        monkeypatch.delenv(variable, raising=False)
-
-
-@pytest.fixture
-def cache(tmp_path):
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("no_variables")
 
 
 def load(path, cache):
