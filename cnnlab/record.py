@@ -35,7 +35,7 @@ class Record(Mapping):
     """
 
     def __init__(self, root=None, frames=None):
-        self.root, self._probes = Path(root or RECORD.folder), {}
+        self.root, self._known = Path(root or RECORD.folder), {}
         if frames is not None:
             self.frames = frames
 
@@ -59,11 +59,16 @@ class Record(Mapping):
         """The Store of its rows and predictions."""
         return Store(self.root / RECORD.store_folder.relative_to(RECORD.folder))
 
-    def probe(self, name):
-        """The rows of probe `name`: a tidy frame, empty where it was not run."""
-        if name not in self._probes:
-            self._probes[name] = measures.read_probe(name, self.root / measures.PROBES_FOLDER)
-        return self._probes[name]
+    def once(self, function):
+        """What `function` makes of this record, computed the first time that it is asked for."""
+        if function not in self._known:
+            self._known[function] = function(self)
+        return self._known[function]
+
+    @cached_property
+    def probes(self):
+        """{probe: tidy frame} of all there are, empty where one was not run."""
+        return {name: measures.read_probe(name, self.root / measures.PROBES_FOLDER) for name in measures.PROBES}
 
     @cached_property
     def mars(self):

@@ -54,11 +54,14 @@ class Chapter:
 
     def of(self, record):
         """Its evidence in `record`, None where there is none."""
-        found = self.evidence(record)
+        found = record.once(self.evidence)
         return None if found is None or not len(found) else found
 
     def findings(self, record):
         """Its Findings of `record`, [] where nothing is recorded."""
+        return record.once(self._said)
+
+    def _said(self, record):
         found = self.of(record)
         return [] if found is None else listed(self.says(found))
 
@@ -112,7 +115,7 @@ def of_probe(name, drawn=None, about=""):
     """The Chapter of the probe `name`, with the figures `drawn` from its rows."""
     return Chapter(
         measures.PROBES[name].question,
-        lambda record: record.probe(name),
+        lambda record: record.probes[name],
         findings.OF_PROBES[name],
         lambda rows: [findings.probe_table(name, rows)],
         drawn or {},
@@ -142,7 +145,7 @@ def _contrast_table(evidence):
 def _recipes(record):
     if "recipe" not in record:
         return None
-    return record["recipe"], record.recipe_seconds, record.probe("normalisation")
+    return record["recipe"], record.recipe_seconds, record.probes["normalisation"]
 
 
 def _frontier(evidence):
@@ -191,7 +194,7 @@ def _chosen(evidence, table):
 def _audited(record):
     if not (record.root / findings.CLAIMS).exists():
         return None
-    probed = findings.supplied(record.probe("activations"), record.probe("shift"), record.mars)
+    probed = findings.supplied(record.probes["activations"], record.probes["shift"], record.mars)
     evidence = findings.gather(record.store, load_cifar10(), probed)
     return findings.audit_claims(findings.published_claims(record.root / findings.CLAIMS), evidence)
 
