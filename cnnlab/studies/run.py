@@ -20,7 +20,6 @@ from cnnlab.training import (
     Checkpoint,
     Plan,
     ProgressBar,
-    Trial,
     build_for,
     load_model,
     model_path,
@@ -187,13 +186,15 @@ class _TimeLeft:
     """Time left of a list of trials, from the operations in them and what was done in which time."""
 
     def __init__(self, trials):
-        self.left, self.work_left = len(trials), sum(map(_cost, trials))
+        one_each = {trial.label: trial for trial in trials}  # Seeds of a variant cost the same.
+        self.costs = {label: _cost(trial) for label, trial in one_each.items()}
+        self.left, self.work_left = len(trials), sum(self.costs[trial.label] for trial in trials)
         self.work_done = self.seconds = 0.0
 
     def finished(self, trial, seconds):
         self.left -= 1
-        self.work_left -= _cost(trial)
-        self.work_done += _cost(trial)
+        self.work_left -= self.costs[trial.label]
+        self.work_done += self.costs[trial.label]
         self.seconds += seconds
 
     def remaining(self):
@@ -204,13 +205,7 @@ class _TimeLeft:
 
 
 def _cost(trial):
-    """Floating-point operations of training `trial`, whatever its seed."""
-    return _cost_of(json.dumps({**trial.configuration(), "seed": 0}))
-
-
-@functools.cache
-def _cost_of(configuration):
-    trial = Trial("", **json.loads(configuration))
+    """Floating-point operations of training `trial`."""
     dataset = data.load(trial.dataset)
     plan = Plan.on(trial, dataset)
     return training_flops(build_for(trial, dataset), plan.steps * plan.batch_size)

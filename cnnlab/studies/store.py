@@ -44,12 +44,12 @@ class Store:
         `data_version`: the `Dataset.fingerprint` that it must have (None: any).
         """
         trial = trial.resolved()
+        identity, cheap = trial.identity, (trial.seed, trial.precision, PROTOCOL)
         for record in self.records():
             if (
-                identity_of(record) == trial.identity
-                and record["precision"] == trial.precision
-                and protocol_of(record) == PROTOCOL
+                (record.get("seed"), record.get("precision"), protocol_of(record)) == cheap
                 and data_version in (None, record.get("data_version"))
+                and identity_of(record) == identity
             ):
                 return record
         return None

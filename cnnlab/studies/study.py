@@ -58,12 +58,12 @@ class Study:
 
         Variants that become the same by it stand in it once.
         """
+        if budget.is_record:
+            return self
         limited = {}
         for trial in self.trials:
             small = budget.limit(trial, sweep=True)
             limited.setdefault((small.identity, small.precision), small)
-        if budget.is_record:
-            return self
         return dataclasses.replace(
             self, trials=tuple(limited.values()), seeds=budget.seeds or self.seeds, more_seeds={}
         )
