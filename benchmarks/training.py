@@ -163,7 +163,7 @@ def trial_turn(trial, images, labels, turns=1):
 
     def turn():
         steps = Steps()
-        fit(model, trial, one, splits, len(CIFAR10_CLASSES), [History(), steps])
+        fit(model, trial, one, splits, [History(), steps])
         return steps.seconds
 
     return turn

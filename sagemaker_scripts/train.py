@@ -156,7 +156,7 @@ def train(trial, output_dir, model_dir=None, checkpoint_dir=None, dataset=None):
 
     machine.import_keras()
     from cnnlab.studies import Store
-    from cnnlab.training import Checkpoint, trial_key
+    from cnnlab.training import Checkpoint, save_model, trial_key
     from cnnlab.training import train as train_trial
 
     output_dir, model_dir = Path(output_dir), Path(model_dir or output_dir)
@@ -171,8 +171,7 @@ def train(trial, output_dir, model_dir=None, checkpoint_dir=None, dataset=None):
             raise common.BadArgumentsError(str(error)) from error
         if result.interrupted:
             raise KeyboardInterrupt
-        model_dir.mkdir(parents=True, exist_ok=True)
-        result.model.save(model_path)
+        save_model(result.model, model_path)
         store.save(result)
     row = store.row(trial)
     print(result_line(row), flush=True)

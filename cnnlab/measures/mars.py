@@ -106,8 +106,8 @@ def by_camera(dataset, split, predicted):
     for camera, places in table.reset_index(drop=True).groupby("camera").indices.items():
         part = table.iloc[places]
         scores = [group_scores(part["label"], found[places], len(dataset.class_names)) for found in predicted]
-        low, high = (_accuracy(part)[end] for end in ("low", "high"))
-        rows[camera] = {**_size(part), **pd.DataFrame(scores).mean(), "low": low, "high": high}
+        interval = _accuracy(part)
+        rows[camera] = {**_size(part), **pd.DataFrame(scores).mean(), "low": interval["low"], "high": interval["high"]}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("camera")
 
 

@@ -111,7 +111,7 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
     stopping = None if trial.patience is None else EarlyStopping(history, trial.patience)
     renewed = RenewedStatistics(_unaugmented(trial, splits)) if trial.statistics == "renewed" else None
     beside = [callback for callback in (renewed, average, history, stopping) if callback is not None]
-    interrupted = fit(model, trial, plan, splits, len(dataset.class_names), [*beside, *callbacks], scoring_batch)
+    interrupted = fit(model, trial, plan, splits, [*beside, *callbacks], scoring_batch)
     if renewed and trial.keep == "last":
         renew_statistics(model, renewed.batches)
     clock.lap("training")
@@ -179,18 +179,17 @@ def compile_model(model, trial, plan):
     model.reset_metrics()
 
 
-def fit(model, trial, plan, splits, classes, callbacks, scoring_batch=SCORING_BATCH):
+def fit(model, trial, plan, splits, callbacks, scoring_batch=SCORING_BATCH):
     """Train the compiled `model` by `trial` and `plan`; returns whether Ctrl-C ended it early.
 
-    `splits`: those of `batches.prepare`; `classes`: their number; `callbacks`, a History among them,
-    from whose epochs it goes on.
+    `splits`: those of `batches.prepare`; `callbacks`, a History among them, from whose epochs it goes on.
     """
     (history,) = _of_kind(callbacks, History)
     try:
         if trial.loop == "published":
             _fit_published(model, trial, plan, splits, callbacks)
         else:
-            _fit(model, trial, plan, splits, classes, callbacks, scoring_batch)
+            _fit(model, trial, plan, splits, callbacks, scoring_batch)
     except KeyboardInterrupt:
         for bar in _of_kind(callbacks, ProgressBar):
             bar.close()
@@ -200,9 +199,9 @@ def fit(model, trial, plan, splits, classes, callbacks, scoring_batch=SCORING_BA
     return False
 
 
-def _fit(model, trial, plan, splits, classes, callbacks, scoring_batch):
+def _fit(model, trial, plan, splits, callbacks, scoring_batch):
     """Images in a new order and augmented anew every epoch."""
-    images, labels = splits["train"]
+    (images, labels), classes = splits["train"], model.output_shape[-1]
     weights = balanced_weights(labels, classes) if trial.class_weights else None
     if trial.label_smoothing:
         labels = np.eye(classes, dtype="float32")[labels]
