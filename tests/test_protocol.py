@@ -81,6 +81,7 @@ def trainings():
     )  # fmt: skip
     recipes = {
         "blocks": blocks,
+        "muon": changed(blocks, optimizer="muon", schedule="linear", average="none"),
         "average": changed(plain, average="ema", train_split="all", flip="random"),
         "published": changed(plain, loop="published"),
         "blocks_bfloat16": changed(blocks, precision="mixed_bfloat16"),

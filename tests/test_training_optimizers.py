@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cnnlab.training import Trial, adam
-from cnnlab.training.optimizers import NesterovSGD, Triangular, make_optimizer
+from cnnlab.training.optimizers import Muon, NesterovSGD, Triangular, make_optimizer, orthogonal
 
 START = ([1.0, -2.0], [0.5])
 
@@ -67,7 +67,36 @@ def test_decay_bias_scale_and_a_falling_rate_follow_the_formula():
             np.testing.assert_allclose(seen[index], weights[index], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("schedule", ["constant", "triangular"])
+@pytest.mark.parametrize("shape", [(36, 8), (8, 36), (12, 12)])
+def test_orthogonal_keeps_the_directions_and_evens_out_their_sizes(shape):
+    matrix = np.random.default_rng(0).normal(size=shape).astype("float32")
+    left, _, right = np.linalg.svd(matrix, full_matrices=False)
+    # In the directions of the matrix the answer is about diagonal, with values about one.
+    found = left.T @ keras.ops.convert_to_numpy(orthogonal(matrix, iterations=5)) @ right.T
+    assert np.diag(found).min() > 0.5 and np.diag(found).max() < 1.5
+    assert np.abs(found - np.diag(np.diag(found))).max() < 0.05
+
+
+def test_muon_steps_a_kernel_by_an_orthogonal_matrix_and_the_rest_as_sgd_does():
+    generator = np.random.default_rng(1)
+    start = [generator.normal(size=shape).astype("float32") for shape in ((3, 3, 2, 5), (5, 4))]
+    gradients = [[generator.normal(size=each.shape).astype("float32") for each in start] for _ in range(3)]
+    kernel, head = variables = [keras.Variable(each) for each in start]
+    optimizer = Muon(0.5, kernel_scale=0.2, kernel_momentum=0.6, momentum=0.8, l2=0.1)
+    alone = keras.Variable(start[1])
+    plain = NesterovSGD(0.5, 0.8, l2=0.1)
+    expected, velocity = start[0].reshape(-1, 5), 0
+    for step in gradients:
+        optimizer.apply(step, variables)
+        plain.apply(step[1:], [alone])
+        velocity = 0.6 * velocity + step[0].reshape(-1, 5)
+        direction = keras.ops.convert_to_numpy(orthogonal(step[0].reshape(-1, 5) + 0.6 * velocity))
+        expected = expected * 5**0.5 / np.linalg.norm(expected) - 0.5 * 0.2 * direction
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(kernel).reshape(-1, 5), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(*map(keras.ops.convert_to_numpy, (head, alone)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "triangular", "linear"])
 def test_a_trial_gets_the_optimizer_that_it_names(schedule):
     plain = make_optimizer(Trial("any", learning_rate=0.5, schedule=schedule), steps=100)
     assert isinstance(plain, keras.optimizers.Adam)
@@ -82,5 +111,5 @@ def test_a_trial_gets_the_optimizer_that_it_names(schedule):
     }  # fmt: skip
     for each in (plain, optimizer):
         # The learning rate of the first step.
-        begun = 0.5 if schedule == "constant" else 0.5 * 0.2
+        begun = 0.5 * 0.2 if schedule == "triangular" else 0.5
         assert float(each.learning_rate) == pytest.approx(begun)

@@ -158,9 +158,11 @@ class Trial:
     The network. `model`: a key of NETWORKS; `options`: its fields, those left out at their defaults.
 
     Optimisation. `epochs` of `steps_per_epoch` batches (None: one pass over the training images;
-    passes need not be whole); `batch_size` in images; `optimizer`: "adam", or "sgd" with Nesterov
+    passes need not be whole); `batch_size` in images; `optimizer`: "adam"; "sgd" with Nesterov
     `momentum` and `weight_decay` (an L2 coefficient: so much of each weight is added to its
-    gradient); `learning_rate` of the batch's mean loss, at its peak; `schedule` of it;
+    gradient); or "muon" (see `optimizers.Muon`) with `kernel_rate` and `kernel_momentum` for the
+    kernels of convolutions, and "sgd" for the rest; `learning_rate` of the batch's mean loss, at its
+    peak; `schedule` of all rates;
     `bias_scale`: factor on the learning rate, not the decay, of the normalisations' biases;
     `label_smoothing`: share of each label that is spread over all classes; `class_weights` weighs
     each class inversely to its frequency; `average` of the weights along the training.
@@ -194,12 +196,14 @@ class Trial:
     epochs: Positive = 10
     steps_per_epoch: Count | None = None
     batch_size: Count = 64
-    optimizer: Literal["adam", "sgd"] = "adam"
+    optimizer: Literal["adam", "sgd", "muon"] = "adam"
     learning_rate: Positive = 1e-3
     momentum: Share = 0.85
     weight_decay: NotNegative = 0.0
     bias_scale: Positive = 1.0
-    schedule: Literal["constant", "triangular"] = "constant"
+    kernel_rate: Positive = 0.24
+    kernel_momentum: Share = 0.6
+    schedule: Literal["constant", "triangular", "linear"] = "constant"
     label_smoothing: Share = 0.0
     class_weights: bool = False
     average: Literal["none", "lookahead", "ema"] = "none"
@@ -268,8 +272,13 @@ class Trial:
             "and keeps the last; take loop='lab' for the rest",
         )
         need(
-            self.optimizer == "sgd" or (self.weight_decay, self.bias_scale) == (0, 1),
-            "weight_decay and bias_scale are of optimizer='sgd'; leave them at 0 and 1 with 'adam'",
+            self.optimizer != "adam" or (self.weight_decay, self.bias_scale) == (0, 1),
+            "weight_decay and bias_scale are of optimizer='sgd' and 'muon'; leave them at 0 and 1 with 'adam'",
+        )
+        need(
+            self.optimizer == "muon"
+            or (self.kernel_rate, self.kernel_momentum) == (Trial.kernel_rate, Trial.kernel_momentum),
+            "kernel_rate and kernel_momentum are of optimizer='muon'; leave them as they are with another",
         )
         need(
             self.bias_scale == 1 or self.options.get("batch_norm"),
