@@ -51,6 +51,15 @@ def test_augmented_answers_are_the_mean_of_the_logits_of_explicit_views():
         views(images, 5)
 
 
+def test_only_the_least_sure_images_are_looked_at_again(cnn):
+    plain, augmented = predict_views(cnn, IMAGES, 2)
+    _, partly = predict_views(cnn, IMAGES, 2, share=0.25)
+    again = (partly != plain).any(axis=1)
+    assert again.sum() == 18  # a quarter of 70, and what is left over
+    assert plain[again].max() <= plain[~again].max(axis=1).min()
+    np.testing.assert_allclose(partly[again], augmented[again], atol=1e-6)
+
+
 def test_scores_agree_with_scikit_learn(cnn):
     from sklearn.metrics import accuracy_score, log_loss
 

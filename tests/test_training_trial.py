@@ -18,7 +18,7 @@ OTHERS = {
     "batch_size": 8, "optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.5, "weight_decay": 0.1, "bias_scale": 2.0,
     "schedule": "triangular", "label_smoothing": 0.1, "class_weights": True, "average": "ema", "train_split": "all",
     "train_images": 9, "eval_images": 9, "permute_pixels": 0, "flip": "random", "translate": 1, "keep": "best",
-    "statistics": "renewed",
+    "statistics": "renewed", "kernel_rate": 0.1, "kernel_momentum": 0.5, "tta_share": 0.5,
     "monitor": "val_loss", "patience": 2, "tta": 1, "loop": "published", "seed": 1, "precision": "mixed_float16",
 }  # fmt: skip
 # Another value of every option of a network.
@@ -38,7 +38,7 @@ def test_every_field_but_the_label_changes_the_key(name):
     # No network has the options of another.
     changes = {name: OTHERS[name]} | ({"options": {}} if name == "model" else {})
     # The first of the bases that the value can be combined with.
-    for base in (BLOCKS, dataclasses.replace(BLOCKS, optimizer="sgd"), TINY, Trial("published", keep="last")):
+    for base in (BLOCKS, dataclasses.replace(BLOCKS, optimizer="muon", tta=2), TINY, Trial("published", keep="last")):
         try:
             changed = dataclasses.replace(base, **changes)
         except ValueError:
@@ -99,7 +99,7 @@ def test_another_version_of_the_data_is_another_key():
         ({"momentum": 1.0}, "momentum is 1.0; expected less than 1"),
         ({"weight_decay": -1}, "weight_decay is -1; expected greater than or equal to 0"),
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0; expected less than 1"),
-        ({"optimizer": "adma"}, "optimizer is 'adma'; expected 'adam' or 'sgd'"),
+        ({"optimizer": "adma"}, "optimizer is 'adma'; expected 'adam', 'sgd' or 'muon'"),
         ({"monitor": "loss"}, "monitor is 'loss'; expected 'val_accuracy' or 'val_loss'"),
         ({"flip": "always"}, "flip is 'always'; expected 'none', 'random' or 'alternating'"),
         ({"translate": -1}, "translate is -1; expected greater than or equal to 0"),
@@ -128,6 +128,8 @@ PUBLISHED = {"loop": "published", "keep": "last"}
     [
         ({"bias_scale": 64.0}, "weight_decay and bias_scale are of optimizer='sgd'"),
         ({"weight_decay": 1e-3}, "weight_decay and bias_scale are of optimizer='sgd'"),
+        ({"optimizer": "sgd", "kernel_rate": 0.1}, "kernel_rate and kernel_momentum are of optimizer='muon'"),
+        ({"tta_share": 0.5}, "tta_share is of test-time augmentation"),
         ({"optimizer": "sgd", "bias_scale": 64.0}, "it needs a network with batch_norm"),
         ({**PUBLISHED, "flip": "random"}, "without augmentation and averaging"),
         ({**PUBLISHED, "epochs": 1.5}, "trains whole epochs"),

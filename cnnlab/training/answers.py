@@ -1,5 +1,7 @@
 """What a network answers: probabilities from one view or several of each image, and their scores."""
 
+import math
+
 import keras
 import numpy as np
 from scipy.special import softmax
@@ -39,18 +41,28 @@ def views(images, level):
     ]
 
 
-def predict_views(model, images, level, batch_size=SCORING_BATCH):
+def predict_views(model, images, level, batch_size=SCORING_BATCH, share=1.0):
     """(plain, augmented) probabilities of `model` for uint8 `images`: float32 (n, classes) each.
 
     "plain" are those of the images as they are, "augmented" those of all `views`: the weighted
-    mean is taken of the logarithms, which is that of the logits.
+    mean is taken of the logarithms, which is that of the logits. `share` of the images, those of
+    whose plain answer the model is least sure, are looked at again; the others keep that answer.
     """
-    answers = [(weight, predict(model, view, batch_size)) for weight, view in views(images, level)]
-    plain = answers[0][1]
+    plain = predict(model, images, batch_size)
     if level == 0:
         return plain, plain
-    logarithms = sum(weight * np.log(np.maximum(answer, SMALLEST)) for weight, answer in answers)
-    return plain, softmax(logarithms, axis=1).astype("float32")
+    unsure = np.sort(plain.max(axis=1).argsort(kind="stable")[: math.ceil(share * len(images))])
+    (weight, _), *others = views(images[unsure], level)
+    logarithms = weight * _log(plain[unsure]) + sum(
+        weight * _log(predict(model, view, batch_size)) for weight, view in others
+    )
+    augmented = plain.copy()
+    augmented[unsure] = softmax(logarithms, axis=1)
+    return plain, augmented
+
+
+def _log(probabilities):
+    return np.log(np.maximum(probabilities, SMALLEST))
 
 
 def accuracy(probabilities, labels):

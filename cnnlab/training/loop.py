@@ -117,14 +117,14 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
     clock.lap("training")
 
     twin = _twin(trial, dataset, history.weights or model.get_weights())
-    answers = {"test": predict_views(twin, splits["test"][0], trial.tta, scoring_batch)}
+    answers = {"test": predict_views(twin, splits["test"][0], trial.tta, scoring_batch, trial.tta_share)}
     clock.lap("tta")
     if not (np.isfinite(history.curves["loss"][-1]) and np.isfinite(answers["test"][0]).all()):
         raise RuntimeError(
             f"{trial.label}, seed {trial.seed}, diverged; a learning rate below {trial.learning_rate:g} may not"
         )
     if len(splits["validation"][0]):
-        answers["validation"] = predict_views(twin, splits["validation"][0], trial.tta, scoring_batch)
+        answers["validation"] = predict_views(twin, splits["validation"][0], trial.tta, scoring_batch, trial.tta_share)
     plain, augmented = ({name: pair[place] for name, pair in answers.items()} for place in (0, 1))
     if trial.keep == "last":
         scores = {"last": plain, "tta": augmented}

@@ -181,7 +181,8 @@ class Trial:
 
     What is kept. `keep`: the weights of the "best" epoch on validation by `monitor`, ended early
     when that has not improved for `patience` epochs (None: never), or of the "last"; `tta`: level of
-    test-time augmentation that is scored beside the plain network (see `answers.views`).
+    test-time augmentation that is scored beside the plain network (see `answers.views`), for
+    `tta_share` of the images, the least sure ones.
 
     `loop`: "lab", or "published": plain `model.fit` on float32 arrays, as the published notebook
     trains, whose time is the baseline of others. `seed` decides initial weights, order,
@@ -218,6 +219,7 @@ class Trial:
     monitor: Literal["val_accuracy", "val_loss"] = "val_accuracy"
     patience: Count | None = None
     tta: Literal[0, 1, 2] = 0
+    tta_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     loop: Literal["lab", "published"] = "lab"
     seed: Natural = 0
     precision: str = "auto"
@@ -284,6 +286,7 @@ class Trial:
             self.bias_scale == 1 or self.options.get("batch_norm"),
             "bias_scale scales the normalisations' biases; it needs a network with batch_norm",
         )
+        need(self.tta or self.tta_share == 1, "tta_share is of test-time augmentation; take tta=1 or 2 with it")
         need(
             not (self.class_weights and self.label_smoothing),
             "class_weights and label_smoothing both change what a label is worth; take one of them",
