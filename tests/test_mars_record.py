@@ -1,7 +1,5 @@
 """What the Mars record says: tables that survive a file, and sentences that change with them."""
 
-import types
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -199,8 +197,9 @@ def test_what_helps_is_chosen_on_validation_and_compared_on_test(effect, chosen)
 
 
 def test_the_readme_block_says_all_of_it_or_that_nothing_is_recorded(tables):
-    chapter, record = report.CHAPTERS["mars"], types.SimpleNamespace(mars=tables, mars_networks=[BAD, GOOD])
+    chapter, record, empty = report.CHAPTERS["mars"], report.Record(frames={}), report.Record(frames={})
+    record.mars, record.mars_networks, empty.mars = tables, [BAD, GOOD], {}
     # The constant answers, and of both networks contests, recalls, cameras, trend and frames.
     assert len(chapter.findings(record)) == 1 + 5 * 2
     assert any("Mars CNN, 3x3 kernels" in text for text in chapter.shown(record))
-    assert "make mars PROFILE=full" in chapter.answer(types.SimpleNamespace(mars={}))
+    assert "make mars PROFILE=full" in chapter.answer(empty)

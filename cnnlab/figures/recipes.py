@@ -8,8 +8,8 @@ from matplotlib.patheffects import withStroke
 
 from cnnlab.figures import style
 from cnnlab.figures.studies import seed_count
-from cnnlab.measures import LEVEL, SIDE_BY_SIDE, frontier, t_interval
-from cnnlab.studies import YARDSTICK
+from cnnlab.measures import BASELINE_TIMES, LEVEL, frontier, t_interval
+from cnnlab.studies import BASELINE_TIME
 
 # Shares of right answers and times that are marked on the axes where they fall into their range.
 SHARES = (0.1, 0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.88, 0.9, 0.92, 0.93, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99)
@@ -37,7 +37,7 @@ def recipe_frontier(rows, walk, metric, time="seconds", endings=(), targets=None
     as crosses where times are baseline times; `names`: {label: words}.
     """
     targets, names = targets or {}, names or {}
-    found, in_baseline_times = rows.groupby("label"), time == "baseline_times"
+    found, in_baseline_times = rows.groupby("label"), time == BASELINE_TIMES
     times, scores = found[time].mean(), found[metric].agg(list).map(t_interval)
     means = scores.map(lambda interval: interval.mean)
     best = frontier(rows, metric, time)
@@ -60,8 +60,8 @@ def recipe_frontier(rows, walk, metric, time="seconds", endings=(), targets=None
         look = {"va": "top", "ha": "center", "fontsize": style.SMALL, "color": style.VERMILLION}
         axis.annotate(f"{100 * share:g}% in {limit:g}", (limit, share), (0, -9), textcoords="offset points", **look)
     _mark_axes(axis, [*means, *(share for _, share in crosses)])
-    unit = f"1: {YARDSTICK}" if in_baseline_times else "seconds"
-    how = ", measured side by side" * (time == SIDE_BY_SIDE)
+    unit = f"1: {BASELINE_TIME}" if in_baseline_times else "seconds"
+    how = ", measured side by side" * in_baseline_times
     axis.set(
         xlabel=f"time of a training{how} ({unit}; log scale)",
         ylabel="test accuracy, with test-time augmentation where the recipe has it\n(scale: log of right to wrong)",

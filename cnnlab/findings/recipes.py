@@ -9,7 +9,7 @@ from cnnlab import measures, studies
 from cnnlab.findings.biases import renewed_statistics
 from cnnlab.findings.finding import BETTER, CANNOT_TELL, SAME, WITHIN, WORSE, Finding, judge_contrasts, judged_one
 from cnnlab.findings.tables import cell
-from cnnlab.studies import ASSIGNMENT, FLOAT32, NAMES, NARROW, SCORED_BEFORE, STUDY_SEEDS, TARGETS, WALK, of_kind
+from cnnlab.studies import ASSIGNMENT, FLOAT32, NAMES, NARROW, STUDY_SEEDS, TARGETS, WALK, of_kind
 from cnnlab.wording import capital, duration, from_to, percent, points, signed_points, spelled, whole_points
 
 PLACES = {
@@ -31,7 +31,7 @@ def recipe_findings(frame, seconds=None, normalisation=None):
     `seconds` as for `frontier_table`; `normalisation`: rows of that probe (None or empty: it was not run).
     """
     labels, probed = set(frame["label"]), normalisation is not None and len(normalisation)
-    found = [coverage(frame), *(target(frame, label) for label in TARGETS if label in labels)]
+    found = [coverage(frame)]
     found += [cumulative(frame)] if measures.measured(frame, of_kind("walk")) else []
     found += [renewed_statistics(normalisation)] if probed else []
     found += [precision(frame)] if {ASSIGNMENT.label, FLOAT32.label} <= labels else []
@@ -51,20 +51,26 @@ def coverage(frame):
     return Finding(f"{said} at least {spelled(STUDY_SEEDS)} seeds.", None, numbers)
 
 
-def target(frame, label):
+def targets(frame, seconds=None):
+    """A Finding for each target of which `frame` has rows; arguments as of `target`."""
+    return [target(frame, label, seconds) for label in TARGETS if label in set(frame["label"])]
+
+
+def target(frame, label, seconds=None):
     """Whether the recipe `label`, a key of TARGETS, reaches its accuracy in its time, in the mean over seeds.
 
-    Accuracy is with test-time augmentation, time as a multiple of the published code's with the same seeds. Seeds with
-    which earlier forms were scored do not count where there are others; fewer than TARGET_SEEDS cannot tell.
+    `frame`: rows of it and of the published code; `seconds` as for `measures.baseline_times`. Accuracy is with
+    test-time augmentation. Fewer seeds than TARGET_SEEDS, or no time measured side by side, cannot tell.
     """
-    (wanted, limit), rows = TARGETS[label], _of_target(frame, label)
-    accuracy, times, n = rows[measures.AUGMENTED].mean(), rows["baseline_times"].mean(), len(rows)
+    (wanted, limit), rows = TARGETS[label], _of(frame, label)
+    turns = measures.baseline_times(frame, seconds).get(label, [math.nan])
+    accuracy, times, n = rows[measures.AUGMENTED].mean(), float(np.median(turns)), rows["seed"].nunique()
     score, verdict = percent(accuracy), CANNOT_TELL
     faults = {f"{score} is too low": accuracy < wanted, f"{times:.2f} baseline times are too long": times > limit}
     missed = [fault for fault, found in faults.items() if found]
     if math.isnan(times):
         said = f"reaches {score}; without the published code's time its target is open"
-    elif n < studies.TARGET_SEEDS or rows["seed"].isin(SCORED_BEFORE).any():
+    elif n < studies.TARGET_SEEDS:
         said = f"has {score} in {times:.2f} baseline times, from too few seeds for its target"
     elif missed:
         verdict, said = WORSE, f"misses its target: {' and '.join(missed)}"
@@ -74,21 +80,20 @@ def target(frame, label):
     return Finding(f"{capital(NAMES[label])} {said}.", verdict, numbers)
 
 
-def target_table(frame):
+def target_table(frame, seconds=None):
     """Each target with what its recipe reaches, and what airbench94 is published with, ready for Markdown."""
-    rows = []
+    rows, times = [], measures.baseline_times(frame, seconds)
     for label in (label for label in TARGETS if label in set(frame["label"])):
-        (wanted, limit), mine = TARGETS[label], _of_target(frame, label)
-        times = mine["baseline_times"].dropna()
+        (wanted, limit), mine = TARGETS[label], _of(frame, label)
         rows.append(
             {
                 "Recipe": NAMES[label],
                 "Wanted": f"{_exact(wanted)} in {limit:g}",
                 "Test accuracy": cell(mine[measures.AUGMENTED]),
-                "Baseline times": cell(times, "{:.2f}".format) if len(times) else "",
+                "Baseline times (range over rounds)": _ranged(times[label]) if label in times else "",
                 "n": str(len(mine)),
                 "PFLOP": _peta(mine["training_flops"].mean()),
-                "Reached": "yes" if target(frame, label).numbers["reached"] else "no",
+                "Reached": "yes" if target(frame, label, seconds).numbers["reached"] else "no",
             }
         )
     accuracy, flops = _exact(studies.AIRBENCH94["accuracy"]), _peta(studies.AIRBENCH94["flops"])
@@ -204,7 +209,7 @@ def change_table(table, seconds=None):
     if seconds and {*table["first"], *table["second"]} <= seconds.keys():
         heading = "Times the training time, side by side (range over rounds)"
         ratios = [np.divide(seconds[row.first], seconds[row.second]) for row in table.itertuples()]
-        times = [f"{np.median(ratio):.2f} ({ratio.min():.2f} to {ratio.max():.2f})" for ratio in ratios]
+        times = [_ranged(ratio) for ratio in ratios]
     return pd.DataFrame(
         {
             "Change": table["change"],
@@ -224,22 +229,18 @@ def _of(frame, label):
     return rows
 
 
-def _of_target(frame, label):
-    """The rows that count for a target, with their times as multiples of the published code's (NaN: it did not run)."""
-    rows = _of(measures.with_baseline_times(frame), label)
-    before = rows["seed"].isin(SCORED_BEFORE)
-    rows = rows if before.all() else rows[~before]
-    return rows[rows["baseline_times"].notna()] if rows["baseline_times"].any() else rows
-
-
 def _frontier(frame, seconds):
     """({label: its rows} of the frontier, fastest first, the column that times are compared by)."""
-    rows = measures.side_by_side(measures.with_baseline_times(frame), seconds)
+    rows = measures.with_baseline_times(frame, seconds)
     return {label: rows[rows["label"] == label] for label in measures.frontier(rows)}, measures.time_column(rows)
 
 
+def _ranged(values):
+    return f"{np.median(values):.2f} ({np.min(values):.2f} to {np.max(values):.2f})"
+
+
 def _write_time(value, time):
-    return f"{value:.2f} baseline times" if time == "baseline_times" else duration(value)
+    return f"{value:.2f} baseline times" if time == measures.BASELINE_TIMES else duration(value)
 
 
 def _called(label):

@@ -7,9 +7,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "ablation": [
-            "AUGMENTED", "BENCHMARKS_FOLDER", "METRIC", "SIDE_BY_SIDE", "VALIDATION", "complete_seeds", "effects",
-            "frontier", "measured", "named", "read_benchmarks", "run_benchmarks", "side_by_side", "time_column",
-            "with_baseline_times",
+            "AUGMENTED", "BASELINE_TIMES", "BENCHMARKS_FOLDER", "METRIC", "VALIDATION", "baseline_times",
+            "complete_seeds", "effects", "frontier", "measured", "named", "read_benchmarks", "run_benchmarks",
+            "time_column", "with_baseline_times",
         ],
         "calibration": [
             "accuracy_at_coverage", "apply_temperature", "expected_calibration_error", "fit_temperature",

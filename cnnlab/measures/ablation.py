@@ -20,9 +20,9 @@ METRIC = "test_accuracy_last"
 AUGMENTED = "test_accuracy_tta"
 # What choices are made by: the same weights on the validation images.
 VALIDATION = "val_accuracy_last"
-# Times, the one first that machines of different speed disturb least.
-SIDE_BY_SIDE = "seconds_side_by_side"
-TIMES = (SIDE_BY_SIDE, "baseline_times", "seconds")
+# Times, the one first that machines of different speed disturb least: measured side by side.
+BASELINE_TIMES = "baseline_times"
+TIMES = (BASELINE_TIMES, "seconds")
 # Where the benchmarks' record lies, a file each; nothing else writes here.
 BENCHMARKS_FOLDER = Path("results") / "benchmarks"
 
@@ -92,27 +92,24 @@ def _tested(rows):
     return found
 
 
-def with_baseline_times(frame):
-    """`frame` with the columns baseline_times and cpu_baseline_times: time as a multiple of the published code's.
+def baseline_times(frame, seconds):
+    """{recipe: times of its training as multiples of the published code's, an array, one a round of turns}.
 
-    One is of the clock, the other of the processor. A row is divided by the published code's of the same seed, which
-    ran on a machine of the same kind, if not in the same hour; NaN where it has not run.
+    `frame`: rows of recipes, the published code among them; `seconds`: {label: seconds of a training's steps, one a
+    round}, measured side by side (None: not measured). To the steps comes what a training takes beside them
+    (preparation, answers), by its share in the rows, median over seeds. Recipes without either are left out.
     """
-    published = frame[frame["label"] == PUBLISHED.label].set_index("seed")
-    columns = {"baseline_times": "seconds", "cpu_baseline_times": "cpu_seconds"}
-    return frame.assign(**{new: frame[old] / frame["seed"].map(published[old]) for new, old in columns.items()})
+    share = (frame["seconds"] / frame["seconds_training"]).groupby(frame["label"]).median()
+    whole = {label: np.multiply(turns, share[label]) for label, turns in (seconds or {}).items() if label in share}
+    if PUBLISHED.label not in whole:
+        return {}
+    return {label: turns / whole[PUBLISHED.label] for label, turns in whole.items()}
 
 
-def side_by_side(frame, seconds):
-    """`frame` with the column SIDE_BY_SIDE: seconds of a training as measured in turns with all others.
-
-    `seconds`: {label: seconds of a training's steps, one for each round of turns} (None: not measured), of which the
-    median counts. To the steps comes what a training takes beside them (preparation, answers), by its share in the
-    rows, median over seeds. NaN for a recipe that was not measured so.
-    """
-    share = (frame["seconds"] / frame["seconds_training"]).groupby(frame["label"]).transform("median")
-    medians = {label: float(np.median(rounds)) for label, rounds in (seconds or {}).items()}
-    return frame.assign(**{SIDE_BY_SIDE: frame["label"].map(medians) * share})
+def with_baseline_times(frame, seconds):
+    """`frame` with the column BASELINE_TIMES: the median of its recipe's `baseline_times`, NaN where there are none."""
+    times = {label: np.median(turns) for label, turns in baseline_times(frame, seconds).items()}
+    return frame.assign(**{BASELINE_TIMES: frame["label"].map(times).astype("float64")})
 
 
 def time_column(frame):

@@ -16,6 +16,7 @@ __getattr__, __dir__, _lazy = lazy_loader.attach(
         "recipes": [
             "AIRBENCH94",
             "ASSIGNMENT",
+            "BASELINE_TIME",
             "CONTRASTS",
             "FLIP_AND_TRANSLATE",
             "FLOAT32",
@@ -24,14 +25,12 @@ __getattr__, __dir__, _lazy = lazy_loader.attach(
             "NARROW",
             "PARTS",
             "PUBLISHED",
-            "SCORED_BEFORE",
             "STEPS",
             "STUDY_SEEDS",
             "TARGETS",
             "TARGET_SEEDS",
             "WALK",
             "WITHOUT",
-            "YARDSTICK",
             "of_kind",
         ],
         "run": [

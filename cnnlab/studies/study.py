@@ -16,7 +16,8 @@ class Study:
 
     `varied` is the quantity the question is about; `fixed` what is held still, a caveat on
     every conclusion; `trials` one Trial a variant, in the order of the varied quantity, with
-    seed 0; `seeds` how many the record holds, and `more_seeds`, {label: number}, of which variants more.
+    seed 0; `seeds` how many the record holds, from `first_seed` on, and `more_seeds`, {label: number}, of which
+    variants more.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Study:
     trials: tuple[Trial, ...]
     seeds: int = 5
     more_seeds: dict[str, int] = dataclasses.field(default_factory=dict)
+    first_seed: int = 0
 
     def __post_init__(self):
         labels = [trial.label for trial in self.trials]
@@ -38,7 +40,7 @@ class Study:
         return self.trials[0].dataset
 
     def runs(self, seeds=None):
-        """The trials for seeds 0 to `seeds` - 1 (None: as the study records): all variants of a seed before the next.
+        """The trials of `seeds` seeds (None: as the study records): all variants of a seed before the next.
 
         Seed k of every variant has the same split and the same order, so that a study cut
         short still compares like with like. Raises ValueError for no seed.
@@ -47,10 +49,10 @@ class Study:
             raise ValueError(f"seeds is {seeds}; expected at least 1")
         counts = {trial.label: seeds or self.more_seeds.get(trial.label, self.seeds) for trial in self.trials}
         return [
-            dataclasses.replace(trial, seed=seed)
-            for seed in range(max(counts.values()))
+            dataclasses.replace(trial, seed=self.first_seed + turn)
+            for turn in range(max(counts.values()))
             for trial in self.trials
-            if seed < counts[trial.label]
+            if turn < counts[trial.label]
         ]
 
     def within(self, budget):
