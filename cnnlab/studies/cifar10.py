@@ -38,6 +38,7 @@ CIFAR_STUDIES = {
             "filters of the three convolutions",
             f"{SETTINGS}; 10 epochs for every variant; 3x3 kernels, dense layer of 512, dropout 0.5",
             tuple(Trial(_label("cnn", filters), options={"filters": list(filters)}) for filters in FILTERS),
+            costliest=_label("cnn", FILTERS[-1]),
         ),
         Study(
             "filters_gap",

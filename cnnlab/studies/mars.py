@@ -54,6 +54,7 @@ MARS_STUDIES = {
                 _with_kernels("mars_cnn_k3to5", [3, 3, 5, 5]),
             ),
             seeds=3,
+            costliest="mars_cnn_k7",
         ),
         Study(
             "mars_help",

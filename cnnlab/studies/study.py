@@ -17,7 +17,8 @@ class Study:
     `varied` is the quantity the question is about; `fixed` what is held still, a caveat on
     every conclusion; `trials` one Trial a variant, in the order of the varied quantity, with
     seed 0; `seeds` how many the record holds, from `first_seed` on, and `more_seeds`, {label: number}, of which
-    variants more.
+    variants more; `costliest`: label of a variant that takes as long as the others together, of which a budget that
+    is no record trains one seed.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Study:
     seeds: int = 5
     more_seeds: dict[str, int] = dataclasses.field(default_factory=dict)
     first_seed: int = 0
+    costliest: str | None = None
 
     def __post_init__(self):
         labels = [trial.label for trial in self.trials]
@@ -66,9 +68,11 @@ class Study:
         for trial in self.trials:
             small = budget.limit(trial, sweep=True)
             limited.setdefault((small.identity, small.precision), small)
-        return dataclasses.replace(
-            self, trials=tuple(limited.values()), seeds=budget.seeds or self.seeds, more_seeds={}
-        )
+        trials, seeds = tuple(limited.values()), budget.seeds or self.seeds
+        if self.costliest is None:
+            return dataclasses.replace(self, trials=trials, seeds=seeds, more_seeds={})
+        others = {trial.label: seeds for trial in trials if trial.label != self.costliest}
+        return dataclasses.replace(self, trials=trials, seeds=1, more_seeds=others)
 
 
 @dataclasses.dataclass(frozen=True)
