@@ -154,8 +154,7 @@ def trial_turn(trial, images, labels, turns=1):
     """
     keras.utils.set_random_seed(trial.seed)
     with dtype_policy(trial.precision):
-        task = {"input_shape": images.shape[1:], "num_classes": len(CIFAR10_CLASSES), "batch_size": trial.batch_size}
-        model = build(trial.model, **task, fused=True, **trial.options)
+        model = build(trial.model, images.shape[1:], len(CIFAR10_CLASSES), fused=True, **trial.options)
     set_initial_weights(model, trial.network, images)
     one = one_pass(trial, len(images))
     compile_model(model, trial, dataclasses.replace(one, steps=turns * one.steps))

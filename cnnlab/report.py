@@ -143,15 +143,15 @@ def _contrast_table(evidence):
 
 
 def _recipes(record):
-    """Rows of the recipes, those with a target among them; their seconds side by side; the normalisation's probe."""
+    """Rows of the recipes, those with a target among them; and their seconds side by side."""
     frames = [record[name] for name in ("recipe", "targets") if name in record]
     if not frames:
         return None
-    return pd.concat(frames, ignore_index=True), record.recipe_seconds, record.probes["normalisation"]
+    return pd.concat(frames, ignore_index=True), record.recipe_seconds
 
 
 def _frontier(evidence):
-    frame, seconds, _ = evidence
+    frame, seconds = evidence
     names = dict(studies.NAMES)
     for label, _, _ in (*studies.WITHOUT, *studies.INSTEAD):
         names[label] = f"narrow recipe, {studies.NAMES[label]}"
@@ -163,7 +163,7 @@ def _frontier(evidence):
 
 
 def _recipe_tables(evidence):
-    frame, seconds, _ = evidence
+    frame, seconds = evidence
     one_view = "All recipes, from one view of each image, without test-time augmentation:"
     every = presentable(study_table(measures.named(frame), METRIC))
     return [findings.frontier_table(frame, seconds), one_view, every]
@@ -305,8 +305,8 @@ CHAPTERS = {
     "targets": Chapter(
         studies.find_study("targets").question,
         lambda record: _recipes(record) if "targets" in record else None,
-        lambda evidence: findings.targets(*evidence[:2]),
-        lambda evidence: [findings.target_table(*evidence[:2])],
+        lambda evidence: findings.targets(*evidence),
+        lambda evidence: [findings.target_table(*evidence)],
         about="A baseline time is what the published code's ten epochs take on the same machine, measured in turns. "
         "The seeds are ones with which nothing had been scored before; the settings were chosen on validation.",
         command="cnnlab study targets",
@@ -322,11 +322,6 @@ CHAPTERS = {
         "initialisation and the rate of norm biases alone, since the assignment's CNN has neither the layer nor the "
         "normalisation for them.",
         command="cnnlab study recipe",
-    ),
-    "normalisation": of_probe(
-        "normalisation",
-        about="As training left them (running), and computed anew under the final weights, from training images as "
-        "they are (plain) or as they were trained on (augmented).",
     ),
     "mars": Chapter(
         "Mars: what does accuracy hide?",

@@ -14,7 +14,6 @@ from tiny_study import FULL
 
 from cnnlab import data
 from cnnlab.measures import biases, probes
-from cnnlab.measures import biases as normalisation
 from cnnlab.measures import calibration as confidence
 from cnnlab.measures import inspection as receptive_field
 from cnnlab.studies import Store
@@ -345,58 +344,18 @@ def test_every_probe_measures_a_model_at_hand(name, cnn, bars_dataset):
     assert len(rows) and set(rows["label"]) == {"cnn_4_8"} and set(rows["seed"]) == {2}
 
 
-@pytest.fixture(scope="module")
-def normalised():
-    keras.utils.set_random_seed(0)
-    return build("cnn", filters=[4, 8], dense=16, batch_norm=True, **SHAPE)
-
-
-def test_renewed_statistics_are_the_mean_of_the_batches_under_the_final_weights(normalised):
-    first, *_ = [layer for layer in normalised.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    before = keras.Model(normalised.inputs[0], first.input)
-    momentum = first.momentum
-    batches = [(IMAGES[:20], None), (IMAGES[20:40], None)]
-    normalisation.renew_statistics(normalised, batches)
-    seen = [keras.ops.convert_to_numpy(before(images)) for images, _ in batches]
-    for found, statistic in ((first.moving_mean, np.mean), (first.moving_variance, np.var)):
-        expected = np.mean([statistic(values, axis=(0, 1, 2)) for values in seen], axis=0)
-        np.testing.assert_allclose(keras.ops.convert_to_numpy(found), expected, rtol=1e-4, atol=1e-5)
-    assert first.momentum == momentum
-
-
-def test_statistics_that_are_off_cost_accuracy_and_the_model_is_left_as_it_was(bars_dataset, normalised):
-    training, validation = bars_dataset.split("train"), bars_dataset.split("validation")
-    keras.utils.set_random_seed(0)
-    normalised.compile("adam", "sparse_categorical_crossentropy")
-    normalised.fit(*training, epochs=3, batch_size=16, verbose=0)
-    layers = [layer for layer in normalised.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    for layer in layers:
-        layer.moving_mean.assign(layer.moving_mean + 1000.0)
-    kept = normalised.get_weights()
-    found = normalisation.normalisation_accuracy(normalised, training, validation).set_index("statistics")["accuracy"]
-    assert found["plain"] > found["running"] + 0.2
-    assert list(found.index) == ["running", "plain", "augmented"]
-    for now, then in zip(normalised.get_weights(), kept, strict=True):
-        np.testing.assert_array_equal(now, then)
-
-
-def test_a_network_without_normalisation_has_no_statistics_to_renew(cnn):
-    with pytest.raises(ValueError, match="has no BatchNormalization layer"):
-        normalisation.renew_statistics(cnn, [])
-
-
 def test_a_probe_of_recipes_takes_the_kept_model_and_trains_what_is_not_kept(tmp_path, monkeypatch, full_result):
     trained = []
     module = importlib.import_module("cnnlab.studies.run")
     monkeypatch.setattr(module, "train", lambda *_: trained.append(1) or full_result)
-    probe = dataclasses.replace(probes.PROBES["normalisation"], trials=(FULL,))
-    monkeypatch.setitem(probes.PROBES, "normalisation", probe)
+    probe = dataclasses.replace(probes.PROBES["shift"], trials=(FULL,))
+    monkeypatch.setitem(probes.PROBES, "shift", probe)
     folders = {"models_folder": tmp_path / "models", "results_folder": tmp_path / "probes", "progress": False}
-    rows = probes.run_probe("normalisation", 1, Store(tmp_path / "trials"), **folders)
+    rows = probes.run_probe("shift", 1, Store(tmp_path / "trials"), **folders)
     assert rows["key"].unique().tolist() == [trial_key(FULL)]
     assert len(rows) == 3
-    (tmp_path / "probes" / "normalisation.csv").unlink()
-    again = probes.run_probe("normalisation", 1, Store(tmp_path / "trials"), **folders)
+    (tmp_path / "probes" / "shift.csv").unlink()
+    again = probes.run_probe("shift", 1, Store(tmp_path / "trials"), **folders)
     pd.testing.assert_frame_equal(again, rows)
     assert len(trained) == 1
     assert model_path(tmp_path / "models", trial_key(FULL)).exists()

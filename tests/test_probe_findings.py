@@ -307,32 +307,3 @@ def test_silent_activations_are_averaged_over_layers_and_seeds():
     finding = bias_findings.silent_activations(rows)
     assert finding.numbers["cnn_32_64_128"] == pytest.approx(0.405)
     assert finding.sentence.startswith("40.5% of the CNN's ReLU activations are zero")
-
-
-def test_normalisation_says_what_new_statistics_change_and_of_what_images():
-    rows = pd.DataFrame(
-        [
-            {"label": label, "seed": seed, "statistics": name, "accuracy": accuracy + seed / 1000}
-            for label, running, plain, augmented in (
-                ("batch_norm", 0.70, 0.71, 0.60),
-                ("flip_translate", 0.56, 0.76, 0.75),
-            )
-            for seed in range(3)
-            for name, accuracy in (("running", running + seed / 500), ("plain", plain), ("augmented", augmented))
-        ]
-    )
-    finding = bias_findings.renewed_statistics(rows)
-    assert finding.numbers["batch_norm"] == pytest.approx(0.008), "trained on images as they are"
-    assert finding.numbers["flip_translate"] == pytest.approx(0.188)
-    assert finding.sentence.endswith("the statistics do not swing."), "seeds lie as close with either"
-
-
-@pytest.mark.parametrize(("new", "said"), [([0.76, 0.77, 0.765], True), ([0.76, 0.58, 0.7], False)])
-def test_normalisation_says_whether_seeds_come_together(new, said):
-    rows = pd.DataFrame(
-        {"label": "batch_norm", "seed": [0, 1, 2] * 3, "statistics": np.repeat(["running", "plain", "augmented"], 3),
-         "accuracy": [0.6, 0.75, 0.5, *new, *new]}
-    )  # fmt: skip
-    finding = bias_findings.renewed_statistics(rows)
-    assert ("the statistics swing, not the weights" in finding.sentence) is said
-    assert finding.numbers["spread_running"] == pytest.approx(0.25)

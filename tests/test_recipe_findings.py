@@ -70,7 +70,7 @@ def rows(planted=PLANTED, seeds=SEEDS, first=0):
 def drawn(frame, seconds=None):
     """{name: figure} of what the report draws of `frame`, rows of the recipe study."""
     record = report.Record(frames={"recipe": frame})
-    record.recipe_seconds, record.probes = seconds, {"normalisation": pd.DataFrame()}
+    record.recipe_seconds = seconds
     of_recipes = (report.CHAPTERS[name] for name in ("recipe", "recipe_changes"))
     found = [(chapter, chapter.of(record)) for chapter in of_recipes]
     return {name: draw(each) for chapter, each in found if each is not None for name, draw in chapter.figures.items()}

@@ -18,7 +18,7 @@ OTHERS = {
     "batch_size": 8, "optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.5, "weight_decay": 0.1, "bias_scale": 2.0,
     "schedule": "triangular", "label_smoothing": 0.1, "class_weights": True, "average": "ema", "train_split": "all",
     "train_images": 9, "eval_images": 9, "permute_pixels": 0, "flip": "random", "translate": 1, "keep": "best",
-    "statistics": "renewed", "kernel_rate": 0.1, "kernel_momentum": 0.5, "tta_share": 0.5,
+    "kernel_rate": 0.1, "kernel_momentum": 0.5, "tta_share": 0.5,
     "monitor": "val_loss", "patience": 2, "tta": 1, "loop": "published", "seed": 1, "precision": "mixed_float16",
 }  # fmt: skip
 # Another value of every option of a network.

@@ -18,7 +18,6 @@ from cnnlab.findings.finding import (
     overlap_spread,
 )
 from cnnlab.measures import effective_diameters, paired_differences
-from cnnlab.studies import RECIPES
 from cnnlab.wording import capital, family, from_to, listing, percent, points, signed_points, spelled
 
 PERMUTED = "_permuted"
@@ -249,29 +248,6 @@ def referral_over_seeds(rows, coverage=0.8):
     return Finding(f"Answering only the surest {percent(coverage)} of the images {change}.", None, numbers)
 
 
-def renewed_statistics(rows):
-    """What statistics of the final weights, in place of the running ones, do to accuracy on validation.
-
-    Gains are with images augmented as in the recipe's training; the sentence is on the recipe whose seeds lie furthest
-    apart with the running statistics.
-    """
-    accuracies = rows.pivot_table(index=["label", "seed"], columns="statistics", values="accuracy", sort=False)
-    gains = {}
-    for label in rows["label"].unique():
-        augmented = (RECIPES[label].flip, RECIPES[label].translate) != ("none", 0)
-        gains[label] = (accuracies["augmented" if augmented else "plain"] - accuracies["running"]).loc[label].to_numpy()
-    by_label = accuracies.groupby(level="label", sort=False)
-    spreads = by_label.max() - by_label.min()
-    widest = spreads["running"].idxmax()
-    _, test = judge_contrasts(gains.values())[list(gains).index(widest)]
-    running, new = spreads.loc[widest, ["running", "plain"]]
-    meaning = "the statistics swing, not the weights" if WIDE < running > 2 * new else "the statistics do not swing"
-    apart = f"seeds lie {points(new)} apart instead of {100 * running:.1f}"
-    means = {label: float(gain.mean()) for label, gain in gains.items()}
-    sentence = f"With normalisation statistics computed anew, {apart}: {meaning}."
-    return Finding(sentence, None, {**test, **means, "spread_running": running, "spread_new": new})
-
-
 # What the rows of each probe of `measures.PROBES` say.
 OF_PROBES = {
     "shift": shift_cost,
@@ -281,7 +257,6 @@ OF_PROBES = {
     "activations": silent_activations,
     "calibration": calibration_over_seeds,
     "risk_coverage": referral_over_seeds,
-    "normalisation": renewed_statistics,
 }
 
 

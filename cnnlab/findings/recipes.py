@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from cnnlab import measures, studies
-from cnnlab.findings.biases import renewed_statistics
 from cnnlab.findings.finding import BETTER, CANNOT_TELL, SAME, WITHIN, WORSE, Finding, judge_contrasts, judged_one
 from cnnlab.findings.tables import cell
 from cnnlab.studies import ASSIGNMENT, FLOAT32, NAMES, NARROW, STUDY_SEEDS, TARGETS, WALK, of_kind
@@ -25,15 +24,14 @@ BEST = WALK[-1].label
 RECIPE_MARGIN = 0.005
 
 
-def recipe_findings(frame, seconds=None, normalisation=None):
+def recipe_findings(frame, seconds=None):
     """What `frame`, rows of the recipe study, allows one to say: a list of Findings.
 
-    `seconds` as for `frontier_table`; `normalisation`: rows of that probe (None or empty: it was not run).
+    `seconds` as for `frontier_table`.
     """
-    labels, probed = set(frame["label"]), normalisation is not None and len(normalisation)
+    labels = set(frame["label"])
     found = [coverage(frame)]
     found += [cumulative(frame)] if measures.measured(frame, of_kind("walk")) else []
-    found += [renewed_statistics(normalisation)] if probed else []
     found += [precision(frame)] if {ASSIGNMENT.label, FLOAT32.label} <= labels else []
     found += [test_time_augmentation(frame, label) for label in (NARROW, BEST) if label in labels]
     found += [choice(frame)] if measures.measured(frame, of_kind("instead")) else []

@@ -5,7 +5,6 @@ import pandas as pd
 from cnnlab import measures
 from cnnlab.findings.biases import columns_order, equivariant_layers, lead_by_size
 from cnnlab.findings.finding import HEADLINE
-from cnnlab.studies import NAMES
 from cnnlab.wording import duration, from_to, p_value, percent, readable, signed_points
 
 
@@ -97,14 +96,12 @@ TABLES = {
         {"Expected calibration error": ("ece", percent), "Temperature": ("temperature", "{:.2f}".format)},
     ),
     "risk_coverage": ({**_NETWORK, "Answered": "asked"}, _ACCURACY),
-    "normalisation": ({"Recipe": "label", "Statistics": "statistics"}, {"Validation accuracy": ("accuracy", percent)}),
 }  # fmt: skip
 # What of a probe's rows stands in its table, where that is not all of them as they are.
 SHOWN = {
     "shift": lambda rows: rows[rows["shift"].isin([0, rows["shift"].max()])],
     "receptive_field": measures.effective_diameters,
     "risk_coverage": lambda rows: rows[rows["asked"].isin([0.5, 0.8, 0.9, 1])],
-    "normalisation": lambda rows: rows.assign(label=rows["label"].map(NAMES)),
 }
 
 

@@ -15,8 +15,7 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.preprocessing import StandardScaler
 
 from cnnlab.measures.inspection import theoretical_fields
-from cnnlab.studies import FLIP_AND_TRANSLATE
-from cnnlab.training import ShuffledBatches, accuracy, cross_entropy, predict, renew_statistics
+from cnnlab.training import ShuffledBatches, cross_entropy, predict
 
 SHIFTS = tuple(range(9))
 DIRECTIONS = {"right": (0, 1), "left": (0, -1), "down": (1, 0), "up": (-1, 0)}
@@ -218,26 +217,3 @@ class _Network:
             for step in range(len(batches)):
                 self.model.train_on_batch(*batches[step])
         return self.model.predict_on_batch(test_values.astype("float32"))
-
-
-STATISTICS_BATCH = 250
-# What the statistics are of, beside those that training left.
-AUGMENTATIONS = {"plain": {}, "augmented": FLIP_AND_TRANSLATE}
-
-
-def normalisation_accuracy(model, training, validation):
-    """Accuracy of `model` with the statistics that training left, and with those of its final weights.
-
-    `training`, `validation`: (uint8 images (n, height, width, channels), integer labels (n,)). Returns a DataFrame, a
-    row for each of "running" (as training left them), "plain" and "augmented" (computed anew from the training images,
-    as they are or mirrored and moved): statistics, accuracy (on validation), images. `model` is left as it was.
-    """
-    images, labels = validation
-    kept = model.get_weights()
-    shares = {"running": accuracy(predict(model, images), labels)}
-    for name, augmentation in AUGMENTATIONS.items():
-        batch_size = min(STATISTICS_BATCH, len(training[0]))
-        renew_statistics(model, ShuffledBatches(*training, batch_size, seed=0, **augmentation))
-        shares[name] = accuracy(predict(model, images), labels)
-        model.set_weights(kept)
-    return pd.DataFrame({"statistics": list(shares), "accuracy": list(shares.values()), "images": len(images)})

@@ -11,10 +11,10 @@ import pandas as pd
 
 from cnnlab import data
 from cnnlab.machine import atomic_file, release
-from cnnlab.measures.biases import equivariance, normalisation_accuracy, shift_accuracy, tabular_answers
+from cnnlab.measures.biases import equivariance, shift_accuracy, tabular_answers
 from cnnlab.measures.calibration import referral_curve, reliability
 from cnnlab.measures.inspection import effective_field, zero_activations
-from cnnlab.studies import CNN, DENSE, RECIPES, STUDY_SEEDS, Store, find_budget, trained_model
+from cnnlab.studies import CNN, DENSE, Store, find_budget, trained_model
 from cnnlab.training import Trial
 
 # Under the folder of a budget.
@@ -22,7 +22,7 @@ PROBES_FOLDER = Path("results") / "probes"
 # Images at most. Of shifts: 64 passes over these take a minute or two on two cores. Of the others: enough that an
 # equivariance error or a share of zeros is known to three digits, and a statistic's variance to four.
 SHIFT_IMAGES, EQUIVARIANCE_IMAGES, FIELD_IMAGES = 5_000, 100, 500
-ACTIVATION_IMAGES, STATISTICS_IMAGES = 1_000, 10_000
+ACTIVATION_IMAGES = 1_000
 # In place of a trial's key where a probe trains its own small models.
 NO_TRIAL = "none"
 # Rows from before probes had a version have a hash of the source text that measured them.
@@ -77,14 +77,7 @@ def _risk_coverage(model, dataset, limit):
     return referral_curve(model, dataset.split("test", limit))
 
 
-def _normalisation(model, dataset, limit):
-    training = _first(dataset, "train", STATISTICS_IMAGES, limit)
-    return normalisation_accuracy(model, training, dataset.split("validation", limit))
-
-
 BOTH = (DENSE, CNN)
-# The walk from its first normalisation to the first step whose learning rate falls to the end.
-NORMALISED = tuple(RECIPES[label] for label in ("batch_norm", "flip_translate", "blocks", "sgd"))
 _EQUIVARIANCE, _FIELD, _ACTIVATIONS = (
     _on_validation(equivariance, EQUIVARIANCE_IMAGES),
     _on_validation(effective_field, FIELD_IMAGES),
@@ -101,10 +94,6 @@ PROBES = {
         Probe("calibration", "Is a network right as often as it is sure?", _calibration, BOTH),
         Probe(
             "risk_coverage", "How good are the answers if the doubtful images go to a human?", _risk_coverage, BOTH
-        ),
-        Probe(
-            "normalisation", "Are a normalisation's statistics those of the weights that they are used with?",
-            _normalisation, NORMALISED, STUDY_SEEDS,
         ),
     )
 }  # fmt: skip

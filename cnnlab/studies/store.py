@@ -44,10 +44,11 @@ class Store:
         `data_version`: the `Dataset.fingerprint` that it must have (None: any).
         """
         trial = trial.resolved()
-        identity, cheap = trial.identity, (trial.seed, trial.precision, PROTOCOL)
+        identity, cheap = trial.identity, (trial.seed, trial.precision)
         for record in self.records():
             if (
-                (record.get("seed"), record.get("precision"), protocol_of(record)) == cheap
+                (record.get("seed"), record.get("precision")) == cheap
+                and PROTOCOL in protocols_of(record)
                 and data_version in (None, record.get("data_version"))
                 and identity_of(record) == identity
             ):
@@ -152,13 +153,12 @@ def select(records, trials):
     wanted = {(trial.identity, trial.precision): (place, trial.label) for place, trial in enumerate(trials)}
     groups, exact = (collections.defaultdict(lambda: collections.defaultdict(list)) for _ in range(2))
     for record in records:
-        identity, protocol, precision = identity_of(record), protocol_of(record), record.get("precision")
-        if protocol is None:
-            continue
-        if (identity, "auto") in wanted:
-            groups[protocol, precision][identity, "auto"].append(record)
-        if (identity, precision) in wanted:
-            exact[protocol][identity, precision].append(record)
+        identity, precision = identity_of(record), record.get("precision")
+        for protocol in protocols_of(record):
+            if (identity, "auto") in wanted:
+                groups[protocol, precision][identity, "auto"].append(record)
+            if (identity, precision) in wanted:
+                exact[protocol][identity, precision].append(record)
     if not groups and not exact:
         return pd.DataFrame()
     if groups:
@@ -183,9 +183,14 @@ def identity_of(record):
         return None
 
 
-def protocol_of(record):
-    """The protocol number of a stored row, or None where it is of code that nobody knows any more."""
-    return record.get("protocol", PROTOCOL_OF_CODE.get(record.get("code_version")))
+def protocols_of(record):
+    """The protocol numbers under which a stored row is valid; none where it is of code that nobody knows any more."""
+    own = record.get("protocol", PROTOCOL_OF_CODE.get(record.get("code_version")))
+    if own is None:
+        return ()
+    # Protocol 2 changed what a normalisation answers with, and nothing in networks without one.
+    normalised = record.get("batch_norm") or (record.get("options") or {}).get("batch_norm")
+    return (own, 2) if own == 1 and not normalised else (own,)
 
 
 def _modern(record):

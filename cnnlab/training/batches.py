@@ -27,16 +27,14 @@ class ShuffledBatches(keras.utils.PyDataset):
     batch wait for another epoch. `flip`: "none"; "random", each image mirrored left to right with
     probability 1/2; or "alternating", in every second epoch, half of them in the first: two epochs
     show both sides of every image (Jordan, 2024, "alternating flip"); `translate`: at most so many
-    pixels in each direction, edges reflected; `class_weights` float32 (classes,), for integer labels;
-    `stream`: of the augmentation's random numbers (None: the order's own).
+    pixels in each direction, edges reflected; `class_weights` float32 (classes,), for integer labels.
     """
 
     def __init__(
-        self, images, labels, batch_size, seed, steps_per_epoch=None, flip="none", translate=0, class_weights=None,
-        stream=STREAM,
-    ):  # fmt: skip
+        self, images, labels, batch_size, seed, steps_per_epoch=None, flip="none", translate=0, class_weights=None
+    ):
         super().__init__()
-        self.images, self.labels, self.seed, self.stream = images, labels, seed, stream
+        self.images, self.labels, self.seed = images, labels, seed
         self.batch_size = min(batch_size, len(images))
         self.steps = steps_per_epoch or len(images) // self.batch_size
         self.flip, self.translate, self.class_weights = flip, translate, class_weights
@@ -65,8 +63,8 @@ class ShuffledBatches(keras.utils.PyDataset):
         images = self.images[chosen]
         if self.flip == "none" and not self.translate:
             return images
-        # Step 0 of epoch 0 has a key of its own, because what mirrors the first epoch has the seed's.
-        generator = self._generator(self.seed, self.epoch, step + (self.stream is not None))
+        # From 1, so that step 0 of epoch 0 has another key than what mirrors the first epoch.
+        generator = self._generator(self.seed, self.epoch, step + 1)
         return translate(mirror(images, self._mirrored(chosen, generator)), self.translate, generator)
 
     def _mirrored(self, chosen, generator):
@@ -76,7 +74,7 @@ class ShuffledBatches(keras.utils.PyDataset):
         return drawn if self.flip == "random" else np.zeros_like(drawn)
 
     def _generator(self, *key):
-        return np.random.default_rng(np.random.SeedSequence(key, spawn_key=self.stream or ()))
+        return np.random.default_rng(np.random.SeedSequence(key, spawn_key=STREAM))
 
 
 class OrderedBatches(keras.utils.PyDataset):

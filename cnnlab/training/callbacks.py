@@ -59,14 +59,14 @@ class History(keras.callbacks.Callback):
 
 
 class RenewedStatistics(keras.callbacks.Callback):
-    """Before each validation, the normalisations' statistics are computed anew from `batches`."""
+    """Computes the normalisations' statistics anew, from `images`, whenever a training is scored or over."""
 
-    def __init__(self, batches):
+    def __init__(self, images, batch_size):
         super().__init__()
-        self.batches = batches
+        self.images, self.batch_size = images, batch_size
 
     def on_test_begin(self, logs=None):
-        renew_statistics(self.model, self.batches)
+        renew_statistics(self.model, self.images, self.batch_size)
 
 
 class EarlyStopping(keras.callbacks.Callback):

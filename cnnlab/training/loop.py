@@ -22,7 +22,14 @@ from cnnlab.training.callbacks import (
     WeightAverage,
 )
 from cnnlab.training.costs import training_flops
-from cnnlab.training.models import STATISTICS_IMAGES, build_for, dtype_policy, renew_statistics, set_initial_weights
+from cnnlab.training.models import (
+    STATISTICS_IMAGES,
+    build_for,
+    dtype_policy,
+    evenly,
+    renew_statistics,
+    set_initial_weights,
+)
 from cnnlab.training.optimizers import PlainAdam, make_optimizer
 from cnnlab.training.trial import PROTOCOL, Trial, trial_key
 
@@ -109,11 +116,12 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
         checkpoint.restore(model)
     clock.lap("setup")
     stopping = None if trial.patience is None else EarlyStopping(history, trial.patience)
-    renewed = RenewedStatistics(_unaugmented(trial, splits)) if trial.statistics == "renewed" else None
+    of_statistics = evenly(splits["train"][0], STATISTICS_IMAGES), plan.batch_size
+    renewed = RenewedStatistics(*of_statistics) if trial.is_normalised else None
     beside = [callback for callback in (renewed, average, history, stopping) if callback is not None]
     interrupted = fit(model, trial, plan, splits, [*beside, *callbacks], scoring_batch)
-    if renewed and trial.keep == "last":
-        renew_statistics(model, renewed.batches)
+    if trial.is_normalised and trial.keep == "last":
+        renew_statistics(model, *of_statistics)
     clock.lap("training")
 
     twin = _twin(trial, dataset, history.weights or model.get_weights())
@@ -211,10 +219,8 @@ def _fit(model, trial, plan, splits, callbacks, scoring_batch):
         if first >= last or any(stopping.is_over for stopping in _of_kind(callbacks, EarlyStopping)):
             continue
         batches = ShuffledBatches(
-            images, labels, plan.batch_size, trial.seed, steps, trial.flip, trial.translate, weights,
-            # Protocol 1 draws the augmentation of trials that keep the best epoch as it draws their order.
-            **({"stream": None} if trial.keep == "best" else {}),
-        )  # fmt: skip
+            images, labels, plan.batch_size, trial.seed, steps, trial.flip, trial.translate, weights
+        )
         unseen = (
             feeding(OrderedBatches(*splits["validation"], scoring_batch)) if trial.keep == "best" else nullcontext()
         )
@@ -253,14 +259,6 @@ def _score_columns(scores, splits):
             columns[f"{short}_accuracy_{which}"] = accuracy(probabilities, labels) if known else None
             columns[f"{short}_loss_{which}"] = cross_entropy(probabilities, labels) if known else None
     return columns
-
-
-def _unaugmented(trial, splits):
-    """The first training images, for statistics, in whole batches."""
-    images, labels = splits["train"]
-    size = min(trial.batch_size, len(images))
-    count = max(1, min(STATISTICS_IMAGES, len(images)) // size) * size
-    return OrderedBatches(images[:count], labels[:count], size)
 
 
 def _of_kind(callbacks, kind):

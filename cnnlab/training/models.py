@@ -16,8 +16,8 @@ from cnnlab.training.trial import CNN, Dense, network_options, one_each
 
 # Side, in pixels, of the patches that the first layer of blocks sees.
 PATCH = 2
-# Statistics of a normalisation, where they are not Keras's own, are of about so many images, whatever the batch.
-STATISTICS_IMAGES = 2_500
+# Of so many training images are the statistics with which a normalisation answers.
+STATISTICS_IMAGES = 1_000
 # Multiplies the features before the classifier of blocks, so that training begins with small logits.
 LOGIT_SCALE = 1 / 9
 # Whitening: the patches of so many images are known well enough, a few million. Added to each variance,
@@ -25,15 +25,12 @@ LOGIT_SCALE = 1 / 9
 WHITENING_IMAGES, WHITENING_EPSILON = 5_000, 3e-5
 
 
-def build(
-    model="cnn", input_shape=(32, 32, 3), num_classes=10, fused=False, batch_size=64, statistics="running", **options
-):
+def build(model="cnn", input_shape=(32, 32, 3), num_classes=10, fused=False, **options):
     """The uncompiled network `model`, a key of `trial.NETWORKS`, under Keras's present dtype policy.
 
     `options`: the fields of its dataclass there; `input_shape` (height, width, channels) in pixels;
     `num_classes`: width of the softmax; `fused` trains faster and is not for saving (see
-    `batch_normalization`), with the same weights in the same order; `batch_size` of the training,
-    which the normalisations' running statistics allow for; `statistics`: as in `trial.Trial`.
+    `batch_normalization`), with the same weights in the same order.
     Returns a `keras.Sequential`: (batch, height, width, channels) in 0..255 to float32
     probabilities (batch, num_classes). Raises ValueError with the reason where it makes no network.
     """
@@ -45,10 +42,9 @@ def build(
     if isinstance(network, Dense):
         stack, name = _dense(network), "dense"
     elif isinstance(network, CNN):
-        # Keras's own operation where its running statistics count, which are of another variance than the fused one's.
-        stack, name = _cnn(network, input_shape, fused and statistics == "renewed"), "cnn"
+        stack, name = _cnn(network, input_shape, fused), "cnn"
     else:
-        return _blocks(network, input_shape, num_classes, fused, batch_size)
+        return _blocks(network, input_shape, num_classes, fused)
     # float32 whatever the policy: probabilities in bfloat16 have three significant digits.
     answer = layers.Dense(num_classes, activation="softmax", dtype="float32", name="probabilities")
     return keras.Sequential([keras.Input(input_shape, name="pixels"), *stack, answer], name=name)
@@ -56,9 +52,7 @@ def build(
 
 def build_for(trial, dataset, fused=False):
     """`build` for the images and classes of `dataset` (a `data.Dataset`), as `trial` says."""
-    task = {"input_shape": dataset.input_shape, "num_classes": len(dataset.class_names)}
-    training = {"fused": fused, "batch_size": trial.batch_size, "statistics": trial.statistics}
-    return build(trial.model, **task, **training, **trial.options)
+    return build(trial.model, dataset.input_shape, len(dataset.class_names), fused, **trial.options)
 
 
 def set_initial_weights(model, network, images):
@@ -146,7 +140,7 @@ def _convolution(index, filters, size, batch_norm, fused):
     ]
 
 
-def _blocks(network, input_shape, num_classes, fused, batch_size):
+def _blocks(network, input_shape, num_classes, fused):
     side = min(input_shape[:2]) - PATCH + 1
     if side >> len(network.filters) < 1:
         raise ValueError(
@@ -166,11 +160,7 @@ def _blocks(network, input_shape, num_classes, fused, batch_size):
             if place == 1:
                 stack.append(layers.MaxPooling2D(2, name=f"pool{number}"))
             if network.batch_norm:
-                stack.append(
-                    batch_normalization(
-                        fused, momentum=_momentum(batch_size), epsilon=1e-5, scale=False, name=f"norm{name}"
-                    )
-                )
+                stack.append(batch_normalization(fused, epsilon=1e-5, scale=False, name=f"norm{name}"))
             stack.append(_activation(network, name))
     stack += [
         layers.GlobalMaxPooling2D(name="features"),
@@ -182,11 +172,6 @@ def _blocks(network, input_shape, num_classes, fused, batch_size):
         ),
     ]  # fmt: skip
     return keras.Sequential(stack, name=f"cnn_{'_'.join(map(str, network.filters))}")
-
-
-def _momentum(batch_size):
-    """Of running statistics that cover about STATISTICS_IMAGES images."""
-    return max(0.0, 1 - batch_size / STATISTICS_IMAGES)
 
 
 def _patches(network, channels):
@@ -252,25 +237,34 @@ def dirac(kernel):
     return changed
 
 
-def renew_statistics(model, batches):
-    """Give the BatchNormalization layers of `model` the mean statistics of `batches` under its weights.
+def renew_statistics(model, images, batch_size):
+    """Give the BatchNormalization layers of the Sequential `model` the statistics of `images` under its weights.
 
-    `batches`: a sequence of (uint8 images, ...). Mean of the batches' means and variances, as in Wu and
-    Johnson, Rethinking "Batch" in BatchNorm (2021), section 3. Raises ValueError for a model without
-    such a layer.
+    The averages that Keras keeps along a training lag behind weights that move quickly. `images` uint8 (n, height,
+    width, channels), of which those that fill no batch of `batch_size` wait; mean of the batches' means and variances,
+    as in Wu and Johnson, Rethinking "Batch" in BatchNorm (2021), section 3. Raises ValueError for a model without such
+    a layer.
     """
     norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
     if not norms:
         raise ValueError(f"{model.name} has no BatchNormalization layer; expected a network with normalisation")
     momenta = [layer.momentum for layer in norms]
     try:
-        for step in range(len(batches)):
+        for step in range(max(1, len(images) // batch_size)):
+            batch = images[step * batch_size : (step + 1) * batch_size]
             for layer in norms:
                 layer.momentum = step / (step + 1)  # So that all batches count alike.
-            model(batches[step][0], training=True)
+            # No further than the last of them: a dropout behind it would draw the numbers of the training.
+            for layer in model.layers[: model.layers.index(norms[-1]) + 1]:
+                batch = layer(batch, training=True) if layer in norms else layer(batch, training=False)
     finally:
         for layer, momentum in zip(norms, momenta, strict=True):
             layer.momentum = momentum
+
+
+def evenly(images, count):
+    """At most `count` of `images` (n, ...), from all parts of them alike, whatever order they are in."""
+    return images[np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)]
 
 
 def batch_normalization(fused, **options):

@@ -16,7 +16,7 @@ from cnnlab.machine import choose_precision
 
 # The number of what training computes. It rises where tests/test_protocol.py finds other losses
 # than those it keeps, and that is no mistake: rows of another number are then trained again.
-PROTOCOL = 1
+PROTOCOL = 2
 
 Count = Annotated[int, Field(strict=True, ge=1)]
 Natural = Annotated[int, Field(strict=True, ge=0)]
@@ -173,12 +173,6 @@ class Trial:
     (None: none); `flip`: "random" mirrors each image with probability 1/2, "alternating" in every
     second epoch; `translate`: at most so many pixels in each direction.
 
-    Normalisation. `statistics` that a network with `batch_norm` answers with: "running", averages over the
-    training (Keras's, with momentum 0.99, in "cnn", which lag behind weights that move quickly; over about
-    the last `models.STATISTICS_IMAGES` images in "blocks"), or "renewed", computed anew from so many
-    training images under the present weights whenever something is scored (Wu and Johnson, Rethinking
-    "Batch" in BatchNorm, 2021).
-
     What is kept. `keep`: the weights of the "best" epoch on validation by `monitor`, ended early
     when that has not improved for `patience` epochs (None: never), or of the "last"; `tta`: level of
     test-time augmentation that is scored beside the plain network (see `answers.views`), for
@@ -214,7 +208,6 @@ class Trial:
     permute_pixels: Natural | None = None
     flip: Literal["none", "random", "alternating"] = "none"
     translate: Natural = 0
-    statistics: Literal["running", "renewed"] = "running"
     keep: Literal["best", "last"] = "best"
     monitor: Literal["val_accuracy", "val_loss"] = "val_accuracy"
     patience: Count | None = None
@@ -234,6 +227,11 @@ class Trial:
     def network(self):
         """The options as a dataclass: a `Dense`, `CNN` or `Blocks`."""
         return network_options(self.model, self.options)
+
+    @property
+    def is_normalised(self):
+        """Whether the network has normalisations, whose statistics are computed anew before it is scored."""
+        return bool(self.options.get("batch_norm"))
 
     def resolved(self):
         """This trial with "auto" replaced by what this machine trains in."""
@@ -283,7 +281,7 @@ class Trial:
             "kernel_rate and kernel_momentum are of optimizer='muon'; leave them as they are with another",
         )
         need(
-            self.bias_scale == 1 or self.options.get("batch_norm"),
+            self.bias_scale == 1 or self.is_normalised,
             "bias_scale scales the normalisations' biases; it needs a network with batch_norm",
         )
         need(self.tta or self.tta_share == 1, "tta_share is of test-time augmentation; take tta=1 or 2 with it")
