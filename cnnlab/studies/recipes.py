@@ -105,10 +105,10 @@ ALL = (
 # Seeds of every recipe; changes alone have more.
 STUDY_SEEDS, ALONE_SEEDS = 3, 5
 
-# The recipes that are held against a target: the end of the walk, trained by Muon, as in airbench94_muon.
-# Their rates are those of a batch of 1,000 images; `_fast` has those of another.
+# The recipes that are held against a target: the end of the walk, trained by Muon, as in airbench94_muon. On
+# validation ReLU was as accurate as SiLU, and batches of 1,000 more so than of 2,000.
 MUON = {
-    "optimizer": "muon", "schedule": "linear", "average": "none", "activation": "silu", "epochs": 8, "tta_share": 0.25,
+    "optimizer": "muon", "schedule": "linear", "average": "none", "activation": "relu", "epochs": 8, "tta_share": 0.25,
     "bias_scale": 62.0, "weight_decay": 2.35e-3,
 }  # fmt: skip
 
