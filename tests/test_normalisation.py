@@ -15,9 +15,7 @@ FEW_STEPS = Trial(
     "few_steps", options={"filters": [8, 16], "dense": 16, "dropout": 0.0, "batch_norm": True}, epochs=2,
     batch_size=16, learning_rate=0.003, precision="float32",
 )  # fmt: skip
-BLOCKS = dataclasses.replace(
-    FEW_STEPS, model="blocks", options={"filters": [8, 16]}, keep="last", average="lookahead"
-)
+BLOCKS = dataclasses.replace(FEW_STEPS, model="blocks", options={"filters": [8, 16]}, keep="last", average="lookahead")
 MARGIN = 0.03
 
 
@@ -43,15 +41,15 @@ def normalised():
     return build("cnn", (16, 16, 3), 4, filters=[4, 8], dense=16, batch_norm=True)
 
 
-@pytest.mark.parametrize("batch_size", [20, 45, 60])
-def test_renewed_statistics_are_the_mean_of_the_whole_batches_under_the_weights(normalised, batch_size):
+@pytest.mark.parametrize("batch_size", [20, 45])
+def test_renewed_statistics_are_the_mean_of_the_batches_under_the_weights(normalised, batch_size):
     first, second = [layer for layer in normalised.layers if isinstance(layer, keras.layers.BatchNormalization)]
     dropout = next(layer for layer in normalised.layers if isinstance(layer, keras.layers.Dropout))
     drawn = keras.ops.convert_to_numpy(dropout.seed_generator.state)
-    renew_statistics(normalised, IMAGES, batch_size)
-    batches = [IMAGES[i : i + batch_size] for i in range(0, max(1, len(IMAGES) // batch_size) * batch_size, batch_size)]
+    batches = [(IMAGES[i : i + batch_size], None) for i in range(0, len(IMAGES), batch_size)]
+    renew_statistics(normalised, batches)
     # A layer's inputs, the layers before it answering with each batch's own statistics.
-    values = [keras.ops.convert_to_numpy(batch) for batch in batches]
+    values = [keras.ops.convert_to_numpy(images) for images, _ in batches]
     for layer in normalised.layers[: normalised.layers.index(second) + 1]:
         if layer in (first, second):
             for found, statistic in ((layer.moving_mean, np.mean), (layer.moving_variance, np.var)):
@@ -71,4 +69,4 @@ def test_renewed_statistics_are_the_mean_of_the_whole_batches_under_the_weights(
 
 def test_a_network_without_normalisation_has_no_statistics_to_renew():
     with pytest.raises(ValueError, match="has no BatchNormalization layer"):
-        renew_statistics(build("dense", (16, 16, 3), 4), IMAGES, 20)
+        renew_statistics(build("dense", (16, 16, 3), 4), [])

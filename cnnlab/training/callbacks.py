@@ -59,14 +59,14 @@ class History(keras.callbacks.Callback):
 
 
 class RenewedStatistics(keras.callbacks.Callback):
-    """Computes the normalisations' statistics anew, from `images`, whenever a training is scored or over."""
+    """Before each validation, the normalisations' statistics are computed anew from `batches`."""
 
-    def __init__(self, images, batch_size):
+    def __init__(self, batches):
         super().__init__()
-        self.images, self.batch_size = images, batch_size
+        self.batches = batches
 
     def on_test_begin(self, logs=None):
-        renew_statistics(self.model, self.images, self.batch_size)
+        renew_statistics(self.model, self.batches)
 
 
 class EarlyStopping(keras.callbacks.Callback):

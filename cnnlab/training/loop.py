@@ -26,7 +26,6 @@ from cnnlab.training.models import (
     STATISTICS_IMAGES,
     build_for,
     dtype_policy,
-    evenly,
     renew_statistics,
     set_initial_weights,
 )
@@ -116,12 +115,11 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
         checkpoint.restore(model)
     clock.lap("setup")
     stopping = None if trial.patience is None else EarlyStopping(history, trial.patience)
-    of_statistics = evenly(splits["train"][0], STATISTICS_IMAGES), plan.batch_size
-    renewed = RenewedStatistics(*of_statistics) if trial.is_normalised else None
+    renewed = RenewedStatistics(_some(trial, plan, splits)) if trial.is_normalised else None
     beside = [callback for callback in (renewed, average, history, stopping) if callback is not None]
     interrupted = fit(model, trial, plan, splits, [*beside, *callbacks], scoring_batch)
-    if trial.is_normalised and trial.keep == "last":
-        renew_statistics(model, *of_statistics)
+    if renewed and trial.keep == "last":
+        renew_statistics(model, renewed.batches)
     clock.lap("training")
 
     twin = _twin(trial, dataset, history.weights or model.get_weights())
@@ -259,6 +257,12 @@ def _score_columns(scores, splits):
             columns[f"{short}_accuracy_{which}"] = accuracy(probabilities, labels) if known else None
             columns[f"{short}_loss_{which}"] = cross_entropy(probabilities, labels) if known else None
     return columns
+
+
+def _some(trial, plan, splits):
+    """About STATISTICS_IMAGES of the training images, as training sees them."""
+    steps = max(1, STATISTICS_IMAGES // plan.batch_size)
+    return ShuffledBatches(*splits["train"], plan.batch_size, trial.seed, steps, trial.flip, trial.translate)
 
 
 def _of_kind(callbacks, kind):
