@@ -1,7 +1,7 @@
-"""The assignment's CNN in PyTorch, eager and channels_last: a process that trains one epoch a line of its input.
+"""The assignment's CNN in PyTorch, with fused Adam: a process that trains one epoch a line of its input.
 
 A process of its own, because PyTorch and TensorFlow each bring a compiler that does not bear the
-other's in one. Started as `python -m benchmarks.pytorch_turns IMAGES BATCH_SIZE`; it prints
+other's in one. Started as `python -m benchmarks.pytorch_turns IMAGES BATCH_SIZE WAY`, a key of WAYS; it prints
 PyTorch's version when it is ready, and an empty line after each epoch.
 """
 
@@ -13,9 +13,16 @@ from torch import nn
 from cnnlab.data import load_cifar10
 from cnnlab.machine import usable_cores
 
+# Way: (the precision of convolutions and products, whether torch.compile rewrites the network).
+WAYS = {
+    "eager, float32": (torch.float32, False),
+    "eager, bfloat16": (torch.bfloat16, False),
+    "compiled, bfloat16": (torch.bfloat16, True),
+}
+
 
 def network():
-    """The layers of `cnnlab.training.build("cnn")`, which rescales the pixels itself; here `main` does."""
+    """The layers of `cnnlab.training.build("cnn")`, which rescales the pixels itself; here `train` does."""
     widths = (3, 32, 64, 128)
     blocks = []
     for index, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
@@ -25,27 +32,32 @@ def network():
     return nn.Sequential(*layers).to(memory_format=torch.channels_last)
 
 
-def train(model, optimizer, pixels, answers, batch_size):
+def train(model, optimizer, pixels, answers, batch_size, precision):
     """One epoch in a new order: `pixels` uint8 (n, 3, height, width), `answers` int64 (n,)."""
     loss, order = nn.CrossEntropyLoss(), torch.randperm(len(pixels))
     for start in range(0, len(pixels) - batch_size + 1, batch_size):
         chosen = order[start : start + batch_size]
         batch = (pixels[chosen].float() / 255).contiguous(memory_format=torch.channels_last)
         optimizer.zero_grad(set_to_none=True)
-        loss(model(batch), answers[chosen]).backward()
+        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+            logits = model(batch)
+        loss(logits.float(), answers[chosen]).backward()
         optimizer.step()
 
 
 def main():
     torch.set_num_threads(usable_cores())  # Some builds begin with one.
-    count, batch_size = map(int, sys.argv[1:])
+    (count, batch_size), (precision, compiled) = map(int, sys.argv[1:3]), WAYS[sys.argv[3]]
     images, labels = load_cifar10(progress=False).split("train", count)
     pixels, answers = torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels.astype("int64"))
     model = network()
-    optimizer = torch.optim.Adam(model.parameters())
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    if compiled:
+        model = torch.compile(model)
+    train(model, optimizer, pixels[:batch_size], answers[:batch_size], batch_size, precision)  # what compiles, compiles
     print(torch.__version__, flush=True)
     for _ in sys.stdin:
-        train(model, optimizer, pixels, answers, batch_size)
+        train(model, optimizer, pixels, answers, batch_size, precision)
         print(flush=True)
 
 

@@ -61,6 +61,13 @@ MATRIX = 4096
 # Of a recipe's turn: images, of which 25 steps of 64, which is what the lab runs at once, make a whole
 # number, and the least steps, between which weights are averaged once (see `training.WeightAverage`).
 RECIPE_IMAGES, RECIPE_STEPS = 3_200, 5
+# (package, module that trains with it a turn at a time, way): measured where the package is installed.
+ELSEWHERE = (
+    ("torch", "benchmarks.pytorch_turns", "eager, float32"),
+    ("torch", "benchmarks.pytorch_turns", "eager, bfloat16"),
+    ("torch", "benchmarks.pytorch_turns", "compiled, bfloat16"),
+    ("jax", "benchmarks.jax_turns", choose_precision()),
+)
 ROOT = Path(__file__).resolve().parents[1]
 MEGABYTE = 1e6
 # Between two looks at the memory of the notebook's processes.
@@ -74,8 +81,9 @@ def throughput(images, labels, rounds):
         "here, float32": here(images, labels, "float32"),
         f"here, {choose_precision()}": here(images, labels, choose_precision()),
     }
-    with pytorch(len(images)) as others:
-        seconds = take_turns(ways | others, rounds)
+    with contextlib.ExitStack() as processes:
+        others = [processes.enter_context(elsewhere(len(images), *other)) for other in ELSEWHERE]
+        seconds = take_turns(ways | dict(filter(None, others)), rounds)
     counted = len(images) // BATCH * BATCH
     frame = pd.DataFrame([{"way": way, "images_per_second": counted / np.median(s)} for way, s in seconds.items()])
     frame["times_published"] = frame["images_per_second"] / frame["images_per_second"][0]
@@ -169,21 +177,23 @@ def trial_turn(trial, images, labels, turns=1):
 
 
 @contextlib.contextmanager
-def pytorch(images):
-    """{way: turn} of PyTorch, which waits in a process of its own; {} where it is not installed or does not start."""
-    if not importlib.util.find_spec("torch"):
-        yield {}
+def elsewhere(images, package, module, way):
+    """(its name, turn) of a `way` of `module`, in a process of its own; None where `package` is missing or no start."""
+    if not importlib.util.find_spec(package):
+        yield None
         return
-    command = [sys.executable, "-m", "benchmarks.pytorch_turns", str(images), str(BATCH)]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", module, str(images), str(BATCH), way]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    keras_on_it = {**os.environ, "KERAS_BACKEND": package} if package == "jax" else None
+    with subprocess.Popen(command, cwd=ROOT, env=keras_on_it, **pipes) as process:
         version = process.stdout.readline().strip()
 
         def epoch():
             print(file=process.stdin, flush=True)
             if not process.stdout.readline():
-                raise SystemExit("PyTorch's process ended; run the command without it to have the rest")
+                raise SystemExit(f"the process of {module}, {way}, ended; run the command without it to have the rest")
 
-        yield {f"PyTorch {version}, eager, channels_last, float32": timed(epoch)} if version else {}
+        yield (f"{package} {version}, {way}", timed(epoch)) if version else None
 
 
 def recipes(images, labels, rounds):
