@@ -18,6 +18,7 @@ from cnnlab.data import load_cifar10
 from cnnlab.findings import HEADLINE, presentable, study_table, to_markdown
 from cnnlab.measures import AUGMENTED, METRIC
 from cnnlab.record import MARS_CNN, RECORD, Record, listed, made_on, plan, summary
+from cnnlab.training import PROTOCOL
 from cnnlab.wording import listing, whole_points
 
 README, RESULTS = Path("README.md"), Path("results") / "RESULTS.md"
@@ -104,11 +105,19 @@ def of_study(name, title=None, says=findings.adjacent, about="", metric=HEADLINE
         study.question,
         lambda record: record.get(name),
         says,
-        lambda frame: [presentable(study_table(frame, metric)), contrasts(frame)],
+        lambda frame: [*of_older_protocol(frame), presentable(study_table(frame, metric)), contrasts(frame)],
         drawn or {},
         about,
         f"cnnlab study {name}",
     )
+
+
+def of_older_protocol(frame):
+    """What to say of rows of a study that training as it is today would not give, [] where there is nothing."""
+    protocol = frame.attrs.get("protocol", PROTOCOL)
+    if protocol == PROTOCOL:
+        return []
+    return [f"These rows are of protocol {protocol}; [PROTOCOL.md](PROTOCOL.md) says what they cannot tell."]
 
 
 def of_probe(name, drawn=None, about=""):
@@ -147,7 +156,9 @@ def _recipes(record):
     frames = [record[name] for name in ("recipe", "targets") if name in record]
     if not frames:
         return None
-    return pd.concat(frames, ignore_index=True), record.recipe_seconds
+    together = pd.concat(frames, ignore_index=True)
+    together.attrs["protocol"] = min(frame.attrs.get("protocol", PROTOCOL) for frame in frames)
+    return together, record.recipe_seconds
 
 
 def _frontier(evidence):
@@ -166,7 +177,7 @@ def _recipe_tables(evidence):
     frame, seconds = evidence
     one_view = "All recipes, from one view of each image, without test-time augmentation:"
     every = presentable(study_table(measures.named(frame), METRIC))
-    return [findings.frontier_table(frame, seconds), one_view, every]
+    return [*of_older_protocol(frame), findings.frontier_table(frame, seconds), one_view, every]
 
 
 def _recipe_changes(record):
