@@ -58,6 +58,7 @@ BATCH = 64
 # What the rate is also taken at, to see how much of it the batches of the assignment cost.
 LARGE_BATCH = 256
 MATRIX = 4096
+SHARES = tuple(f"{share}{end}" for share in ("share", "share_large") for end in ("", "_lowest", "_highest"))
 # Of a recipe's turn: images, of which 25 steps of 64, which is what the lab runs at once, make a whole
 # number, and the least steps, between which weights are averaged once (see `training.WeightAverage`).
 RECIPE_IMAGES, RECIPE_STEPS = 3_200, 5
@@ -75,7 +76,10 @@ POLL_SECONDS = 0.5
 
 
 def throughput(images, labels, rounds):
-    """Training images a second of the assignment's CNN, median of `rounds` turns: one row a way."""
+    """Training images a second of the assignment's CNN, median of `rounds` turns: one row a way.
+
+    times_published is the median of the ratios within a round, which lie between lowest and highest.
+    """
     ways = {
         "published: model.fit, float32": published(images, labels),
         "here, float32": here(images, labels, "float32"),
@@ -85,9 +89,13 @@ def throughput(images, labels, rounds):
         others = [processes.enter_context(elsewhere(len(images), *other)) for other in ELSEWHERE]
         seconds = take_turns(ways | dict(filter(None, others)), rounds)
     counted = len(images) // BATCH * BATCH
-    frame = pd.DataFrame([{"way": way, "images_per_second": counted / np.median(s)} for way, s in seconds.items()])
-    frame["times_published"] = frame["images_per_second"] / frame["images_per_second"][0]
-    return frame
+    rounds = pd.DataFrame(seconds)
+    ratios = rounds.rdiv(rounds.iloc[:, 0], axis=0)
+    columns = {
+        "images_per_second": counted / rounds.median(), "times_published": ratios.median(),
+        "lowest": ratios.min(), "highest": ratios.max(),
+    }  # fmt: skip
+    return pd.DataFrame(columns).rename_axis("way").reset_index()
 
 
 def take_turns(ways, rounds):
@@ -245,7 +253,8 @@ def share_of_ceiling(images, labels, rounds):
 
     The product, of 4096 x 4096 matrices in the same precision, takes turns with the trainings.
     Each variant trains in the assignment's batches and in large ones (at most all `images`), whose
-    share is share_large: the same network and images, fewer steps.
+    share is share_large: the same network and images, fewer steps. Medians of the ratios within a round, and their
+    range.
     """
     precision = choose_precision()
     sizes = {"share": BATCH, "share_large": min(LARGE_BATCH, len(images))}
@@ -255,16 +264,16 @@ def share_of_ceiling(images, labels, rounds):
         for filters, size in itertools.product(FILTERS, sizes.values())
     }
     seconds = take_turns({"matrix product": product, **ways}, rounds)
-    ceiling = 2 * MATRIX**3 / np.median(seconds["matrix product"])
-    rows = [{"filters": "matrix product", "gflops": ceiling / 1e9, **dict.fromkeys(sizes, 1.0)}]
+    ceiling = 2 * MATRIX**3 / np.array(seconds["matrix product"])
+    rows = [{"filters": "matrix product", "gflops": np.median(ceiling) / 1e9, **dict.fromkeys(SHARES, 1.0)}]
     for filters in FILTERS:
-        network = build("cnn", filters=filters)
-        rates = {
-            column: training_flops(network, len(images) // size * size) / np.median(seconds[filters, size])
-            for column, size in sizes.items()
-        }
-        shares = {column: rate / ceiling for column, rate in rates.items()}
-        rows.append({"filters": "-".join(map(str, filters)), "gflops": rates["share"] / 1e9, **shares})
+        network, row = build("cnn", filters=filters), {"filters": "-".join(map(str, filters))}
+        for column, size in sizes.items():
+            rate = training_flops(network, len(images) // size * size) / np.array(seconds[filters, size])
+            shares = rate / ceiling
+            row |= {column: np.median(shares), f"{column}_lowest": shares.min(), f"{column}_highest": shares.max()}
+            row.setdefault("gflops", np.median(rate) / 1e9)
+        rows.append(row)
     return pd.DataFrame(rows).assign(large_batch=sizes["share_large"])
 
 
