@@ -109,7 +109,7 @@ STUDY_SEEDS, ALONE_SEEDS = 3, 5
 # validation ReLU was as accurate as SiLU, batches of 1,000 more so than of 2,000, and five passes of the wide network
 # as accurate as eleven of one with half its filters, which take longer.
 MUON = {
-    "optimizer": "muon", "schedule": "linear", "average": "none", "activation": "relu", "epochs": 8, "tta_share": 0.25,
+    "optimizer": "muon", "schedule": "linear", "average": "none", "activation": "relu", "tta_share": 0.25,
     "bias_scale": 62.0, "weight_decay": 2.35e-3,
 }  # fmt: skip
 
@@ -128,12 +128,12 @@ def _fast(label, batch_size, **changes):
 FAST = (
     _fast("to_74", 500, filters=(24, 64, 64), epochs=1.5),
     _fast("to_93", 1_000, epochs=5.5),
-    _fast("to_94", 1_000),
+    _fast("to_94", 1_000, epochs=10),
 )
 # Accuracy that each is to reach, as the mean of TARGET_SEEDS seeds from FIRST_SEED on, with which nothing was ever
 # scored before, and within how many baseline times.
 TARGETS = {"to_74": (0.7444, 0.12), "to_93": (0.93, 1.1), "to_94": (0.94, 2.0)}
-TARGET_SEEDS, FIRST_SEED = 5, 20
+TARGET_SEEDS, FIRST_SEED = 5, 22
 RECIPES = {recipe.label: recipe for recipe in (*ALL, *FAST)}
 NAMES = {
     "published": "the published code",
