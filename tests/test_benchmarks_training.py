@@ -43,6 +43,24 @@ def test_throughput_is_measured_printed_and_kept_as_ratios(noise, monkeypatch, t
     assert all(way in shown for way in ways)
 
 
+def test_what_trains_elsewhere_takes_turns_in_a_process_of_its_own(tmp_path, monkeypatch):
+    (tmp_path / "willing.py").write_text("import sys\nprint('1.0', flush=True)\nfor _ in sys.stdin: print(flush=True)")
+    (tmp_path / "broken.py").write_text("raise SystemExit('no compiler')")
+    (tmp_path / "short.py").write_text("print('1.0', flush=True)\ninput()")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{training.os.pathsep}{training.os.environ['PYTHONPATH']}")
+    with training.elsewhere(64, "json", "willing", "eager") as (name, turn):
+        assert name == "json 1.0, eager"
+        assert turn() > 0 and turn() > 0
+    for package, module in (("nosuchpackage", "willing"), ("json", "broken")):
+        with training.elsewhere(64, package, module, "eager") as found:
+            assert found is None
+    with (
+        training.elsewhere(64, "json", "short", "eager") as (_, turn),
+        pytest.raises(SystemExit, match="the process of short, eager, ended"),
+    ):
+        turn()
+
+
 def test_recipes_are_timed_side_by_side_and_a_whole_training_follows(noise, monkeypatch):
     few = {label: RECIPES[label] for label in ("published", "assignment", "lookahead", "to_74")}
     monkeypatch.setattr(training, "RECIPES", few)
