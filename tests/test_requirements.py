@@ -43,7 +43,7 @@ def test_an_installation_has_every_file_of_a_package(package):
     files = [path for path in (ROOT / package).rglob("*") if path.is_file() and path.suffix != ".pyc"]
     # A folder without __init__.py is no package to setuptools, and is left out.
     assert {path.parent for path in files} == {path.parent for path in files if path.name == "__init__.py"}
-    others = {path.name for path in files if path.suffix != ".py"}
+    others = {path.relative_to(ROOT / package).as_posix() for path in files if path.suffix != ".py"}
     assert others == set(PYPROJECT["tool"]["setuptools"]["package-data"].get(package, []))
 
 
