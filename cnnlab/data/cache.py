@@ -40,11 +40,6 @@ class DataUnavailableError(RuntimeError):
         return [str(self)]
 
 
-def cache_folder(cache=None):
-    """The one folder outside the clone that the lab writes to: `cache`, or CNNLAB_CACHE, or ~/.cache/cnnlab."""
-    return Path(cache or os.environ.get("CNNLAB_CACHE") or "~/.cache/cnnlab").expanduser()
-
-
 class ArrayCache:
     """The uint8 arrays of one data set under `root`: `shapes` and `sha256` say, by name, what they must be.
 

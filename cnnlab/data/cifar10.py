@@ -11,9 +11,10 @@ import os
 from pathlib import Path
 
 from cnnlab.data import download
-from cnnlab.data.cache import ArrayCache, cache_folder, load_or_fill, named_copy
+from cnnlab.data.cache import ArrayCache, load_or_fill, named_copy
 from cnnlab.data.cifar10_copies import SHAPES_ON_DISK, read_into
 from cnnlab.data.cifar10_files import CIFAR10
+from cnnlab.machine import cache_folder
 
 CIFAR10_PATH_VARIABLE = "CNNLAB_CIFAR10"
 

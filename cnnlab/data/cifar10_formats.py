@@ -96,7 +96,7 @@ def as_labels(values):
     if array.dtype.kind in "SU":
         text = array.astype("U") if array.dtype.kind == "U" else np.char.decode(array, "latin1")
         return np.array([_LABEL_OF.get(name.strip().lower(), -1) for name in text.tolist()])
-    if array.dtype.kind in "iuf" and (array == np.rint(array)).all():
+    if array.dtype.kind in "iuf" and np.isfinite(array).all() and (array == np.rint(array)).all():
         return array.astype("int64")
     return None
 
@@ -137,9 +137,9 @@ def _read_pickle(member, data, sink):
     found = read_pickle(data)
     if any(name.endswith(("fine_labels", "fine_label_names")) for name in found):
         raise BadDataError(_CIFAR100)
-    batch = {name: np.asarray(found[name]) for name in ("data", "labels") if name in found}
-    if len(batch) == 2 and len(batch["data"]) == len(batch["labels"]):
-        sink.labelled(batch["data"], batch["labels"])
+    pixels, labels = found.get("data"), found.get("labels")
+    if isinstance(pixels, np.ndarray) and labels is not None and len(pixels) == len(labels):
+        sink.labelled(pixels, labels)
     else:
         sink.arrays({f"{member.name}/{name}": array for name, array in found.items()})
 
@@ -147,7 +147,7 @@ def _read_pickle(member, data, sink):
 def _read_npy(member, data, sink):
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except Exception as error:  # a header may claim whatever it likes, more memory than there is for one
         raise BadDataError(f"is truncated or no array ({error})") from None
     sink.arrays({member.name: array})
 

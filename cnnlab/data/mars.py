@@ -16,7 +16,7 @@ import numpy as np
 import PIL
 from PIL import Image
 
-from cnnlab.data.cache import ArrayCache, DataUnavailableError, cache_folder, load_or_fill, named_copy
+from cnnlab.data.cache import ArrayCache, DataUnavailableError, load_or_fill, named_copy
 from cnnlab.data.download import fetch
 from cnnlab.data.kinds import BadDataError, opened_picture
 from cnnlab.data.mars_files import (
@@ -30,7 +30,7 @@ from cnnlab.data.mars_files import (
     read_listing,
     refuse,
 )
-from cnnlab.machine import progress_bar, usable_cores
+from cnnlab.machine import cache_folder, progress_bar, usable_cores
 
 MARS_PATH_VARIABLE = "CNNLAB_MARS"
 # To be raised with every change to what `preprocessing_steps` makes of a file: cached images are then made again.
