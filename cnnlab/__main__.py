@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from cnnlab.machine import import_keras, whole_number
+from cnnlab.machine import gather_caches, import_keras, whole_number
 
 EXIT_FAILED = 1
 EXIT_BAD_ARGUMENTS = 2
@@ -14,6 +14,7 @@ BUDGET_NAMES = ("full", "quick", "smoke")
 def main(arguments=None):
     """Run one command; returns its exit code: 0 done, 1 failed, 2 bad arguments, 130 interrupted."""
     options = _parser().parse_args(arguments)
+    gather_caches()
     try:
         options.run(options)
     except KeyboardInterrupt:

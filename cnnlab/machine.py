@@ -21,6 +21,16 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 PRECISION_VARIABLE = "CNNLAB_PRECISION"
 ROOT_VARIABLE = "CNNLAB_ROOT"
+CACHE_VARIABLE = "CNNLAB_CACHE"
+# What says where a library keeps its own, and the folder in the lab's cache that it gets; the Makefile has them too.
+LIBRARY_CACHES = {
+    "MPLCONFIGDIR": "matplotlib",
+    "IPYTHONDIR": "ipython",
+    "JUPYTER_CONFIG_DIR": "jupyter",
+    "JUPYTER_DATA_DIR": "jupyter",
+    "JUPYTER_RUNTIME_DIR": "jupyter/runtime",
+    "KERAS_HOME": "keras",
+}
 
 
 def root():
@@ -33,6 +43,20 @@ def root():
         return Path(named).expanduser().resolve()
     clone = Path(__file__).resolve().parents[1]
     return clone if (clone / "pyproject.toml").is_file() else Path.home() / "cnnlab"
+
+
+def cache_folder(cache=None):
+    """The one folder outside the clone that the lab writes to: `cache`, or CNNLAB_CACHE, or ~/.cache/cnnlab."""
+    return Path(cache or os.environ.get(CACHE_VARIABLE) or "~/.cache/cnnlab").expanduser()
+
+
+def gather_caches():
+    """Have libraries that are imported later, here and in processes started from here, keep their caches in the lab's.
+
+    What somebody has set is left alone. For commands; a notebook of the reader's own keeps to the reader's folders.
+    """
+    for variable, folder in LIBRARY_CACHES.items():
+        os.environ.setdefault(variable, str(cache_folder() / folder))
 
 
 def choose_precision(requested="auto"):

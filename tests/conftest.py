@@ -60,10 +60,11 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 @pytest.fixture
-def no_variables(monkeypatch):
-    """No variable says where a data set lies, or is to be kept."""
-    for variable in ("CNNLAB_CACHE", "CNNLAB_CIFAR10", "CNNLAB_MARS"):
+def no_variables(monkeypatch, tmp_path):
+    """No variable says where a data set lies, or is to be kept, and the home has none."""
+    for variable in ("CNNLAB_CACHE", "CNNLAB_CIFAR10", "CNNLAB_MARS", "KERAS_HOME"):
         monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
 
 @pytest.fixture

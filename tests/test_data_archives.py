@@ -1,5 +1,6 @@
-"""Folders and archives are read and never unpacked; what is hostile, cut short or too large is refused."""
+"""Archives are read and never unpacked, however they are packed; what is hostile, cut short or too large is refused."""
 
+import gzip
 import io
 import stat
 import tarfile
@@ -7,65 +8,67 @@ import zipfile
 
 import pytest
 import tiny_cifar
-import tiny_mars
 
 from cnnlab.data import archives
-from cnnlab.data.archives import BadDataError, Limits, Place
+from cnnlab.data.archives import Limits
+from cnnlab.data.kinds import BadDataError
 
-SYNSET = "msl_synset_words-indexed.txt"
-WANTED = {f"{name}.bin" for name, *_ in tiny_cifar.batches()}
-LIMITS = tiny_cifar.SPEC.limits
-ZIP_LIMITS = Limits("the Mars images", file=5_000, total=200_000, members=40)
-
-
-def test_places_come_by_layout_and_loose_before_packed(tmp_path):
-    for name in ("b/one.txt", "a/two.txt", "a/one.txt", "one.zip"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("x")
-    layouts = {"second": ("two.txt",), "first": ("one.txt", "other.txt")}
-    found = archives.places_at(tmp_path, layouts, ("none.zip", "one.zip"))
-    expected = [("a", "second"), ("a", "first"), ("b", "first"), ("one.zip", None)]
-    assert found == [Place(tmp_path / name, layout) for name, layout in expected]
-    assert archives.places_at(tmp_path / "one.zip", layouts, ()) == [Place(tmp_path / "one.zip", None)]
-    assert archives.places_at(tmp_path, {}, ()) == []
-    with pytest.raises(BadDataError, match="there is no such file or folder"):
-        archives.places_at(tmp_path / "none", layouts, ())
+LIMITS = Limits("CIFAR-10", file=70_000, total=500_000, members=40)
+NAMES = {f"{name}.bin" for name, *_ in tiny_cifar.batches()}
 
 
-def in_a_folder(parent):
-    return archives.folder_copy(tiny_mars.write_folder(parent), ZIP_LIMITS, ("calibrated",))
+def read_all(path, limits=LIMITS):
+    """Name to bytes of everything at `path`."""
+    return {member.name: member.read() for _, members in archives.groups(path, limits) for member in members}
 
 
-def in_a_zip(parent):
-    return archives.opened_zip(tiny_mars.write_zip(parent), ZIP_LIMITS, SYNSET)
+@pytest.fixture
+def folder(tmp_path):
+    return tiny_cifar.write_folder(tmp_path / "from", "cifar-10-batches-bin")
 
 
-def test_a_folder_and_a_zip_hold_the_same(tmp_path):
-    folder = in_a_folder(tmp_path / "folder")
-    with in_a_zip(tmp_path / "zip") as packed:
-        for copy in (folder, packed):
-            assert copy.sizes == {name: len(content) for name, content in tiny_mars.FILES.items()}
-            assert dict(copy.files(["none", *tiny_mars.FILES])) == tiny_mars.FILES
-            with pytest.raises(BadDataError, match="^is missing"):
-                copy.read("none")
-            small = copy._replace(limits=ZIP_LIMITS._replace(file=10))
-            with pytest.raises(BadDataError, match=r"^has 12 bytes, more than any file of the Mars images \(10\)"):
-                small.read("README.txt")
-            with pytest.raises(BadDataError, match="^holds README.txt of 12 bytes, more than any file"):
-                next(small.files(["README.txt"]))
+def as_tar(mode):
+    return lambda folder, path: tiny_cifar.pack(folder, path, mode=mode)
 
 
-def test_a_folder_in_the_zip_of_another_name(tmp_path):
-    content = {f"deep/{name}": data for name, data in tiny_mars.FILES.items()}
-    path = tiny_mars.write_zip(tmp_path, content, [("elsewhere/deep/deeper/" + SYNSET, b"x")])
-    with archives.opened_zip(path, ZIP_LIMITS, SYNSET) as copy:
-        assert set(copy.sizes) == set(tiny_mars.FILES)
-    with pytest.raises(BadDataError, match="holds no none.txt"), archives.opened_zip(path, ZIP_LIMITS, "none.txt"):
-        pass
+def as_zip(folder, path, *extra):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in folder.iterdir():
+            archive.write(file, f"{folder.name}/{file.name}")
+        for info, content in extra:
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, content)
+    return path
 
 
-def read_all(path):
-    return dict(archives.read_tar(path, WANTED, LIMITS))
+PACKERS = {"gz": as_tar("w:gz"), "bz2": as_tar("w:bz2"), "xz": as_tar("w:xz"), "plain": as_tar("w"), "zip": as_zip}
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+def test_what_is_packed_comes_out_whatever_it_is_called(tmp_path, folder, packer):
+    path = PACKERS[packer](folder, tmp_path / "renamed (1)")
+    expected = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert {name.rsplit("/", 1)[1]: content for name, content in read_all(path).items()} == expected
+    assert read_all(folder) == expected
+
+
+def test_loose_files_come_first_and_together_then_each_archive(tmp_path, folder):
+    as_zip(folder, tmp_path / "a.zip")
+    tiny_cifar.pack(folder, tmp_path / "b.tgz")
+    found = [
+        (name, {member.name.split("/")[-1] for member in members})
+        for name, members in archives.groups(tmp_path, LIMITS)
+    ]
+    assert found == [("", NAMES), ("a.zip", NAMES), ("b.tgz", NAMES)]
+
+
+def test_archives_are_entered_three_deep_and_no_deeper(tmp_path):
+    content = b"x" * 600
+    for _ in range(4):
+        content = gzip.compress(content)
+    (tmp_path / "four").write_bytes(content)
+    (found,) = read_all(tmp_path / "four").values()
+    assert gzip.decompress(found) == b"x" * 600
 
 
 def tar_member(name, content=b"", kind=tarfile.REGTYPE, link=""):
@@ -74,65 +77,71 @@ def tar_member(name, content=b"", kind=tarfile.REGTYPE, link=""):
     return info, content
 
 
+BATCH = "cifar-10-batches-bin/test_batch.bin"
 HOSTILE_TARS = {
     r"outside its folder \('../../evil'\)": tar_member("../../evil", b"x"),
     r"outside its folder \('/etc/evil'\)": tar_member("/etc/evil", b"x"),
     r"outside its folder \('a\\\\..\\\\evil'\)": tar_member("a\\..\\evil", b"x"),
     "outside its folder .*C:": tar_member("C:/evil", b"x"),
     "link or a device": tar_member("cifar-10-batches-bin/link", kind=tarfile.SYMTYPE, link="/etc/passwd"),
-    "link or a device .*hard": tar_member("hard", kind=tarfile.LNKTYPE, link="cifar-10-batches-bin/test_batch.bin"),
+    "link or a device .*hard": tar_member("hard", kind=tarfile.LNKTYPE, link=BATCH),
     "link or a device .*pipe": tar_member("pipe", kind=tarfile.FIFOTYPE),
-    "holds test_batch.bin twice": tar_member("again/test_batch.bin", b"x"),
-    "unpacks to more than": tar_member("zeros", bytes(LIMITS.total)),
+    f"holds {BATCH} twice": tar_member(BATCH, b"x"),
+    "unpacks to more than 500,000 bytes": tar_member("zeros", bytes(LIMITS.total)),
 }
 
 
+@pytest.mark.parametrize("within", [False, True])
 @pytest.mark.parametrize("reason", HOSTILE_TARS)
-def test_a_hostile_tar_is_refused(tmp_path, reason):
-    folder = tiny_cifar.write_folder(tmp_path, "cifar-10-batches-bin")
-    archive = tiny_cifar.pack(folder, tmp_path / "x.tar.gz", HOSTILE_TARS[reason])
+def test_a_hostile_tar_is_refused(tmp_path, folder, reason, within):
+    path = tiny_cifar.pack(folder, tmp_path / "x.tar.gz", HOSTILE_TARS[reason])
+    if within:
+        with zipfile.ZipFile(tmp_path / "outer.zip", "w") as outer:
+            outer.write(path, "x.tar.gz")
+        path = tmp_path / "outer.zip"
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(BadDataError, match=reason):
-        read_all(archive)
+        read_all(path, LIMITS._replace(file=10**6))
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_member_that_claims_to_be_huge_is_not_read(tmp_path):
     info = tarfile.TarInfo("cifar-10-batches-bin/data_batch_1.bin")
     info.size = 10**12
-    archive = tmp_path / "x.tar"
-    archive.write_bytes(info.tobuf() + bytes(10_000))
-    with pytest.raises(BadDataError, match="data_batch_1.bin of 1,000,000,000,000 bytes, more than"):
-        read_all(archive)
+    (tmp_path / "x.tar").write_bytes(info.tobuf() + bytes(10_000))
+    with pytest.raises(BadDataError, match="has 1,000,000,000,000 bytes, more than any file of CIFAR-10"):
+        read_all(tmp_path / "x.tar")
 
 
 def test_thousands_of_members_are_refused(tmp_path):
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as tar:
-        for number in range(1_001):
+        for number in range(41):
             tar.addfile(tarfile.TarInfo(str(number)))
     (tmp_path / "x.tar").write_bytes(file.getvalue())
-    with pytest.raises(BadDataError, match="more than 1,000 members"):
+    with pytest.raises(BadDataError, match="more than 40 members"):
         read_all(tmp_path / "x.tar")
 
 
-@pytest.mark.parametrize("name", tiny_cifar.ARCHIVES)
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
-def test_truncated_archives(tmp_path, name, share):
-    archive = tiny_cifar.write_archive(tmp_path, name)
-    content = archive.read_bytes()
-    archive.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(BadDataError, match="cut short|no .tar.gz archive"):
-        read_all(archive)
+@pytest.mark.parametrize("packer", PACKERS)
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.95])
+def test_truncated_archives(tmp_path, folder, packer, share):
+    path = PACKERS[packer](folder, tmp_path / "x")
+    content = path.read_bytes()
+    path.write_bytes(content[: max(600, int(share * len(content)))])
+    with pytest.raises(BadDataError, match="is cut short"):
+        read_all(path)
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_truncated_plain_tar(tmp_path, share):
-    folder = tiny_cifar.write_folder(tmp_path, "cifar-10-batches-bin")
-    archive = tiny_cifar.pack(folder, tmp_path / "x.tar", mode="w")
-    archive.write_bytes(archive.read_bytes()[: int(share * archive.stat().st_size)])
-    with pytest.raises(BadDataError, match="no .tar.gz archive, or a damaged one"):
-        read_all(archive)
+@pytest.mark.parametrize("packer", ["gz", "bz2", "xz", "zip"])
+def test_damaged_archives(tmp_path, folder, packer):
+    path = PACKERS[packer](folder, tmp_path / "x")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 :][:64] = bytes(64)
+    content[len(content) // 2 : len(content) // 2 + 64] = bytes(64)
+    path.write_bytes(content)
+    with pytest.raises(BadDataError, match="is a damaged .* archive|is cut short"):
+        read_all(path)
 
 
 def zip_member(name, mode=stat.S_IFREG | 0o644):
@@ -144,25 +153,35 @@ def zip_member(name, mode=stat.S_IFREG | 0o644):
 HOSTILE_ZIPS = {
     "outside its folder": (zip_member("../climbed.JPG"), b""),
     "land outside": (zip_member("/etc/climbed"), b""),
-    "is a link": (zip_member("msl-images/link", stat.S_IFLNK | 0o777), b"/etc/passwd"),
-    "unpacks to more than": (zip_member("msl-images/bomb"), bytes(ZIP_LIMITS.total)),
-    "README.txt twice": (zip_member("msl-images/README.txt"), b""),
+    "is a link": (zip_member("link", stat.S_IFLNK | 0o777), b"/etc/passwd"),
+    "has 500,000 bytes, more than any file": (zip_member("bomb"), bytes(LIMITS.total)),
+    "test_batch.bin twice": (zip_member(BATCH), b""),
 }
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("said", HOSTILE_ZIPS)
-def test_a_hostile_zip_is_refused(tmp_path, said):
-    name, content = HOSTILE_ZIPS[said]
-    name.compress_type = zipfile.ZIP_DEFLATED
-    path = tiny_mars.write_zip(tmp_path / "copy", extra=[(name, content)])
+def test_a_hostile_zip_is_refused(tmp_path, folder, said):
+    path = as_zip(folder, tmp_path / "x.zip", HOSTILE_ZIPS[said])
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(BadDataError, match=said), archives.opened_zip(path, ZIP_LIMITS, SYNSET):
-        pass
+    with pytest.raises(BadDataError, match=said):
+        read_all(path)
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_zip_of_thousands_of_members_is_refused(tmp_path):
-    path = tiny_mars.write_zip(tmp_path, extra=[(zip_member(str(number)), b"") for number in range(40)])
-    with pytest.raises(BadDataError, match="more than 40 members"), archives.opened_zip(path, ZIP_LIMITS, SYNSET):
-        pass
+def test_an_encrypted_zip_is_said_to_be_one(tmp_path):
+    path = as_zip(tiny_cifar.write_folder(tmp_path, "package"), tmp_path / "x.zip")
+    content = bytearray(path.read_bytes())
+    for mark, place in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        start = -1
+        while (start := content.find(mark, start + 1)) >= 0:
+            content[start + place] |= 1
+    path.write_bytes(content)
+    with pytest.raises(BadDataError, match="encrypted, password required"):
+        read_all(path)
+
+
+def test_a_zip_of_thousands_of_members_is_refused(tmp_path, folder):
+    path = as_zip(folder, tmp_path / "x.zip", *[(zip_member(str(number)), b"") for number in range(40)])
+    with pytest.raises(BadDataError, match="more than 40 members"):
+        read_all(path)

@@ -155,12 +155,3 @@ def test_a_killed_process_leaves_no_lock_and_no_rubbish(tmp_path):
     fill(new(tmp_path))
     assert entries(new(tmp_path)) == ["cifar10", "cifar10.lock"]
     np.testing.assert_array_equal(new(tmp_path).load()["y_train"], ARRAYS["y_train"])
-
-
-def test_folder_is_the_argument_or_the_variable_or_in_home(monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("CNNLAB_CACHE", raising=False)
-    assert cache.cache_folder() == tmp_path / ".cache" / "cnnlab"
-    monkeypatch.setenv("CNNLAB_CACHE", "~/elsewhere")
-    assert cache.cache_folder() == tmp_path / "elsewhere"
-    assert cache.cache_folder("mine").name == "mine"

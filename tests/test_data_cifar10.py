@@ -19,7 +19,9 @@ import pytest
 import tiny_cifar
 from tiny_cifar import ARRAYS, SPEC
 
-from cnnlab.data import DataUnavailableError, cifar10_arrays
+from cnnlab.data import DataUnavailableError, cifar10, cifar10_arrays
+from cnnlab.data import cache as data_cache
+from cnnlab.data.cifar10_copies import read_into
 
 pytestmark = pytest.mark.usefixtures("no_variables")
 
@@ -43,16 +45,90 @@ def assert_whole(arrays):
 
 
 def assert_empty(cache):
-    """Nothing but the lock is left."""
-    assert [path.name for path in cache.iterdir()] == ["cifar10.lock"]
+    """Nothing but the lock is left, if anything."""
+    assert {path.name for path in cache.glob("*")} <= {"cifar10.lock"}
 
 
 @pytest.mark.parametrize("name", tiny_cifar.LAYOUTS)
-def test_a_named_folder_fills_the_cache_which_then_suffices(tmp_path, cache, name):
+def test_a_named_folder_fills_the_cache_which_then_suffices_where_none_is_named(tmp_path, cache, name):
     folder = tiny_cifar.write_folder(tmp_path, name)
     assert_whole(load(folder, cache))
     shutil.rmtree(folder)
+    assert_whole(load(None, cache))
+    with pytest.raises(DataUnavailableError, match="the path that you named, .*\n.*no such file or folder"):
+        load(folder, cache)
+
+
+def other_pictures(tmp_path):
+    (tmp_path / "my pictures").mkdir()
+    (tmp_path / "my pictures" / "cat.png").write_bytes(tiny_cifar.png(ARRAYS["x_test"][0] ^ 1))
+    return tmp_path / "my pictures"
+
+
+@pytest.mark.parametrize("make", [other_pictures, lambda folder: folder / "absent"])
+def test_a_full_cache_does_not_stand_in_for_a_path_that_is_named(tmp_path, cache, make, monkeypatch):
+    load(tiny_cifar.write_folder(tmp_path / "good", "package"), cache)
+    path = make(tmp_path)
+    with pytest.raises(DataUnavailableError, match="the path that you named"):
+        load(path, cache)
+    monkeypatch.setenv("CNNLAB_CIFAR10", str(path))
+    with pytest.raises(DataUnavailableError, match="the path that you named"):
+        load(None, cache)
+
+
+def test_a_named_copy_is_read_once_and_again_when_it_changes(tmp_path, cache, monkeypatch):
+    load(tiny_cifar.write_folder(tmp_path / "first", "package"), cache)
+    second = tiny_cifar.write_archive(tmp_path / "second", "cifar-10-python.tar.gz")
+    before = (cache / "cifar10" / "x_train.npy").stat().st_ino
+    reads = []
+    monkeypatch.setattr(cifar10, "read_into", lambda *given: (reads.append(given[1]), read_into(*given)))
+    for _ in range(2):
+        assert_whole(load(second, cache))
+    assert reads == [second]
+    assert (cache / "cifar10" / "x_train.npy").stat().st_ino == before, "a good cache was written again"
+    os.truncate(second, second.stat().st_size // 2)
+    with pytest.raises(DataUnavailableError, match="is cut short"):
+        load(second, cache)
+    assert reads == [second, second]
+
+
+def test_a_named_copy_is_verified_for_a_cache_that_nobody_may_write(tmp_path, cache, monkeypatch):
+    folder = tiny_cifar.write_folder(tmp_path, "package")
+    load(folder, cache)
+    (cache / "cifar10" / "verified.json").unlink()
+
+    def forbidden(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(data_cache, "atomic_file", forbidden)
     assert_whole(load(folder, cache))
+    (folder / "test_lables.json").unlink()
+    with pytest.raises(DataUnavailableError, match="gives no label to 20 images"):
+        load(folder, cache)
+
+
+WRITTEN = {
+    "in quotes": "'{}'",
+    "in double quotes": '"{}"',
+    "with a space behind it": "{} ",
+    "below the home": "~/my data",
+    "below the home, by its variable": "$HOME/my data",
+}
+
+
+@pytest.mark.parametrize("form", WRITTEN.values(), ids=WRITTEN)
+def test_a_path_is_understood_as_people_write_it(tmp_path, cache, form, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    tiny_cifar.write_folder(tmp_path / "my data", "package")
+    assert_whole(load(form.format(tmp_path / "my data"), cache))
+
+
+def test_what_keras_has_downloaded_is_found_unasked(tmp_path, cache, no_npm, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    datasets = tmp_path / ".keras" / "datasets"
+    datasets.mkdir(parents=True)
+    (datasets / "cifar-10-batches-py.tar.gz").write_bytes(b"half of it")
+    tiny_cifar.write_folder(datasets / "cifar-10-batches-py-target", "cifar-10-batches-py")
     assert_whole(load(None, cache))
 
 
@@ -78,15 +154,6 @@ def flipped_archive(tmp_path):
     content[len(content) // 2] ^= 4
     archive.write_bytes(content)
     return archive
-
-
-def two_batches_swapped(tmp_path):
-    folder = tiny_cifar.write_folder(tmp_path, "cifar-10-batches-bin")
-    first, second = folder / "data_batch_1.bin", folder / "data_batch_2.bin"
-    content = first.read_bytes()
-    first.write_bytes(second.read_bytes())
-    second.write_bytes(content)
-    return folder
 
 
 def truncated(tmp_path):
@@ -132,14 +199,13 @@ def empty(tmp_path):
 
 
 BAD_PATHS = {
-    flipped: "bytes of x_train are not those of cifar10",
-    flipped_archive: "no .tar.gz archive, or a damaged one|label|bytes of",
-    two_batches_swapped: "bytes of x_train are not those of cifar10",
+    flipped: "lacks 1 of the 120 images: 1 of data_batch_2\n.*1 images that are none of CIFAR-10's",
+    flipped_archive: "is a damaged gzip archive|label|images that are none",
     truncated: "is cut short",
     climbing: "outside its folder",
     linked: "a link or a device",
     hostile_pickle: "asks to run .*open.*refused",
-    picture_of_another_size: "test_batch.png is 512 x 40 RGB, expected 1024 x 20 RGB",
+    picture_of_another_size: "lacks 20 of the 120 images: all of test_batch",
     empty: "this folder holds no CIFAR-10",
     lambda folder: folder / "typo.tar.gz": r"typo.tar.gz:\n +there is no such file or folder",
 }
@@ -184,7 +250,7 @@ def test_a_damaged_cache_stays_as_it_is_when_nothing_else_works(tmp_path, cache,
         pytest.warns(UserWarning, match="damaged"),
         pytest.raises(DataUnavailableError, match="1. the cache.*\n.*x_tr"),
     ):
-        load(tmp_path / "nowhere", cache)
+        load(empty(tmp_path), cache)
     assert (cache / "cifar10" / "x_train.npy").stat().st_size == 1000
     assert sorted(path.name for path in cache.iterdir()) == ["cifar10", "cifar10.lock"]
 

@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 import threading
+import zipfile
 
 import numpy as np
 import pytest
@@ -39,17 +40,75 @@ def holder_of_folder(parent):
     return tiny_mars.write_folder(parent).parent
 
 
-@pytest.mark.parametrize("write", [tiny_mars.write_folder, tiny_mars.write_zip, holder_of_folder, holder_of_zip])
+def lower_case(parent):
+    """As some programs unpack it: .jpg, and the lists of the same mind."""
+    content = {
+        name.replace(".JPG", ".jpg"): data.replace(b".JPG", b".jpg") if name.endswith(".txt") else data
+        for name, data in FILES.items()
+    }
+    return tiny_mars.write_folder(parent, content)
+
+
+def lower_case_pictures(parent):
+    return tiny_mars.write_zip(parent, {name.replace(".JPG", ".jpg"): data for name, data in FILES.items()})
+
+
+def zip_in_zip(parent):
+    inner = tiny_mars.write_zip(parent / "inner")
+    with zipfile.ZipFile(parent / "outer.zip", "w") as outer:
+        outer.write(inner, "1049137/msl-images.zip")
+    return parent / "outer.zip"
+
+
+SHAPES = [
+    tiny_mars.write_folder, tiny_mars.write_zip, holder_of_folder, holder_of_zip, lower_case, lower_case_pictures,
+    zip_in_zip,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("write", SHAPES)
 def test_every_shape_of_copy_fills_the_cache_which_then_suffices(tmp_path, cache, write):
     path = write(tmp_path / "copy")
     arrays = load(path, cache)
     shutil.rmtree(tmp_path / "copy")
+    with pytest.raises(DataUnavailableError, match="no such file or folder"):
+        load(path, cache)
     again = load(None, cache)
     for images in (arrays["images"], again["images"]):
         assert isinstance(images, np.memmap)
         assert images.dtype == np.uint8
         for image, name in zip(images, listed(), strict=True):
             np.testing.assert_array_equal(image, decode(FILES[f"calibrated/{name}"], 16))
+
+
+OTHER_SETS = {
+    "msl-labeled-data-set-v2.1/train-set-v2.1.txt": r"this is version 2.1 of the data set; version 1 is needed",
+    "msl-labeled-data-set-v3/class_map.csv": "this is version 3 of the data set",
+    "hirise-map-proj-v3_2/labels-map-proj-v3_2.txt": "these are the HiRISE images",
+    "holiday/beach.JPG": "holds no msl_synset_words-indexed.txt",
+}
+
+
+@pytest.mark.parametrize("name", OTHER_SETS)
+@pytest.mark.parametrize("write", [tiny_mars.write_zip, tiny_mars.write_folder])
+def test_another_set_of_mars_images_is_named(tmp_path, cache, write, name):
+    path = tiny_mars.write_zip(tmp_path, {name: b"x"})
+    if write is tiny_mars.write_folder:
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(tmp_path / "unpacked")
+        path = tmp_path / "unpacked"
+    with pytest.raises(DataUnavailableError, match=OTHER_SETS[name]):
+        load(path, cache)
+
+
+def test_a_full_cache_does_not_stand_in_for_other_pictures_that_are_named(tmp_path, cache):
+    load(tiny_mars.write_zip(tmp_path), cache)
+    first = f"calibrated/{listed()[0]}"
+    folder = tiny_mars.write_folder(tmp_path / "other", {**FILES, first: tiny_mars.picture(9)})
+    with pytest.raises(DataUnavailableError, match="they were changed, or changed places"):
+        load(folder, cache)
+    (folder / first).write_bytes(FILES[first])
+    assert load(folder, cache)["images"].shape == (20, 16, 16, 3)
 
 
 def test_sizes_and_modes_are_cached_apart(tmp_path, cache):
@@ -117,10 +176,10 @@ def test_a_lying_or_damaged_zip_is_refused(tmp_path, cache):
     content = bytearray(path.read_bytes())
     content[200:260] = bytes(60)  # within the first picture
     path.write_bytes(content)
-    with pytest.raises(DataUnavailableError, match="cannot be unpacked|is no JPEG|no whole JPEG"):
+    with pytest.raises(DataUnavailableError, match="a damaged zip archive|is no JPEG|no whole JPEG"):
         load(path, cache)
     os.truncate(path, len(content) // 2)
-    with pytest.raises(DataUnavailableError, match="no zip archive, or a damaged one"):
+    with pytest.raises(DataUnavailableError, match="a zip archive that is cut short"):
         load(path, cache)
 
 

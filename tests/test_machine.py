@@ -1,5 +1,6 @@
 """The machine: precision by the hardware and by hand, whole files, memory given back, and where the folders are."""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -110,3 +111,27 @@ def test_what_was_read_of_a_file_is_let_go_and_comes_back(tmp_path):
     assert mapped() < before + (8 << 20)
     assert images.sum(dtype="uint64") == total
     machine.forget(np.zeros(3))  # In memory already: nothing to let go.
+
+
+def test_folder_is_the_argument_or_the_variable_or_in_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("CNNLAB_CACHE", raising=False)
+    assert machine.cache_folder() == tmp_path / ".cache" / "cnnlab"
+    monkeypatch.setenv("CNNLAB_CACHE", "~/elsewhere")
+    assert machine.cache_folder() == tmp_path / "elsewhere"
+    assert machine.cache_folder("mine").name == "mine"
+
+
+def test_libraries_keep_their_caches_in_the_labs_unless_somebody_has_said_otherwise(tmp_path, monkeypatch):
+    monkeypatch.setenv("CNNLAB_CACHE", str(tmp_path))
+    for variable in machine.LIBRARY_CACHES:
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("KERAS_HOME", "mine")
+    machine.gather_caches()
+    assert os.environ["MPLCONFIGDIR"] == str(tmp_path / "matplotlib")
+    assert os.environ["KERAS_HOME"] == "mine"
+
+
+def test_make_has_the_same_caches():
+    exported = re.findall(r"^export (\w+) := \$\(CNNLAB_CACHE\)/(\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert machine.LIBRARY_CACHES.items() <= dict(exported).items()

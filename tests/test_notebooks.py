@@ -25,7 +25,7 @@ ALLOWED = {
     "0.5",  # the dropout rate
     "90%", "95%",  # levels of confidence
     "40,000", "10,000", "50,000", "60,000",  # sizes of CIFAR-10's splits
-    "3.11",  # Python
+    "3.11", "3.13",  # Python
     "127.0",  # the local address
     "10.5281",  # the prefix of a DOI
 }  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 import synthetic
 from PIL import Image
 
-from cnnlab.data.cifar10_files import CIFAR10
+from cnnlab.data.cifar10_files import CIFAR10, KEY_BYTES
 
 COUNT = 20
 # Nothing listens on port 9 of this machine; a test that means to reach no network cannot.
@@ -31,11 +31,23 @@ def _arrays():
 
 
 ARRAYS = _arrays()
+
+
+def keys():
+    """Of each image under its label, training before test."""
+    pairs = [
+        pair for split in ("train", "test") for pair in zip(ARRAYS[f"x_{split}"], ARRAYS[f"y_{split}"], strict=True)
+    ]
+    digests = [hashlib.sha256(image.tobytes() + bytes([label])).digest() for image, label in pairs]
+    return np.array([int.from_bytes(digest[:KEY_BYTES], "little") for digest in digests], "uint64")
+
+
 SPEC = dataclasses.replace(
     CIFAR10,
     images_per_batch=COUNT,
     sha256={name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in ARRAYS.items()},
     archive_url=NOWHERE,
+    keys=keys,
 )
 
 

@@ -1,7 +1,8 @@
 """Bytes to a `Dataset`: what other rooms use of the data sets, where they come from and how they are kept."""
 
 from cnnlab.data.cache import DataUnavailableError
-from cnnlab.data.cifar10 import CIFAR10_CLASSES, cifar10_arrays
+from cnnlab.data.cifar10 import cifar10_arrays
+from cnnlab.data.cifar10_formats import CIFAR10_CLASSES
 from cnnlab.data.dataset import (
     LOADERS,
     MARS_SIZES,

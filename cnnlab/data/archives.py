@@ -1,28 +1,34 @@
-"""Files of a data set out of a folder, a tar or a zip archive, which may be broken or hostile.
+"""The files at a path: in a folder, in an archive, in an archive within it; whichever may be broken or hostile.
 
 Nothing is unpacked to disk: a member that climbs out of its folder has nowhere to go. An
 archive with such a member, or with a link, is refused all the same, because the published
-ones have none.
+ones have none. What is an archive is told by its first bytes.
 """
 
+import bz2
 import contextlib
 import gzip
 import io
+import lzma
 import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from PIL import Image, UnidentifiedImageError
+from cnnlab.data.kinds import HEAD_BYTES, BadDataError, kind_of
+from cnnlab.data.paths import files_below, head_of, is_clutter, reading
 
-_GZIP_MAGIC = b"\x1f\x8b"
-
-
-class BadDataError(ValueError):
-    """A file is not what it should be: truncated, altered, of another shape, or hostile."""
+PACKED = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
+ARCHIVES = {"zip", "tar", *PACKED}
+_LIBRARY_ERRORS = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError)
+# What tarfile says where a file ends too early.
+_ENDED = ("unexpected end of data", "empty header", "truncated header")
+# How many archives deep is looked.
+LEVELS = 3
 
 
 class Limits(NamedTuple):
@@ -34,212 +40,211 @@ class Limits(NamedTuple):
     members: int
 
 
-class Place(NamedTuple):
-    """Where a copy may be: a folder in the layout of that name, or an archive (`layout` None)."""
+class Member(NamedTuple):
+    """A file that is no archive.
 
-    path: Path
-    layout: str | None
-
-
-class Copy(NamedTuple):
-    """Files that can be read in any order, from several threads.
-
-    `sizes`: name, relative to the folder of the copy, to bytes; `content`: a name of these to
-    the file's bytes, or BadDataError; `limits`: those of the set.
+    `name`: its path below what was named, archives counting as folders; `kind`: of `kinds`;
+    `size` in bytes, None where a packed file does not say; `read()`: its bytes, before the next
+    member is asked for, or BadDataError.
     """
 
-    sizes: Mapping[str, int]
-    content: Callable[[str], bytes]
-    limits: Limits
-
-    def read(self, name):
-        """The bytes of the file `name`.
-
-        Raises BadDataError, whose message goes on after the file's name, where the file is
-        missing, too large or damaged.
-        """
-        if name not in self.sizes:
-            raise BadDataError("is missing")
-        _check_size("has", self.sizes[name], self.limits)
-        return self.content(name)
-
-    def files(self, wanted):
-        """Yield (name, bytes) of those files whose name is in `wanted`, one at a time; BadDataError as `read`."""
-        for name in wanted:
-            if name in self.sizes:
-                _check_size(f"holds {name} of", self.sizes[name], self.limits)
-                try:
-                    content = self.content(name)
-                except BadDataError as error:
-                    raise BadDataError(f"{name} {error}") from None
-                yield name, content
+    name: str
+    kind: str
+    size: int | None
+    read: Callable[[], bytes]
 
 
-@contextlib.contextmanager
-def reading():
-    """Trouble with reading is a fault of the copy; so that any other OSError is one of the cache."""
-    try:
-        yield
-    except OSError as error:
-        raise BadDataError(f"it cannot be read ({error.strerror or error})") from None
+def groups(path, limits):
+    """Yield (name, iterator of Members) of what lies at `path`: loose files together, then each archive.
 
-
-@reading()
-def places_at(path, layouts, archives):
-    """Every `Place` at `path` (an archive, a folder, or a folder that holds some), loose copies before packed ones.
-
-    `layouts`: name to file names, any of which tells a folder in that layout; `archives`: names
-    of archives; both in order of preference. Raises BadDataError where `path` does not exist.
+    An iterator raises BadDataError for an archive that is broken or hostile, with a message that
+    goes on after its name.
     """
-    path = Path(path).expanduser()
-    if not path.exists():
-        raise BadDataError("there is no such file or folder")
-    if path.is_file():
-        return [Place(path, None)]
-    folders = [path, *sorted(entry for entry in path.iterdir() if entry.is_dir())]
-    loose = [
-        Place(folder, layout)
-        for layout, names in layouts.items()
-        for folder in folders
-        if any((folder / name).is_file() for name in names)
-    ]
-    return loose + [Place(path / name, None) for name in archives if (path / name).is_file()]
+    loose, archives = [], []
+    with reading():
+        for file in files_below(path):
+            kind = kind_of(head_of(file))
+            name = file.name if file == path else file.relative_to(path).as_posix()
+            (archives if kind in ARCHIVES else loose).append((name, kind, file))
+    if loose:
+        yield "", (_of_folder(name, kind, file, limits) for name, kind, file in loose)
+    for name, kind, file in archives:
+        yield name, members_of(file, kind, limits, name)
 
 
-@reading()
-def folder_copy(path, limits, inside=()):
-    """The `Copy` of the files in the folder `path`, and in those folders in it whose names are in `inside`."""
-    folders = [path, *(path / name for name in inside if (path / name).is_dir())]
-    files = [entry for folder in folders for entry in folder.iterdir() if entry.is_file()]
+def _of_folder(name, kind, file, limits):
+    with reading():
+        size = file.stat().st_size
 
-    def content(name):
-        try:
-            return (path / name).read_bytes()
-        except OSError as error:
-            raise BadDataError(f"cannot be read ({error.strerror or error})") from None
+    @reading()
+    def read():
+        check_size("has", size, limits)
+        return file.read_bytes()
 
-    return Copy({file.relative_to(path).as_posix(): file.stat().st_size for file in files}, content, limits)
+    return Member(name, kind, size, read)
 
 
-@contextlib.contextmanager
-def opened_zip(path, limits, mark):
-    """The `Copy` in a zip archive, relative to the topmost folder in it that holds a file called `mark`.
+def members_of(file, kind, limits, name=""):
+    """Yield the Members of the archive at the Path `file`, which is of `kind`; `name` is put before theirs."""
+    with reading(), file.open("rb") as stream:
+        yield from _unpacked(name, kind, stream, _Budget(limits), 1)
 
-    Raises BadDataError for what is no zip archive, for a link or an absolute or climbing name
-    anywhere in it, for a name that comes twice, and for more than `limits`.
-    """
-    try:
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise BadDataError(f"this is no zip archive, or a damaged one ({error})") from None
-    with archive:
-        members = _below(mark, _checked_members(archive, limits))
 
-        def content(name):
+def _unpacked(name, kind, stream, budget, level):
+    """Yield the Members of an archive of `kind` in `stream`, and of archives in it."""
+    with in_our_words(kind):
+        if kind == "zip":
+            yield from _of_zip(name, stream, budget, level)
+        elif kind == "tar":
+            yield from _of_tar(name, stream, budget, level)
+        else:
+            content = _Bounded(PACKED[kind](stream), budget, level)
+            head = content.read(HEAD_BYTES)
+            content.pushed_back = head
+            if kind_of(head) == "tar":
+                yield from _of_tar(name, content, budget, level)
+            else:
+                yield from _member(f"{name}/{Path(name).stem}", head, None, content, budget, level)
+
+
+def _member(name, head, size, stream, budget, level):
+    """Yield what the file in `stream` is, which begins with `head`: a Member, or those in it where it is an archive."""
+    kind = kind_of(head)
+
+    @in_our_words(kind)
+    def read():
+        if size is not None:
+            check_size("has", size, budget.limits)
+        return stream.read(budget.limits.total + 1 if size is None else size)
+
+    if kind in ARCHIVES and level < LEVELS:
+        yield from _unpacked(name, kind, io.BytesIO(read()), budget, level + 1)
+    else:
+        yield Member(name, kind, size, read)
+
+
+def _of_zip(name, stream, budget, level):
+    with zipfile.ZipFile(stream) as archive:
+        infos = checked_members(archive, budget.limits)
+        budget.count(len(infos))
+        for info in infos:
             # The size that the archive states bounds what zipfile unpacks, and the checksum is compared at its end.
-            try:
-                return archive.read(members[name])
-            except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
-                raise BadDataError(f"cannot be unpacked ({error})") from None
+            with archive.open(info) as file:
+                content = _Bounded(file, budget, level)
+                head = content.read(HEAD_BYTES)
+                content.pushed_back = head
+                yield from _member(f"{name}/{info.filename}", head, info.file_size, content, budget, level)
 
-        yield Copy({name: info.file_size for name, info in members.items()}, content, limits)
 
-
-def read_tar(path, wanted, limits):
-    """Yield (name, bytes) of the members of a .tar or .tar.gz whose file name is in `wanted`.
-
-    One pass, in the archive's order, one member in memory at a time, because a gzip cannot be
-    entered in the middle. Raises BadDataError for what is no tar archive or is cut short, for a
-    link, a device, or an absolute or climbing name anywhere in it, for a wanted member that
-    comes twice, and for more than `limits`.
-    """
+def _of_tar(name, stream, budget, level):
+    if not isinstance(stream, _Bounded):
+        stream = _Bounded(stream, budget, level)
     seen = set()
-    with _unpacking(path), _opened(path) as stream:
-        bounded = _Bounded(stream, limits)
-        with tarfile.open(fileobj=bounded, mode="r|", bufsize=1 << 20) as archive:
-            for count, member in enumerate(archive, start=1):
-                _check_count(count, limits)
-                _check_member(member.name, member.isreg() or member.isdir())
-                name = PurePosixPath(member.name).name
-                if member.isreg() and name in wanted:
-                    if name in seen:
-                        raise BadDataError(f"holds {name} twice")
-                    seen.add(name)
-                    _check_size(f"holds {member.name} of", member.size, limits)
-                    yield name, archive.extractfile(member).read()
+    # One pass, in the archive's order, because a gzip cannot be entered in the middle.
+    with tarfile.open(fileobj=stream, mode="r|", bufsize=1 << 20) as archive:
+        for info in archive:
+            budget.count(1)
+            check_member(info.name, info.isreg() or info.isdir())
+            if not info.isreg() or any(map(is_clutter, PurePosixPath(info.name).parts)):
+                continue
+            if info.name in seen:
+                raise BadDataError(f"holds {info.name} twice")
+            seen.add(info.name)
+            content = _Rest(archive.extractfile(info))
+            content.pushed_back = head = content.read(HEAD_BYTES)
+            yield from _member(f"{name}/{info.name}", head, info.size, content, budget, level)
 
 
-@contextlib.contextmanager
-def opened_picture(data, kind):
-    """The picture in `data` (bytes) of `kind` ("PNG" or "JPEG"), of which only the header is read so far.
+class _Rest:
+    """A readable stream whose first bytes were looked at, and pushed back."""
 
-    Whatever Pillow raises within the block becomes a BadDataError that names the kind.
-    """
-    try:
-        with Image.open(io.BytesIO(data), formats=[kind]) as image:
-            yield image
-    except BadDataError:
-        raise
-    except UnidentifiedImageError:
-        raise BadDataError(f"is no {kind} picture") from None
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and others
-        raise BadDataError(f"is no whole {kind} picture ({error})") from None
-
-
-class _Bounded:
-    """A readable stream that refuses to give more than `limits.total` bytes: a small gzip can hold terabytes."""
-
-    def __init__(self, stream, limits):
-        self.stream, self.limits, self.given = stream, limits, 0
+    def __init__(self, stream):
+        self.stream, self.pushed_back = stream, b""
 
     def read(self, size):
-        data = self.stream.read(min(size, self.limits.total - self.given + 1))
-        self.given += len(data)
-        _check_total(self.given, self.limits)
+        given, self.pushed_back = self.pushed_back[:size], self.pushed_back[size:]
+        return given + self.next(size - len(given)) if len(given) < size else given
+
+    def next(self, size):
+        return self.stream.read(size)
+
+
+class _Bounded(_Rest):
+    """One that refuses to give more than the limits: a small gzip can hold terabytes."""
+
+    def __init__(self, stream, budget, level):
+        super().__init__(stream)
+        self.budget, self.level = budget, level
+
+    def next(self, size):
+        data = self.stream.read(min(size, self.budget.left(self.level) + 1))
+        self.budget.spend(len(data), self.level)
         return data
 
 
-def _opened(path):
-    with path.open("rb") as file:
-        packed = file.read(2) == _GZIP_MAGIC
-    return gzip.open(path) if packed else path.open("rb")
+class _Budget:
+    """What an archive and those within it may take together: bytes for each level of packing, and members."""
+
+    def __init__(self, limits):
+        self.limits, self.spent, self.members = limits, Counter(), 0
+
+    def left(self, level):
+        return self.limits.total - self.spent[level]
+
+    def spend(self, size, level):
+        self.spent[level] += size
+        if self.spent[level] > self.limits.total:
+            raise BadDataError(
+                f"unpacks to more than {self.limits.total:,} bytes: not an archive of {self.limits.title}"
+            )
+
+    def count(self, members):
+        self.members += members
+        if self.members > self.limits.members:
+            raise BadDataError(
+                f"holds more than {self.limits.members:,} members: not an archive of {self.limits.title}"
+            )
 
 
 @contextlib.contextmanager
-def _unpacking(path):
-    """Say in our words what `tarfile` and `gzip` find wrong."""
+def in_our_words(kind):
+    """Say in our words what the libraries find wrong with an archive or packed file of `kind`."""
     try:
         yield
-    except EOFError:
-        raise BadDataError(f"this archive is cut short, at {path.stat().st_size:,} bytes") from None
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error) as error:
-        raise BadDataError(f"this is no .tar.gz archive, or a damaged one ({error})") from None
+    except (EOFError, tarfile.ReadError) as error:
+        ended = isinstance(error, EOFError) or str(error) in _ENDED
+        said = "is cut short: copy or download it anew" if ended else f"is a damaged {kind} archive ({error})"
+        raise BadDataError(said) from None
+    except (
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        zlib.error,
+        lzma.LZMAError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
+        if kind == "zip" and "not a zip file" in str(error):
+            raise BadDataError("is a zip archive that is cut short: its end is missing") from None
+        raise BadDataError(f"is a damaged {kind} archive ({error})") from None
+    except OSError as error:
+        raise BadDataError(f"is a damaged {kind} archive, or cannot be read ({error.strerror or error})") from None
 
 
-def _checked_members(archive, limits):
-    """Name to ZipInfo of the files in a ZipFile."""
+def checked_members(archive, limits):
+    """[ZipInfo] of the files in a ZipFile, hidden ones left out; BadDataError where it is hostile or holds too many."""
     infos = [info for info in archive.infolist() if not info.is_dir()]
-    _check_count(len(infos), limits)
-    _check_total(sum(info.file_size for info in infos), limits)
-    members = {}
+    _Budget(limits).count(len(infos))
+    seen = set()
     for info in infos:
-        _check_member(info.filename, not stat.S_ISLNK(info.external_attr >> 16))
-        if info.filename in members:
+        check_member(info.filename, not stat.S_ISLNK(info.external_attr >> 16))
+        if info.filename in seen:
             raise BadDataError(f"holds {info.filename} twice")
-        members[info.filename] = info
-    return members
+        seen.add(info.filename)
+    return [info for info in infos if not any(map(is_clutter, PurePosixPath(info.filename).parts))]
 
 
-def _below(mark, members):
-    """Those of `members` (by name) in the topmost folder that holds `mark`, by their names relative to it."""
-    paths = {PurePosixPath(name): member for name, member in members.items()}
-    home = min((path.parent for path in paths if path.name == mark), key=lambda home: len(home.parts), default=None)
-    if home is None:
-        raise BadDataError(f"this archive holds no {mark}")
-    return {path.relative_to(home).as_posix(): paths[path] for path in paths if path.is_relative_to(home)}
-
-
-def _check_member(name, plain):
+def check_member(name, plain):
+    """Raise BadDataError for a member that would land outside its folder, or is not `plain`: a link or a device."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if not parts or parts[0] == "/" or ".." in parts or ":" in parts[0]:
         raise BadDataError(f"has a member that would land outside its folder ({name!r}): do not trust this file")
@@ -247,16 +252,7 @@ def _check_member(name, plain):
         raise BadDataError(f"has a member that is a link or a device ({name!r}): do not trust this file")
 
 
-def _check_size(said, size, limits):
+def check_size(said, size, limits):
+    """Raise BadDataError for a file of `size` bytes that is larger than any of the set."""
     if size > limits.file:
         raise BadDataError(f"{said} {size:,} bytes, more than any file of {limits.title} ({limits.file:,})")
-
-
-def _check_total(size, limits):
-    if size > limits.total:
-        raise BadDataError(f"unpacks to more than {limits.total:,} bytes: not an archive of {limits.title}")
-
-
-def _check_count(count, limits):
-    if count > limits.members:
-        raise BadDataError(f"holds more than {limits.members:,} members: not an archive of {limits.title}")

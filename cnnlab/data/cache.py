@@ -5,7 +5,8 @@ SHA-256, the size and the time of change of each. A load hashes nothing where si
 are still those of the manifest, which takes milliseconds; where they are not, or the manifest is
 missing, every array is hashed again. So a file that was cut short, overwritten or copied is
 noticed; a disk that alters bytes without changing the time is not, and deleting manifest.json
-asks for the full check.
+asks for the full check. Of a copy that somebody names, `verified.json` remembers likewise that
+it was read and found to hold these arrays.
 """
 
 import contextlib
@@ -16,15 +17,19 @@ import shutil
 import tempfile
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from cnnlab.data.archives import BadDataError
 from cnnlab.data.download import DownloadError
+from cnnlab.data.kinds import BadDataError
+from cnnlab.data.paths import named_path, stamp
 from cnnlab.machine import atomic_file, byte_bar
 
 _CHUNK = 1 << 24
+# How many named copies a cache remembers to have verified.
+_REMEMBERED = 50
 
 
 class DataUnavailableError(RuntimeError):
@@ -33,11 +38,6 @@ class DataUnavailableError(RuntimeError):
     def _render_traceback_(self):
         """What IPython shows in place of a traceback: the message, which is all that a reader can act on."""
         return [str(self)]
-
-
-def cache_folder(cache=None):
-    """The one folder outside the clone that the lab writes to: `cache`, or CNNLAB_CACHE, or ~/.cache/cnnlab."""
-    return Path(cache or os.environ.get("CNNLAB_CACHE") or "~/.cache/cnnlab").expanduser()
 
 
 class ArrayCache:
@@ -129,6 +129,24 @@ class ArrayCache:
             fresh.rename(self.folder)
             _sync(self.root)
 
+    def check(self, read):
+        """Raise BadDataError unless `read(arrays)` fills writable arrays with what is cached; nothing is written."""
+        arrays = {name: np.zeros(shape, "uint8") for name, shape in self.shapes.items()}
+        read(arrays)
+        self._compare(self._hashes(arrays), self.sha256 or self._recorded(_read_json(self.folder / "manifest.json")))
+
+    def vouches_for(self, named):
+        """Whether the copy at `named`, a `Named`, was verified, and is as it was then."""
+        return (_read_json(self.folder / "verified.json") or {}).get(str(named.path)) == named.stamp
+
+    def vouch_for(self, named):
+        """Remember that the copy at `named` holds what is cached; a cache that cannot be written forgets it."""
+        verified = _read_json(self.folder / "verified.json") or {}
+        verified.pop(str(named.path), None)
+        kept = dict(list(verified.items())[1 - _REMEMBERED :])
+        with contextlib.suppress(OSError):
+            _write_json(self.folder / "verified.json", {**kept, str(named.path): named.stamp})
+
     def _map(self, name):
         file = self.folder / f"{name}.npy"
         try:
@@ -176,41 +194,81 @@ class ArrayCache:
                 )
 
 
-def load_or_fill(store, title, sources, advice, space):
+class Named(NamedTuple):
+    """A copy that somebody named: its Path, and the `paths.stamp` of it."""
+
+    path: Path
+    stamp: str
+
+
+def named_copy(path, title, advice):
+    """The `Named` copy at `path` (None where nothing is named); DataUnavailableError where there is none."""
+    if not path:
+        return None
+    try:
+        found = named_path(path)
+        return Named(found, stamp(found))
+    except BadDataError as error:
+        raise DataUnavailableError(
+            _message(title, [(f"the path that you named, {path}", str(error))], advice)
+        ) from None
+
+
+def load_or_fill(store, title, sources, advice, space, named=None):
     """The arrays of `store` (an ArrayCache), which is filled by the first source that works where it is no good.
 
     `title`: what the set is called in messages; `sources(scratch)`: a list of (name, function
-    that fills `store` by `store.replacing(scratch)`, or raises BadDataError or DownloadError);
-    `advice`: lines on what to do when all fail; `space`: disk space that filling takes.
+    that fills writable arrays, or raises BadDataError or DownloadError); `advice`: lines on what
+    to do when all fail; `space`: disk space that filling takes; `named`: the `Named` copy that
+    is the only source, which is verified however good the cache is, unless that was done before.
     Raises DataUnavailableError with every source tried, what was wrong with it, and `advice`.
     """
     try:
-        return store.load()
+        arrays = store.load()
     except (OSError, BadDataError):
         pass  # looked at again, and said, by whoever holds the lock
+    else:
+        if named and not store.vouches_for(named):
+            _verify(store, title, sources(None), advice)
+            store.vouch_for(named)
+        return arrays
     try:
         with store.locked() as scratch:
-            return _load_or_fill(store, title, sources(scratch), advice)
+            arrays = _load_or_fill(store, title, sources(scratch), scratch, advice, named)
     except OSError as error:
         raise DataUnavailableError(
             f"The cache folder {store.root} cannot be written ({error.strerror or error}). Name one that can, "
             f"with {space} free, in the environment variable CNNLAB_CACHE or the argument `cache`."
         ) from None
+    if named:
+        store.vouch_for(named)
+    return arrays
 
 
-def _load_or_fill(store, title, sources, advice):
+def _verify(store, title, sources, advice):
+    ((name, read),) = sources
+    try:
+        store.check(read)
+    except BadDataError as error:
+        raise DataUnavailableError(_message(title, [(name, str(error))], advice)) from None
+
+
+def _load_or_fill(store, title, sources, scratch, advice, named):
     attempts = []
     try:
-        return store.load()  # another process may have filled it while this one waited
+        arrays = store.load()  # another process may have filled it while this one waited
+        if not named or store.vouches_for(named):
+            return arrays
     except FileNotFoundError as error:
         attempts.append((f"the cache, {store.folder}", str(error)))
     except BadDataError as error:
         attempts.append((f"the cache, {store.folder}", str(error)))
         # Said of the line that called the loader, five calls up.
         warnings.warn(f"The cache {store.folder} is damaged and is built again: {error}.", stacklevel=5)
-    for name, fill in sources:
+    for name, read in sources:
         try:
-            fill()
+            with store.replacing(scratch) as arrays:
+                read(arrays)
         except (BadDataError, DownloadError) as error:
             attempts.append((name, str(error)))
         else:

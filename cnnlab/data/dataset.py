@@ -6,7 +6,8 @@ import hashlib
 import numpy as np
 import pandas as pd
 
-from cnnlab.data.cifar10 import CIFAR10_CLASSES, cifar10_arrays
+from cnnlab.data.cifar10 import cifar10_arrays
+from cnnlab.data.cifar10_formats import CIFAR10_CLASSES
 from cnnlab.data.mars import MARS_PATH_VARIABLE, mars_arrays
 from cnnlab.data.mars_files import Listing
 from cnnlab.machine import forget
@@ -82,7 +83,7 @@ class Dataset:
 def load_cifar10(path=None, cache=None, split_seed=0, validation_images=10_000, progress=True):
     """CIFAR-10 (Krizhevsky 2009): 40,000 training, 10,000 validation and 10,000 test images.
 
-    `path`: where the user has the data, in any of the shapes that `cifar10_files` knows (default:
+    `path`: where the user has the data, in any of the shapes that `cifar10_copies` knows (default:
     the environment variable CNNLAB_CIFAR10); `cache`: the cache folder (default: CNNLAB_CACHE,
     else ~/.cache/cnnlab); `split_seed`: decides which images, the same share of each class, are
     held out of the 50,000 for validation; `progress`: whether to show bars.

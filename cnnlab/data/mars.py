@@ -1,9 +1,9 @@
 """The Mars images from the first source that works, as arrays: verified, decoded, made RGB, resized, centred.
 
-In this order: the cache; a path that the user names, which stands alone; what was downloaded
-before; the record of the DOI. JPEG's own scaled decoding is not used: it would save a second or
-two of the four that the whole set takes, and give pixels that no other reader of the same file
-gives.
+In this order: the cache; a path that the user names, which stands alone and is verified even
+where the cache is good; what was downloaded before; the record of the DOI. JPEG's own scaled
+decoding is not used: it would save a second or two of the four that the whole set takes, and
+give pixels that no other reader of the same file gives.
 """
 
 import hashlib
@@ -16,9 +16,9 @@ import numpy as np
 import PIL
 from PIL import Image
 
-from cnnlab.data.archives import BadDataError, opened_picture
-from cnnlab.data.cache import ArrayCache, DataUnavailableError, cache_folder, load_or_fill
+from cnnlab.data.cache import ArrayCache, DataUnavailableError, load_or_fill, named_copy
 from cnnlab.data.download import fetch
+from cnnlab.data.kinds import BadDataError, opened_picture
 from cnnlab.data.mars_files import (
     FOLDER,
     LARGEST_SIDE,
@@ -30,7 +30,7 @@ from cnnlab.data.mars_files import (
     read_listing,
     refuse,
 )
-from cnnlab.machine import progress_bar, usable_cores
+from cnnlab.machine import cache_folder, progress_bar, usable_cores
 
 MARS_PATH_VARIABLE = "CNNLAB_MARS"
 # To be raised with every change to what `preprocessing_steps` makes of a file: cached images are then made again.
@@ -55,22 +55,25 @@ def mars_arrays(path=None, cache=None, size=128, letterbox=True, progress=True, 
     store = ArrayCache(cache_folder(cache), name, shapes, origin=origin, progress=progress)
     kept = store.root / ZIP_NAME
 
-    def fill(scratch, place):
-        with opened_copy(place) as copy, store.replacing(scratch) as arrays:
+    advice = _advice(path, spec)
+    named = named_copy(path, "The Mars images", advice)
+
+    def read(arrays, place):
+        with opened_copy(place) as copy:
             read_into(arrays, copy, spec, letterbox, progress)
 
-    def download(scratch):
+    def download(arrays, scratch):
         archive = fetch(spec.url, scratch, None, LIMITS.total, progress)
-        fill(scratch, archive)
+        read(arrays, archive)
         archive.replace(kept)  # for other sizes, and for pictures as they were taken
 
     def sources(scratch):
-        if path:
-            return [(f"the path that you named, {path}", lambda: fill(scratch, path))]
-        before = [(f"the earlier download, {kept}", lambda: fill(scratch, kept))] if kept.exists() else []
-        return [*before, (f"the record of the DOI, {spec.url}", lambda: download(scratch))]
+        if named:
+            return [(f"the path that you named, {named.path}", lambda arrays: read(arrays, named.path))]
+        before = [(f"the earlier download, {kept}", lambda arrays: read(arrays, kept))] if kept.exists() else []
+        return [*before, (f"the record of the DOI, {spec.url}", lambda arrays: download(arrays, scratch))]
 
-    return load_or_fill(store, "The Mars images", sources, _advice(path, spec), f"{_megabytes(shapes)} MB")
+    return load_or_fill(store, "The Mars images", sources, advice, f"{_megabytes(shapes)} MB", named)
 
 
 def mars_original(file, path=None, cache=None):
@@ -112,7 +115,7 @@ def decode(data, size, letterbox=True):
 def read_into(arrays, copy, spec, letterbox=True, progress=True):
     """Fill `arrays`: images uint8 (n, size, size, 3), listing uint8, the bytes of `Listing.to_bytes`.
 
-    `copy`: an `archives.Copy`. Warns of what does no harm; raises BadDataError, with a line for
+    `copy`: an `copies.Copy`. Warns of what does no harm; raises BadDataError, with a line for
     each trouble, where classes, splits or pictures are not those of `spec`.
     """
     listing, problems = read_listing(copy, spec)
@@ -132,7 +135,7 @@ def read_into(arrays, copy, spec, letterbox=True, progress=True):
 def decode_all(images, files, read, letterbox=True, progress=True):
     """Decode `files`, file names without folder, into `images` uint8 (n, size, size, 3), in threads.
 
-    `read`: of an `archives.Copy`. Returns `files_hash`. Raises BadDataError that names every
+    `read`: of an `copies.Copy`. Returns `files_hash`. Raises BadDataError that names every
     file that is missing or unreadable.
     """
 

