@@ -1,14 +1,23 @@
 """The lab's command line: `cnnlab COMMAND`, or `python -m cnnlab COMMAND`."""
 
 import argparse
+import errno
 import sys
+from pathlib import Path
 
-from cnnlab.machine import gather_caches, import_keras, whole_number
+from cnnlab.machine import ROOT_VARIABLE, gather_caches, import_keras, root, whole_number
 
 EXIT_FAILED = 1
 EXIT_BAD_ARGUMENTS = 2
 EXIT_INTERRUPTED = 130
 BUDGET_NAMES = ("full", "quick", "smoke")
+# Those of `measures.PROBES`, which takes TensorFlow to look at.
+PROBE_NAMES = (
+    "shift", "equivariance", "receptive_field", "tabular", "activations", "calibration", "risk_coverage",
+    "normalisation",
+)  # fmt: skip
+# Not to be written to: what a person can mend by naming another place.
+_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOSPC)
 
 
 def main(arguments=None):
@@ -27,9 +36,19 @@ def main(arguments=None):
         print(f"cnnlab: {error}", file=sys.stderr)
         return EXIT_BAD_ARGUMENTS
     except (OSError, RuntimeError) as error:
-        print(f"cnnlab: {error}", file=sys.stderr)
+        print(f"cnnlab: {_said(error)}", file=sys.stderr)
         return EXIT_FAILED
     return 0
+
+
+def _said(error):
+    """One line on `error`; where a file cannot be written, with what to do."""
+    if getattr(error, "errno", None) in _UNWRITABLE and error.filename:
+        return (
+            f"{error.filename} cannot be written ({error.strerror}): mend that, or name another place "
+            f"(rows: --store, a model: --out, all of runs/ and results/: the environment variable {ROOT_VARIABLE})"
+        )
+    return error
 
 
 def _parser():
@@ -49,7 +68,7 @@ def _parser():
     command.set_defaults(run=_notebook)
 
     command = commands.add_parser("study", help="run what is missing of a study, and show its table and findings")
-    command.add_argument("name", help="a study: " + _names("study", "studies", "STUDIES"))
+    command.add_argument("name", help="a study: " + _names("study", "STUDIES"))
     command.add_argument("--seeds", type=whole_number(1), help="how many paired seeds (default: as the study records)")
     command.add_argument("--store", help="folder of the result rows (default: the budget's)")
     command.add_argument("--keep-models", action="store_true", help="keep the trained models under runs/")
@@ -57,7 +76,7 @@ def _parser():
     command.set_defaults(run=_study)
 
     command = commands.add_parser("train", help="train one recipe on the way from 74 to 94%%, and keep its model")
-    command.add_argument("--recipe", required=True, help="a recipe: " + _names("train", "studies", "RECIPES"))
+    command.add_argument("--recipe", required=True, help="a recipe: " + _names("train", "RECIPES"))
     command.add_argument(
         "--seed", type=whole_number(0), default=0, help="of weights, order and augmentation (default: 0)"
     )
@@ -66,7 +85,7 @@ def _parser():
     command.set_defaults(run=_train)
 
     command = commands.add_parser("probe", help="measure an inductive bias on trained models")
-    command.add_argument("name", help="a probe: " + _names("probe", "measures", "PROBES"))
+    command.add_argument("name", help="a probe: " + ", ".join(PROBE_NAMES))
     command.add_argument("--seeds", type=whole_number(1), help="how many seeds (default: as the probe records)")
     command.set_defaults(run=_probe)
 
@@ -81,13 +100,13 @@ def _parser():
     return parser
 
 
-def _names(command, room, table):
-    """The keys of a table, looked up only for that command's help: other help need not wait for it."""
+def _names(command, table):
+    """The keys of a table of `studies`, looked up only for that command's help: other help need not wait for it."""
     if command not in sys.argv or not {"-h", "--help"} & set(sys.argv):
         return "see --help"
-    from importlib import import_module
+    from cnnlab import studies
 
-    return ", ".join(getattr(import_module(f"cnnlab.{room}"), table))
+    return ", ".join(getattr(studies, table))
 
 
 def _add_budget(command, default):
@@ -110,11 +129,14 @@ def _data(options):
 
 
 def _notebook(options):
+    path = next((path for path in (Path(options.path), root() / options.path) if path.is_file()), None)
+    if path is None:
+        raise OSError(f"there is no notebook {options.path}, neither here nor in {root()}")
     from cnnlab.notebook import execute_notebook
     from cnnlab.studies import find_budget
 
     budget = find_budget(options.budget)
-    copy = execute_notebook(options.path, budget)
+    copy = execute_notebook(path, budget)
     print(f"\nexecuted notebook: {copy}\nfigures:           {budget.images_folder}/")
 
 
@@ -122,12 +144,13 @@ def _study(options):
     from cnnlab import studies
 
     study = studies.find_study(options.name)
+    budget = studies.find_budget(options.budget, study.dataset)
+    store = studies.Store(options.store or budget.store_folder)
+    store.check_writable()
     import_keras()
     from cnnlab.report import CHAPTERS, Record, of_study
 
-    budget = studies.find_budget(options.budget, study.dataset)
     study = study.within(budget)
-    store = studies.Store(options.store or budget.store_folder)
     models_folder = budget.models_folder if options.keep_models else None
     frame = studies.run_study(study, store, options.seeds, models_folder=models_folder)
     record = Record(budget.folder, {options.name: frame})
@@ -140,8 +163,9 @@ def _train(options):
     from cnnlab import studies
 
     studies.find_recipe(options.recipe)
-    import_keras()
     budget = studies.find_budget(options.budget)
+    studies.model_file(options.recipe, options.seed, options.out, budget)
+    import_keras()
     result, path = studies.train_recipe(options.recipe, options.seed, options.out, budget)
     for split, short in (("validation", "val"), ("test", "test")):
         plain, augmented = (result.row[f"{short}_accuracy_{which}"] for which in ("last", "tta"))
@@ -153,6 +177,13 @@ def _train(options):
 
 
 def _probe(options):
+    from cnnlab import studies
+
+    # `measures` says so too, once TensorFlow is there.
+    if options.name in studies.STUDIES:
+        raise ValueError(f"{options.name} needs trainings of its own: it is a study (cnnlab study {options.name})")
+    if options.name not in PROBE_NAMES:
+        raise ValueError(f"no probe is called {options.name!r}; expected one of {', '.join(PROBE_NAMES)}")
     import_keras()
     from cnnlab import findings, measures
 

@@ -175,6 +175,14 @@ def atomic_file(path, suffix=""):
         partial.unlink(missing_ok=True)
 
 
+def check_writable(folder):
+    """Raise OSError at once, rather than after an hour of work, if nothing can be written to the Path `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / f".writable.{os.getpid()}"
+    probe.touch()
+    probe.unlink()
+
+
 def import_keras():
     """Import Keras and start its backend while nothing can be written to standard error.
 

@@ -1,9 +1,11 @@
 """The command line: good help at once, one clear line for a bad call, exit codes."""
 
 import dataclasses
+import errno
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +14,9 @@ import keras
 import pytest
 import tiny_study
 
-from cnnlab import __main__, data, studies
+from cnnlab import __main__, data, measures, studies
 from cnnlab.__main__ import main
+from cnnlab.machine import LIBRARY_CACHES
 from cnnlab.training import train
 
 ROOT = Path(__file__).parent.parent
@@ -110,20 +113,84 @@ def test_a_bad_call_gets_one_clear_line_and_exit_code_2(arguments, message, caps
     assert "Traceback" not in shown
 
 
-def test_a_misspelt_study_says_one_line_and_nothing_of_tensorflow_at_once():
+LISTED_AT_ONCE = [
+    ["study", "nope"], ["probe", "nope"], ["probe", "permutation"], ["train", "--recipe", "nope"],
+    ["train", "--recipe", "to_74", "--out", "model.h5"], ["notebook", "nope.ipynb"],
+    ["study", "--help"], ["probe", "--help"], ["train", "--help"], ["notebook", "--help"],
+]  # fmt: skip
+# Leaves at once, whatever it was doing, where TensorFlow is asked for.
+WITHOUT_TENSORFLOW = """
+import sys
+class Refused:
+    def find_spec(self, name, *_):
+        if name.split(".")[0] in ("tensorflow", "keras", "jax", "torch"):
+            sys.exit("asked for " + name)
+sys.meta_path.insert(0, Refused())
+from cnnlab.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("arguments", LISTED_AT_ONCE, ids=" ".join)
+def test_help_misspelt_names_and_listings_ask_for_no_tensorflow(arguments):
+    command = [sys.executable, "-c", WITHOUT_TENSORFLOW, *arguments]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "asked for" not in finished.stderr
+    assert finished.stderr.count("\n") == ("--help" not in arguments)
+    assert finished.returncode == (0 if "--help" in arguments else 1 if "nope.ipynb" in arguments else 2)
+
+
+def test_a_misspelt_study_is_said_at_once():
     finished, seconds = run("study", "nope")
-    assert finished.returncode == 2
     assert finished.stderr.startswith("cnnlab: no study is called 'nope'")
-    assert finished.stderr.count("\n") == 1
     assert seconds < AT_ONCE
 
 
-def test_an_unwritable_store_gets_one_line_and_exit_code_1(tiny, tmp_path, capsys):
+def test_the_probes_that_help_names_are_those_there_are():
+    assert list(measures.PROBES) == list(__main__.PROBE_NAMES)
+
+
+@pytest.mark.parametrize("command", ["data", "notebook", "study", "train", "probe", "record", "report"])
+def test_a_command_keeps_what_libraries_write_in_the_labs_cache(command, monkeypatch, tmp_path):
+    monkeypatch.setenv("CNNLAB_CACHE", str(tmp_path))
+    for variable in LIBRARY_CACHES:
+        monkeypatch.setenv(variable, "restored at the end")
+        monkeypatch.delenv(variable)
+    arguments = {"notebook": ["x"], "study": ["x"], "probe": ["x"], "train": ["--recipe", "x"]}.get(command, [])
+    kept = {}
+    monkeypatch.setattr(__main__, f"_{command}", lambda options: kept.update(os.environ))
+    assert main([command, *arguments]) == 0
+    assert kept["MPLCONFIGDIR"] == str(tmp_path / "matplotlib")
+
+
+UNWRITABLE = {
+    "a store that is a file": ["study", "filters", "--store", "file"],
+    "a store below a file": ["study", "filters", "--store", "file/rows"],
+    "a model below a file": ["train", "--recipe", "to_74", "--out", "file/model.keras"],
+    "runs that is a file": ["study", "filters", "--budget", "smoke"],
+}
+
+
+@pytest.mark.parametrize("arguments", UNWRITABLE.values(), ids=UNWRITABLE)
+def test_what_cannot_be_written_is_said_at_once_in_one_line_with_advice(arguments, tmp_path, monkeypatch, capsys):
     (tmp_path / "file").touch()
-    assert main(["study", "tiny", "--seeds", "1", "--store", str(tmp_path / "file" / "rows")]) == 1
+    (tmp_path / "runs").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CNNLAB_ROOT", str(tmp_path))
+    monkeypatch.setattr(__main__, "import_keras", lambda: pytest.fail("waited for TensorFlow"))
+    assert main(arguments) == 1
     shown = capsys.readouterr().err
     assert shown.count("\n") == 1
-    assert "file" in shown
+    assert re.search(r"(file|runs)\S* cannot be written \(.*\): mend that, or name another place .*CNNLAB_ROOT", shown)
+
+
+def test_a_folder_that_may_not_be_written_is_said_likewise(monkeypatch, capsys):
+    def forbidden(folder):
+        raise PermissionError(errno.EROFS, os.strerror(errno.EROFS), "runs/quick")
+
+    monkeypatch.setattr("cnnlab.studies.store.check_writable", forbidden)
+    assert main(["study", "filters"]) == 1
+    assert "runs/quick cannot be written (Read-only file system)" in capsys.readouterr().err
 
 
 def test_a_missing_notebook_gets_one_line_and_exit_code_1(capsys):

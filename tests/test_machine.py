@@ -125,7 +125,8 @@ def test_folder_is_the_argument_or_the_variable_or_in_home(monkeypatch, tmp_path
 def test_libraries_keep_their_caches_in_the_labs_unless_somebody_has_said_otherwise(tmp_path, monkeypatch):
     monkeypatch.setenv("CNNLAB_CACHE", str(tmp_path))
     for variable in machine.LIBRARY_CACHES:
-        monkeypatch.delenv(variable, raising=False)
+        monkeypatch.setenv(variable, "restored at the end")
+        monkeypatch.delenv(variable)
     monkeypatch.setenv("KERAS_HOME", "mine")
     machine.gather_caches()
     assert os.environ["MPLCONFIGDIR"] == str(tmp_path / "matplotlib")

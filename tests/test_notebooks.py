@@ -1,7 +1,11 @@
 """The notebooks and the README: prose without typed measurements, and cells that run."""
 
 import ast
+import os
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -104,11 +108,6 @@ def test_a_parameters_cell_that_takes_no_profile_is_refused(tmp_path):
         notebooks.check_parameters(path)
 
 
-def test_a_missing_notebook_is_refused(tmp_path):
-    with pytest.raises(notebooks.NotebookError, match="there is no notebook"):
-        notebooks.check_parameters(tmp_path / "absent.ipynb")
-
-
 def _notebook(path, *sources):
     parameters = nbformat.v4.new_code_cell(
         "from cnnlab import find_budget\nBUDGET = find_budget()", metadata={"tags": ["parameters"]}
@@ -128,6 +127,67 @@ def test_a_failing_cell_is_named_and_the_original_untouched(tmp_path, monkeypatc
     with pytest.raises(notebooks.NotebookError, match="cell 2 of failing.ipynb failed with ZeroDivisionError"):
         notebooks.execute_notebook(path, find_budget("full"))
     assert path.read_bytes() == before
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """A folder to work in that is not the lab's, which is empty."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setenv("CNNLAB_ROOT", "../lab")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return tmp_path / "elsewhere"
+
+
+def test_a_kernel_that_dies_is_said_with_the_cell_the_likely_cause_and_the_copy(elsewhere):
+    path = _notebook(
+        Path("dying.ipynb"), "print('before')", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "1"
+    )
+    with pytest.raises(
+        notebooks.NotebookError, match="died in cell 3 of dying.ipynb.*memory.*smaller --budget"
+    ) as said:
+        notebooks.execute_notebook(path, find_budget("smoke"))
+    copy = elsewhere.parent / "lab" / "runs" / "smoke" / "dying.ipynb"
+    assert str(copy) in str(said.value)
+    assert nbformat.read(copy, as_version=4).cells[1].outputs[0].text == "before\n"
+
+
+def test_ctrl_c_ends_the_kernel_and_says_one_line(elsewhere):
+    path = _notebook(
+        Path("slow.ipynb"), "import os\nprint('kernel', os.getpid(), os.getcwd())\nimport time\ntime.sleep(90)"
+    )
+    command = [sys.executable, "-m", "cnnlab", "notebook", str(path), "--budget", "smoke"]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in run.stdout:
+        if begun := re.search(r"kernel (\d+) (.+)", line):
+            break
+    run.send_signal(signal.SIGINT)
+    _, shown = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert "Traceback" not in shown
+    assert shown.endswith("stopped: the same command begins again\n")
+    assert begun[2] == str(elsewhere.parent / "lab"), "cells run in the lab's folder"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(begun[1]), 0)
+
+
+def test_a_notebook_that_needs_the_record_is_refused_where_there_is_none(elsewhere):
+    path = _notebook(Path("reads.ipynb"), "report.Record()")
+    with pytest.raises(notebooks.NotebookError, match="lab/results/trials has none: run it in a clone.*CNNLAB_ROOT"):
+        notebooks.execute_notebook(path, find_budget("smoke"))
+    assert not (elsewhere.parent / "lab" / "runs").exists()
+
+
+def test_no_word_on_encryption_and_paths_are_those_of_the_folder_one_works_in(elsewhere, monkeypatch, capfd):
+    (elsewhere / "copy.zip").touch()
+    monkeypatch.setenv("CNNLAB_MARS", "copy.zip")
+    copy = notebooks.execute_notebook(
+        _notebook(Path("where.ipynb"), "import os\nos.environ['CNNLAB_MARS']"), find_budget("smoke")
+    )
+    shown = nbformat.read(copy, as_version=4).cells[1].outputs[0].data["text/plain"]
+    assert shown == repr(str(elsewhere / "copy.zip"))
+    assert os.environ["CNNLAB_MARS"] == "copy.zip"
+    assert "encryption" not in "".join(capfd.readouterr())
 
 
 def test_the_profile_reaches_the_notebook_and_progress_leaves_no_trace(tmp_path, monkeypatch, capfd):

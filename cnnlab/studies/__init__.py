@@ -4,7 +4,7 @@ import lazy_loader
 
 from cnnlab.studies.cifar10 import CIFAR_STUDIES, CNN, DENSE, FILTERS
 from cnnlab.studies.mars import MARS_CNN, MARS_DENSE, MARS_STUDIES
-from cnnlab.studies.recipes import RECIPE_STUDIES, RECIPES, find_recipe
+from cnnlab.studies.recipes import RECIPE_STUDIES, RECIPES, find_recipe, model_file
 from cnnlab.studies.store import Store, select
 from cnnlab.studies.study import BUDGETS, PROFILE_VARIABLE, Budget, Study, find_budget
 

@@ -5,14 +5,13 @@ import functools
 import json
 import time
 from datetime import timedelta
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from cnnlab import data
 from cnnlab.machine import atomic_file, release
-from cnnlab.studies.recipes import find_recipe
+from cnnlab.studies.recipes import find_recipe, model_file
 from cnnlab.studies.store import Store, select
 from cnnlab.studies.study import find_budget
 from cnnlab.training import (
@@ -133,10 +132,7 @@ def train_recipe(name, seed=0, out=None, budget=None, progress=True):
     trial = dataclasses.replace(find_recipe(name), seed=seed)
     if not budget.is_record:
         trial = budget.limit(trial)
-    out = Path(out or budget.models_folder.parent / "recipes" / f"{name}-seed{seed}.keras")
-    if out.suffix != ".keras":
-        raise ValueError(f"out is {out}; expected a file that ends in .keras")
-    out.parent.mkdir(parents=True, exist_ok=True)  # It is known now, and not after the training, that it can be.
+    out = model_file(name, seed, out, budget)
     beside = [Checkpoint(out.with_suffix(".checkpoint")), *([ProgressBar(f"{name}, seed {seed}")] if progress else [])]
     result = train(trial, data.load(trial.dataset, seed), beside)
     if result.interrupted:

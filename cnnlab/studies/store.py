@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from cnnlab.machine import atomic_file
+from cnnlab.machine import atomic_file, check_writable
 from cnnlab.training import PROTOCOL, Trial, trial_key
 
 # Rows from before there was a protocol number have a hash of the source text that trained them.
@@ -123,10 +123,7 @@ class Store:
 
     def check_writable(self):
         """Raise OSError at once, rather than after an hour of training, if nothing can be written."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        probe = self.folder / f".writable.{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        check_writable(self.folder)
 
     def _is_taken(self, result):
         """Whether the trial's own key is that of a row on other data."""
