@@ -1,6 +1,7 @@
 """Bytes to a `Dataset`: what other rooms use of the data sets, where they come from and how they are kept."""
 
-from cnnlab.data.cache import DataUnavailableError
+from cnnlab.data.archives import BadDataError, unpickled
+from cnnlab.data.cache import DataUnavailableError, cache_folder
 from cnnlab.data.cifar10 import CIFAR10_CLASSES, cifar10_arrays
 from cnnlab.data.dataset import (
     LOADERS,
@@ -16,6 +17,7 @@ from cnnlab.data.dataset import (
     load_mars,
     path_variable,
 )
+from cnnlab.data.folder import load_folder
 from cnnlab.data.mars import mars_original, preprocessing_steps
 
 __all__ = [
@@ -24,16 +26,20 @@ __all__ = [
     "MARS_SIZES",
     "SHAPES",
     "SPLITS",
+    "BadDataError",
     "DataUnavailableError",
     "Dataset",
     "Split",
+    "cache_folder",
     "cifar10_arrays",
     "class_names",
     "is_letterboxed",
     "load",
     "load_cifar10",
+    "load_folder",
     "load_mars",
     "mars_original",
     "path_variable",
     "preprocessing_steps",
+    "unpickled",
 ]

@@ -8,6 +8,7 @@ ones have none.
 import contextlib
 import gzip
 import io
+import pickle
 import stat
 import tarfile
 import zipfile
@@ -170,13 +171,15 @@ def read_tar(path, wanted, limits):
 
 
 @contextlib.contextmanager
-def opened_picture(data, kind):
-    """The picture in `data` (bytes) of `kind` ("PNG" or "JPEG"), of which only the header is read so far.
+def opened_picture(data, *kinds):
+    """The picture in `data` (bytes) of one of `kinds` ("PNG", "JPEG", ...), of which only the header is read so far.
 
     Whatever Pillow raises within the block becomes a BadDataError that names the kind.
     """
+    kind = "/".join(kinds)
     try:
-        with Image.open(io.BytesIO(data), formats=[kind]) as image:
+        with Image.open(io.BytesIO(data), formats=kinds) as image:
+            kind = image.format
             yield image
     except BadDataError:
         raise
@@ -184,6 +187,33 @@ def opened_picture(data, kind):
         raise BadDataError(f"is no {kind} picture") from None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and others
         raise BadDataError(f"is no whole {kind} picture ({error})") from None
+
+
+def unpickled(stream, known, title, persistent_load=None, encoding="ASCII"):
+    """The next object pickled in `stream`, with nothing run but what stands in `known` for the names in it.
+
+    `known`: (module, name) to what is called in its place; `title`: what never asks for other names;
+    `persistent_load`: of `pickle.Unpickler`, and BadDataError without it; `encoding` of Python 2's strings. Raises
+    BadDataError for another name, and for what is no whole pickle.
+    """
+
+    class Restricted(pickle.Unpickler):
+        def find_class(self, module, name):
+            if (module, name) not in known:
+                raise BadDataError(f"is a pickle that asks to run {module}.{name}, which {title} never does: refused")
+            return known[module, name]
+
+        def persistent_load(self, identity):
+            if persistent_load is None:
+                raise BadDataError(f"is a pickle that refers to something outside it, which {title} never does")
+            return persistent_load(identity)
+
+    try:
+        return Restricted(stream, encoding=encoding).load()
+    except BadDataError:
+        raise
+    except Exception as error:  # the pickle module promises no particular kind for a damaged stream
+        raise BadDataError(f"is no whole pickle ({type(error).__name__}: {error})") from None
 
 
 class _Bounded:

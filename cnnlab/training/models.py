@@ -105,6 +105,14 @@ def load_model(path):
         raise ValueError(f"{path} is no model that Keras can load; delete it, and it is trained again") from error
 
 
+def takes_raw_pixels(model):
+    """Whether a layer of the `keras.Model`, or of a model within it, scales pixels."""
+    kinds = layers.Rescaling, layers.Normalization
+    return any(
+        takes_raw_pixels(layer) if hasattr(layer, "layers") else isinstance(layer, kinds) for layer in model.layers
+    )
+
+
 def _dense(network):
     stack = [layers.Rescaling(1 / 255), layers.Flatten()]
     rates = one_each("dropout", network.dropout, len(network.units))
