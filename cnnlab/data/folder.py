@@ -25,6 +25,7 @@ from cnnlab.data.folder_files import (
     find_groups,
     innermost,
     mark_copies,
+    printable,
 )
 from cnnlab.data.pictures import THUMBNAIL, decode_picture
 from cnnlab.machine import progress_bar, usable_cores
@@ -142,7 +143,7 @@ def _decode_all(arrays, root, files, size, progress):
 
 def _say(root, table, left_out, source):
     good = table[table["reason"] == ""]
-    shown = [f"  {file} {reason}" for file, reason in left_out[:_SHOWN]]
+    shown = [printable(f"  {file} {reason}") for file, reason in left_out[:_SHOWN]]
     rest = [f"  and {len(left_out) - _SHOWN:,} more"] if len(left_out) > _SHOWN else []
     counts = ", ".join(f"{(good['split'] == name).sum():,} {name}" for name in SPLITS)
     by = f"by {source}; " if source else ""

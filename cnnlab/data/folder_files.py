@@ -5,6 +5,7 @@ class, split (None where folders do not say it), reason (why it cannot be used, 
 group.
 """
 
+import csv
 import re
 import unicodedata
 import warnings
@@ -42,7 +43,9 @@ def find_files(root):
     yet. Raises ValueError where there are no such folders.
     """
     homes = _homes(root)
-    names = {folder: unicodedata.normalize("NFC", folder.name) for home in homes for folder in _folders(home)}
+    names = {
+        folder: printable(unicodedata.normalize("NFC", folder.name)) for home in homes for folder in _folders(home)
+    }
     rows = [
         (file.relative_to(root).as_posix(), folder.relative_to(root).as_posix(), names[folder], split)
         for home, split in homes.items()
@@ -57,6 +60,11 @@ def find_files(root):
     strays = [file for home in {root: None, **homes} for file in _files(home) if file.suffix.lower() in suffixes]
     outside = [(file.relative_to(root).as_posix(), "lies in no class's folder") for file in strays]
     return pd.DataFrame(rows, columns=["file", "home", "class", "split"]).assign(reason=""), classes, outside
+
+
+def printable(name):
+    """`name` of a file in which bytes that are no UTF-8 are written out."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def innermost(root):
@@ -169,7 +177,7 @@ def find_groups(root, table, path=None):
 def _groups_in(path, files):
     try:
         found = pd.read_csv(path, dtype=str, sep=None, engine="python", encoding="utf-8-sig", skipinitialspace=True)
-    except (ValueError, OSError) as error:
+    except (ValueError, csv.Error, OSError) as error:
         raise ValueError(f"{path} is no CSV ({error}); expected the columns file and group") from None
     found.columns = [str(column).strip().lower() for column in found.columns]
     if not {"file", "group"} <= set(found.columns):
@@ -198,7 +206,7 @@ def assign_splits(table, thumbnails, seed=0):
     groups = np.full(len(table), -1)
     groups[rows] = joined_groups(table["group"].iloc[rows].to_numpy(str), thumbnails[rows])
     table["group"] = groups
-    splits = table["split"].to_numpy(object)
+    splits = table["split"].to_numpy(object, copy=True)
     for place, name in enumerate(split for split in ("test", "validation") if split not in given):
         left = table.iloc[[row for row in rows if splits[row] == ("train" if given else None)]]
         splits[_held_out(left, PARTS - place, seed, name)] = name

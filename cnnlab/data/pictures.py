@@ -1,5 +1,7 @@
 """Picture files of any kind that people have, as upright RGB, letterboxed; and which of them are near-duplicates."""
 
+import math
+
 import numpy as np
 from PIL import Image, ImageOps
 
@@ -72,8 +74,9 @@ def near_duplicates(first, second):
 
 def _standardised(thumbnails):
     """float32 (n, values), rows of length one whose products are correlations, and of zeros for one colour."""
-    values = thumbnails.reshape(len(thumbnails), -1).astype("float32")
-    values -= values.mean(axis=1, keepdims=True)
+    values = thumbnails.astype("float32")
+    # Less the mean of each channel: a common tint is no likeness.
+    values = (values - values.mean(axis=(1, 2), keepdims=True)).reshape(len(values), math.prod(values.shape[1:]))
     length = np.linalg.norm(values, axis=1, keepdims=True)
     return values / np.where(length < 1, np.inf, length)
 

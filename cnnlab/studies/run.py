@@ -2,16 +2,14 @@
 
 import dataclasses
 import functools
-import json
 import time
 from datetime import timedelta
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from cnnlab import data
-from cnnlab.machine import atomic_file, release
+from cnnlab.machine import release
 from cnnlab.studies.recipes import find_recipe
 from cnnlab.studies.store import Store, select
 from cnnlab.studies.study import find_budget
@@ -23,7 +21,9 @@ from cnnlab.training import (
     build_for,
     load_model,
     model_path,
+    output_path,
     save_model,
+    save_with_row,
     train,
     training_flops,
     trial_key,
@@ -133,18 +133,13 @@ def train_recipe(name, seed=0, out=None, budget=None, progress=True):
     trial = dataclasses.replace(find_recipe(name), seed=seed)
     if not budget.is_record:
         trial = budget.limit(trial)
-    out = Path(out or budget.models_folder.parent / "recipes" / f"{name}-seed{seed}.keras")
-    if out.suffix != ".keras":
-        raise ValueError(f"out is {out}; expected a file that ends in .keras")
-    out.parent.mkdir(parents=True, exist_ok=True)  # It is known now, and not after the training, that it can be.
+    out = output_path(out or budget.models_folder.parent / "recipes" / f"{name}-seed{seed}.keras")
     beside = [Checkpoint(out.with_suffix(".checkpoint")), *([ProgressBar(f"{name}, seed {seed}")] if progress else [])]
     result = train(trial, data.load(trial.dataset, seed), beside)
     if result.interrupted:
         raise KeyboardInterrupt
     release()
-    save_model(result.model, out)
-    with atomic_file(out.with_suffix(".json")) as partial:
-        partial.write_text(json.dumps({"key": trial_key(trial), **result.row}, indent=1) + "\n", encoding="utf-8")
+    save_with_row(result.model, {"key": trial_key(trial), **result.row}, out)
     return result, out
 
 

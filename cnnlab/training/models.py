@@ -5,6 +5,7 @@ saved and served cannot disagree about the scale.
 """
 
 import contextlib
+import json
 from pathlib import Path
 
 import keras
@@ -95,6 +96,25 @@ def save_model(model, path):
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path, suffix=".keras") as partial:
         model.save(partial)
+
+
+def output_path(path):
+    """`path` as a Path whose folder is there: it is known before a training, and not after it, that it can be.
+
+    Raises ValueError for a file that is no .keras, OSError where the folder cannot be made.
+    """
+    path = Path(path)
+    if path.suffix != ".keras":
+        raise ValueError(f"out is {path}; expected a file that ends in .keras")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def save_with_row(model, row, path):
+    """`save_model`, and the tidy `row` beside it (.json), from which the model is packed."""
+    save_model(model, path)
+    with atomic_file(path.with_suffix(".json")) as partial:
+        partial.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
 
 
 def load_model(path):

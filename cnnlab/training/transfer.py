@@ -24,7 +24,7 @@ from cnnlab.training.pretrained import load_backbone
 from cnnlab.training.trial import PROTOCOL
 
 # Inverse strengths of the L2 penalty that validation chooses from, on features of variance one.
-STRENGTHS = tuple(10.0**power for power in range(-5, 1))
+STRENGTHS = tuple(10.0 ** (half / 2) for half in range(-6, 3))
 WEIGHTINGS = (None, "balanced")
 # Smaller pictures are enlarged to this side, in pixels, because the network halves them five times.
 SMALLEST_SIDE = 96
@@ -180,29 +180,25 @@ def _compiled(model):
 def _chosen(features, labels, classes):
     """(choices, best first; (kernel float32 (features, classes), bias (classes,)) of the best)."""
     from sklearn.linear_model import LogisticRegression  # takes a second, and nothing else here needs it
-    from sklearn.metrics import balanced_accuracy_score
+    from sklearn.metrics import recall_score
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler().fit(features["train"])
     scaled = scaler.transform(features["train"])
+    unseen, answers = features["validation"], labels["validation"]
     rows, fits = [], []
     for weighting in WEIGHTINGS:
         regression = LogisticRegression(class_weight=weighting, max_iter=STEPS, warm_start=True)
         for strength in STRENGTHS:
             regression.set_params(C=strength).fit(scaled, labels["train"])
-            fits.append(_on_raw_features(regression, scaler, classes))
-            kernel, bias = fits[-1]
-            probabilities = softmax(features["validation"] @ kernel + bias, axis=1)
-            rows.append(
-                {
-                    "C": strength,
-                    "class_weights": weighting is not None,
-                    "val_balanced_accuracy": balanced_accuracy_score(labels["validation"], probabilities.argmax(1)),
-                    "val_accuracy": accuracy(probabilities, labels["validation"]),
-                    "val_loss": cross_entropy(probabilities, labels["validation"]),
-                }
-            )
-    choices = pd.DataFrame(rows).sort_values(
+            kernel, bias = _on_raw_features(regression, scaler, classes)
+            probabilities = softmax(unseen @ kernel + bias, axis=1)
+            recalls = recall_score(answers, probabilities.argmax(axis=1), labels=np.unique(answers), average=None)
+            scores = (recalls.mean(), accuracy(probabilities, answers), cross_entropy(probabilities, answers))
+            rows.append((strength, weighting is not None, *scores))
+            fits.append((kernel, bias))
+    columns = ["C", "class_weights", "val_balanced_accuracy", "val_accuracy", "val_loss"]
+    choices = pd.DataFrame(rows, columns=columns).sort_values(
         ["val_balanced_accuracy", "val_loss"], ascending=[False, True], kind="stable"
     )
     return choices.reset_index(drop=True), fits[choices.index[0]]
