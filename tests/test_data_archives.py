@@ -1,9 +1,11 @@
 """Folders and archives are read and never unpacked; what is hostile, cut short or too large is refused."""
 
 import io
+import pickle
 import stat
 import tarfile
 import zipfile
+from fractions import Fraction
 
 import pytest
 import tiny_cifar
@@ -133,6 +135,24 @@ def test_truncated_plain_tar(tmp_path, share):
     archive.write_bytes(archive.read_bytes()[: int(share * archive.stat().st_size)])
     with pytest.raises(BadDataError, match="no .tar.gz archive, or a damaged one"):
         read_all(archive)
+
+
+def test_a_pickle_is_made_of_nothing_but_what_is_known():
+    known = {("fractions", "Fraction"): lambda *parts: ("stands for", parts)}
+    stream = io.BytesIO(pickle.dumps([Fraction(1, 2)], protocol=2) + pickle.dumps("next", protocol=2))
+    assert archives.unpickled(stream, known, "it") == [("stands for", ("1/2",))]
+    assert archives.unpickled(stream, known, "it") == "next"
+    with pytest.raises(BadDataError, match="no whole pickle"):
+        archives.unpickled(stream, known, "it")
+    with pytest.raises(BadDataError, match=r"asks to run fractions.Fraction, which it never does: refused"):
+        archives.unpickled(io.BytesIO(pickle.dumps(Fraction(1, 2))), {}, "it")
+
+
+def test_what_a_pickle_refers_to_is_asked_of_the_caller():
+    content = b"(Pone\nPtwo\nl."
+    assert archives.unpickled(io.BytesIO(content), {}, "it", str.upper) == ["ONE", "TWO"]
+    with pytest.raises(BadDataError, match="refers to something outside it, which it never does"):
+        archives.unpickled(io.BytesIO(content), {}, "it")
 
 
 def zip_member(name, mode=stat.S_IFREG | 0o644):
