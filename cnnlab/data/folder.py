@@ -7,6 +7,7 @@ side of the split, because a network is asked about what it has not seen.
 import hashlib
 import json
 import math
+import re
 import shutil
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -71,7 +72,9 @@ def load_folder(path, size=224, groups=None, cache=None, seed=0, progress=True):
     labels, order = table["label"].to_numpy("int64"), np.random.default_rng(seed).permutation(len(table))
     rows = {name: order[((table["split"] == name) & (table["reason"] == "")).to_numpy()[order]] for name in SPLITS}
     splits = {name: Split(arrays["images"], labels, rows[name]) for name in SPLITS}
-    return Dataset(f"folder-{root.name}-{size}", tuple(classes), splits, metadata)
+    # A part of paths and commands: letters, digits and a few signs.
+    name = re.sub(r"[^\w.-]+", "_", printable(root.name))
+    return Dataset(f"folder-{name}-{size}", tuple(classes), splits, metadata)
 
 
 def _checked_folder(path, size):
