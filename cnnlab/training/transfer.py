@@ -62,18 +62,18 @@ def linear_probe(dataset, backbone=None, cache=None, progress=True):
     Returns a Probe. Raises as `load_backbone` does, and ValueError where a split lacks images.
     """
     start = time.perf_counter()
-    extractor = feature_extractor(dataset.input_shape, backbone)
-    data, features = {}, {}
-    for name, split in dataset.splits.items():
-        data[name] = split.labels[split.indices].astype("int64")
-        features[name] = frozen_features(extractor, split, cache, name if progress else None)
-    extracted = time.perf_counter()
-    classes = len(dataset.class_names)
+    data = {name: split.labels[split.indices].astype("int64") for name, split in dataset.splits.items()}
     if len(np.unique(data["train"])) < 2 or not len(data["validation"]):
         raise ValueError(f"{dataset.name} has too little to learn from; expected two classes, and validation images")
+    extractor = feature_extractor(dataset.input_shape, backbone)
+    features = {
+        name: frozen_features(extractor, split, cache, name if progress else None)
+        for name, split in dataset.splits.items()
+    }
+    extracted = time.perf_counter()
     # One thread: with several, the solver's small products wait for a core that is busy elsewhere, 30 times as long.
     with threadpool_limits(1):
-        choices, (kernel, bias) = _chosen(features, data, classes)
+        choices, (kernel, bias) = _chosen(features, data, len(dataset.class_names))
     probabilities = {name: softmax(features[name] @ kernel + bias, axis=1) for name in features if name != "train"}
     best = choices.iloc[0]
     model = _assembled(extractor, kernel, bias)
