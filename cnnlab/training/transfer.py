@@ -124,7 +124,7 @@ def feature_extractor(shape, backbone=None):
         pooled = (
             layers.GlobalAveragePooling2D(name="features") if len(x.shape) == 4 else layers.Identity(name="features")
         )
-        return keras.Model(pixels, pooled(x), name=network.name)
+        return _without_xla(keras.Model(pixels, pooled(x), name=network.name))
 
 
 def frozen_features(extractor, split, cache=None, title=None):
@@ -171,9 +171,10 @@ def _version(model):
     return digest.hexdigest()[:12]
 
 
-def _compiled(model):
+def _without_xla(model):
     """`model`, to answer without XLA, which makes TensorFlow slower on a CPU (measured: 17 times, and to start)."""
-    model.compile(jit_compile=False if keras.backend.backend() == "tensorflow" else "auto")
+    if keras.backend.backend() == "tensorflow":
+        model.jit_compile = False
     return model
 
 
@@ -222,4 +223,4 @@ def _assembled(extractor, kernel, bias):
         answer = layers.Dense(len(bias), activation="softmax", name="probabilities")
         model = keras.Model(extractor.inputs[0], answer(extractor.outputs[0]), name="linear_probe")
     answer.set_weights([kernel, bias])
-    return _compiled(model)
+    return _without_xla(model)
