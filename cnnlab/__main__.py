@@ -2,10 +2,11 @@
 
 import argparse
 import errno
+import subprocess
 import sys
 from pathlib import Path
 
-from cnnlab.machine import ROOT_VARIABLE, gather_caches, import_keras, root, whole_number
+from cnnlab.machine import ROOT_VARIABLE, gather_caches, import_keras, output_path, root, whole_number
 
 EXIT_FAILED = 1
 EXIT_BAD_ARGUMENTS = 2
@@ -83,6 +84,20 @@ def _parser():
     command.add_argument("--out", help="the .keras file to write (default: under runs/); its row goes beside it")
     _add_budget(command, "full")
     command.set_defaults(run=_train)
+
+    command = commands.add_parser(
+        "transfer", help="learn your own pictures on a pretrained network, and pack the model"
+    )
+    command.add_argument(
+        "--folder", required=True, help="holds a folder of pictures for each class, or train/ and test/"
+    )
+    command.add_argument("--size", type=whole_number(8), default=224, help="side of the images (default: %(default)s)")
+    command.add_argument("--groups", help="CSV of file and group, of pictures taken together (default: by their names)")
+    command.add_argument("--backbone", help="another pretrained .keras network (default: EfficientNet-Lite0)")
+    command.add_argument(
+        "--out", help="the .keras file to write (default: under runs/); the packed model goes beside it"
+    )
+    command.set_defaults(run=_transfer)
 
     command = commands.add_parser("probe", help="measure an inductive bias on trained models")
     command.add_argument("name", help="a probe: " + ", ".join(PROBE_NAMES))
@@ -174,6 +189,27 @@ def _train(options):
             print(f"{split} accuracy {plain:.2%}{views}")
     print(f"{result.row['seconds']:.0f} s; kept as {path}, its row as {path.with_suffix('.json')}")
     print(f"pack it: python sagemaker_scripts/package_model.py {path} --row {path.with_suffix('.json')}")
+
+
+def _transfer(options):
+    from cnnlab import data
+
+    dataset = data.load_folder(options.folder, options.size, options.groups)
+    import_keras()
+    from cnnlab import findings, measures, training
+
+    path = output_path(options.out or root() / "runs" / "transfer" / dataset.name / "model.keras")
+    probe = training.linear_probe(dataset, options.backbone)
+    training.save_with_row(probe.model, probe.row, path)
+    table = measures.metadata_of(dataset, "test")
+    answers = probe.probabilities["test"].argmax(axis=1)
+    print(f"\n{findings.rightly_answered(answers == table['label'], table['group'])}\n")
+    print(findings.to_markdown(findings.confusions_table(table["label"], answers, dataset.class_names)), "\n")
+    # A program of its own, because this package knows nothing of SageMaker.
+    archive = path.with_name("model.tar.gz")
+    command = [sys.executable, "-m", "sagemaker_scripts.package_model", path, "--row", path.with_suffix(".json")]
+    if subprocess.run([*command, "--output", archive], check=False).returncode:
+        raise RuntimeError(f"the model is kept as {path}, but could not be packed")
 
 
 def _probe(options):

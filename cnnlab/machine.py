@@ -183,6 +183,18 @@ def check_writable(folder):
     probe.unlink()
 
 
+def output_path(path):
+    """`path`, where a model is to be written, as a Path: before an hour of work, and not after it.
+
+    Raises ValueError for a file that is no .keras, OSError where its folder cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != ".keras":
+        raise ValueError(f"out is {path}; expected a file that ends in .keras")
+    check_writable(path.parent)
+    return path
+
+
 def import_keras():
     """Import Keras and start its backend while nothing can be written to standard error.
 

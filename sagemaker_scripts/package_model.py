@@ -66,7 +66,7 @@ def package(model_path, output_path="model.tar.gz", name=None, class_names=None,
     """Pack the classifier `model_path` (.keras) and return the Path of the verified archive.
 
     `name`: under which TensorFlow Serving knows the model (default: the Keras model's name);
-    `class_names`: one for each output (default: those of the data set that `row` names);
+    `class_names`: one for each output (default: those of `row`, or of the data set that it names);
     `row`: the trial that trained it, a dict or the path of its JSON row (default: the row of the
     model file's name in results/trials, or the only one in trials/ beside the file, as train.py
     leaves it; none where there is none).
@@ -118,7 +118,7 @@ def verify(path, model):
     import tensorflow as tf
 
     images = np.random.default_rng(0).integers(0, 256, (PROBES, *model.input_shape[1:]), "uint8")
-    expected = model.predict_on_batch(images.astype("float32"))
+    expected = _answers(model, images)
     with unpacked(path) as folder:
         _check_start(folder)
         signatures = load_handlers(folder).model_fn(folder).signatures
@@ -269,19 +269,19 @@ def _load(path):
         raise BadArgumentsError(f"{path} maps {shapes[0]} to {shapes[1]}; expected one batch of images to classes")
     if None in shapes[0][1:] or shapes[0][3] not in (1, 3) or shapes[1][1] < 2:
         raise BadArgumentsError(f"{path} maps {shapes[0]} to {shapes[1]}; expected fixed sizes, 1 or 3 channels")
-    scaling = keras.layers.Rescaling, keras.layers.Normalization
-    if not any(isinstance(layer, scaling) for layer in _layers(model)):
+    from cnnlab.training import takes_raw_pixels
+
+    if not takes_raw_pixels(model):
         raise BadArgumentsError(f"{path} has no Rescaling or Normalization layer, so that 0..255 would be misread")
-    answers = model.predict_on_batch(np.full((1, *shapes[0][1:]), 128, "float32"))
+    answers = _answers(model, np.full((1, *shapes[0][1:]), 128))
     if not (np.isfinite(answers).all() and answers.min() >= 0 and abs(answers.sum() - 1) < 1e-3):
         raise BadArgumentsError(f"{path} does not answer probabilities; expected a softmax as the last layer")
     return model
 
 
-def _layers(model):
-    """All layers of a Keras model, those of models within it included."""
-    for layer in model.layers:
-        yield from _layers(layer) if hasattr(layer, "layers") else [layer]
+def _answers(model, images):
+    """Probabilities (n, classes) of `model`; not by its predict methods, which XLA would compile for minutes."""
+    return model(images.astype("float32"), training=False).numpy()
 
 
 def _read_row(row, model_path):
@@ -323,7 +323,8 @@ def _class_names(given, row, count):
         )
     from cnnlab import data
 
-    names = list(data.class_names(row["dataset"]) if given is None else given)
+    known = row.get("class_names") or data.class_names(row["dataset"]) if given is None else given
+    names = list(known)
     if len(names) != count or len(set(names)) != count or not all(isinstance(n, str) and n for n in names):
         raise BadArgumentsError(f"{len(names)} class names ({', '.join(map(str, names))}); expected {count} different")
     return names

@@ -11,13 +11,15 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
+import tiny_folder
 import tiny_study
 
 from cnnlab import __main__, data, measures, studies
 from cnnlab.__main__ import main
 from cnnlab.machine import LIBRARY_CACHES
-from cnnlab.training import train
+from cnnlab.training import build, train
 
 ROOT = Path(__file__).parent.parent
 # Seconds of the processor: a process that loads no Keras needs less than one, and one that does five.
@@ -229,6 +231,73 @@ def test_ctrl_c_says_that_the_same_command_goes_on(
     monkeypatch.setitem(data.LOADERS, "cifar10", lambda seed: bars_dataset)
     assert main([*arguments, str(tmp_path / "kept.keras")]) == 130
     assert "the same command goes on from here" in capsys.readouterr().err
+
+
+def test_transfer_goes_from_a_folder_of_pictures_to_a_packed_model(tmp_path, monkeypatch, capsys):
+    """The folder, the answer and its interval, the confusions, the archive, and the command that serves it."""
+    from sagemaker_scripts import common, package_model
+
+    run_program = subprocess.run
+
+    def run_here(command, **options):
+        if command[:3] != [sys.executable, "-m", package_model.__name__]:
+            return run_program(command, **options)
+        # In this process, which has TensorFlow already.
+        return subprocess.CompletedProcess(command, common.run(package_model.main, list(map(str, command[3:]))))
+
+    monkeypatch.setattr(subprocess, "run", run_here)
+    monkeypatch.setenv("CNNLAB_CACHE", str(tmp_path / "cache"))
+    backbone = tmp_path / "backbone.keras"
+    build(filters=[4, 8], head="gap", dense=0, input_shape=(16, 16, 3), num_classes=2).save(backbone)
+    pictures = tiny_folder.write(tmp_path / "pets", 10)
+    (pictures / "cat" / "empty.jpg").touch()
+    out = tmp_path / "new" / "pets.keras"
+    options = ["--size", "16", "--backbone", str(backbone), "--out", str(out)]
+    assert main(["transfer", "--folder", str(pictures), *options]) == 0
+    shown = capsys.readouterr().out
+    assert "cat/empty.jpg is empty" in shown
+    assert re.search(
+        r"[\d.]+% of the test pictures are answered rightly; of others like them, [\d.]+% to [\d.]+%.", shown
+    )
+    assert all(re.search(rf"\| {name} +\| 2 ", shown) for name in tiny_folder.CLASSES)
+    archive = out.with_name("model.tar.gz")
+    assert f"next: python sagemaker_scripts/serve_local.py {archive}" in shown
+    card = package_model.read_card(archive)
+    assert card["class_names"] == list(tiny_folder.CLASSES)
+    assert card["data"]["name"] == "folder-pets-16"
+    assert "aspect ratio kept" in card["pictures"]
+    row = json.loads(out.with_suffix(".json").read_text())
+    assert card["metrics"]["test_accuracy_last"] == row["test_accuracy_last"]
+    # A picture as it lies on the disk gets the answer that Keras gives to the image that was trained on.
+    dataset = data.load_folder(pictures, 16, progress=False)
+    images, _ = dataset.split("test")
+    expected = keras.models.load_model(out)(images.astype("float32"))
+    with package_model.unpacked(archive) as folder:
+        handlers = package_model.load_handlers(folder)
+        model = handlers.model_fn(folder)
+        for row, answer in zip(dataset.splits["test"].indices, expected, strict=True):
+            body = (pictures / dataset.metadata["file"][row]).read_bytes()
+            found = handlers.predict_fn(handlers.input_fn(body, "image/png"), model)
+            np.testing.assert_allclose(found[0], answer, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--folder", "absent"], 2, "does not exist; expected a folder"),
+        (["--folder", "."], 2, "expected a folder of pictures for each of two or more classes"),
+        (["--folder", ".", "--size", "4"], 2, "'4' is not a whole number from 8"),
+        ([], 2, "required: --folder"),
+    ],
+)
+def test_transfer_without_pictures_says_one_line(options, code, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    try:
+        found = main(["transfer", *options])
+    except SystemExit as stop:
+        found = stop.code
+    assert found == code
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["data", "notebook"])

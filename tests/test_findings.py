@@ -372,6 +372,19 @@ def test_commonest_confusions_are_ranked():
     assert "No image" in findings.commonest_confusions(labels, labels, CLASSES).sentence
 
 
+def test_the_share_of_right_answers_comes_with_its_interval():
+    found = findings.rightly_answered(np.arange(10) < 8, np.arange(10))
+    assert found.sentence == "80.0% of the test pictures are answered rightly; of others like them, 49.0% to 94.3%."
+    assert (found.numbers["accuracy"], found.numbers["n"]) == (0.8, 10)
+
+
+def test_confusions_are_listed_by_class_the_commonest_first():
+    table = findings.confusions_table([0, 0, 0, 0, 1, 2], [0, 2, 2, 1, 1, 2], ("cat", "dog", "owl"))
+    assert table.to_dict("list") == {
+        "Class": ["cat", "dog", "owl"], "Images": [4, 1, 1], "Right": [1, 1, 1], "Taken for": ["owl 2, dog 1", "", ""]
+    }  # fmt: skip
+
+
 def test_calibration_sentence_knows_which_way_the_network_errs():
     confidence = np.full(1000, 0.9)
     correct = np.arange(1000) < 700

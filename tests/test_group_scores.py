@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, recall_score
+from statsmodels.stats.proportion import proportion_confint
 
 from cnnlab.measures import groups as group_scores
 from cnnlab.measures.groups import SCORES
@@ -154,3 +155,16 @@ def test_what_does_not_fit_is_refused():
         group_scores.group_bootstrap([0, 1, 1], [0, 1], ["a", "b", "b"], 2)
     with pytest.raises(ValueError, match="1 group; expected two at least"):
         group_scores.group_bootstrap([0, 1], [0, 1], ["a", "a"], 2)
+
+
+def test_a_share_has_wilsons_interval_where_resampling_shows_none():
+    correct = np.array([True] * 8 + [False] * 2)
+    alone = np.arange(10)
+    expected = proportion_confint(8, 10, method="wilson")
+    assert group_scores.share_by_group(correct, alone) == pytest.approx((0.8, *expected))
+    pairs = alone // 2
+    assert group_scores.share_by_group(correct, pairs) == pytest.approx(group_scores.mean_by_group(correct, pairs))
+    all_right = group_scores.share_by_group(np.ones(10, bool), pairs)
+    assert all_right == pytest.approx((1, *proportion_confint(5, 5, method="wilson")))
+    one_group = group_scores.share_by_group(correct, np.zeros(10))
+    assert one_group == pytest.approx((0.8, *proportion_confint(0.8, 1, method="wilson")))

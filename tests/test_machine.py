@@ -136,3 +136,12 @@ def test_libraries_keep_their_caches_in_the_labs_unless_somebody_has_said_otherw
 def test_make_has_the_same_caches():
     exported = re.findall(r"^export (\w+) := \$\(CNNLAB_CACHE\)/(\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert machine.LIBRARY_CACHES.items() <= dict(exported).items()
+
+
+def test_an_output_that_cannot_be_is_refused_at_once(tmp_path):
+    with pytest.raises(ValueError, match="out is .*model.h5; expected a file that ends in .keras"):
+        machine.output_path(tmp_path / "model.h5")
+    assert machine.output_path(tmp_path / "new" / "model.keras").parent.is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        machine.output_path(tmp_path / "file" / "model.keras")

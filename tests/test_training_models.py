@@ -187,15 +187,3 @@ def test_dtype_policy_is_restored():
     with training.dtype_policy("mixed_bfloat16"):
         assert keras.config.dtype_policy().name == "mixed_bfloat16"
     assert keras.config.dtype_policy().name == before
-
-
-def test_a_kept_model_is_whole_and_answers_alike_and_no_model_is_named(tmp_path, images):
-    model = build("blocks", images.shape[1:], 4, **BLOCKS.options)
-    path = training.model_path(tmp_path / "models", "0123")
-    training.save_model(model, path)
-    assert [each.name for each in path.parent.iterdir()] == ["0123.keras"]
-    loaded = training.load_model(path)
-    np.testing.assert_array_equal(loaded.predict_on_batch(images[:3]), model.predict_on_batch(images[:3]))
-    path.write_bytes(b"no archive")
-    with pytest.raises(ValueError, match="is no model that Keras can load; delete it"):
-        training.load_model(path)

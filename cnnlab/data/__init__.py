@@ -17,7 +17,10 @@ from cnnlab.data.dataset import (
     load_mars,
     path_variable,
 )
+from cnnlab.data.folder import load_folder
+from cnnlab.data.kinds import BadDataError
 from cnnlab.data.mars import mars_original, preprocessing_steps
+from cnnlab.data.pickles import unpickled
 
 __all__ = [
     "CIFAR10_CLASSES",
@@ -25,6 +28,7 @@ __all__ = [
     "MARS_SIZES",
     "SHAPES",
     "SPLITS",
+    "BadDataError",
     "DataUnavailableError",
     "Dataset",
     "Split",
@@ -33,8 +37,10 @@ __all__ = [
     "is_letterboxed",
     "load",
     "load_cifar10",
+    "load_folder",
     "load_mars",
     "mars_original",
     "path_variable",
     "preprocessing_steps",
+    "unpickled",
 ]

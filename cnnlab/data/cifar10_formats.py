@@ -21,8 +21,8 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from cnnlab.data.archives import check_size
-from cnnlab.data.cifar10_pickles import read_pickle
 from cnnlab.data.kinds import BadDataError, opened_picture
+from cnnlab.data.pickles import read_pickle
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SIDE = 32

@@ -158,7 +158,7 @@ def path_variable(name):
 
 def is_letterboxed(name):
     """Whether `load(name)` keeps the aspect ratio of its pictures; they fill the input otherwise."""
-    return name.startswith("mars") and not name.endswith("-stretch")
+    return name.startswith(("mars", "folder")) and not name.endswith("-stretch")
 
 
 def class_names(name):

@@ -67,13 +67,15 @@ def describe(kind):
 
 
 @contextlib.contextmanager
-def opened_picture(data, kind):
-    """The picture in `data` (bytes) of `kind` ("PNG" or "JPEG"), of which only the header is read so far.
+def opened_picture(data, *kinds):
+    """The picture in `data` (bytes) of one of `kinds` ("PNG", "JPEG", ...), of which only the header is read so far.
 
     Whatever Pillow raises within the block becomes a BadDataError that names the kind.
     """
+    kind = "/".join(kinds)
     try:
-        with Image.open(io.BytesIO(data), formats=[kind]) as image:
+        with Image.open(io.BytesIO(data), formats=kinds) as image:
+            kind = image.format
             yield image
     except BadDataError:
         raise

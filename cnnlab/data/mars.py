@@ -30,6 +30,7 @@ from cnnlab.data.mars_files import (
     read_listing,
     refuse,
 )
+from cnnlab.data.pictures import letterboxed
 from cnnlab.machine import cache_folder, progress_bar, usable_cores
 
 MARS_PATH_VARIABLE = "CNNLAB_MARS"
@@ -102,8 +103,11 @@ def preprocessing_steps(data, size, letterbox=True):
     """
     original = _picture(data)
     rgb = original.convert("RGB")
-    resized = rgb.resize(_fitted(rgb.size, size) if letterbox else (size, size), Image.Resampling.BICUBIC)
-    steps = {"original": original, "rgb": rgb, "resized": resized, "input": _centred(resized, size)}
+    if letterbox:
+        resized, centred = letterboxed(rgb, size)
+    else:
+        resized = centred = rgb.resize((size, size), Image.Resampling.BICUBIC)
+    steps = {"original": original, "rgb": rgb, "resized": resized, "input": centred}
     return {name: np.asarray(image) for name, image in steps.items()}
 
 
@@ -190,15 +194,3 @@ def _picture(data):
             raise BadDataError(f"is {image.width} x {image.height} pixels, far more than any picture of the set")
         image.load()
         return image
-
-
-def _fitted(original, size):
-    """(width, height) of the largest picture with the shape of `original` in `size` x `size` pixels."""
-    longest = max(original)
-    return tuple(max(1, round(side * size / longest)) for side in original)
-
-
-def _centred(image, size):
-    canvas = Image.new("RGB", (size, size))
-    canvas.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
-    return canvas

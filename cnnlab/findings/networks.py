@@ -9,7 +9,7 @@ from scipy import stats
 
 from cnnlab import measures
 from cnnlab.findings.finding import BETTER, CANNOT_TELL, MARGIN, SAME, WITHIN, WORSE, Finding, judge
-from cnnlab.wording import listing, percent, points
+from cnnlab.wording import from_to, listing, percent, points
 
 SURE = 0.8
 # Validation accuracy may lie so far below that of training before the sentence calls it memorising.
@@ -37,6 +37,16 @@ def worst_class(labels, predicted, class_names):
         verdict, sentence = WORSE, f"The worst class is {name}{taken}: {scores}."
     numbers = {"class": name, "accuracy": accuracy, "low": worst["low"], "high": worst["high"]}
     return Finding(sentence, verdict, {**numbers, "others": rest, "mean": accuracy - rest, "p_value": p})
+
+
+def rightly_answered(correct, groups):
+    """The share of images that are answered rightly, `correct` (n,) bools, with its interval over `groups` (n,)."""
+    share, low, high = measures.share_by_group(correct, groups)
+    numbers = {"accuracy": share, "low": low, "high": high, "n": len(correct)}
+    others = from_to(low, high, percent)
+    return Finding(
+        f"{percent(share)} of the test pictures are answered rightly; of others like them, {others}.", None, numbers
+    )
 
 
 def commonest_confusions(labels, predicted, class_names, count=3):

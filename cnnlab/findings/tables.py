@@ -67,6 +67,17 @@ def presentable(table):
     )
 
 
+def confusions_table(labels, predicted, class_names):
+    """Each class's images, how many are answered rightly, and what the others are taken for; integer classes (n,)."""
+    counts = measures.confusion_counts(labels, predicted, class_names)
+    rows = []
+    for name, answers in counts.iterrows():
+        wrong = answers.drop(name).sort_values(ascending=False, kind="stable")
+        taken_for = ", ".join(f"{other} {times:,}" for other, times in wrong[wrong > 0].items())
+        rows.append({"Class": name, "Images": answers.sum(), "Right": answers[name], "Taken for": taken_for})
+    return pd.DataFrame(rows)
+
+
 def to_markdown(table):
     """Any DataFrame as a Markdown table, without its index."""
     # A bar or a line break would end the cell.

@@ -20,7 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "metadata_of", "missing_classes", "nearest_training_image", "pixel_histogram", "pixel_statistics",
             "recurring_frames", "spatial_correlation",
         ],
-        "groups": ["mean_by_group"],
+        "groups": ["mean_by_group", "share_by_group"],
         "inspection": [
             "effective_diameters", "embeddings", "feature_maps", "first_layer_filters", "layer_table", "most_active",
             "tsne_map", "zero_activations",

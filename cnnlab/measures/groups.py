@@ -12,7 +12,7 @@ Society B 69 (2007).
 import numpy as np
 import pandas as pd
 
-from cnnlab.measures.stats import LEVEL
+from cnnlab.measures.stats import LEVEL, share_interval
 
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
 RESAMPLES = 2_000
@@ -78,6 +78,19 @@ def mean_by_group(values, groups, resamples=RESAMPLES, seed=0):
     sums, sizes = (np.bincount(codes, part) for part in (values, np.ones_like(values)))
     low, high = np.quantile(weights @ sums / (weights @ sizes), _ENDS)
     return float(values.mean()), float(low), float(high)
+
+
+def share_by_group(correct, groups):
+    """(share, low, high) of `correct` (n,) bools: over `groups` (n,), which may be of one image each.
+
+    Resampling says nothing where all groups have the same share, and little where there is one a group: then the
+    interval is Wilson's, of as many trials as there are groups.
+    """
+    count, share = len(pd.unique(np.asarray(groups))), float(np.mean(correct))
+    if count < len(correct) and 0 < share < 1 and count > 1:
+        return mean_by_group(correct, groups)
+    low, high = share_interval(share * count, count)
+    return share, float(low), float(high)
 
 
 def gap_by_group(values, groups, chosen, resamples=RESAMPLES, seed=0):

@@ -1,9 +1,8 @@
 """From 74 to 94%: the ablation from the assignment's CNN to airbench's network, each change alone and left out."""
 
 import dataclasses
-from pathlib import Path
 
-from cnnlab.machine import check_writable
+from cnnlab.machine import output_path
 from cnnlab.studies.study import Study
 from cnnlab.training import NETWORKS, Trial
 
@@ -203,13 +202,9 @@ def find_recipe(name):
 def model_file(name, seed, out, budget):
     """The Path of the file that the model of recipe `name` is kept in: `out`, or one under the folder of `budget`.
 
-    Raises ValueError where that is no .keras, and OSError, before any training, where it cannot be written.
+    Raises as `machine.output_path` does.
     """
-    out = Path(out or budget.models_folder.parent / "recipes" / f"{name}-seed{seed}.keras")
-    if out.suffix != ".keras":
-        raise ValueError(f"out is {out}; expected a file that ends in .keras")
-    check_writable(out.parent)
-    return out
+    return output_path(out or budget.models_folder.parent / "recipes" / f"{name}-seed{seed}.keras")
 
 
 RECIPE_STUDIES = {

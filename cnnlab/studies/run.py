@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import time
 from datetime import timedelta
 
@@ -10,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cnnlab import data
-from cnnlab.machine import atomic_file, release
+from cnnlab.machine import release
 from cnnlab.studies.recipes import find_recipe, model_file
 from cnnlab.studies.store import Store, select
 from cnnlab.studies.study import find_budget
@@ -23,6 +22,7 @@ from cnnlab.training import (
     load_model,
     model_path,
     save_model,
+    save_with_row,
     train,
     training_flops,
     trial_key,
@@ -138,9 +138,7 @@ def train_recipe(name, seed=0, out=None, budget=None, progress=True):
     if result.interrupted:
         raise KeyboardInterrupt
     release()
-    save_model(result.model, out)
-    with atomic_file(out.with_suffix(".json")) as partial:
-        partial.write_text(json.dumps({"key": trial_key(trial), **result.row}, indent=1) + "\n", encoding="utf-8")
+    save_with_row(result.model, {"key": trial_key(trial), **result.row}, out)
     return result, out
 
 

@@ -1,17 +1,15 @@
-"""The lab's networks, built from what a Trial says of them; and trained models on disk.
+"""The lab's networks, built from what a Trial says of them.
 
 Every model takes raw pixels (0..255) because a rescaling is in its first layers: what is trained,
 saved and served cannot disagree about the scale.
 """
 
 import contextlib
-from pathlib import Path
 
 import keras
 import numpy as np
 from keras import layers
 
-from cnnlab.machine import atomic_file
 from cnnlab.training.trial import CNN, Dense, network_options, one_each
 
 # Side, in pixels, of the patches that the first layer of blocks sees.
@@ -80,24 +78,12 @@ def dtype_policy(name):
         keras.config.set_dtype_policy(before)
 
 
-def model_path(models_folder, key):
-    """Where the model of the result called `key` (see `studies.Store`) is kept, if at all."""
-    return Path(models_folder) / f"{key}.keras"
-
-
-def save_model(model, path):
-    """Write the `keras.Model` to `path`, a .keras file; a killed process leaves at most a partial file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path, suffix=".keras") as partial:
-        model.save(partial)
-
-
-def load_model(path):
-    """The model kept as `path`, not compiled; ValueError for a file that is no model."""
-    try:
-        return keras.models.load_model(path, compile=False)
-    except Exception as error:  # Keras raises what its archive reader happens to raise.
-        raise ValueError(f"{path} is no model that Keras can load; delete it, and it is trained again") from error
+def takes_raw_pixels(model):
+    """Whether a layer of the `keras.Model`, or of a model within it, scales pixels."""
+    kinds = layers.Rescaling, layers.Normalization
+    return any(
+        takes_raw_pixels(layer) if hasattr(layer, "layers") else isinstance(layer, kinds) for layer in model.layers
+    )
 
 
 def _dense(network):

@@ -1,9 +1,10 @@
-"""Arrays and lists out of a pickle, without running what a pickle may ask to run.
+"""What a pickle holds, without running what it may ask to run.
 
-A pickle names functions to be called. Here each of the few names that NumPy writes stands for
-an object that only keeps what it is given; any other name refuses the file.
+A pickle names functions to be called. Here a few names stand for something harmless, and any
+other refuses the file; those that NumPy writes stand for objects that only keep what they are given.
 """
 
+import contextlib
 import io
 import pickle
 
@@ -16,20 +17,38 @@ _PLAIN = "biufSU"
 _DEEPEST = 4
 
 
+def unpickled(stream, known, title, persistent_load=None, encoding="ASCII"):
+    """The next object pickled in `stream`, with nothing run but what stands in `known` for the names in it.
+
+    `known`: (module, name) to what is called in its place; `title`: what never asks for other names;
+    `persistent_load`: of `pickle.Unpickler`, and BadDataError without it; `encoding` of Python 2's strings. Raises
+    BadDataError for another name, and for what is no whole pickle.
+    """
+
+    class Restricted(pickle.Unpickler):
+        def find_class(self, module, name):
+            if (module, name) not in known:
+                raise BadDataError(f"is a pickle that asks to run {module}.{name}, which {title} never does: refused")
+            return known[module, name]
+
+        def persistent_load(self, identity):
+            if persistent_load is None:
+                raise BadDataError(f"is a pickle that refers to something outside it, which {title} never does")
+            return persistent_load(identity)
+
+    with _whole():
+        return Restricted(stream, encoding=encoding).load()
+
+
 def read_pickle(data):
     """What the pickle `data` (bytes) holds, as {name: NumPy array or list}.
 
     Names are the keys that lead to it, joined by '/': "labels", "0/x_train". Raises
     BadDataError for a pickle that names anything but an array, or is damaged.
     """
-    try:
-        content = _Reader(io.BytesIO(data), encoding="bytes").load()
-        found = {}
+    content, found = unpickled(io.BytesIO(data), _KNOWN, "CIFAR-10", encoding="bytes"), {}
+    with _whole():
         _collect(content, (), found)
-    except BadDataError:
-        raise
-    except Exception as error:  # the pickle module promises no particular kind for a damaged stream
-        raise BadDataError(f"is no whole pickle ({type(error).__name__}: {error})") from None
     return found
 
 
@@ -113,11 +132,15 @@ _KNOWN = {
 }
 
 
-class _Reader(pickle.Unpickler):
-    def find_class(self, module, name):
-        if (module, name) not in _KNOWN:
-            raise BadDataError(f"is a pickle that asks to run {module}.{name}, which CIFAR-10 never does: refused")
-        return _KNOWN[module, name]
+@contextlib.contextmanager
+def _whole():
+    """Whatever a damaged pickle raises becomes a BadDataError: the module promises no particular kind."""
+    try:
+        yield
+    except BadDataError:
+        raise
+    except Exception as error:
+        raise BadDataError(f"is no whole pickle ({type(error).__name__}: {error})") from None
 
 
 def _collect(content, keys, found):

@@ -1,5 +1,6 @@
 """A pickle gives its arrays and lists, as pickle itself reads them, and runs nothing."""
 
+import io
 import pickle
 
 import numpy as np
@@ -7,8 +8,8 @@ import pytest
 import tiny_cifar
 from tiny_cifar import ARRAYS, COUNT
 
-from cnnlab.data.cifar10_pickles import read_pickle
 from cnnlab.data.kinds import BadDataError
+from cnnlab.data.pickles import read_pickle, unpickled
 
 PIXELS = ARRAYS["x_test"].reshape(COUNT, 3072)
 LABELS = ARRAYS["y_test"].tolist()
@@ -77,3 +78,21 @@ BAD = {
 def test_bad_pickles(reason):
     with pytest.raises(BadDataError, match=reason):
         read_pickle(BAD[reason])
+
+
+def test_a_pickle_is_made_of_nothing_but_what_is_known():
+    known = {("builtins", "complex"): lambda *parts: ("stands for", parts)}
+    stream = io.BytesIO(pickle.dumps([1 + 2j]) + pickle.dumps("next"))
+    assert unpickled(stream, known, "it") == [("stands for", (1.0, 2.0))]
+    assert unpickled(stream, known, "it") == "next"
+    with pytest.raises(BadDataError, match="no whole pickle"):
+        unpickled(stream, known, "it")
+    with pytest.raises(BadDataError, match="asks to run builtins.complex, which it never does: refused"):
+        unpickled(io.BytesIO(pickle.dumps(1 + 2j)), {}, "it")
+
+
+def test_what_a_pickle_refers_to_is_asked_of_the_caller():
+    content = b"(Pone\nPtwo\nl."
+    assert unpickled(io.BytesIO(content), {}, "it", str.upper) == ["ONE", "TWO"]
+    with pytest.raises(BadDataError, match="refers to something outside it, which it never does"):
+        unpickled(io.BytesIO(content), {}, "it")

@@ -1,0 +1,157 @@
+"""A folder of one's own pictures, a folder a class, as a Dataset: looked through, decoded, cached, split by group.
+
+What cannot be used is listed and left out, never guessed at. Pictures taken together, and near-duplicates, stay on one
+side of the split, because a network is asked about what it has not seen.
+"""
+
+import hashlib
+import json
+import math
+import re
+import shutil
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import PIL
+
+from cnnlab.data.cache import ArrayCache, load_or_fill
+from cnnlab.data.dataset import SPLITS, Dataset, Split
+from cnnlab.data.folder_files import (
+    assign_splits,
+    check_classes,
+    find_files,
+    find_groups,
+    innermost,
+    mark_copies,
+    printable,
+)
+from cnnlab.data.kinds import BadDataError
+from cnnlab.data.pictures import THUMBNAIL, decode_picture
+from cnnlab.machine import cache_folder, progress_bar, usable_cores
+
+LARGEST_FOLDER_SIZE = 1_024
+# To be raised with every change to what `decode_picture` makes of a file: cached images are then made again.
+DECODING = 1
+# Bytes of the reason why a file cannot be used; longer ones are cut.
+_REASON_BYTES = 200
+# Files left out that are named on the screen; metadata.attrs has them all.
+_SHOWN = 20
+
+
+def load_folder(path, size=224, groups=None, cache=None, seed=0, progress=True):
+    """Pictures of one's own as a Dataset: `path` holds a folder a class, or train/ and perhaps test/ and val/ that do.
+
+    `size` of the square images in pixels: letterboxed, upright, RGB (see `pictures.decode_picture`); `groups`: a CSV
+    with the columns file and group, of pictures that belong together (default: see `folder_files.find_groups`);
+    `cache`: the cache folder, as in `load_cifar10`; `seed` of the split; `progress`: whether to show a bar, and to say
+    what was left out and how the rest was split.
+
+    Files that are empty, unreadable or the same as another are left out. What no folder gives of validation and test is
+    held out by whole groups (see `folder_files.assign_splits`).
+    Returns a Dataset, memory-mapped, whose `metadata` has, by row of the arrays, file, label, split and group (an
+    integer), and as `attrs["left_out"]` a list of (file, reason). Raises ValueError where there is no such folder,
+    fewer than two classes or too few pictures of one, and DataUnavailableError where the cache cannot be written.
+    """
+    root = _checked_folder(path, size)
+    table, classes, left_out = find_files(root)
+    arrays = folder_arrays(root, table["file"], size, cache, progress)
+    table["reason"] = [bytes(row).rstrip(b"\0").decode(errors="ignore") for row in arrays["reasons"]]
+    mark_copies(table, arrays["digests"])
+    check_classes(table, classes, root)
+    source, table["group"] = find_groups(root, table, groups)
+    assign_splits(table, arrays["thumbnails"], seed)
+    table["label"] = table["class"].map(classes.index)
+    bad = table[table["reason"] != ""]
+    left_out += list(zip(bad["file"], bad["reason"], strict=True))
+    if progress:
+        _say(root, table, left_out, source)
+    metadata = table[["file", "label", "split", "group"]].copy()
+    metadata.attrs["left_out"] = left_out
+    labels, order = table["label"].to_numpy("int64"), np.random.default_rng(seed).permutation(len(table))
+    rows = {name: order[((table["split"] == name) & (table["reason"] == "")).to_numpy()[order]] for name in SPLITS}
+    splits = {name: Split(arrays["images"], labels, rows[name]) for name in SPLITS}
+    # A part of paths and commands: letters, digits and a few signs.
+    name = re.sub(r"[^\w.-]+", "_", printable(root.name))
+    return Dataset(f"folder-{name}-{size}", tuple(classes), splits, metadata)
+
+
+def _checked_folder(path, size):
+    if isinstance(size, bool) or int(size) != size or not 8 <= size <= LARGEST_FOLDER_SIZE:
+        raise ValueError(f"size is {size!r}; expected 8 to {LARGEST_FOLDER_SIZE:,} pixels")
+    root = Path(path).expanduser().resolve()
+    if not root.is_dir():
+        held = "is a file (an archive has to be unpacked)" if root.exists() else "does not exist"
+        raise ValueError(f"{root} {held}; expected a folder that holds a folder of pictures for each class")
+    return innermost(root)
+
+
+def folder_arrays(root, files, size, cache=None, progress=True):
+    """What the `files` (names relative to the Path `root`) hold, memory-mapped, one row a file, all uint8.
+
+    {"images": (n, size, size, 3), "thumbnails" and "digests" (SHA-256 of the bytes), "reasons": UTF-8, filled up with
+    zeros, why a file cannot be used}. Cached under a name that says how the files looked: sizes and times of change.
+    """
+    looks = [(name, stat.st_size, stat.st_mtime_ns) for name in files for stat in [(root / name).stat()]]
+    of_folder = f"folder-{_digest(str(root))}-{size}"
+    shapes = {
+        "images": (len(files), size, size, 3),
+        "thumbnails": (len(files), THUMBNAIL, THUMBNAIL, 3),
+        "digests": (len(files), hashlib.sha256().digest_size),
+        "reasons": (len(files), _REASON_BYTES),
+    }
+    name, origin = f"{of_folder}-{_digest(json.dumps(looks))}", {"decoding": DECODING, "pillow": PIL.__version__}
+    store = ArrayCache(cache_folder(cache), name, shapes, origin=origin, progress=progress)
+
+    def fill(scratch):
+        with store.replacing(scratch) as arrays:
+            _decode_all(arrays, root, list(files), size, progress)
+        for former in store.root.glob(f"{of_folder}-{'?' * len(_digest(''))}"):
+            if former != store.folder:  # the same folder, as it was before
+                shutil.rmtree(former, ignore_errors=True)
+
+    def sources(scratch):
+        return [(f"the folder {root}", lambda: fill(scratch))]
+
+    megabytes = round(sum(map(math.prod, shapes.values())) / 1e6) + 1
+    advice = ["  - mend what is said above, and run this again."]
+    return load_or_fill(store, f"The pictures in {root}", sources, advice, f"{megabytes:,} MB")
+
+
+def _digest(text):
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:12]
+
+
+def _decode_all(arrays, root, files, size, progress):
+    def one(row):
+        try:
+            data = (root / files[row]).read_bytes()
+            arrays["digests"][row] = np.frombuffer(hashlib.sha256(data).digest(), "uint8")
+            arrays["images"][row], arrays["thumbnails"][row] = decode_picture(data, size)
+        except (BadDataError, OSError) as error:
+            reason = str(error) if isinstance(error, BadDataError) else f"cannot be read ({error.strerror or error})"
+            encoded = " ".join(reason.split()).encode()[:_REASON_BYTES]
+            arrays["reasons"][row, : len(encoded)] = np.frombuffer(encoded, "uint8")
+
+    with (
+        ThreadPoolExecutor(usable_cores()) as pool,
+        progress_bar(len(files), f"pictures to {size}x{size}", "picture", disable=not progress) as bar,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")  # Pillow's, of odd files; what matters is refused, and said
+        for _ in pool.map(one, range(len(files))):
+            bar.update()
+
+
+def _say(root, table, left_out, source):
+    good = table[table["reason"] == ""]
+    shown = [printable(f"  {file} {reason}") for file, reason in left_out[:_SHOWN]]
+    rest = [f"  and {len(left_out) - _SHOWN:,} more"] if len(left_out) > _SHOWN else []
+    counts = ", ".join(f"{(good['split'] == name).sum():,} {name}" for name in SPLITS)
+    by = f"by {source}; " if source else ""
+    print(
+        *([f"{len(left_out):,} files in {root} are left out:", *shown, *rest] if left_out else []),
+        f"{counts} pictures in {good['group'].nunique():,} groups ({by}near-duplicates are one)",
+        sep="\n",
+    )

@@ -1,0 +1,245 @@
+"""The files in a folder of pictures: which class and split they are of, which belong together, and who is held out.
+
+A table has a row a file, with the columns file (relative to the folder), home (the folder of its class, likewise),
+class, split (None where folders do not say it), reason (why it cannot be used, "" where it can) and, once it is known,
+group.
+"""
+
+import csv
+import re
+import unicodedata
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from cnnlab.data.pictures import joined_groups, near_duplicates
+
+GROUPS_FILE = "groups.csv"
+# A class needs so many groups of pictures: one for validation, one for test, and some to learn from.
+FEWEST = 5
+# One of so many groups is held out for test, and as many for validation.
+PARTS = 5
+# Other divisions that are tried where the first leaves a class on one side only.
+_ATTEMPTS = 20
+# What the folder of a split may be called, in any case of letters.
+_SPLIT_NAMES = {
+    "train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+# The first gives way to those after it where both have the same picture.
+_GIVE_WAY = ("train", "validation", "test")
+_SYSTEM_NAMES = ("__macosx", "@eadir", "thumbs.db", "desktop.ini")
+# A counter at the end of a name: IMG_0001, scene2 (3), frame-12.
+_COUNTER = re.compile(r"[\s_.-]*(\d+|\(\d+\))$")
+
+
+def find_files(root):
+    """(table, class names in natural order, [(file, reason)] of pictures that lie in no class's folder) of a folder.
+
+    `root`: a Path that holds a folder for each class, or train/ and others that do. The reasons in the table are empty
+    yet. Raises ValueError where there are no such folders.
+    """
+    homes = _homes(root)
+    names = {
+        folder: printable(unicodedata.normalize("NFC", folder.name)) for home in homes for folder in _folders(home)
+    }
+    rows = [
+        (file.relative_to(root).as_posix(), folder.relative_to(root).as_posix(), names[folder], split)
+        for home, split in homes.items()
+        for folder in _folders(home)
+        for file in _files_within(folder)
+    ]
+    classes = sorted(set(names.values()), key=_natural)
+    if len(classes) < 2:
+        held = f"one folder, {classes[0]}" if classes else "no folders"
+        raise ValueError(f"{root} holds {held}; expected a folder of pictures for each of two or more classes")
+    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    strays = [file for home in {root: None, **homes} for file in _files(home) if file.suffix.lower() in suffixes]
+    outside = [(file.relative_to(root).as_posix(), "lies in no class's folder") for file in strays]
+    return pd.DataFrame(rows, columns=["file", "home", "class", "split"]).assign(reason=""), classes, outside
+
+
+def printable(name):
+    """`name` of a file in which bytes that are no UTF-8 are written out."""
+    return name.encode(errors="backslashreplace").decode()
+
+
+def innermost(root):
+    """The folder in the Path `root` that an archive unpacked its own into; `root` itself where there is more in it."""
+    while len(folders := _folders(root)) == 1 and _folders(folders[0]) and folders[0].name.lower() not in _SPLIT_NAMES:
+        root = folders[0]
+    return root
+
+
+def _homes(root):
+    """{folder that holds those of the classes: the split that it is, or None}."""
+    splits = {folder: _SPLIT_NAMES.get(folder.name.lower()) for folder in _folders(root)}
+    holding = {folder: split for folder, split in splits.items() if split and _folders(folder)}
+    if not holding:
+        # A class may be called train, of engines: its folder then holds pictures.
+        return {root: None}
+    if bare := [folder for folder in splits if folder not in holding]:
+        raise ValueError(
+            f"{bare[0]} lies beside {next(iter(holding)).name}/ and holds no folders of classes; expected "
+            "train/, test/ and, if you like, val/, which each hold a folder for each class"
+        )
+    if "train" not in holding.values() or len(set(holding.values())) < len(holding):
+        raise ValueError(f"{root} has {', '.join(folder.name for folder in holding)}; expected train/, test/ and val/")
+    return holding
+
+
+def _folders(folder):
+    return [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not _is_hidden(entry)]
+
+
+def _files(folder):
+    return [entry for entry in sorted(folder.iterdir()) if entry.is_file() and not _is_hidden(entry)]
+
+
+def _files_within(folder):
+    # Not through links, which may lead back.
+    inner = [entry for entry in _folders(folder) if not entry.is_symlink()]
+    return [*_files(folder), *(file for entry in inner for file in _files_within(entry))]
+
+
+def _is_hidden(path):
+    return path.name.startswith(".") or path.name.lower() in _SYSTEM_NAMES
+
+
+def _natural(name):
+    """Sorts class 2 before class 10."""
+    return [(part.zfill(20) if part.isdecimal() else part.casefold()) for part in re.split(r"(\d+)", name)], name
+
+
+def mark_copies(table, digests):
+    """Give all but one of the files with the same bytes a reason, and all of them where they are of several classes.
+
+    `digests`: of the bytes of each file, uint8 (n, 32).
+    """
+    good = table[table["reason"] == ""]
+    content = pd.Series([bytes(digests[row]) for row in good.index], good.index)
+    for rows in content.groupby(content).groups.values():
+        same = good.loc[rows].sort_values("split", key=lambda split: -split.map(_rank), kind="stable")
+        first, *copies = same.index
+        if same["class"].nunique() > 1:
+            table.loc[rows, "reason"] = f"lies in the folders of {' and '.join(sorted(set(same['class'])))}"
+        elif copies:
+            table.loc[copies, "reason"] = f"is the same file as {same.loc[first, 'file']}"
+
+
+def _rank(split):
+    return _GIVE_WAY.index(split) if split in _GIVE_WAY else 0
+
+
+def check_classes(table, classes, root):
+    """Raise ValueError, with the counts, where a class has too few files that can be used in a split that is given."""
+    good = table[table["reason"] == ""]
+    for split in [name for name in _GIVE_WAY if (table["split"] == name).any()] or [None]:
+        counts = (good if split is None else good[good["split"] == split])["class"].value_counts()
+        fewest = 1 if split in ("validation", "test") else FEWEST
+        few = [f"{name} ({counts.get(name, 0)})" for name in classes if counts.get(name, 0) < fewest]
+        if few:
+            where = f"the {split} pictures in {root}" if split else root
+            raise ValueError(
+                f"{where}: too few that can be used of {', '.join(few)}; expected {fewest} or more of each class: "
+                "add some, or take the class away"
+            )
+
+
+def find_groups(root, table, path=None):
+    """(where it is from, what each file is together with: a Series of text, its own name where it is alone).
+
+    From the CSV `path` with the columns file and group, else groups.csv in `root`, else folders within those of the
+    classes, else names that differ in a last number, where each class has several of these groups. Raises ValueError
+    for a CSV that is missing, or is none.
+    """
+    alone = table["file"]
+    file = Path(path).expanduser() if path else root / GROUPS_FILE
+    if file.is_file():
+        return file.name, _groups_in(file, alone)
+    if path:
+        raise ValueError(f"there is no file {file}; expected a CSV with the columns file and group")
+    folders = alone.str.rpartition("/")[0]
+    if (folders != table["home"]).any():
+        return "the folders within those of the classes", folders.where(folders != table["home"], alone)
+    stems = alone.map(lambda name: _COUNTER.sub("", name.rsplit("/", 1)[1].rsplit(".", 1)[0]) or name)
+    sizes = stems.groupby(table["class"]).value_counts()
+    by_class = sizes.groupby(level=0)
+    # IMG_0001, IMG_0002, ... are no groups: most of a class would be one.
+    if (by_class.size() >= FEWEST).all() and (by_class.max() <= by_class.sum() / 2).all() and (sizes > 1).any():
+        return "names that differ in a last number", stems
+    return "", alone
+
+
+def _groups_in(path, files):
+    try:
+        found = pd.read_csv(path, dtype=str, sep=None, engine="python", encoding="utf-8-sig", skipinitialspace=True)
+    except (ValueError, csv.Error, OSError) as error:
+        raise ValueError(f"{path} is no CSV ({error}); expected the columns file and group") from None
+    found.columns = [str(column).strip().lower() for column in found.columns]
+    if not {"file", "group"} <= set(found.columns):
+        raise ValueError(f"{path} has the columns {', '.join(found.columns)}; expected file and group")
+    found = found.dropna(subset=["file", "group"])
+    group_of = dict(zip(found["file"].str.strip(), found["group"].str.strip(), strict=True))
+    # A file is named with its folders, or alone.
+    groups = files.map(lambda name: group_of.get(name, group_of.get(name.rsplit("/", 1)[-1])))
+    if groups.isna().all():
+        raise ValueError(f"{path} names none of the pictures; expected names such as {files.iloc[0]}")
+    return groups.map(lambda group: f"group {group}", na_action="ignore").fillna(files)
+
+
+def assign_splits(table, thumbnails, seed=0):
+    """Fill in the split of each file that can be used, and its group as an integer (-1 for the others).
+
+    `table` with the column group; `thumbnails`: as in `pictures.near_duplicates`, a row a file. Near-duplicates are one
+    group. What no folder gives of validation and test is held out by whole groups, the share of PARTS each; of given
+    splits, near-duplicates are left out of the one that is learned from. Raises ValueError where groups are too few, or
+    lie on both sides of given splits.
+    """
+    given = set(table["split"].dropna())
+    if given:
+        _leave_out_look_alikes(table, thumbnails)
+    rows = np.flatnonzero(table["reason"] == "")
+    groups = np.full(len(table), -1)
+    groups[rows] = joined_groups(table["group"].iloc[rows].to_numpy(str), thumbnails[rows])
+    table["group"] = groups
+    splits = table["split"].to_numpy(object, copy=True)
+    for place, name in enumerate(split for split in ("test", "validation") if split not in given):
+        left = table.iloc[[row for row in rows if splits[row] == ("train" if given else None)]]
+        splits[_held_out(left, PARTS - place, seed, name)] = name
+    if not given:
+        splits[[row for row in rows if splits[row] is None]] = "train"
+    table["split"] = splits
+
+
+def _leave_out_look_alikes(table, thumbnails):
+    ranks = table["split"].map(_rank).to_numpy()
+    for rank in range(len(_GIVE_WAY) - 1):
+        good = (table["reason"] == "").to_numpy()
+        below, above = np.flatnonzero(good & (ranks == rank)), np.flatnonzero(good & (ranks > rank))
+        for one, other in near_duplicates(thumbnails[below], thumbnails[above]).T:
+            table.loc[below[one], "reason"] = f"looks like {table['file'][above[other]]}"
+
+
+def _held_out(table, parts, seed, name):
+    """Index of one of `parts` of `table`, by whole groups, so that each class is on both sides."""
+    from sklearn.model_selection import StratifiedGroupKFold  # takes a second, and nothing else here needs it
+
+    counts = table.groupby("class")["group"].nunique()
+    advice = (
+        f"expected {FEWEST} or more groups of each class: add pictures that were taken apart, or give test/ and val/"
+    )
+    if (counts < 2).any():
+        few = ", ".join(counts[counts < 2].index)
+        raise ValueError(f"all pictures of {few} belong together or look alike, so none is left for {name}; {advice}")
+    for attempt in range(_ATTEMPTS):
+        folds = StratifiedGroupKFold(min(parts, counts.min()), shuffle=True, random_state=seed + attempt)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of classes with fewer pictures than parts
+            kept, held_out = next(folds.split(table, table["class"], table["group"]))
+        if all(table["class"].iloc[side].nunique() == len(counts) for side in (kept, held_out)):
+            return table.index[held_out]
+    raise ValueError(f"no division into groups leaves pictures of each class on both sides of {name}; {advice}")

@@ -1,0 +1,114 @@
+"""Picture files of any kind that people have, as upright RGB, letterboxed; and which of them are near-duplicates."""
+
+import math
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from cnnlab.data.kinds import BadDataError, opened_picture
+
+# Formats that Pillow reads by itself; others of its own start programs, or draw.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+LARGEST_PICTURE = 80_000_000
+# Side of the thumbnails in which near-duplicates are looked for, in pixels, and their correlation: above it lie a
+# picture saved again, brightened, or cut by a few percent; below it 999 of 1,000 of CIFAR-10's nearest neighbours.
+THUMBNAIL = 16
+NEAR_DUPLICATE = 0.95
+# Thumbnails compared with all others at once.
+_ROWS = 1_024
+
+
+def decode_picture(data, size):
+    """(image uint8 (size, size, 3), thumbnail uint8 (THUMBNAIL, THUMBNAIL, 3)) of the picture file `data` (bytes).
+
+    Upright, as its EXIF data say; greyscale repeated in three channels; what is transparent on black; of several
+    pictures in a file the first. The image is `letterboxed`, the thumbnail stretched. Raises BadDataError, whose
+    message goes on after the file's name.
+    """
+    rgb = _upright_rgb(data)
+    thumbnail = rgb.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+    return np.asarray(letterboxed(rgb, size)[1]), np.asarray(thumbnail)
+
+
+def letterboxed(rgb, size):
+    """(resized, centred) of a Pillow picture in RGB: the largest of its shape in `size` x `size`, and that on black.
+
+    Bicubic with antialiasing.
+    """
+    longest = max(rgb.size)
+    resized = rgb.resize([max(1, round(side * size / longest)) for side in rgb.size], Image.Resampling.BICUBIC)
+    canvas = Image.new("RGB", (size, size))
+    canvas.paste(resized, ((size - resized.width) // 2, (size - resized.height) // 2))
+    return resized, canvas
+
+
+def joined_groups(groups, thumbnails):
+    """(n,) integers from 0: one for the pictures of one of `groups` (n,), and for all groups with near-duplicates.
+
+    `thumbnails`: as in `near_duplicates`.
+    """
+    # Here, because nothing else in this room needs them.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    codes = np.unique(groups, return_inverse=True)[1]
+    first, second = near_duplicates(thumbnails, thumbnails)
+    alike = coo_array((np.ones(len(first), bool), (codes[first], codes[second])), shape=(codes.max() + 1,) * 2)
+    return connected_components(alike, directed=False)[1][codes]
+
+
+def near_duplicates(first, second):
+    """(rows of `first`, rows of `second`) of all pairs of near-duplicates, int64 each.
+
+    `first`, `second`: uint8 (n, THUMBNAIL, THUMBNAIL, 3). Near-duplicates correlate by NEAR_DUPLICATE or more, as they
+    are or mirrored; a picture of one colour is like none.
+    """
+    others = _standardised(second).T
+    found = [
+        np.argwhere(_standardised(view[start : start + _ROWS]) @ others >= NEAR_DUPLICATE) + (start, 0)
+        for view in (first, first[:, :, ::-1])
+        for start in range(0, len(first), _ROWS)
+    ]
+    return np.concatenate([np.zeros((0, 2), "int64"), *found]).T
+
+
+def _standardised(thumbnails):
+    """float32 (n, values), rows of length one whose products are correlations, and of zeros for one colour."""
+    values = thumbnails.astype("float32")
+    # Less the mean of each channel: a common tint is no likeness.
+    values = (values - values.mean(axis=(1, 2), keepdims=True)).reshape(len(values), math.prod(values.shape[1:]))
+    length = np.linalg.norm(values, axis=1, keepdims=True)
+    return values / np.where(length < 1, np.inf, length)
+
+
+def _upright_rgb(data):
+    if not data:
+        raise BadDataError("is empty")
+    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
+        raise BadDataError("is a HEIC picture, as telephones take them; save it as JPEG")
+    with opened_picture(data, *FORMATS) as image:
+        if image.width * image.height > LARGEST_PICTURE:
+            raise BadDataError(
+                f"has {image.width:,} x {image.height:,} pixels; expected at most {LARGEST_PICTURE:,}: make it smaller"
+            )
+        image.load()
+        return _rgb(_upright(image))
+
+
+def _upright(image):
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # of damaged EXIF data, which say nothing then
+        return image
+
+
+def _rgb(image):
+    if image.mode.startswith("I"):
+        # 16 bits a pixel, of which the upper eight are shown.
+        return Image.fromarray((np.asarray(image).clip(0, 65_535) >> 8).astype("uint8")).convert("RGB")
+    if image.mode == "F":
+        raise BadDataError("has floating-point numbers for pixels; save it as PNG or JPEG")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "black"), rgba).convert("RGB")
+    return image.convert("RGB")
