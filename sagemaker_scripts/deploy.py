@@ -12,6 +12,7 @@ import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from sagemaker_scripts import archive as archives
 from sagemaker_scripts import aws, common, package_model, preflight, resources, test_endpoint
 
 RUNS = Path("runs")
@@ -120,7 +121,7 @@ def make(kind, path):
 
 def _deploy(account, name, archive, hardware, minutes, keep, poll, timeout):
     outcome = Outcome(archive)
-    shape = package_model.read_card(archive)["input_shape"]
+    shape = archives.read_card(archive)["input_shape"]
     with aws.plain_errors(), resources.Ledger(account) as ledger:
         try:
             _create(account, ledger, name, archive, hardware, poll, timeout)
@@ -182,7 +183,8 @@ def _rehearse(archive):
     """The same archive behind the local server: an Outcome with its answer."""
     from sagemaker_scripts import serve_local
 
-    shape = package_model.read_card(archive)["input_shape"]
+    shape = archives.read_card(archive)["input_shape"]
+    print(f"rehearsal: {archive} is started here, its own code with it; give only archives that you trust", flush=True)
     with serve_local.start(archive) as url:
         answer = test_endpoint.ask_server(url, shape)
         print(f"rehearsal: the same archive on {url} answers {_sentence(answer)}", flush=True)

@@ -3,7 +3,7 @@
 The archive is laid out as that image wants it:
 
   <name>/<digits>/saved_model.pb, variables/     the SavedModel
-  code/inference.py                              the handlers
+  code/inference.py, code/reading/               the handlers, and what understands a request
   code/model_card.json                           input shape, class names, metrics
 
 It is verified before it gets its name, so that one which the container would refuse is never
@@ -11,10 +11,8 @@ written. The same model packed twice, by the same versions of Keras and TensorFl
 same bytes.
 """
 
-import contextlib
 import gzip
 import hashlib
-import importlib.util
 import json
 import re
 import shutil
@@ -26,8 +24,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cnnlab.machine import atomic_file
-from sagemaker_scripts import common
-from sagemaker_scripts.common import BadArgumentsError, ScriptError
+from sagemaker_scripts import classifier, common
+from sagemaker_scripts.archive import CARD, HANDLERS, READING, ArchiveError, load_handlers, unpacked
+from sagemaker_scripts.common import BadArgumentsError
 
 HERE = Path(__file__).resolve().parent
 # How a picture becomes the model's size: letterboxed or not, as its training images were.
@@ -38,44 +37,55 @@ RESIZING = {
 ROWS = HERE.parent / "results" / "trials"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 METRIC = re.compile(r"(train|val|test)_(accuracy|loss)_(best|last)")
-SAVED_MODEL = re.compile(r"([^/]+)/(\d+)/saved_model\.pb")
-HANDLERS, CARD = "code/inference.py", "code/model_card.json"
 # Images that the packed model answers for comparison with the original, and how near is equal.
 PROBES = 8
 TOLERANCE = 1e-5
 START_SECONDS = 60
-# What the container does with code/inference.py before the first request, and one request.
+# What the container does with code/inference.py: loads it, and hands it a request, for which it asks
+# TensorFlow Serving, of which there is a stand-in that knows one answer.
 BARE_START = """
-import collections, importlib.util, io, json, sys
+import collections, http.server, importlib.util, io, json, sys, threading
 spec = importlib.util.spec_from_file_location("inference", sys.argv[1])
 inference = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(inference)
-assert hasattr(inference, "input_handler") and hasattr(inference, "output_handler"), "no input_handler, output_handler"
-height, width, channels = inference.card()["input_shape"]
+assert hasattr(inference, "handler"), "no handler"
+card = inference.card()
+class Serving(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        row = [1 / len(card["class_names"])] * len(card["class_names"])
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps({"predictions": [row for _ in asked["instances"]]}).encode())
+    def log_message(self, *_):
+        pass
+server = http.server.HTTPServer(("127.0.0.1", 0), Serving)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+height, width, channels = card["input_shape"]
 body = json.dumps({"image": [[[0] * channels] * width] * height}).encode()
-context = collections.namedtuple("Context", "content_length request_content_type")(len(body), "application/json")
-json.loads(inference.input_handler(io.BytesIO(body), context))
+uri = f"http://127.0.0.1:{server.server_port}/v1/models/model:predict"
+Context = collections.namedtuple("Context", "content_length request_content_type rest_uri")
+answer, kind = inference.handler(io.BytesIO(body), Context(len(body), "application/json", uri))
+assert json.loads(answer)["predictions"][0]["probabilities"], "no answer"
 """
 
 
-class ArchiveError(ScriptError):
-    """The archive is not one that the container would start with."""
-
-
-def package(model_path, output_path="model.tar.gz", name=None, class_names=None, row=None):
+def package(model_path, output_path="model.tar.gz", name=None, class_names=None, row=None, size=None):
     """Pack the classifier `model_path` (.keras) and return the Path of the verified archive.
 
     `name`: under which TensorFlow Serving knows the model (default: the Keras model's name);
     `class_names`: one for each output (default: those of `row`, or of the data set that it names);
     `row`: the trial that trained it, a dict or the path of its JSON row (default: the row of the
     model file's name in results/trials, or the only one in trials/ beside the file, as train.py
-    leaves it; none where there is none).
+    leaves it; none where there is none);
+    `size`: (height, width) that pictures are given, for a model that takes any.
+    A single output, a sigmoid, becomes two: the probability of the first class is what is left.
     Raises BadArgumentsError for a model, a name or classes that do not fit each other, and
     ArchiveError where the packed model does not start or answers differently; then nothing is written.
     """
     model_path, output_path = Path(model_path), Path(output_path)
     row = _read_row(row, model_path)
-    model = _load(model_path)
+    model = classifier.load(model_path, size)
     name = name or model.name
     if not NAME.fullmatch(name) or name == "code":
         raise BadArgumentsError(f"name is {name!r}; expected letters, digits, - and _, and not 'code'")
@@ -98,7 +108,7 @@ def model_card(model, name, class_names, row, letterbox=False):
         "input_shape": list(model.input_shape[1:]),
         "class_names": class_names,
         "pixels": "0 to 255; the model rescales them itself",
-        "pictures": RESIZING[letterbox],
+        "pictures": f"turned as EXIF says, on white where transparent, {RESIZING[letterbox]}",
         "parameters": model.count_params(),
         "weights_sha256": _weights_sha256(model),
         "metrics": {key: value for key, value in row.items() if METRIC.fullmatch(key)},
@@ -118,7 +128,7 @@ def verify(path, model):
     import tensorflow as tf
 
     images = np.random.default_rng(0).integers(0, 256, (PROBES, *model.input_shape[1:]), "uint8")
-    expected = _answers(model, images)
+    expected = classifier.answers(model, images)
     with unpacked(path) as folder:
         _check_start(folder)
         signatures = load_handlers(folder).model_fn(folder).signatures
@@ -136,57 +146,6 @@ def verify(path, model):
             )
 
 
-def check_layout(path):
-    """Name of the one SavedModel in the archive; raises ArchiveError where the container would stop at start."""
-    try:
-        with tarfile.open(path, "r:gz") as tar:
-            members = tar.getmembers()
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise ArchiveError(f"{path} is no whole tar.gz file ({error}); pack it again with package_model.py") from None
-    names = {member.name.removeprefix("./") for member in members if member.isfile()}
-    models = [match[1] for name in sorted(names) if (match := SAVED_MODEL.fullmatch(name))]
-    if len(models) != 1:
-        raise ArchiveError(f"{path} holds {len(models)} times <name>/<digits>/saved_model.pb; expected once")
-    missing = [name for name in (HANDLERS, CARD) if name not in names]
-    if missing:
-        raise ArchiveError(f"{path} lacks {', '.join(missing)}; pack it with package_model.py")
-    return models[0]
-
-
-@contextlib.contextmanager
-def unpacked(path):
-    """A folder with the content of the archive, as the container has it in /opt/ml/model; gone afterwards.
-
-    Raises BadArgumentsError where there is no such file, ArchiveError where the layout is wrong.
-    """
-    if not Path(path).is_file():
-        raise BadArgumentsError(f"there is no file {path}; make one with package_model.py")
-    check_layout(path)
-    with tempfile.TemporaryDirectory(prefix="model-", ignore_cleanup_errors=True) as folder:
-        with tarfile.open(path, "r:gz") as tar:
-            tar.extractall(folder, filter="data")
-        yield Path(folder)
-
-
-def load_handlers(folder):
-    """The module code/inference.py of an unpacked archive, loaded as the container loads it."""
-    spec = importlib.util.spec_from_file_location("inference", Path(folder) / HANDLERS)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def read_card(archive):
-    """The model card inside `archive`: a dict with "input_shape" and "class_names" at least."""
-    try:
-        with tarfile.open(archive) as tar:
-            return json.load(tar.extractfile(CARD))
-    except (tarfile.TarError, KeyError, ValueError, OSError) as error:
-        raise BadArgumentsError(
-            f"{archive} holds no {CARD} ({error}); make it with package_model.py MODEL.keras"
-        ) from error
-
-
 def make_parser():
     parser = common.parser(__doc__)
     parser.add_argument("model", help="the .keras file")
@@ -196,12 +155,16 @@ def make_parser():
     parser.add_argument(
         "--row", help="JSON row of the trial that trained it (default: found by the model file's name or place)"
     )
+    parser.add_argument(
+        "--size", type=_size, metavar="PIXELS", help="for a model that takes any: 32, or 24x32 (height x width)"
+    )
     return parser
 
 
 def main(argv=None):
     options = make_parser().parse_args(argv)
-    path = package(options.model, options.output, options.name, _split_classes(options.classes), options.row)
+    classes = _split_classes(options.classes)
+    path = package(options.model, options.output, options.name, classes, options.row, options.size)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, SHA-256 {_sha256(path)}")
     print("verified: layout, start without any package, predictions equal to the original's")
     common.print_next(f"python sagemaker_scripts/serve_local.py {path}", "try it here")
@@ -246,42 +209,8 @@ def _stage(model, card, folder, letterbox):
     savedmodel.export(model, folder / card["name"] / "1", letterbox)
     (folder / "code").mkdir()
     shutil.copyfile(HERE / "inference.py", folder / HANDLERS)
+    shutil.copytree(HERE / "reading", folder / READING, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _load(path):
-    """The Keras classifier in `path`, if it is one that can be served on raw pixels."""
-    if path.suffix != ".keras" or not path.is_file():
-        raise BadArgumentsError(f"{path} is not an existing .keras file; train and save a model first")
-    from cnnlab import machine
-
-    machine.import_keras()
-    import keras
-    import numpy as np
-
-    try:
-        model = keras.models.load_model(path, compile=False)
-    except Exception as error:  # Keras raises many kinds for a broken file
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BadArgumentsError(f"{path} cannot be loaded by Keras {keras.__version__}: {reason[:300]}") from None
-    shapes = model.input_shape, model.output_shape
-    if len(model.inputs) != 1 or len(model.outputs) != 1 or len(shapes[0]) != 4 or len(shapes[1]) != 2:
-        raise BadArgumentsError(f"{path} maps {shapes[0]} to {shapes[1]}; expected one batch of images to classes")
-    if None in shapes[0][1:] or shapes[0][3] not in (1, 3) or shapes[1][1] < 2:
-        raise BadArgumentsError(f"{path} maps {shapes[0]} to {shapes[1]}; expected fixed sizes, 1 or 3 channels")
-    from cnnlab.training import takes_raw_pixels
-
-    if not takes_raw_pixels(model):
-        raise BadArgumentsError(f"{path} has no Rescaling or Normalization layer, so that 0..255 would be misread")
-    answers = _answers(model, np.full((1, *shapes[0][1:]), 128))
-    if not (np.isfinite(answers).all() and answers.min() >= 0 and abs(answers.sum() - 1) < 1e-3):
-        raise BadArgumentsError(f"{path} does not answer probabilities; expected a softmax as the last layer")
-    return model
-
-
-def _answers(model, images):
-    """Probabilities (n, classes) of `model`; not by its predict methods, which XLA would compile for minutes."""
-    return model(images.astype("float32"), training=False).numpy()
 
 
 def _read_row(row, model_path):
@@ -335,6 +264,15 @@ def _split_classes(text):
         return None
     lines = Path(text).read_text(encoding="utf-8").splitlines() if Path(text).is_file() else text.split(",")
     return [line.strip() for line in lines if line.strip()]
+
+
+def _size(text):
+    """(height, width) of "32" or "24x32"."""
+    height, _, width = text.partition("x")
+    size = int(height), int(width or height)
+    if min(size) < 1:
+        raise ValueError(text)
+    return size
 
 
 def _weights_sha256(model):

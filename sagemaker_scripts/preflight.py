@@ -52,7 +52,15 @@ class Account:
     bucket_exists: bool | None = None
 
     def client(self, service):
-        return aws.client(self.session, service, self.region)
+        """boto3's client of `service`; S3's refuses a bucket of another account, whose name a stranger can have."""
+        client = aws.client(self.session, service, self.region)
+        if service == "s3":
+            client.meta.events.register("before-parameter-build.s3", self._name_owner)
+        return client
+
+    def _name_owner(self, params, model, **_):
+        if "ExpectedBucketOwner" in model.input_shape.members:
+            params.setdefault("ExpectedBucketOwner", self.number)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +121,7 @@ def check_account(session, role=None, bucket=None):
 def bucket_exists(account, bucket):
     """Whether `bucket` is there. Raises DeniedError where it is not the account's own: a stranger can have the name."""
     try:
-        account.client("s3").head_bucket(Bucket=bucket, ExpectedBucketOwner=account.number)
+        account.client("s3").head_bucket(Bucket=bucket)
     except ClientError as error:
         if error.response["Error"]["Code"] in ("404", "NoSuchBucket"):
             return False

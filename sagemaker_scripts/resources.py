@@ -51,7 +51,11 @@ def create_model(account, ledger, name, address, hardware):
         image=preflight.image_uri("inference", account.region, hardware.instance), model_data_url=address
     )
     ledger.note("model", name)
-    Model.create(model_name=name, primary_container=container, execution_role_arn=account.role, **_owned(account))
+    Model.create(
+        model_name=name, primary_container=container, execution_role_arn=account.role,
+        # The archive needs nothing from outside: its code cannot send anything away.
+        enable_network_isolation=True, **_owned(account),
+    )  # fmt: skip
 
 
 def create_config(account, ledger, name, hardware):

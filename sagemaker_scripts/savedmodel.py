@@ -10,6 +10,13 @@ from tensorflow.core.protobuf import saved_model_pb2
 OUTPUT = "probabilities"
 # A second name of a function's argument, for debugging.
 ARGUMENT_NAME = "_user_specified_name"
+COLOURS = 3
+LUMA = (0.299, 0.587, 0.114)
+# More bytes than a string has.
+LONGEST = 2**30
+END_OF_IMAGE = b"\xff\xd9"
+# Bytes as coded data has them, for none of which a decoder would stop.
+FILLING = bytes(range(1, 200, 3))
 
 
 def export(model, folder, letterbox=False):
@@ -18,8 +25,12 @@ def export(model, folder, letterbox=False):
     Signatures, each answering {"probabilities": float32 (n, classes)}:
     - serving_default(pixels): float32 (n, height, width, channels) in 0..255;
     - serve_uint8(pixels): strings (n,), each the uint8 values of one image in C order;
-    - serve_image(images): strings (n,), each a PNG or JPEG file of any size, made the model's
-      size by `stretched` or, with `letterbox`, by `boxed`: as the training images were.
+    - serve_image(images): strings (n,), each a PNG, JPEG, GIF or WEBP file of any size, made the
+      model's size by `stretched` or, with `letterbox`, by `boxed`: as the training images were.
+      Three bytes before the file say how it is decoded, see `decoded`; without them it is
+      opaque and upright.
+    And decode_image(images), of the same strings, answers {"pixels": float32 (n, height, width,
+    channels)}: the pictures as the model sees them.
 
     Not `keras.export.ExportArchive`: it numbers variables in the order of a set and keeps the
     seeds of dropout layers, so that no two exports have the same bytes.
@@ -53,14 +64,93 @@ def boxed(picture, height, width):
     return tf.image.pad_to_bounding_box(tf.round(tf.clip_by_value(resized, 0, 255)), above, left, height, width)
 
 
+def decoded(data):
+    """A picture file (a string) as uint8 (height, width, 3), upright and on white.
+
+    Three bytes before the file say how: its EXIF orientation, 1 to 8; an index of `_DECODERS`;
+    and whether a JPEG's end was missing, so that it has to be found out if more of it was.
+    No file begins with a byte as low as the first of these.
+    """
+    marks = tf.cast(tf.io.decode_raw(data, "uint8", fixed_length=3), "int32")
+    is_marked = (marks[0] >= 1) & (marks[0] <= len(_TURNS))
+    orientation, decoder, unfinished = tf.unstack(tf.where(is_marked, marks, [1, 0, 0]))
+    file = tf.strings.substr(data, tf.where(is_marked, 3, 0), LONGEST)
+    picture = _picture(file, decoder)
+    with tf.control_dependencies([tf.cond(unfinished > 0, lambda: _is_whole(file, decoder, picture), lambda: True)]):
+        picture = tf.identity(picture)
+    return tf.switch_case(orientation - 1, [lambda turn=turn: turn(picture) for turn in _TURNS])
+
+
+def grey(picture):
+    """uint8 (height, width, 3) as uint8 (height, width, 1): luma of ITU-R BT.601, as JPEG has it."""
+    luma = tf.reduce_sum(tf.cast(picture, "float32") * LUMA, axis=-1, keepdims=True)
+    return tf.cast(tf.round(luma), "uint8")
+
+
+def on_white(picture):
+    """uint8 (height, width, 4), the last channel being opacity, as uint8 (height, width, 3).
+
+    Row by row, because a product of two bytes takes two, and a large picture would take a lot.
+    """
+
+    def row(pixels):
+        wide = tf.cast(pixels, "uint16")
+        colours, opacity = wide[:, :COLOURS], wide[:, COLOURS:]
+        return tf.cast((colours * opacity + 255 * (255 - opacity) + 127) // 255, "uint8")
+
+    return tf.map_fn(row, picture, fn_output_signature=tf.TensorSpec((None, COLOURS), "uint8"))
+
+
+def _picture(file, decoder):
+    return tf.switch_case(decoder, [lambda decode=decode: decode(file) for decode in _DECODERS])
+
+
+def _any_kind(file, channels):
+    picture = tf.io.decode_image(file, channels=channels, expand_animations=False)
+    picture.set_shape((None, None, channels))
+    return picture
+
+
+def _is_whole(file, decoder, picture):
+    """Fails where a JPEG's data broke off.
+
+    A decoder stops at the end of the picture and fills what is missing: only where something is
+    missing does it make a difference what follows.
+    """
+    end = tf.strings.length(file) - len(END_OF_IMAGE)
+    longer = tf.strings.join([tf.strings.substr(file, 0, end), FILLING, END_OF_IMAGE])
+    same = tf.reduce_all(picture == _picture(longer, decoder))
+    with tf.control_dependencies([tf.debugging.assert_equal(same, True, "the JPEG is cut off")]):
+        return tf.identity(same)
+
+
+# How a picture is decoded; the JPEG decoder leaves pixels out as it goes.
+_DECODERS = (
+    lambda file: _any_kind(file, COLOURS),
+    lambda file: on_white(_any_kind(file, COLOURS + 1)),
+    *(lambda file, ratio=ratio: tf.io.decode_jpeg(file, channels=COLOURS, ratio=ratio) for ratio in (2, 4, 8)),
+)
+# EXIF's orientations, from 1: which of row and column the camera's first pixel lies in (EXIF 2.32, tag 274).
+_TURNS = (
+    lambda picture: picture,
+    lambda picture: picture[:, ::-1],
+    lambda picture: picture[::-1, ::-1],
+    lambda picture: picture[::-1],
+    lambda picture: tf.transpose(picture, (1, 0, 2)),
+    lambda picture: tf.transpose(picture, (1, 0, 2))[:, ::-1],
+    lambda picture: tf.transpose(picture, (1, 0, 2))[::-1, ::-1],
+    lambda picture: tf.transpose(picture, (1, 0, 2))[::-1],
+)
+
+
 def _signatures(model, resize):
     height, width, channels = model.input_shape[1:]
 
     image = tf.TensorSpec((height, width, channels), "float32")
 
     def from_file(data):
-        picture = tf.io.decode_image(data, channels=channels, expand_animations=False)
-        picture.set_shape((None, None, channels))
+        picture = decoded(data)
+        picture = picture if channels == COLOURS else grey(picture)
         return tf.ensure_shape(resize(picture, height, width), image.shape)
 
     def from_pixels(pixels):
@@ -70,13 +160,17 @@ def _signatures(model, resize):
         flat = tf.io.decode_raw(pixels, "uint8", fixed_length=height * width * channels)
         return from_pixels(tf.cast(tf.reshape(flat, (-1, *image.shape)), "float32"))
 
+    def to_pixels(images):
+        return {"pixels": tf.map_fn(from_file, images, fn_output_signature=image)}
+
     def from_files(images):
-        return from_pixels(tf.map_fn(from_file, images, fn_output_signature=image))
+        return from_pixels(**to_pixels(images))
 
     return {
         "serving_default": _function(from_pixels, tf.TensorSpec((None, *image.shape), "float32", name="pixels")),
         "serve_uint8": _function(from_bytes, tf.TensorSpec((None,), "string", name="pixels")),
         "serve_image": _function(from_files, tf.TensorSpec((None,), "string", name="images")),
+        "decode_image": _function(to_pixels, tf.TensorSpec((None,), "string", name="images")),
     }
 
 

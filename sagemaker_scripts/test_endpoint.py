@@ -171,7 +171,7 @@ def make_parser():
 
     parser = common.parser(__doc__)
     target = parser.add_mutually_exclusive_group(required=True)
-    target.add_argument("--url", help="of a local server, such as http://127.0.0.1:8080")
+    target.add_argument("--url", help="of a local server, such as http://127.0.0.1:8080, ?token=... included")
     target.add_argument("--endpoint", help="name of a SageMaker endpoint")
     parser.add_argument("--region", help="of the endpoint (default: the AWS configuration's)")
     parser.add_argument("--profile", help="of the AWS configuration")
@@ -229,7 +229,8 @@ def _url_asker(url, kind):
     import requests
 
     session = requests.Session()
-    address = url.rstrip("/").removesuffix("/invocations") + "/invocations"
+    base, mark, query = url.partition("?")
+    address = base.rstrip("/").removesuffix("/invocations") + "/invocations" + mark + query
 
     def ask(body):
         try:

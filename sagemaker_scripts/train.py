@@ -198,27 +198,44 @@ def result_line(row):
 
 def main(argv=None, environment=os.environ):
     argv = [_spelled(word) for word in (sys.argv[1:] if argv is None else argv)]
-    arguments, unknown = make_parser().parse_known_args(argv)
-    if unknown:
-        print(f"ignored, not mine: {' '.join(unknown)}", flush=True)
     in_job = "SM_MODEL_DIR" in environment
     try:
+        arguments, unknown = _parsed(argv, in_job)
+        if unknown:
+            print(f"ignored, not mine: {' '.join(unknown)}", flush=True)
         trial = make_trial(arguments)
         output_dir = model_dir = arguments.output_dir or Path("runs") / "train" / f"{trial.label}-seed{trial.seed}"
         if in_job:
             output_dir, model_dir = Path(environment["SM_OUTPUT_DATA_DIR"]), Path(environment["SM_MODEL_DIR"])
         checkpoint_dir = arguments.checkpoint_dir or (JOB_CHECKPOINTS if in_job else None)
         row = train(trial, output_dir, model_dir, checkpoint_dir)
-    except common.ScriptError as error:
-        if in_job:  # What SageMaker shows as the job's FailureReason.
-            failure = Path(environment["SM_OUTPUT_DATA_DIR"]).parent / "failure"
-            failure.parent.mkdir(parents=True, exist_ok=True)
-            failure.write_text(str(error), encoding="utf-8")
+    except Exception as error:
+        if in_job:
+            _note_failure(error, Path(environment["SM_OUTPUT_DATA_DIR"]).parent / "failure")
         raise
     if not in_job:
         row = output_dir / "trials" / f"{row['key']}.json"
         common.print_next(f"python sagemaker_scripts/package_model.py {model_dir / 'model.keras'} --row {row}")
     return common.EXIT_DONE
+
+
+def _parsed(argv, in_job):
+    """What `parse_known_args` gives: arguments and unknown words; in a job, a wrong one is a BadArgumentsError."""
+
+    def refuse(message):
+        raise common.BadArgumentsError(message)
+
+    parser = make_parser()
+    if in_job:
+        parser.error = refuse
+    return parser.parse_known_args(argv)
+
+
+def _note_failure(error, path):
+    """Write `error` in one line to where SageMaker takes the job's FailureReason from."""
+    kind = "" if isinstance(error, common.ScriptError) else f"{type(error).__name__}: "
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(kind + " ".join(str(error).split()), encoding="utf-8")
 
 
 def _flag(name):

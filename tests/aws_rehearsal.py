@@ -48,6 +48,8 @@ class Rehearsal:
     def __init__(self, fresh=False):
         Rehearsal.current, self.fresh = self, fresh
         self.failing, self.calls, self.changes = {}, [], {}
+        # Of each call to S3, the account that its bucket has to belong to.
+        self.owners = {}
         # moto has no list of quotas.
         self.replies = {"ListServiceQuotas": {"Quotas": []}}
 
@@ -109,6 +111,8 @@ class Rehearsal:
 
     def _before(self, model, params, **_):
         self.calls.append(model.name)
+        if model.service_model.service_name == "s3":
+            self.owners[model.name] = params["headers"].get("x-amz-expected-bucket-owner")
         if model.name in self.failing and not self.failing[model.name][1]:
             return self._failure(model.name)
         if model.name in self.replies:

@@ -3,8 +3,8 @@
     python container.py MODEL_FOLDER TENSORFLOW_SERVING_PORT old|new
 
 Written after the behaviour of AWS's image: it finds the SavedModels, loads code/inference.py,
-and answers POST /invocations by input_handler, a request to TensorFlow Serving's REST interface,
-and output_handler. "old" answers every exception with 500, "new" lets falcon's errors through.
+and answers POST /invocations by its handler. "old" answers every exception with 500, "new" lets
+falcon's errors through.
 TensorFlow, Keras, NumPy and Pillow cannot be imported here. Prints the port it listens on.
 """
 
@@ -46,9 +46,8 @@ def import_handlers(folder):
     spec = importlib.util.spec_from_file_location("inference", Path(folder) / "code" / "inference.py")
     inference = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(inference)
-    if hasattr(inference, "handler"):
-        raise SystemExit("this stand-in knows the pair of handlers only")
-    if not (hasattr(inference, "input_handler") and hasattr(inference, "output_handler")):
+    if not hasattr(inference, "handler"):
+        # The image takes the pair input_handler, output_handler too; this stand-in does not.
         raise NotImplementedError("Handlers are not implemented correctly in user script.")
     return inference
 
@@ -61,7 +60,6 @@ class Invocations:
 
     def on_post(self, request, response):
         import falcon
-        import requests
 
         context = Context(
             None, None, None, self.uri, None, None, None,
@@ -70,9 +68,7 @@ class Invocations:
             request.content_length, None,
         )  # fmt: skip
         try:
-            body = self.inference.input_handler(request.stream, context)
-            answer = requests.post(self.uri, data=body, timeout=30)
-            response.data, response.content_type = self.inference.output_handler(answer, context)
+            response.data, response.content_type = self.inference.handler(request.stream, context)
         except Exception as error:
             if self.image == "new" and isinstance(error, falcon.HTTPError):
                 raise

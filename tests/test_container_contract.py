@@ -1,8 +1,10 @@
 """The archive in a stand-in of SageMaker's TensorFlow Serving image: what starts, what it answers."""
 
+import base64
 import contextlib
 import json
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +12,12 @@ from pathlib import Path
 import numpy as np
 import packed
 import pytest
+import request_kinds
 import requests
+import requests_fuzz
 import tensorflow_serving
+
+from sagemaker_scripts import serve_local
 
 CONTAINER = Path(__file__).with_name("container.py")
 
@@ -58,10 +64,17 @@ def old(tiny, port):
         yield ask
 
 
+@pytest.fixture(scope="module")
+def local(tiny):
+    """The same function for the local server."""
+    with serve_local.start(tiny.archive) as url, requests.Session() as session:
+        yield lambda kind, body: session.post(f"{url}/invocations", body, headers={"Content-Type": kind}, timeout=30)
+
+
 @pytest.mark.parametrize("image", ["old", "new"])
 def test_every_form_is_answered_as_keras_answers(tiny, image, request):
     ask = request.getfixturevalue(image)
-    for name, (kind, body) in packed.requests_of(tiny.images[0]).items():
+    for name, (kind, body) in request_kinds.requests_of(tiny.images[0]).items():
         response = ask(kind, body)
         assert response.status_code == 200, (name, response.text)
         assert response.headers["Content-Type"] == "application/json"
@@ -85,16 +98,58 @@ def test_a_photograph_is_resized_as_the_toolkits_way_resizes_it(tiny, new):
     np.testing.assert_allclose(packed.probabilities(new("image/jpeg", body).content), local, atol=1e-6)
 
 
+def test_both_servers_answer_alike(tiny, new, local):
+    """Everything that people send, right and wrong, and much that nobody sends on purpose."""
+    right = [request[:2] for request in request_kinds.lossless_requests().values()]
+    wrong = [request[:2] for request in request_kinds.bad_requests().values()]
+    photograph = packed.picture(np.repeat(np.repeat(tiny.images[2], 9, axis=0), 7, axis=1), "JPEG", quality=60)
+    photographs = [photograph, photograph[:-2], photograph[:-200]]
+    fuzz = requests_fuzz.malformed(request_kinds.requests_of(tiny.images[0]), packed.picture, 150, seed=3)
+    statuses = []
+    for kind, body in [*right, *wrong, *[("image/jpeg", each) for each in photographs], *fuzz]:
+        there, here = new(kind, body), local(kind, body)
+        assert there.status_code == here.status_code, (kind, body[:80], there.text, here.text)
+        statuses.append(here.status_code)
+        if here.ok:
+            np.testing.assert_allclose(
+                packed.probabilities(there.content), packed.probabilities(here.content), atol=1e-6
+            )
+        else:
+            assert there.json() == here.json(), (kind, body[:80])
+    assert set(statuses) == {200, 400, 413, 415}
+    assert statuses[: len(right)] == [200] * len(right)
+
+
 def test_bad_requests_get_their_status_in_the_new_image_and_the_sentence_in_both(new, old):
-    for name, (kind, body, status, words) in packed.bad_requests().items():
-        if name == "no type":
-            continue  # The image takes a request without a type for JSON.
+    for name, (kind, body, status, words) in request_kinds.bad_requests().items():
         response = new(kind, body)
         assert response.status_code == status, (name, response.text)
-        assert words in response.json()["error"], name
+        assert words in response.json()["error"], (name, response.text)
         response = old(kind, body)
         assert response.status_code == 500, name
         assert words in response.json()["error"], name
+
+
+def test_of_many_pictures_the_damaged_one_is_named(tiny, new, local):
+    good = packed.picture(tiny.images[0])
+    # Whole by its structure; only a decoder finds out.
+    bad = packed.picture(tiny.images[0], "WEBP", lossless=True)
+    bad = bad[:25] + bytes(len(bad) - 25)
+    texts = [base64.b64encode(file).decode() for file in (good, bad, good)]
+    body = json.dumps({"instances": [{"b64": text} for text in texts]}).encode()
+    for ask in (new, local):
+        response = ask("application/json", body)
+        assert response.status_code == 400
+        assert "the WEBP is damaged" in response.json()["error"]
+
+
+def test_nothing_behind_the_handler_is_a_503(tiny):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        free = listener.getsockname()[1]
+    with container(tiny.folder, free) as ask:
+        response = ask("application/x-npy", packed.npy(tiny.images[0]))
+    assert response.status_code == 503
+    assert "does not answer" in response.json()["error"]
 
 
 def test_a_failure_behind_the_handlers_is_a_5xx_that_says_so(tiny, port, tmp_path):

@@ -97,6 +97,10 @@ def test_it_deploys_answers_and_leaves_nothing(account, archive, hardware, capsy
     assert f"{hardware} costs" in printed and "nothing of it is left" in printed
     deletions = [call for call in account.calls if call.startswith("Delete")]
     assert deletions == ["DeleteEndpoint", "DeleteEndpointConfig", "DeleteModel", "DeleteObject", "DeleteBucket"]
+    # A bucket that is made has no owner to be compared yet.
+    owners = {call: account.owners[call] for call in account.calls if call in account.owners and call != "CreateBucket"}
+    assert set(owners) >= {"HeadBucket", "PutObject", "DeleteObject", "DeleteBucket"}
+    assert set(owners.values()) == {aws_rehearsal.NUMBER}
 
 
 def test_what_is_kept_is_tagged_named_and_complete(account, archive, capsys):
@@ -111,6 +115,7 @@ def test_what_is_kept_is_tagged_named_and_complete(account, archive, capsys):
     ]
     for arn in arns:
         assert client.list_tags(ResourceArn=arn)["Tags"] == aws.tags()
+    assert client.describe_model(ModelName=name)["EnableNetworkIsolation"]
     container = client.describe_model(ModelName=name)["PrimaryContainer"]
     assert container["ModelDataUrl"] == f"s3://{BUCKET}/cnnlab/{name}/model.tar.gz"
     assert container["Image"].endswith("/tensorflow-inference:2.20-cpu-py312")

@@ -1,14 +1,20 @@
 """The handlers of a packed model, as functions and in SageMaker's own inference toolkit."""
 
+import base64
 import importlib
+import io
 import json
 import sys
 
 import numpy as np
 import packed
 import pytest
+import request_kinds
 import requests_fuzz
+from PIL import Image, ImageOps
 from sagemaker_inference.transformer import Transformer
+
+from sagemaker_scripts import savedmodel
 
 TIGHT = {"atol": 1e-6, "rtol": 0}
 
@@ -32,7 +38,7 @@ def answer(tiny):
 
 def test_the_same_image_gives_the_same_probabilities_in_every_form(tiny, answer):
     for image in tiny.images[:3]:
-        for name, (kind, body) in packed.requests_of(image).items():
+        for name, (kind, body) in request_kinds.requests_of(image).items():
             np.testing.assert_allclose(
                 packed.probabilities(answer(kind, body)), packed.straight([image]), **TIGHT, err_msg=name
             )
@@ -74,33 +80,114 @@ def test_a_picture_of_another_size_is_stretched_as_stated(tiny, answer, form):
     np.testing.assert_allclose(found, packed.straight([expected]), **TIGHT)
 
 
-def test_transparent_and_grey_pictures_are_read_as_colours(tiny, answer):
-    grey = tiny.images[0][..., 0]
-    expected = packed.straight([np.stack([grey] * 3, axis=-1)])
-    transparent = np.dstack([grey, grey, grey, np.zeros_like(grey)])
-    for array in (grey, transparent):
-        np.testing.assert_allclose(packed.probabilities(answer("image/png", packed.picture(array))), expected, **TIGHT)
+def test_whatever_people_send_is_read_as_the_image_that_it_is(tiny):
+    model = tiny.handlers.model_fn(tiny.folder)
+    for name, (kind, body, image) in request_kinds.lossless_requests().items():
+        found = tiny.handlers.pixel_array(tiny.handlers.input_fn(body, kind), model)
+        # One step for rounding half-transparent colours.
+        assert np.abs(found[0] - image).max() <= 1, name
+        assert len(found) == 1, name
+
+
+def test_a_dark_picture_of_whole_numbers_is_taken_for_what_it_is(tiny, answer):
+    for dark in (np.ones((16, 16, 3)), np.zeros((16, 16, 3)), np.full((16, 16, 3), 1.5)):
+        for values in (dark, dark.astype(int)):
+            found = packed.probabilities(answer("application/json", json.dumps({"image": values.tolist()})))
+            np.testing.assert_allclose(found, packed.straight([values]), **TIGHT)
+
+
+def test_many_pictures_in_one_request_keep_their_order(tiny, answer):
+    files = [
+        packed.picture(image, form, lossless=True)
+        for image, form in zip(tiny.images[:8], ("PNG", "WEBP") * 4, strict=True)
+    ]
+    texts = [base64.b64encode(file).decode() for file in files]
+    line = "".join(json.dumps({"image": text}) + "\n" for text in texts)
+    part = b'--XX\r\nContent-Disposition: form-data; name="f"; filename="a"\r\n\r\n%s\r\n'
+    for kind, body in (
+        ("application/json", json.dumps({"instances": [{"b64": text} for text in texts]}).encode()),
+        ("application/jsonlines", line.encode()),
+        ("multipart/form-data; boundary=XX", b"".join(part % file for file in files) + b"--XX--"),
+    ):
+        found = packed.probabilities(answer(kind, body))
+        np.testing.assert_allclose(found, packed.straight(tiny.images[:8]), **TIGHT, err_msg=kind)
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("number", range(1, 9))
+def test_a_photograph_is_turned_as_its_camera_was_held(tiny, number, order):
+    """Against Pillow's reading of the same file, whose JPEG decoder rounds otherwise."""
+    photograph = Image.fromarray(tiny.images[0]).resize((160, 96), Image.Resampling.BICUBIC)
+    body = packed.picture(photograph, "JPEG", quality=95, exif=request_kinds.orientation(number, order))
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(body)))
+    assert (upright.size == photograph.size) == (number < 5)
+    model = tiny.handlers.model_fn(tiny.folder)
+    found = tiny.handlers.pixel_array(tiny.handlers.input_fn(body, "image/jpeg"), model)[0]
+    assert np.abs(found - savedmodel.stretched(np.asarray(upright), 16, 16)).max() < 3
+
+
+@pytest.mark.parametrize(
+    "exif", [b"", b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\x7f", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"]
+)
+def test_a_broken_exif_block_turns_nothing(tiny, exif):
+    body = packed.picture(tiny.images[0], "JPEG", exif=exif)
+    assert tiny.handlers.input_fn(body, "")[0].orientation == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 2}])
+def test_a_jpeg_without_its_last_bytes_is_decoded(tiny, answer, options):
+    large = np.asarray(Image.fromarray(tiny.images[0]).resize((160, 96)))
+    body = packed.picture(large, "JPEG", **options)
+    whole = packed.probabilities(answer("image/jpeg", body))
+    for cut in (body[:-1], body[:-2], body + b"\0\xff\xd8 a video of a phone"):
+        np.testing.assert_allclose(packed.probabilities(answer("image/jpeg", cut)), whole, **TIGHT)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+@pytest.mark.parametrize("size", [(5712, 4284), (8160, 6120)])
+def test_a_large_photograph_is_decoded_at_a_reduced_size(tiny, answer, size, options):
+    small = Image.fromarray(tiny.images[0]).resize((48, 48), Image.Resampling.BICUBIC)
+    body = packed.picture(small.resize(size), "JPEG", **options)
+    (picture,) = tiny.handlers.input_fn(body, "image/jpeg")
+    assert picture.decoder > 1
+    assert picture.work < tiny.handlers.reading.MAX_PICTURE_BYTES
+    found = packed.probabilities(answer("image/jpeg", body))
+    np.testing.assert_allclose(found, packed.straight([np.asarray(small.resize((16, 16), 2))]), atol=0.03)
+
+
+def test_what_costs_too_much_to_decode_is_refused(tiny, answer):
+    """Also by many scans in a few bytes, and by many pictures in one request."""
+    large = Image.new("L", (6000, 6000))
+    body = packed.picture(Image.new("L", (64, 64)), "JPEG", progressive=True)
+    scan = body[body.rindex(b"\xff\xda") : -2]
+    assert packed.probabilities(answer("image/jpeg", body)).shape == (1, 4)
+    for kind, sent in (
+        ("image/jpeg", body[:-2] + scan * 100 + body[-2:]),
+        ("image/png", packed.picture(Image.new("LA", (6000, 6000)))),
+        ("application/json", json.dumps([base64.b64encode(packed.picture(large)).decode()] * 3)),
+    ):
+        with pytest.raises(tiny.handlers.RequestError) as caught:
+            answer(kind, sent)
+        assert caught.value.status_code == 413, str(caught.value)
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"comment": b"x" * 3000}, {"quality": 5}])
 def test_the_size_in_a_jpeg_header_is_found_as_pillow_wrote_it(tiny, options):
     for height, width in ((1, 1), (7, 300), (480, 640)):
         body = packed.picture(np.zeros((height, width, 3), "uint8"), "JPEG", **options)
-        assert tiny.handlers._jpeg_size(body) == (width, height)
+        assert tiny.handlers.reading.jpeg.scan(body)[1:3] == (width, height)
 
 
 @pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
 def test_every_npy_version_is_read(tiny, version):
-    import io
-
     file = io.BytesIO()
     np.lib.format.write_array(file, tiny.images[:2], version=version)
     decoded = tiny.handlers.input_fn(file.getvalue(), "application/x-npy")
-    assert np.array_equal(tiny.handlers.pixel_array(decoded), tiny.images[:2])
+    assert np.array_equal(tiny.handlers.pixel_array(decoded, None), tiny.images[:2])
 
 
 def test_bad_requests_are_refused_with_what_was_expected(tiny, answer):
-    for name, (kind, body, status, words) in packed.bad_requests().items():
+    for name, (kind, body, status, words) in request_kinds.bad_requests().items():
         with pytest.raises(tiny.handlers.RequestError) as caught:
             answer(kind, body)
         assert caught.value.status_code == status, name
@@ -116,14 +203,13 @@ def test_a_model_that_answers_no_number_is_an_error_and_no_invalid_json(tiny):
 
 def test_thousands_of_malformed_requests_end_in_an_answer_or_a_4xx(tiny, answer):
     statuses = dict.fromkeys((200, 400, 413, 415), 0)
-    for kind, body in requests_fuzz.malformed(packed.requests_of(tiny.images[0]), packed.picture, 5000, seed=1):
+    for kind, body in requests_fuzz.malformed(request_kinds.requests_of(tiny.images[0]), packed.picture, 5000, seed=1):
         try:
             found = packed.probabilities(answer(kind, body))
             assert np.isfinite(found).all()
             statuses[200] += 1
         except tiny.handlers.RequestError as error:
             statuses[error.status_code] += 1
-    assert set(statuses) == {200, 400, 413, 415}
     assert statuses[400] > 3000 and statuses[200] > 50, statuses
 
 
@@ -165,16 +251,16 @@ def toolkit(tiny, monkeypatch):
 
 
 def test_the_toolkit_serves_the_four_functions(tiny, toolkit):
-    for name, (kind, body) in packed.requests_of(tiny.images[0]).items():
+    for name, (kind, body) in request_kinds.requests_of(tiny.images[0]).items():
         status, answer = toolkit(kind, body)
         assert status == 200, (name, answer)
         np.testing.assert_allclose(packed.probabilities(answer), packed.straight(tiny.images[:1]), **TIGHT)
 
 
 def test_the_toolkit_passes_our_refusals_on(toolkit):
-    for name, (kind, body, status, words) in packed.bad_requests().items():
-        if name == "not utf-8":
-            continue  # The toolkit decodes JSON itself, before it asks us.
+    for name, (kind, body, status, words) in request_kinds.bad_requests().items():
+        if name == "not utf-8" or name.startswith("gzip"):
+            continue  # The toolkit takes what is called JSON for text, before it asks us.
         found, answer = toolkit(kind, body)
         assert found == status, (name, answer)
         assert words in answer, name

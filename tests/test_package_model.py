@@ -1,7 +1,6 @@
 """Packing: what is in the archive, that it is reproducible, and that nothing bad is ever written."""
 
 import hashlib
-import io
 import json
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import tiny_mars
 
 from cnnlab.data import preprocessing_steps
 from cnnlab.training import build
-from sagemaker_scripts import package_model, savedmodel
+from sagemaker_scripts import archive, package_model, savedmodel
 from sagemaker_scripts.common import BadArgumentsError
 
 SCRIPT = Path(package_model.__file__)
@@ -50,8 +49,9 @@ def test_the_archive_is_laid_out_as_the_container_wants_it(tiny):
         "cnn/1/variables/variables.data-00000-of-00001",
         "code/inference.py",
         "code/model_card.json",
+        *(f"code/reading/{path.name}" for path in SCRIPT.with_name("reading").glob("*.py")),
     }
-    assert package_model.check_layout(tiny.archive) == "cnn"
+    assert archive.check_layout(tiny.archive) == "cnn"
 
 
 def test_the_card_says_what_the_model_is_and_how_it_came_about(tiny):
@@ -111,8 +111,8 @@ def test_size_channels_and_classes_come_from_the_model(tmp_path, options):
         save(model, tmp_path), tmp_path / "model.tar.gz", "mars", letters(options["num_classes"])
     )
     images = np.random.default_rng(1).integers(0, 256, (2, height, width, channels), "uint8")
-    with package_model.unpacked(path) as folder:
-        handlers = package_model.load_handlers(folder)
+    with archive.unpacked(path) as folder:
+        handlers = archive.load_handlers(folder)
         reloaded = handlers.model_fn(folder)
         found = handlers.predict_fn(handlers.input_fn(packed.npy(images), "application/x-npy"), reloaded)
         png = packed.picture(images[0] if channels == 3 else images[0, ..., 0])
@@ -143,20 +143,25 @@ def test_the_package_resizes_as_its_data_set_did(tmp_path, dataset, kept):
     jpeg = tiny_mars.picture(4)  # 48 x 16
     resize = savedmodel.boxed if kept else savedmodel.stretched
     expected = model.predict_on_batch(resize(tf.io.decode_image(jpeg, 3, expand_animations=False), 24, 24)[None])
-    with package_model.unpacked(path) as folder:
-        handlers = package_model.load_handlers(folder)
+    with archive.unpacked(path) as folder:
+        handlers = archive.load_handlers(folder)
         found = handlers.predict_fn(handlers.input_fn(jpeg, "image/jpeg"), handlers.model_fn(folder))
         card = json.loads((folder / "code" / "model_card.json").read_text())
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert ("aspect ratio kept" in card["pictures"]) == kept
 
 
-def test_the_three_signatures_are_those_promised(tiny):
+def test_the_signatures_are_those_promised(tiny):
     signatures = tf.saved_model.load(str(tiny.folder / "cnn" / "1")).signatures
     inputs = {name: next(iter(s.structured_input_signature[1].values())) for name, s in signatures.items()}
     assert inputs["serving_default"].shape.as_list() == [None, 16, 16, 3]
     assert inputs["serving_default"].dtype == tf.float32
-    assert {name for name, spec in inputs.items() if spec.dtype == tf.string} == {"serve_uint8", "serve_image"}
+    assert {name for name, spec in inputs.items() if spec.dtype == tf.string} == {
+        "serve_uint8",
+        "serve_image",
+        "decode_image",
+    }
+    assert signatures["decode_image"].structured_outputs["pixels"].shape.as_list() == [None, 16, 16, 3]
 
 
 def test_a_row_beside_the_model_gives_the_class_names(tiny, tmp_path):
@@ -165,8 +170,8 @@ def test_a_row_beside_the_model_gives_the_class_names(tiny, tmp_path):
     row = {"dataset": "cifar10", "key": "0123", "test_accuracy_best": 0.5}
     (tmp_path / "trials" / "0123.json").write_text(json.dumps(row), encoding="utf-8")
     path = package_model.package(model, tmp_path / "model.tar.gz")
-    with package_model.unpacked(path) as folder:
-        card = package_model.load_handlers(folder).card()
+    with archive.unpacked(path) as folder:
+        card = archive.load_handlers(folder).card()
     assert card["class_names"][0] == "airplane"
     assert card["metrics"] == {"test_accuracy_best": 0.5}
 
@@ -192,6 +197,46 @@ def any_size():
     )  # fmt: skip
 
 
+def strided():
+    return keras.Sequential(
+        [keras.Input((None, None, 3)), keras.layers.Rescaling(1 / 255), keras.layers.Conv2D(2, 5),
+         keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2, "softmax")]
+    )  # fmt: skip
+
+
+def one_output(activation):
+    return keras.Sequential(
+        [keras.Input((8, 8, 3)), keras.layers.Rescaling(1 / 255), keras.layers.Flatten(),
+         keras.layers.Dense(1, activation)]
+    )  # fmt: skip
+
+
+def test_a_sigmoid_becomes_two_classes_of_which_the_second_has_its_probability(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = one_output("sigmoid")
+    path = package_model.package(save(model, tmp_path), tmp_path / "model.tar.gz", "two", ["no", "yes"])
+    images = np.random.default_rng(1).integers(0, 256, (5, 8, 8, 3), "uint8")
+    yes = model.predict_on_batch(images.astype("float32"))[:, 0]
+    with archive.unpacked(path) as folder:
+        handlers = archive.load_handlers(folder)
+        found = handlers.predict_pixels(images.astype("float32"), handlers.model_fn(folder))
+    np.testing.assert_allclose(found, np.stack([1 - yes, yes], axis=1), atol=1e-6)
+    assert np.ptp(yes) > 0.01
+
+
+def test_a_model_of_any_size_is_packed_for_the_size_that_is_named(tmp_path):
+    model = any_size()
+    output = tmp_path / "model.tar.gz"
+    arguments = [str(save(model, tmp_path)), "--output", str(output), "--classes", "a,b", "--size", "12x20"]
+    assert package_model.main(arguments) is None
+    images = np.random.default_rng(1).integers(0, 256, (2, 12, 20, 3), "uint8")
+    with archive.unpacked(output) as folder:
+        handlers = archive.load_handlers(folder)
+        assert handlers.card()["input_shape"] == [12, 20, 3]
+        found = handlers.predict_pixels(images.astype("float32"), handlers.model_fn(folder))
+    np.testing.assert_allclose(found, model.predict_on_batch(images.astype("float32")), atol=1e-6)
+
+
 def broken_file(tmp_path):
     path = tmp_path / "cut.keras"
     path.write_bytes(b"PK\x03\x04 not a model")
@@ -211,7 +256,10 @@ def good(tmp_path):
         (lambda folder: save(no_rescaling(), folder), {}, "Rescaling"),
         (lambda folder: save(no_softmax(), folder), {}, "softmax"),
         (lambda folder: save(no_classifier(), folder), {}, "to classes"),
-        (lambda folder: save(any_size(), folder), {}, "fixed sizes"),
+        (lambda folder: save(any_size(), folder), {}, "--size"),
+        (lambda folder: save(strided(), folder), {"size": (2, 2)}, "takes no images of (2, 2)"),
+        (lambda folder: save(one_output("linear"), folder), {}, "no sigmoid"),
+        (good, {"size": (9, 9)}, "leave --size out"),
         (good, {"class_names": ["a"]}, "expected 2 different"),
         (good, {"class_names": ["a", "a"]}, "expected 2 different"),
         (good, {"class_names": None}, "--classes"),
@@ -236,18 +284,18 @@ def test_what_cannot_be_served_is_refused_in_one_line_and_nothing_is_written(tmp
     ("source", "words"),
     [
         ("import numpy\n", "No module named 'numpy'"),
-        ("def model_fn(model_dir): ...\n", "no input_handler"),
-        ("def input_handler(:\n", "SyntaxError"),
+        ("def model_fn(model_dir): ...\n", "no handler"),
+        ("def handler(:\n", "SyntaxError"),
         ("import sys\nsys.exit(3)\n", "exit code 3"),
     ],
 )
 def test_handlers_that_would_not_start_are_never_written(tiny, tmp_path, monkeypatch, source, words):
-    (tmp_path / "handlers").mkdir()
+    (tmp_path / "handlers" / "reading").mkdir(parents=True)
     (tmp_path / "handlers" / "inference.py").write_text(source, encoding="utf-8")
     output = tmp_path / "model.tar.gz"
     output.write_bytes(b"the former one")
     monkeypatch.setattr(package_model, "HERE", tmp_path / "handlers")
-    with pytest.raises(package_model.ArchiveError, match="does not start") as caught:
+    with pytest.raises(archive.ArchiveError, match="does not start") as caught:
         package_model.package(tiny.keras, output, class_names=letters(4))
     assert words in str(caught.value)
     assert output.read_bytes() == b"the former one"
@@ -263,34 +311,6 @@ def test_a_packed_model_that_answers_differently_is_never_written(tiny, tmp_path
         export(copy, folder, letterbox)
 
     monkeypatch.setattr(savedmodel, "export", another_model)
-    with pytest.raises(package_model.ArchiveError, match="serving_default differs"):
+    with pytest.raises(archive.ArchiveError, match="serving_default differs"):
         package_model.package(tiny.keras, tmp_path / "model.tar.gz", class_names=letters(4))
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("files", "words"),
-    [
-        ({"cnn/saved_model.pb", package_model.HANDLERS, package_model.CARD}, "holds 0 times"),
-        ({"cnn/one/saved_model.pb", package_model.HANDLERS, package_model.CARD}, "holds 0 times"),
-        ({"export/cnn/1/saved_model.pb", package_model.HANDLERS, package_model.CARD}, "holds 0 times"),
-        ({"a/1/saved_model.pb", "b/1/saved_model.pb", package_model.HANDLERS, package_model.CARD}, "holds 2 times"),
-        ({"cnn/1/saved_model.pb", "inference.py"}, "lacks code/inference.py, code/model_card.json"),
-    ],
-)
-def test_a_layout_that_the_container_refuses_is_found(tmp_path, files, words):
-    path = tmp_path / "model.tar.gz"
-    with tarfile.open(path, "w:gz") as tar:
-        for name in files:
-            tar.addfile(tarfile.TarInfo(name), io.BytesIO())
-    with pytest.raises(package_model.ArchiveError) as caught:
-        package_model.check_layout(path)
-    assert words in str(caught.value)
-
-
-def test_a_cut_archive_is_no_archive(tiny, tmp_path):
-    path = tmp_path / "model.tar.gz"
-    for content in (b"", b"text", tiny.archive.read_bytes()[:-1000]):
-        path.write_bytes(content)
-        with pytest.raises(package_model.ArchiveError, match="no whole tar.gz"):
-            package_model.check_layout(path)

@@ -99,12 +99,22 @@ def test_a_chosen_file_is_answered_whatever_its_name_says(page, tmp_path):
     assert sum(percent for percent, _ in bars(page).values()) == pytest.approx(100, abs=0.3)
 
 
+def test_a_picture_that_is_too_large_to_send_is_shrunk_first(page):
+    large = np.random.default_rng(0).integers(0, 256, (1700, 1700, 3), "uint8")
+    content = packed.picture(large)
+    assert len(content) > packed.tiny().handlers.MAX_BODY_BYTES
+    drop(page, content)
+    wait(page, lambda: text(page, "verdict"))
+    grey = expected_of(np.full((16, 16, 3), large.mean()))
+    assert {name: share / 100 for name, (share, _) in bars(page).items()} == pytest.approx(grey, abs=0.05)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"no picture at all", "neither a PNG nor a JPEG"),
-        (b"", "neither a PNG nor a JPEG"),
-        (packed.picture(np.zeros((9, 9, 3), "uint8"))[:50], "Refused"),
+        (b"no picture at all", "Refused: content type"),
+        (b"", "Refused: the body is empty"),
+        (packed.picture(np.zeros((9, 9, 3), "uint8"))[:50], "Refused: the PNG is cut off"),
     ],
     ids=["text", "nothing", "cut"],
 )

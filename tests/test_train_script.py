@@ -235,9 +235,35 @@ def test_the_data_channel_is_chosen_and_handed_on(monkeypatch):
         train.data_channel({"SM_CHANNEL_A": "/a", "SM_CHANNEL_B": "/b"})
 
 
-def test_a_failed_job_says_why_where_sagemaker_looks(tmp_path, bars_dataset, monkeypatch):
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--kernel-size", "2"], "kernel_size is 2; expected an odd number"),
+        (["--learning_rate", "fast"], "argument --learning-rate: invalid float value: 'fast'"),
+        (["--epochs=many"], "argument --epochs: invalid int value: 'many'"),
+        (["--batch-norm", "perhaps"], "argument --batch-norm: invalid boolean value: 'perhaps'"),
+        (["--filters", "32,x"], "argument --filters: invalid integers value: '32,x'"),
+        (["--seed"], "argument --seed: expected one argument"),
+        (["--optimizer", "none"], "none"),
+        (["--study", "none"], "none"),
+    ],
+)
+def test_a_failed_job_says_why_in_one_line_where_sagemaker_looks(tmp_path, bars_dataset, monkeypatch, words, message):
     monkeypatch.setitem(data.LOADERS, "bars", lambda seed: bars_dataset)
     environment = {"SM_MODEL_DIR": str(tmp_path / "model"), "SM_OUTPUT_DATA_DIR": str(tmp_path / "output" / "data")}
     with pytest.raises(common.BadArgumentsError):
-        train.main(["--dataset", "bars", "--kernel-size", "2", "--checkpoint-dir", str(tmp_path)], environment)
-    assert "kernel_size is 2; expected an odd number" in (tmp_path / "output" / "failure").read_text()
+        train.main(["--dataset", "bars", *words, "--checkpoint-dir", str(tmp_path)], environment)
+    failure = (tmp_path / "output" / "failure").read_text()
+    assert message in failure
+    assert "\n" not in failure
+
+
+def test_an_error_that_nobody_foresaw_is_named_too(tmp_path, bars_dataset, monkeypatch):
+    def broken(seed):
+        raise MemoryError("all\nused up")
+
+    monkeypatch.setitem(data.LOADERS, "bars", broken)
+    environment = {"SM_MODEL_DIR": str(tmp_path / "model"), "SM_OUTPUT_DATA_DIR": str(tmp_path / "output" / "data")}
+    with pytest.raises(MemoryError):
+        train.main(["--dataset", "bars", "--checkpoint-dir", str(tmp_path)], environment)
+    assert (tmp_path / "output" / "failure").read_text() == "MemoryError: all used up"

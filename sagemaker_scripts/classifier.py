@@ -1,0 +1,81 @@
+"""A Keras model from a file, made what can be served: fixed images of 0..255 in, two or more probabilities out."""
+
+from sagemaker_scripts.archive import reason
+from sagemaker_scripts.common import BadArgumentsError
+
+
+def load(path, size=None):
+    """The Keras classifier in `path` (a Path): images in 0..255 to a probability for each class.
+
+    `size`: (height, width), for a model that takes any. Raises BadArgumentsError in one line
+    where it is none that can be served so.
+    """
+    if path.suffix != ".keras" or not path.is_file():
+        raise BadArgumentsError(f"{path} is not an existing .keras file; train and save a model first")
+    from cnnlab import machine
+
+    machine.import_keras()
+    import keras
+    import numpy as np
+
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises many kinds for a broken file
+        raise BadArgumentsError(f"{path} cannot be loaded by Keras {keras.__version__}: {reason(error)}") from None
+    shapes = model.input_shape, model.output_shape
+    if len(model.inputs) != 1 or len(model.outputs) != 1 or len(shapes[0]) != 4 or len(shapes[1]) != 2:
+        raise BadArgumentsError(f"{path} maps {shapes[0]} to {shapes[1]}; expected one batch of images to classes")
+    if shapes[0][3] not in (1, 3) or not shapes[1][1]:
+        raise BadArgumentsError(f"{path} maps {shapes[0]} to {shapes[1]}; expected 1 or 3 channels")
+    from cnnlab.training import takes_raw_pixels
+
+    if not takes_raw_pixels(model):
+        raise BadArgumentsError(f"{path} has no Rescaling or Normalization layer, so that 0..255 would be misread")
+    model = _with_two_classes(_with_fixed_size(model, size, path), path)
+    found = answers(model, np.full((1, *model.input_shape[1:]), 128))
+    if not (np.isfinite(found).all() and found.min() >= 0 and abs(found.sum() - 1) < 1e-3):
+        raise BadArgumentsError(f"{path} does not answer probabilities; expected a softmax as the last layer")
+    return model
+
+
+def answers(model, images):
+    """Probabilities (n, classes) of `model`; not by its predict methods, which XLA would compile for minutes."""
+    return model(images.astype("float32"), training=False).numpy()
+
+
+def _with_fixed_size(model, size, path):
+    """The same model of images of `size` (height, width), where it takes any."""
+    import keras
+
+    if None not in model.input_shape[1:]:
+        if size and tuple(size) != model.input_shape[1:3]:
+            raise BadArgumentsError(f"{path} takes images of {model.input_shape[1:3]} only; leave --size out")
+        return model
+    if not size:
+        raise BadArgumentsError(f"{path} takes images of any size; say with --size which size it was trained on")
+    inputs = keras.Input((*size, model.input_shape[3]))
+    try:
+        return keras.Model(inputs, model(inputs), name=model.name)
+    except Exception as error:  # Keras raises many kinds for a size that does not fit.
+        raise BadArgumentsError(f"{path} takes no images of {tuple(size)}: {reason(error)}") from None
+
+
+def _with_two_classes(model, path):
+    """The same classifier with a probability for each class, where it has a sigmoid for two."""
+    import keras
+
+    if model.output_shape[1] > 1:
+        return model
+    last = list(_layers(model))[-1]
+    if getattr(last, "activation", None) is not keras.activations.sigmoid:
+        raise BadArgumentsError(
+            f"{path} has one output and no sigmoid on it; expected a sigmoid or a softmax at the end"
+        )
+    second = model.output
+    return keras.Model(model.input, keras.ops.concatenate([1 - second, second], axis=-1), name=model.name)
+
+
+def _layers(model):
+    """All layers of a Keras model, those of models within it included."""
+    for layer in model.layers:
+        yield from _layers(layer) if hasattr(layer, "layers") else [layer]

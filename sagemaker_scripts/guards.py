@@ -1,0 +1,136 @@
+"""What stands between the local server and those who should not hold it up, or should not reach it."""
+
+import ipaddress
+import json
+import secrets
+import socket
+from urllib.parse import parse_qs
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+# A request's header has to arrive within this time; half of it is sent by nobody with good reason.
+HEADER_SECONDS = 10
+CONNECTIONS = 256
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+# Whoever watches over a server asks without knowing its token.
+OPEN_PATHS = ("/ping",)
+SAFE_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+
+class BoundedProtocol(H11Protocol):
+    """uvicorn's HTTP protocol with an end to waiting for a header, and to how many may wait."""
+
+    _deadline = None
+
+    def connection_made(self, transport):
+        super().connection_made(transport)
+        if len(self.connections) > CONNECTIONS:
+            transport.write(BUSY)
+            transport.close()
+        else:
+            self._watch()
+
+    def data_received(self, data):
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self):
+        super().on_response_complete()
+        self._watch()
+
+    def connection_lost(self, exc):
+        self._unwatch()
+        super().connection_lost(exc)
+
+    def _watch(self):
+        """The time runs while no request is in progress."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._unwatch()
+        elif self._deadline is None and not self.transport.is_closing():
+            self._deadline = self.loop.call_later(HEADER_SECONDS, self.transport.abort)
+
+    def _unwatch(self):
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+class Guard:
+    """An ASGI application around `app` that answers only who asks for it by its name, and knows its token.
+
+    `host`: the address that the server listens at. A browser that a stranger's page sends here
+    names that page's host (DNS rebinding), and gets 421. `token`: text that has to come as
+    `Authorization: Bearer` or as `?token=`, or None; without it the answer is 401.
+    """
+
+    def __init__(self, app, host, token=None):
+        self._app, self._host, self._token = app, host, token
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+
+        async def send_safely(message):
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *SAFE_HEADERS]
+            await send(message)
+
+        headers = dict(scope["headers"])
+        name = host_name(headers.get(b"host", b"").decode("latin-1"))
+        if not is_served_under(name, self._host):
+            return await _refuse(send_safely, 421, f"nothing is served here under the name {name[:80]!r}")
+        if self._token and scope["path"] not in OPEN_PATHS and not self._knows_token(scope, headers):
+            return await _refuse(send_safely, 401, "the token is missing or wrong; the server printed it at its start")
+        return await self._app(scope, receive, send_safely)
+
+    def _knows_token(self, scope, headers):
+        scheme, _, given = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+        if scheme.lower() != "bearer":
+            given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
+        return secrets.compare_digest(given.encode(), self._token.encode())
+
+
+def is_loopback(host):
+    """Whether an address or name is one that only this machine reaches."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def host_name(header):
+    """The name in a Host header, without its port and the brackets of an IPv6 address."""
+    if header.startswith("["):
+        return header[1:].partition("]")[0]
+    return header.partition(":")[0].rstrip(".").lower()
+
+
+def is_served_under(name, host):
+    """Whether a server that listens at `host` is meant by `name`.
+
+    One that is open to others may have any of the machine's addresses: rebinding needs a name.
+    """
+    if name in LOCAL_NAMES or name == host:
+        return True
+    if is_loopback(host):
+        return False
+    return _is_address(name) or name in (socket.gethostname().lower(), socket.getfqdn().lower())
+
+
+def _is_address(name):
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+async def _refuse(send, status, message):
+    body = json.dumps({"error": message}).encode()
+    # What is left of the request's body must not be taken for the next request.
+    headers = [
+        (b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), (b"connection", b"close"),
+    ]  # fmt: skip
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

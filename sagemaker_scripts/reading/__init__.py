@@ -1,0 +1,158 @@
+"""What a request asks about: bytes and a content type in, images as numbers or picture files out.
+
+This package travels inside model.tar.gz, beside inference.py, into a container that has neither
+TensorFlow, NumPy nor Pillow: the standard library has to do. It decodes no picture. It finds out
+what a file is and how the SavedModel shall decode it, and refuses what that could not.
+
+A body is taken for what its first bytes say, and only then for what its content type says:
+- a picture file: PNG, JPEG, GIF, BMP or WEBP, of which the first picture counts. `pictures`;
+- an npy file: a uint8 array in C order, (height, width, channels) or (n, ...) of them;
+- multipart/form-data: the picture files in it;
+- base64 of a picture file, or a data URL;
+- JSON, or lines of JSON (application/jsonlines). `documents` says which forms;
+- any of these compressed by gzip or zlib.
+
+The scale is always 0..255 and never guessed from the values. A request that is none of these is
+answered 400, 413 or 415 with a sentence that says what was expected.
+"""
+
+import json
+import re
+import zlib
+
+from .arrays import Pixels, chunks, from_npy, is_npy
+from .documents import from_json, from_lines
+from .errors import RequestError
+from .pictures import (
+    MAX_PICTURE_BYTES,
+    Picture,
+    check_pictures,
+    fault,
+    from_base64,
+    is_base64,
+    is_picture,
+    marked,
+    name_of,
+    read_picture,
+    unreadable,
+)
+
+# The service's limit of a real-time request; a larger one would not reach the container.
+MAX_BODY_BYTES = 6 * 1024**2
+JSON_TYPES = re.compile(r"(application|text)/([\w.-]+\+)?json")
+LINES_TYPES = re.compile(r"application/(x-)?(jsonlines|jsonl|ndjson|json-lines)")
+IMAGE_TYPES = re.compile(r"image/[\w.+-]+|application/x-image")
+# What a client says that says nothing, curl -d included; and types under which JSON is sent by mistake.
+VAGUE_TYPES = ("application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded", "text/plain")
+NPY_TYPES = ("application/x-npy", "application/npy")
+GZIP_MAGIC, ZLIB_MAGIC = b"\x1f\x8b", (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+KNOWN = (
+    "image/png, image/jpeg, image/gif, image/bmp, image/webp, application/x-npy, application/json, "
+    "application/jsonlines or multipart/form-data"
+)
+FORM = re.compile(rb"--([^\r\n]{1,200})\r\n(?:[^\r\n]+\r\n)*?content-disposition:", re.IGNORECASE)
+
+
+def decode(body, content_type, shape):
+    """Request body (bytes) to `Pixels`, or to a list of `Picture`.
+
+    `content_type`: the header's text, or None; `shape`: the model's (height, width, channels).
+    Raises RequestError: 413 for a body or a picture that is too large, 415 for a kind that is
+    not known, 400 for all else.
+    """
+    check_size(len(body), body)
+    body = _unpacked(body)
+    # What names no type is JSON, as the container's service has it.
+    kind = (content_type or "").split(";")[0].strip().lower() or "application/json"
+    if not body:
+        raise RequestError(400, f"the body is empty; expected {KNOWN}")
+    if is_base64(body):
+        return check_pictures([from_base64(body.decode("latin-1"))])
+    if is_picture(body):
+        return check_pictures([read_picture(body)])
+    if is_npy(body):
+        return from_npy(body, shape)
+    if form := FORM.match(body):
+        return check_pictures(_form_pictures(body, form[1]))
+    if name := name_of(body):
+        raise unreadable(name)
+    if LINES_TYPES.fullmatch(kind):
+        return from_lines(body, shape)
+    if JSON_TYPES.fullmatch(kind) or (kind in (*VAGUE_TYPES, *NPY_TYPES) and _looks_like_json(body)):
+        return from_json(body, shape)
+    raise _unknown(body, kind, shape)
+
+
+def check_size(size, start=b""):
+    """Raise RequestError 413 for a body of more bytes than are accepted; `start`: its first ones, for better advice."""
+    if size <= MAX_BODY_BYTES:
+        return
+    cure = (
+        "make the picture smaller: the model sees it much smaller anyway"
+        if is_picture(start)
+        else "send fewer images at a time, or uint8 (application/x-npy) or picture files instead of JSON numbers"
+    )
+    raise RequestError(413, f"the body has more than {MAX_BODY_BYTES:,} bytes; {cure}")
+
+
+def _unpacked(body):
+    """`body` without the compression of a Content-Encoding, which its first bytes tell; of a bounded size."""
+    if not body.startswith((GZIP_MAGIC, *ZLIB_MAGIC)):
+        return body
+    # 32 more than the window's 15 bits: gzip or zlib, by the header.
+    stream = zlib.decompressobj(47)
+    try:
+        plain = stream.decompress(body, MAX_BODY_BYTES + 1)
+    except zlib.error as error:
+        raise RequestError(400, f"the compressed body is damaged ({error}); expected a whole gzip stream") from None
+    check_size(len(plain), plain)
+    if not stream.eof:
+        raise RequestError(400, "the compressed body is cut off; expected a whole gzip stream")
+    return plain
+
+
+def _form_pictures(body, boundary):
+    """The picture files among the parts of a form (RFC 7578)."""
+    pictures = []
+    for part in body.split(b"--" + boundary)[1:]:
+        _, blank, content = part.partition(b"\r\n\r\n")
+        content = content.removesuffix(b"\r\n")
+        if blank and is_picture(content):
+            pictures.append(read_picture(content))
+        elif blank and is_base64(content):
+            pictures.append(from_base64(content.decode("latin-1")))
+    if not pictures:
+        raise RequestError(
+            415,
+            "the form holds no picture file that can be read (PNG, JPEG, GIF, BMP or WEBP); send the file alone: "
+            "curl -H 'Content-Type: image/png' --data-binary @picture.png",
+        )
+    return pictures
+
+
+def _looks_like_json(body):
+    return body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[", b'"')
+
+
+def _unknown(body, kind, shape):
+    """The RequestError for a body that is nothing known."""
+    if IMAGE_TYPES.fullmatch(kind):
+        return RequestError(400, f"the body is no picture, though it is called {kind[:80]}; {_found(body)}")
+    if kind in NPY_TYPES:
+        # Raises: with what an npy file should be.
+        from_npy(body, shape)
+    if kind == "text/csv":
+        return RequestError(
+            415, f"text/csv does not say how its numbers lie in rows, columns and channels; expected {KNOWN}"
+        )
+    if kind.startswith("multipart/"):
+        return RequestError(
+            415,
+            "the body is no multipart/form-data with picture files; send the file alone: "
+            "curl -H 'Content-Type: image/png' --data-binary @picture.png",
+        )
+    return RequestError(415, f"content type is {kind[:80]!r} and {_found(body)}; expected {KNOWN}")
+
+
+def _found(body):
+    return f"the body begins with {json.dumps(body[:8].decode('latin-1'))}"
