@@ -71,8 +71,8 @@ def _with_two_classes(model, path):
         raise BadArgumentsError(
             f"{path} has one output and no sigmoid on it; expected a sigmoid or a softmax at the end"
         )
-    second = model.output
-    return keras.Model(model.input, keras.ops.concatenate([1 - second, second], axis=-1), name=model.name)
+    second = model.outputs[0]
+    return keras.Model(model.inputs[0], keras.ops.concatenate([1 - second, second], axis=-1), name=model.name)
 
 
 def _layers(model):

@@ -68,7 +68,7 @@ def test_the_card_says_what_the_model_is_and_how_it_came_about(tiny):
 def test_class_names_and_letterbox_come_from_the_row(tiny, tmp_path):
     row = {**tiny.row, "dataset": "folder-mine-16", "class_names": letters(4)}
     path = package_model.package(tiny.keras, tmp_path / "mine.tar.gz", row=row)
-    card = package_model.read_card(path)
+    card = archive.read_card(path)
     assert card["class_names"] == letters(4)
     assert card["pictures"] == package_model.RESIZING[True]
 
