@@ -70,7 +70,7 @@ def test_class_names_and_letterbox_come_from_the_row(tiny, tmp_path):
     path = package_model.package(tiny.keras, tmp_path / "mine.tar.gz", row=row)
     card = archive.read_card(path)
     assert card["class_names"] == letters(4)
-    assert card["pictures"] == package_model.RESIZING[True]
+    assert card["pictures"].endswith(package_model.RESIZING[True])
 
 
 def test_the_same_model_gives_the_same_bytes(tiny, tmp_path):
