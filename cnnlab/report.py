@@ -202,6 +202,10 @@ def _chosen(evidence, table):
     return tables[table][tables[table]["label"].isin(labels)]
 
 
+def _when_and_where(table):
+    return f"{table.attrs['finished'][:10]} ({table.attrs['cpu']})"
+
+
 def _audited(record):
     if not (record.root / findings.CLAIMS).exists():
         return None
@@ -389,7 +393,7 @@ CHAPTERS = {
         "What does it cost?",
         lambda record: record.benchmarks,
         findings.benchmark_findings,
-        lambda tables: [f"Measured on {listing(sorted({t.attrs['finished'][:10] for t in tables.values()}))}."],
+        lambda tables: [f"Measured on {listing(sorted({_when_and_where(table) for table in tables.values()}))}."],
         about="`make bench` lets the ways take turns on one machine and takes medians. Throughput counts from a "
         "training's first step to its last. The assignment's notebook asks TensorFlow to be sparing with memory, at "
         "the price of slower training; the commands, and these benchmarks but for the notebook's own, do not.",

@@ -6,7 +6,7 @@ import json
 import pandas as pd
 import pytest
 
-from cnnlab import findings, report
+from cnnlab import findings, machine, report
 from cnnlab.findings import benchmarks as benchmark_findings
 from cnnlab.findings.benchmarks import AIMS, THROUGHPUT
 from cnnlab.findings.benchmarks import HANDLER_LATENCY as HANDLER
@@ -105,7 +105,7 @@ def test_measured_is_printed_kept_and_read_back(tmp_path, capsys):
     section = report.CHAPTERS["benchmarks"].section("benchmarks", record)
     for finding in benchmark_findings.benchmark_findings(TABLES):
         assert finding.sentence in section
-    assert f"Measured on {datetime.datetime.now(datetime.UTC):%Y-%m-%d}." in section
+    assert f"Measured on {datetime.datetime.now(datetime.UTC):%Y-%m-%d} ({machine.cpu_name()})." in section
     json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
 
 
@@ -133,6 +133,14 @@ def test_what_is_not_measured_again_is_kept_unless_of_another_machine(tmp_path):
     path.write_text(json.dumps(content | {"machine": {"cpu": "another"}}))
     benchmark_record.run_benchmarks({TARGET: lambda: TABLES[TARGET]}, findings.benchmark_findings, output=path)
     assert list(benchmark_record.read_benchmarks(tmp_path)) == [TARGET]
+
+
+def test_machines_lie_side_by_side_and_of_one_title_the_last_counts(tmp_path):
+    for name, when, cpu, minutes in (("a", "2026-02", "new", 5.0), ("b", "2026-01", "old", 7.0)):
+        tables = {NOTEBOOK: {"finished": when, "rows": [{"minutes": minutes}]}}
+        (tmp_path / f"{name}.json").write_text(json.dumps({"machine": {"cpu": cpu}, "tables": tables}))
+    table = benchmark_record.read_benchmarks(tmp_path)[NOTEBOOK]
+    assert (table["minutes"].tolist(), table.attrs["cpu"]) == ([5.0], "new")
 
 
 def test_without_a_record_the_readme_says_how_to_make_one(tmp_path):

@@ -165,10 +165,16 @@ def run_benchmarks(measurements, say, about="", output=None):
 
 
 def read_benchmarks(folder=None):
-    """{title: DataFrame} of all benchmarks kept in `folder` (None: the record's); attrs["finished"]: when, ISO 8601."""
+    """{title: DataFrame} of all benchmarks kept in `folder` (None: the record's), a file a machine and kind.
+
+    Of one title the table that was taken last; attrs["finished"] says when, ISO 8601, and attrs["cpu"] on what.
+    """
     tables = {}
     for path in sorted(Path(folder or root() / BENCHMARKS_FOLDER).glob("*.json")):
-        for title, kept in json.loads(path.read_text(encoding="utf-8"))["tables"].items():
-            tables[title] = pd.DataFrame(kept["rows"])
-            tables[title].attrs["finished"] = kept["finished"]
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for title, kept in content["tables"].items():
+            table = pd.DataFrame(kept["rows"])
+            table.attrs |= {"finished": kept["finished"], "cpu": content["machine"]["cpu"]}
+            if title not in tables or tables[title].attrs["finished"] < kept["finished"]:
+                tables[title] = table
     return tables
