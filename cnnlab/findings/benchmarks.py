@@ -56,7 +56,9 @@ def _recipes(table, _):
 
 def _ceiling(table, aims):
     networks = table.iloc[1:]
-    enough, large_enough = (int((networks[share] >= aims.shares).sum()) for share in ("share", "share_large"))
+    enough, large_enough = (
+        int((networks[share].to_numpy() >= aims.shares).sum()) for share in ("share", "share_large")
+    )
     least, most = networks["share"].agg(["min", "max"])
     said = f"The networks train at {least:.0%} to {most:.0%} of a matrix product's rate"
     count, reached = spelled(enough) if enough else "none", enough == len(networks)
