@@ -5,7 +5,7 @@ import os
 import re
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import nbformat
@@ -102,7 +102,8 @@ def _kernel_class():
         async def start_kernel(self, **options):
             await super().start_kernel(**options)
             # In place of nbclient's handler, which closes the sockets under those who still read from them.
-            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._end)
+            with suppress(RuntimeError):  # outside the main thread, where no signal comes
+                asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._end)
 
         def _end(self):
             type(self).interrupted = True

@@ -23,6 +23,29 @@ def test_a_whole_copy_is_put_in_the_published_order(tmp_path, shape):
         np.testing.assert_array_equal(array, ARRAYS[name])
 
 
+DAMAGED = ["folder package", "tar.bz2", "flat zip", "npz", "h5", "mat", "pickled again, protocol 5", "one binary file"]
+
+
+@pytest.mark.parametrize("shape", DAMAGED)
+def test_a_damaged_copy_is_refused_or_holds_all_that_is_published(tmp_path, shape):
+    path = cifar_shapes.GOOD[shape](tmp_path)
+    files = sorted(file for file in ([path] if path.is_file() else path.rglob("*")) if file.stat().st_size)
+    generator = np.random.default_rng(0)
+    for _ in range(6):
+        file = files[generator.integers(len(files))]
+        whole = file.read_bytes()
+        damaged = bytearray(whole)
+        damaged[generator.integers(len(damaged))] ^= 1 << generator.integers(8)
+        file.write_bytes(damaged[: generator.integers(1, len(damaged))] if generator.random() < 0.3 else damaged)
+        try:
+            found = read(path)
+        except BadDataError:
+            found = {}
+        for name, array in found.items():
+            np.testing.assert_array_equal(array, ARRAYS[name])
+        file.write_bytes(whole)
+
+
 @pytest.mark.parametrize("shape", cifar_shapes.BAD)
 def test_what_is_no_whole_copy_is_named(tmp_path, shape):
     write, said = cifar_shapes.BAD[shape]

@@ -6,6 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import synthetic
 import tiny_cifar
 
 from cnnlab import data
@@ -50,6 +51,53 @@ def test_what_is_asked_for_must_exist(small):
         data.load_cifar10(validation_images=100)
     with pytest.raises(ValueError, match="no data set is called 'cifar100'; expected one of cifar10"):
         data.load("cifar100")
+
+
+IMAGES, LABELS = synthetic.bars(12, classes=3, side=8)
+ROWS = np.arange(12)
+NAMES = ("left", "right", "up")
+
+
+def made(images=IMAGES, labels=LABELS, indices=ROWS, names=NAMES, split="train"):
+    whole = data.Split(IMAGES, LABELS, ROWS)
+    return data.Dataset("mine", names, {"train": whole, split: data.Split(images, labels, indices)})
+
+
+BAD_FIELDS = {
+    r"train.labels have the shape \(12, 1\); expected \(12,\)": {"labels": LABELS[:, None]},
+    r"train.labels have the shape \(12, 3\).*argmax\(1\)": {"labels": np.eye(3)[LABELS]},
+    r"train.labels have the shape \(11,\)": {"labels": LABELS[1:]},
+    "train.labels run from 1 to 3; expected 0 to 2.*they count from 1": {"labels": LABELS % 3 + 1},
+    "train.labels run from 0 to 2; expected 0 to 1": {"names": NAMES[:2]},
+    "train.labels run from -1 to": {"labels": LABELS.astype("int64") - 1},
+    "train.labels are float64; expected whole": {"labels": LABELS / 2},
+    "train.labels have 'down', which is none of class_names: left, right, up": {"labels": np.array(["down"] * 12)},
+    "train.labels is a list": {"labels": LABELS.tolist()},
+    "validation.labels run from 0 to 9": {"labels": np.arange(12) % 10, "split": "validation"},
+    "train.images are float32; expected uint8": {"images": (IMAGES / 255).astype("float32")},
+    r"train.images have the shape \(12, 192\)": {"images": IMAGES.reshape(12, -1)},
+    "train.images is a list": {"images": list(IMAGES)},
+    "test.images are 8 x 4 x 3 pixels; expected 8 x 8 x 3": {"images": IMAGES[:, :, ::2], "split": "test"},
+    "train.indices run from 0 to 12; expected rows of its 12 images": {"indices": np.arange(13)},
+    "train.indices are bool": {"indices": ROWS > 3},
+    "class_names are 'left'": {"names": "left"},
+    "class_names are left, left, up; expected two or more, each once": {"names": ["left", "left", "up"]},
+}
+
+
+@pytest.mark.parametrize("said", BAD_FIELDS)
+def test_what_is_no_data_set_is_refused_by_its_field(said):
+    with pytest.raises(ValueError, match=said):
+        made(**BAD_FIELDS[said])
+
+
+def test_names_as_labels_and_grey_images_are_taken():
+    named = made(labels=np.array(NAMES)[LABELS])
+    np.testing.assert_array_equal(named.split("train")[1], LABELS)
+    assert named.fingerprint == made().fingerprint
+    grey = data.Dataset("grey", list(NAMES), {"train": data.Split(IMAGES[..., 0], LABELS, ROWS)})
+    assert grey.input_shape == (8, 8, 1)
+    assert grey.class_names == NAMES
 
 
 @pytest.fixture(scope="module")

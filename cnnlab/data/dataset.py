@@ -45,12 +45,28 @@ class Dataset:
     of class, so that its first n are a random sample of it, and those of a smaller n lie
     within those of a larger one. `metadata`: what else is known of the images, one row for each
     row of the arrays, where a data set has such knowledge.
+
+    Grey images (n, height, width) become (n, height, width, 1), and labels that are class names
+    their numbers. Raises ValueError, which names the field, for anything else that is not as
+    `Split` says, for labels that have no class name, and for splits with images of several sizes.
     """
 
     name: str
     class_names: tuple[str, ...]
     splits: dict[str, Split]
     metadata: pd.DataFrame | None = None
+
+    def __post_init__(self):
+        names = _checked_names(self.class_names)
+        if "train" not in self.splits:
+            raise ValueError(f"splits are {', '.join(map(str, self.splits)) or 'none'}; expected a 'train' among them")
+        splits = {name: _checked_split(name, split, names) for name, split in self.splits.items()}
+        shapes = {name: split.images.shape[1:] for name, split in splits.items()}
+        for name, shape in shapes.items():
+            if shape != shapes["train"]:
+                raise ValueError(f"{name}.images are {_by(shape)} pixels; expected {_by(shapes['train'])}, as in train")
+        object.__setattr__(self, "class_names", names)
+        object.__setattr__(self, "splits", splits)
 
     def split(self, name, limit=None):
         """(images uint8 (n, height, width, channels), labels (n,)) of split `name`, or its first `limit`.
@@ -78,6 +94,65 @@ class Dataset:
             digest.update(np.ascontiguousarray(split.indices, "int64"))
             digest.update(np.ascontiguousarray(split.labels[split.indices], "int64"))
         return digest.hexdigest()[:12]
+
+
+def _checked_names(names):
+    """`names` as a tuple, or ValueError."""
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"class_names are {names!r}; expected a text for each class")
+    names = tuple(names)
+    if len(set(names)) != len(names) or len(names) < 2:
+        raise ValueError(f"class_names are {', '.join(names) or 'none'}; expected two or more, each once")
+    return names
+
+
+def _checked_split(name, split, class_names):
+    """`split`, as `Dataset` takes it, or ValueError that names the field of the split called `name`."""
+    for field in ("images", "labels", "indices"):
+        if not isinstance(getattr(split, field), np.ndarray):
+            raise ValueError(f"{name}.{field} is a {type(getattr(split, field)).__name__}; expected a NumPy array")
+    images = split.images[..., None] if split.images.ndim == 3 else split.images
+    if images.ndim != 4 or not images.size:
+        raise ValueError(f"{name}.images have the shape {images.shape}; expected (n, height, width, channels)")
+    if images.dtype != np.uint8:
+        raise ValueError(
+            f"{name}.images are {images.dtype}; expected uint8 from 0 to 255, which the networks scale themselves "
+            f"(from 0 to 1: np.rint(255 * images).astype('uint8'))"
+        )
+    labels = _checked_labels(f"{name}.labels", split.labels, len(images), class_names)
+    indices = split.indices
+    if indices.ndim != 1 or indices.dtype.kind not in "iu":
+        raise ValueError(f"{name}.indices are {indices.dtype} {indices.shape}; expected whole numbers (n,)")
+    if len(indices) and not 0 <= indices.min() <= indices.max() < len(images):
+        span = f"from {indices.min():,} to {indices.max():,}"
+        raise ValueError(
+            f"{name}.indices run {span}; expected rows of its {len(images):,} images, 0 to {len(images) - 1:,}"
+        )
+    return Split(images, labels, indices)
+
+
+def _checked_labels(field, labels, count, class_names):
+    if labels.shape != (count,):
+        hint = " (of one-hot labels, labels.argmax(1))" if labels.shape == (count, len(class_names)) else ""
+        raise ValueError(f"{field} have the shape {labels.shape}; expected ({count},), one for each image{hint}")
+    if labels.dtype.kind in "UO" and all(isinstance(label, str) for label in labels):
+        number_of = {name: number for number, name in enumerate(class_names)}
+        if unknown := next((label for label in labels if label not in number_of), None):
+            raise ValueError(f"{field} have {str(unknown)!r}, which is none of class_names: {', '.join(class_names)}")
+        return np.array([number_of[label] for label in labels])
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"{field} are {labels.dtype}; expected whole numbers from 0, or class names")
+    if not 0 <= labels.min() <= labels.max() < len(class_names):
+        hint = ": they count from 1, so subtract it" if labels.min() == 1 and labels.max() == len(class_names) else ""
+        raise ValueError(
+            f"{field} run from {labels.min()} to {labels.max()}; expected 0 to {len(class_names) - 1}, "
+            f"the places of the {len(class_names)} class_names{hint}"
+        )
+    return labels
+
+
+def _by(shape):
+    return " x ".join(map(str, shape))
 
 
 def load_cifar10(path=None, cache=None, split_seed=0, validation_images=10_000, progress=True):
