@@ -71,8 +71,9 @@ def _with_two_classes(model, path):
         raise BadArgumentsError(
             f"{path} has one output and no sigmoid on it; expected a sigmoid or a softmax at the end"
         )
-    second = model.outputs[0]
-    return keras.Model(model.inputs[0], keras.ops.concatenate([1 - second, second], axis=-1), name=model.name)
+    inputs = keras.Input(model.input_shape[1:])
+    second = model(inputs)
+    return keras.Model(inputs, keras.ops.concatenate([1 - second, second], axis=-1), name=model.name)
 
 
 def _layers(model):

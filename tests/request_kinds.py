@@ -90,7 +90,7 @@ def _documents(image):
 def _wrappings(image):
     file, document = picture(image), encoded({"image": image.tolist()})
     part = b'Content-Disposition: form-data; name="file"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n'
-    field = b'--XX\r\nContent-Disposition: form-data; name="note"\r\n\r\nhello\r\n'
+    field = b'--XX\r\nContent-Disposition: form-data; name="note"\r\n\r\nBMW\r\n'
     form = field + b"--XX\r\n" + part + file + b"\r\n--XX--\r\n"
     return {
         "gzip json": (JSON, gzip.compress(document)),
@@ -293,6 +293,12 @@ def _bad_pictures():
         "picture as text": (PNG, png.decode("utf-8", "replace").encode(), 415, "lost"),
         "large picture": (PNG, huge, 413, "16384 x 16384"),
         "form without a picture": ("multipart/form-data; boundary=XX", form, 415, "--data-binary"),
+        "form with HEIC": (
+            "multipart/form-data; boundary=XX",
+            b'--XX\r\nContent-Disposition: form-data; name="f"; filename="a.heic"\r\n\r\n\0\0\0\x18ftypheic\r\n--XX--',
+            415,
+            "this is HEIC",
+        ),
         "form of nothing": ("multipart/form-data; boundary=XX", b"hello", 415, "--data-binary"),
         "gzip cut": (JSON, gzip.compress(png)[:-20], 400, "compressed body is cut off"),
         "gzip damaged": (JSON, b"\x1f\x8b\x08\x00" + b"\xff" * 60, 400, "compressed body is damaged"),

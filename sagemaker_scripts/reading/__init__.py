@@ -50,6 +50,7 @@ KNOWN = (
     "image/png, image/jpeg, image/gif, image/bmp, image/webp, application/x-npy, application/json, "
     "application/jsonlines or multipart/form-data"
 )
+ALONE = "send the file alone: curl -H 'Content-Type: image/png' --data-binary @picture.png"
 FORM = re.compile(rb"--([^\r\n]{1,200})\r\n(?:[^\r\n]+\r\n)*?content-disposition:", re.IGNORECASE)
 
 
@@ -115,18 +116,17 @@ def _form_pictures(body, boundary):
     """The picture files among the parts of a form (RFC 7578)."""
     pictures = []
     for part in body.split(b"--" + boundary)[1:]:
-        _, blank, content = part.partition(b"\r\n\r\n")
+        head, _, content = part.partition(b"\r\n\r\n")
         content = content.removesuffix(b"\r\n")
-        if blank and is_picture(content):
-            pictures.append(read_picture(content))
-        elif blank and is_base64(content):
+        is_file = b"filename" in head.lower()
+        if is_base64(content):
             pictures.append(from_base64(content.decode("latin-1")))
+        elif is_file and is_picture(content):
+            pictures.append(read_picture(content))
+        elif is_file and (name := name_of(content)):
+            raise unreadable(name)
     if not pictures:
-        raise RequestError(
-            415,
-            "the form holds no picture file that can be read (PNG, JPEG, GIF, BMP or WEBP); send the file alone: "
-            "curl -H 'Content-Type: image/png' --data-binary @picture.png",
-        )
+        raise RequestError(415, f"the form holds no picture file that can be read; {ALONE}")
     return pictures
 
 
@@ -146,11 +146,7 @@ def _unknown(body, kind, shape):
             415, f"text/csv does not say how its numbers lie in rows, columns and channels; expected {KNOWN}"
         )
     if kind.startswith("multipart/"):
-        return RequestError(
-            415,
-            "the body is no multipart/form-data with picture files; send the file alone: "
-            "curl -H 'Content-Type: image/png' --data-binary @picture.png",
-        )
+        return RequestError(415, f"the body is no multipart/form-data with picture files; {ALONE}")
     return RequestError(415, f"content type is {kind[:80]!r} and {_found(body)}; expected {KNOWN}")
 
 
