@@ -15,10 +15,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["data", "figures", "findings", "machine", "measures", "report", "studies", "training"],
     submod_attrs={
-        "data": ["Dataset", "load_cifar10", "load_mars"],
+        "data": ["Dataset", "load_cifar10", "load_folder", "load_mars"],
         "machine": ["be_frugal", "choose_precision", "environment", "import_keras"],
         "notebook": ["Page"],
         "studies": ["Store", "Study", "find_budget", "find_recipe", "find_study", "record_store", "run_study"],
-        "training": ["Checkpoint", "ProgressBar", "Trial", "predict", "train"],
+        "training": ["Checkpoint", "ProgressBar", "Trial", "linear_probe", "predict", "train"],
     },
 )
