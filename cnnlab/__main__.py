@@ -13,10 +13,7 @@ EXIT_BAD_ARGUMENTS = 2
 EXIT_INTERRUPTED = 130
 BUDGET_NAMES = ("full", "quick", "smoke")
 # Those of `measures.PROBES`, which takes TensorFlow to look at.
-PROBE_NAMES = (
-    "shift", "equivariance", "receptive_field", "tabular", "activations", "calibration", "risk_coverage",
-    "normalisation",
-)  # fmt: skip
+PROBE_NAMES = ("shift", "equivariance", "receptive_field", "tabular", "activations", "calibration", "risk_coverage")
 # Not to be written to: what a person can mend by naming another place.
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOSPC)
 

@@ -96,7 +96,7 @@ def test_help_of_a_command_names_what_it_can_do(arguments, names, monkeypatch, c
         (["study", "filters", "--seeds", "0"], "'0' is not a whole number from 1"),
         (["study", "filters", "--budget", "tiny"], "invalid choice: 'tiny'"),
         (["study", "recipes"], "expected one of baselines, filters"),
-        (["study", "recipes"], ", recipe\n"),
+        (["study", "recipes"], ", targets\n"),
         (["train", "--recipe", "to_95"], "no recipe is called 'to_95'; expected one of published, "),
         (["train", "--recipe", "to_74", "--seed", "-1"], "'-1' is not a whole number from 0"),
         (["train", "--recipe", "to_74", "--out", "model.h5"], "expected a file that ends in .keras"),
@@ -262,7 +262,7 @@ def test_transfer_goes_from_a_folder_of_pictures_to_a_packed_model(tmp_path, mon
     assert all(re.search(rf"\| {name} +\| 2 ", shown) for name in tiny_folder.CLASSES)
     archive = out.with_name("model.tar.gz")
     assert f"next: python sagemaker_scripts/serve_local.py {archive}" in shown
-    card = package_model.read_card(archive)
+    card = archive.read_card(archive)
     assert card["class_names"] == list(tiny_folder.CLASSES)
     assert card["data"]["name"] == "folder-pets-16"
     assert "aspect ratio kept" in card["pictures"]

@@ -1,5 +1,7 @@
 """Networks: what is built and refused, the layers that the lab has of its own, and the weights they begin with."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -187,3 +189,26 @@ def test_dtype_policy_is_restored():
     with training.dtype_policy("mixed_bfloat16"):
         assert keras.config.dtype_policy().name == "mixed_bfloat16"
     assert keras.config.dtype_policy().name == before
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return build(filters=[4, 6], dense=8, batch_norm=True, input_shape=(16, 16, 3), num_classes=4)
+
+
+def test_a_kept_model_is_whole_and_answers_alike_and_no_model_is_named(tiny, tmp_path):
+    pictures = synthetic.bars(3)[0].astype("float32")
+    path = training.model_path(tmp_path / "models", "0123")
+    training.save_model(tiny, path)
+    assert [each.name for each in path.parent.iterdir()] == ["0123.keras"]
+    np.testing.assert_array_equal(training.load_model(path)(pictures), tiny(pictures))
+    path.write_bytes(b"no archive")
+    with pytest.raises(ValueError, match="is no model that Keras can load; delete it"):
+        training.load_model(path)
+
+
+def test_the_row_lies_beside_the_model(tiny, tmp_path):
+    path = tmp_path / "new" / "folder" / "mine.keras"
+    training.save_with_row(tiny, {"label": "mine", "seed": 3}, path)
+    assert sorted(each.name for each in path.parent.iterdir()) == ["mine.json", "mine.keras"]
+    assert json.loads(path.with_suffix(".json").read_text()) == {"label": "mine", "seed": 3}

@@ -104,19 +104,16 @@ def folder_arrays(root, files, size, cache=None, progress=True):
     name, origin = f"{of_folder}-{_digest(json.dumps(looks))}", {"decoding": DECODING, "pillow": PIL.__version__}
     store = ArrayCache(cache_folder(cache), name, shapes, origin=origin, progress=progress)
 
-    def fill(scratch):
-        with store.replacing(scratch) as arrays:
-            _decode_all(arrays, root, list(files), size, progress)
-        for former in store.root.glob(f"{of_folder}-{'?' * len(_digest(''))}"):
-            if former != store.folder:  # the same folder, as it was before
-                shutil.rmtree(former, ignore_errors=True)
-
-    def sources(scratch):
-        return [(f"the folder {root}", lambda: fill(scratch))]
+    def sources(_scratch):
+        return [(f"the folder {root}", lambda arrays: _decode_all(arrays, root, list(files), size, progress))]
 
     megabytes = round(sum(map(math.prod, shapes.values())) / 1e6) + 1
     advice = ["  - mend what is said above, and run this again."]
-    return load_or_fill(store, f"The pictures in {root}", sources, advice, f"{megabytes:,} MB")
+    arrays = load_or_fill(store, f"The pictures in {root}", sources, advice, f"{megabytes:,} MB")
+    for former in store.root.glob(f"{of_folder}-{'?' * len(_digest(''))}"):
+        if former != store.folder:  # the same folder, as it was before
+            shutil.rmtree(former, ignore_errors=True)
+    return arrays
 
 
 def _digest(text):

