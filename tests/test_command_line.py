@@ -235,6 +235,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(
 
 def test_transfer_goes_from_a_folder_of_pictures_to_a_packed_model(tmp_path, monkeypatch, capsys):
     """The folder, the answer and its interval, the confusions, the archive, and the command that serves it."""
+    from sagemaker_scripts import archive as archives
     from sagemaker_scripts import common, package_model
 
     run_program = subprocess.run
@@ -262,7 +263,7 @@ def test_transfer_goes_from_a_folder_of_pictures_to_a_packed_model(tmp_path, mon
     assert all(re.search(rf"\| {name} +\| 2 ", shown) for name in tiny_folder.CLASSES)
     archive = out.with_name("model.tar.gz")
     assert f"next: python sagemaker_scripts/serve_local.py {archive}" in shown
-    card = archive.read_card(archive)
+    card = archives.read_card(archive)
     assert card["class_names"] == list(tiny_folder.CLASSES)
     assert card["data"]["name"] == "folder-pets-16"
     assert "aspect ratio kept" in card["pictures"]
@@ -272,8 +273,8 @@ def test_transfer_goes_from_a_folder_of_pictures_to_a_packed_model(tmp_path, mon
     dataset = data.load_folder(pictures, 16, progress=False)
     images, _ = dataset.split("test")
     expected = keras.models.load_model(out)(images.astype("float32"))
-    with package_model.unpacked(archive) as folder:
-        handlers = package_model.load_handlers(folder)
+    with archives.unpacked(archive) as folder:
+        handlers = archives.load_handlers(folder)
         model = handlers.model_fn(folder)
         for row, answer in zip(dataset.splits["test"].indices, expected, strict=True):
             body = (pictures / dataset.metadata["file"][row]).read_bytes()
