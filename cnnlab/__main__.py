@@ -76,7 +76,7 @@ def _parser():
     command = commands.add_parser("train", help="train one recipe on the way from 74 to 94%%, and keep its model")
     command.add_argument("--recipe", required=True, help="a recipe: " + _names("train", "RECIPES"))
     command.add_argument(
-        "--seed", type=whole_number(0), default=0, help="of weights, order and augmentation (default: 0)"
+        "--seed", type=whole_number(0), help="of weights, order and augmentation (default: the recipe's first)"
     )
     command.add_argument("--out", help="the .keras file to write (default: under runs/); its row goes beside it")
     _add_budget(command, "full")
@@ -174,9 +174,8 @@ def _study(options):
 def _train(options):
     from cnnlab import studies
 
-    studies.find_recipe(options.recipe)
     budget = studies.find_budget(options.budget)
-    studies.model_file(options.recipe, options.seed, options.out, budget)
+    studies.model_file(studies.find_recipe(options.recipe, options.seed), options.out, budget)
     import_keras()
     result, path = studies.train_recipe(options.recipe, options.seed, options.out, budget)
     for split, short in (("validation", "val"), ("test", "test")):

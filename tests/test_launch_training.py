@@ -23,7 +23,8 @@ BUCKET = f"sagemaker-{aws_rehearsal.REGION}-{aws_rehearsal.NUMBER}"
 ARGUMENTS = ["--yes", "--role", aws_rehearsal.ROLE]
 # Import names of what launch_training.PACKAGES installs under other ones, and what the image brings along.
 IMPORTED_AS = {"sklearn": "scikit-learn", "PIL": "pillow"}
-IN_THE_IMAGE = {"numpy", "tensorflow"}
+# Of the image; what Keras and scikit-learn bring with them; what one shape of a copy of CIFAR-10 asks for, if it comes.
+IN_THE_IMAGE = {"numpy", "tensorflow", "h5py", "threadpoolctl", "pyarrow"}
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Studies run, resumed, shared between processes and read back as tidy frames; and models trained for one's own use."""
 
-import dataclasses
 import functools
 import time
 from datetime import timedelta
@@ -120,21 +119,22 @@ def trained_model(trial, models_folder, store, progress=True):
     return load_model(path)
 
 
-def train_recipe(name, seed=0, out=None, budget=None, progress=True):
+def train_recipe(name, seed=None, out=None, budget=None, progress=True):
     """Train the recipe called `name`; keep its model as `out` (.keras) and its row beside it (.json).
 
-    `budget` (a `studies.Budget`) cuts it down; default of `out`: runs/recipes/<name>-seed<seed>.keras
+    `seed`: as of `find_recipe`; `budget` (a `studies.Budget`) cuts it down; default of `out`:
+    runs/recipes/<name>-seed<seed>.keras
     under the budget's folder. What is interrupted goes on from the last epoch with the next call.
     Returns (the `training.Result`, the model's Path). Raises ValueError for an unknown name or a file
     that is no .keras, before any training.
     """
     budget = budget or find_budget("full")
-    trial = dataclasses.replace(find_recipe(name), seed=seed)
+    trial = find_recipe(name, seed)
     if not budget.is_record:
         trial = budget.limit(trial)
-    out = model_file(name, seed, out, budget)
-    beside = [Checkpoint(out.with_suffix(".checkpoint")), *([ProgressBar(f"{name}, seed {seed}")] if progress else [])]
-    result = train(trial, data.load(trial.dataset, seed), beside)
+    out, title = model_file(trial, out, budget), f"{name}, seed {trial.seed}"
+    beside = [Checkpoint(out.with_suffix(".checkpoint")), *([ProgressBar(title)] if progress else [])]
+    result = train(trial, data.load(trial.dataset, trial.seed), beside)
     if result.interrupted:
         raise KeyboardInterrupt
     release()
@@ -142,7 +142,7 @@ def train_recipe(name, seed=0, out=None, budget=None, progress=True):
     return result, out
 
 
-def kept_or_trained(name, seed=0, out=None, budget=None):
+def kept_or_trained(name, seed=None, out=None, budget=None):
     """The network that the record kept of the recipe called `name`; what it did not keep is trained now.
 
     Kept: of this protocol and precision, by `study recipe --keep-models` or `record`; another
@@ -151,7 +151,7 @@ def kept_or_trained(name, seed=0, out=None, budget=None):
     """
     budget = budget or find_budget("full")
     if budget.is_record:
-        row = record_store().find(dataclasses.replace(find_recipe(name), seed=seed))
+        row = record_store().find(find_recipe(name, seed))
         path = model_path(budget.models_folder, row["key"]) if row else None
         if path is not None and path.exists():
             return row, load_model(path), path

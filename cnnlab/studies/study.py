@@ -16,7 +16,7 @@ class Study:
 
     `varied` is the quantity the question is about; `fixed` what is held still, a caveat on
     every conclusion; `trials` one Trial a variant, in the order of the varied quantity, with
-    seed 0; `seeds` how many the record holds, from `first_seed` on, and `more_seeds`, {label: number}, of which
+    its first seed; `seeds` how many from there on the record holds, and `more_seeds`, {label: number}, of which
     variants more; `costliest`: label of a variant that takes as long as the others together, of which a budget that
     is no record trains one seed.
     """
@@ -28,7 +28,6 @@ class Study:
     trials: tuple[Trial, ...]
     seeds: int = 5
     more_seeds: dict[str, int] = dataclasses.field(default_factory=dict)
-    first_seed: int = 0
     costliest: str | None = None
 
     def __post_init__(self):
@@ -51,7 +50,7 @@ class Study:
             raise ValueError(f"seeds is {seeds}; expected at least 1")
         counts = {trial.label: seeds or self.more_seeds.get(trial.label, self.seeds) for trial in self.trials}
         return [
-            dataclasses.replace(trial, seed=self.first_seed + turn)
+            dataclasses.replace(trial, seed=trial.seed + turn)
             for turn in range(max(counts.values()))
             for trial in self.trials
             if turn < counts[trial.label]
