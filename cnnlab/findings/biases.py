@@ -23,8 +23,6 @@ from cnnlab.wording import capital, family, from_to, listing, percent, points, s
 PERMUTED = "_permuted"
 # Rounding of float32 stays below; a map that does not move with the image is at 0.1 and more.
 EXACT = 1e-4
-# Seeds whose accuracies lie further apart than this, a share, have a mean that says little of any of them.
-WIDE = 0.05
 
 
 def permutation(rows, metric=HEADLINE):

@@ -18,7 +18,6 @@ __getattr__, __dir__, _lazy = lazy_loader.attach(
             "ASSIGNMENT",
             "BASELINE_TIME",
             "CONTRASTS",
-            "FLIP_AND_TRANSLATE",
             "FLOAT32",
             "INSTEAD",
             "NAMES",

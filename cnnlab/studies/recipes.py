@@ -97,8 +97,7 @@ def _variants(trial, variants):
 
 
 WALK = _walk()
-_STEP = {recipe.label: recipe for recipe in WALK}
-_NARROW = _STEP[NARROW]
+_NARROW = next(recipe for recipe in WALK if recipe.label == NARROW)
 ALL = (
     PUBLISHED, FLOAT32, *WALK,
     *_variants(ASSIGNMENT, ALONE), *_variants(_NARROW, WITHOUT), *_variants(_NARROW, INSTEAD),
