@@ -138,8 +138,8 @@ def test_the_cumulative_ablation_says_where_it_begins_and_ends():
     ("label", "verdict", "words"),
     [
         ("to_74", "better", "meets its target: 76.0% in 0.10 times the published code's time."),
-        ("to_93", "worse", "misses its target: 92.5% is too low."),
-        ("to_94", "worse", "misses its target: 3.00 baseline times are too long."),
+        ("to_93", "worse", "falls short of its target: 92.5% in 1.00 times the published code's time."),
+        ("to_94", "worse", "is too slow for its target: 95.5% in 3.00 times the published code's time."),
     ],
 )
 def test_targets_are_held_against_both_limits(label, verdict, words):

@@ -63,17 +63,18 @@ def target(frame, label, seconds=None):
     (wanted, limit), rows = TARGETS[label], _of(frame, label)
     turns = measures.baseline_times(frame, seconds).get(label, [math.nan])
     accuracy, times, n = rows[measures.AUGMENTED].mean(), float(np.median(turns)), rows["seed"].nunique()
-    score, verdict = percent(accuracy), CANNOT_TELL
-    faults = {f"{score} is too low": accuracy < wanted, f"{times:.2f} baseline times are too long": times > limit}
+    reached = f"{percent(accuracy)} in {times:.2f} times the published code's time"
+    faults = {"falls short of": accuracy < wanted, "is too slow for": times > limit}
     missed = [fault for fault, found in faults.items() if found]
+    verdict = WORSE if missed else BETTER
+    said = f"{' and '.join(missed) or 'meets'} its target: {reached}"
     if math.isnan(times):
-        said = f"reaches {score}; without the published code's time its target is open"
+        verdict, said = (
+            CANNOT_TELL,
+            f"reaches {percent(accuracy)}; without the published code's time its target is open",
+        )
     elif n < studies.TARGET_SEEDS:
-        said = f"has {score} in {times:.2f} baseline times, from too few seeds for its target"
-    elif missed:
-        verdict, said = WORSE, f"misses its target: {' and '.join(missed)}"
-    else:
-        verdict, said = BETTER, f"meets its target: {score} in {times:.2f} times the published code's time"
+        verdict, said = CANNOT_TELL, f"has {reached}, from too few seeds for its target"
     numbers = {"accuracy": accuracy, "baseline_times": times, "n": n, "reached": verdict == BETTER}
     return Finding(f"{capital(NAMES[label])} {said}.", verdict, numbers)
 
