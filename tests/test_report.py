@@ -113,9 +113,9 @@ def test_a_chapter_without_rows_says_how_to_make_them(tmp_path):
     assert report.drawings(empty) == {}
 
 
-def test_the_summary_has_seven_rows_of_which_targets_count_their_augmentation(recorded):
+def test_the_summary_has_eight_rows_of_which_targets_count_their_augmentation(recorded):
     table = record.summary(recorded).set_index("Network")
-    assert len(table) == 7
+    assert len(table) == 8
     rows = recorded["targets"].query("label == 'to_94'")["test_accuracy_tta"]
     assert table.loc["recipe `to_94`", "Seeds"] == len(rows)
     assert table.loc["recipe `to_94`", "Test accuracy"] == f"{100 * rows.mean():.1f}%"
