@@ -49,7 +49,7 @@ def execute_notebook(path, budget):
     check_writable(copy.parent)
     kernel = _kernel_class()
     try:
-        with _environment({PROFILE_VARIABLE: budget.name, **_absolute_paths()}):
+        with _environment({PROFILE_VARIABLE: budget.name, **_absolute_paths()}), _signal_handlers_kept():
             papermill.execute_notebook(
                 str(path), str(copy), progress_bar=True, stdout_file=sys.stdout, autosave_cell_every=0,
                 cwd=str(root()), kernel_manager_class=kernel,
@@ -154,6 +154,18 @@ def _environment(variables):
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _signal_handlers_kept():
+    """Ctrl-C and termination do afterwards what they did before: nbclient and the kernel's handlers stay behind."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # outside the main thread, where none was set
+            for number, handler in before.items():
+                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
 class Page:

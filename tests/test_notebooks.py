@@ -178,9 +178,10 @@ def test_a_notebook_that_needs_the_record_is_refused_where_there_is_none(elsewhe
     assert not (elsewhere.parent / "lab" / "runs").exists()
 
 
-def test_no_word_on_encryption_and_paths_are_those_of_the_folder_one_works_in(elsewhere, monkeypatch, capfd):
+def test_no_word_on_encryption_paths_are_the_users_and_ctrl_c_is_as_before(elsewhere, monkeypatch, capfd):
     (elsewhere / "copy.zip").touch()
     monkeypatch.setenv("CNNLAB_MARS", "copy.zip")
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     copy = notebooks.execute_notebook(
         _notebook(Path("where.ipynb"), "import os\nos.environ['CNNLAB_MARS']"), find_budget("smoke")
     )
@@ -188,6 +189,7 @@ def test_no_word_on_encryption_and_paths_are_those_of_the_folder_one_works_in(el
     assert shown == repr(str(elsewhere / "copy.zip"))
     assert os.environ["CNNLAB_MARS"] == "copy.zip"
     assert "encryption" not in "".join(capfd.readouterr())
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
 
 
 def test_the_profile_reaches_the_notebook_and_progress_leaves_no_trace(tmp_path, monkeypatch, capfd):
