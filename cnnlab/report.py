@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from cnnlab import figures, findings, measures, studies
-from cnnlab.data import load_cifar10
+from cnnlab.data import CIFAR10_CLASSES, load_cifar10
 from cnnlab.findings import HEADLINE, presentable, study_table, to_markdown
 from cnnlab.measures import AUGMENTED, METRIC
 from cnnlab.record import MARS_CNN, RECORD, Record, listed, made_on, plan, summary
@@ -28,6 +28,9 @@ BLOCK = re.compile(r"(<!-- begin:(\S+) -->\n).*?(<!-- end:\2 -->)", re.DOTALL)
 UNTABLED = ["options", "finished", "python", "numpy", "data_version"]
 # Networks with and without convolution: the assignment's two, and two of which the first has somewhat fewer parameters.
 CONTRASTS = (("cnn_32_64_128", "dense_128_64"), ("cnn_32_64_k3", "dense_256_128"))
+# Variants whose seeds are looked at together, and how many of the labels that they contradict are shown.
+SEEDED = (*CONTRASTS[0][::-1], studies.PUBLISHED.label, "to_93", "to_94")
+BEST_RECIPE, SUSPECTS = SEEDED[-1], 12
 # (height, width) of CIFAR-10's images, on which the networks of the probes were trained.
 IMAGE_SIZE = (32, 32)
 # Of the evaluation on Mars, what there is a table of for each network that is looked at closely.
@@ -191,6 +194,34 @@ def _waterfall(evidence):
     return figures.recipe_waterfall(measures.effects(evidence[0]), start)
 
 
+def _seeds(record):
+    """({label of SEEDED: (classes, confidences), each (seeds, images)}, the test split); None without a row."""
+    chosen = {name: study for name, study in studies.STUDIES.items() if study.dataset == "cifar10"}
+    if not any(len(frame) for frame in studies.read_all(chosen, record.store).values()):
+        return None
+    predicted, confidence = (studies.predictions(chosen, record.store, part) for part in ("predicted", "confidence"))
+    several = [label for label in SEEDED if len(predicted.get(label, ())) > 1]
+    return {label: (predicted[label], confidence[label]) for label in several}, load_cifar10().splits["test"]
+
+
+def _said_of_seeds(evidence):
+    answers, test = evidence
+    _, labels = test.take()
+    said = [findings.spread(label, predicted == labels) for label, (predicted, _) in answers.items()]
+    said += [findings.ensemble(label, *each, labels) for label, each in answers.items()]
+    return said + [findings.suspect_labels(label, *answers[label], labels) for label in answers if label == BEST_RECIPE]
+
+
+def _suspects(evidence):
+    answers, test = evidence
+    images, labels = test.take()
+    predicted, confidence = answers[BEST_RECIPE]
+    rows = measures.contradicted(predicted, confidence, labels)[:SUSPECTS]
+    names = [(CIFAR10_CLASSES[labels[row]], CIFAR10_CLASSES[predicted[0, row]]) for row in rows]
+    captions = [f"label: {label}\nall seeds: {answer}" for label, answer in names]
+    return figures.captioned_images(images[rows], captions, "Which is right, the label or the networks?")
+
+
 def _of_networks(says, table):
     """The Findings of `says` on the Mars table `table`, of each network that is looked at closely."""
     return lambda evidence: [found for label in evidence[1] for found in listed(says(evidence[0][table], label))]
@@ -269,6 +300,17 @@ CHAPTERS = {
         about="As many training steps for each size, fewer than in the other studies, on ever more images.",
         drawn={"sample_size": figures.accuracy_vs_samples},
         contrasts=findings.sample_size_table,
+    ),
+    "seeds": Chapter(
+        "Where do the differences between seeds come from, and what do the seeds know together?",
+        _seeds,
+        _said_of_seeds,
+        lambda evidence: [findings.seeds_table(evidence[0], evidence[1].take()[1])],
+        {"suspect_labels": _suspects},
+        "From stored answers to one view of each image, without training. *Test noise* is the standard deviation of "
+        "accuracy if each image were right or wrong on its own, as often as it is over the seeds (Jordan, 2024): on "
+        "other images that part would come out anew. A vote sums the confidences of the seeds' answers. Labels stay as "
+        "they are published.",
     ),
     "shift": of_probe(
         "shift",

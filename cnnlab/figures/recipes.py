@@ -9,7 +9,7 @@ from matplotlib.patheffects import withStroke
 from cnnlab.figures import style
 from cnnlab.figures.studies import seed_count
 from cnnlab.measures import BASELINE_TIMES, LEVEL, frontier, t_interval
-from cnnlab.studies import BASELINE_TIME
+from cnnlab.studies import PUBLISHED_EPOCHS
 
 # Shares of right answers and times that are marked on the axes where they fall into their range.
 SHARES = (0.1, 0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.88, 0.9, 0.92, 0.93, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99)
@@ -60,7 +60,7 @@ def recipe_frontier(rows, walk, metric, time="seconds", endings=(), targets=None
         look = {"va": "top", "ha": "center", "fontsize": style.SMALL, "color": style.VERMILLION}
         axis.annotate(f"{100 * share:g}% in {limit:g}", (limit, share), (0, -9), textcoords="offset points", **look)
     _mark_axes(axis, [*means, *(share for _, share in crosses)])
-    unit = f"1: {BASELINE_TIME}" if in_baseline_times else "seconds"
+    unit = f"1: {PUBLISHED_EPOCHS}" if in_baseline_times else "seconds"
     how = ", measured side by side" * in_baseline_times
     axis.set(
         xlabel=f"time of a training{how} ({unit}; log scale)",

@@ -166,6 +166,8 @@ FIGURES = {
     "cnn_training": f"Training curves of the convolutional network: {_CURVES}",
     "performance_vs_parameters": "Test accuracy against the number of parameters on a logarithmic axis, one point "
     "for each seed, with mean and interval of each network.",
+    "suspect_labels": "Twelve test images that every seed of the best recipe answers alike and against the label; "
+    "under each its label and the common answer.",
     "prediction_comparison": "Test images, each with its true class and the answers and confidences of the dense "
     "and the convolutional network.",
     "confusion_matrix": "Confusion matrix of the convolutional network on the test set: true class by row, predicted "

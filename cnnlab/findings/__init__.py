@@ -30,6 +30,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "worst_class",
         ],
         "recipes": ["change_table", "frontier_table", "recipe_findings", "target_table", "targets"],
+        "seeds": ["ensemble", "seeds_table", "spread", "suspect_labels"],
         "tables": [
             "confusions_table", "presentable", "probe_table", "reliability_panels", "sample_size_table", "study_table",
             "to_markdown",

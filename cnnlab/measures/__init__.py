@@ -30,6 +30,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "scores_with_intervals", "write_mars",
         ],
         "probes": ["PROBES", "PROBES_FOLDER", "measure_probe", "read_probe", "run_probe"],
+        "seeds": ["contradicted", "ensemble_gain", "seed_spread", "vote"],
         "stats": [
             "ALPHA", "LEVEL", "check_frame", "confusion_counts", "mcnemar", "paired_differences", "paired_tests",
             "paired_values", "per_class", "prediction_interval", "share_interval", "t_interval",

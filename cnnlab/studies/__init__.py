@@ -16,7 +16,7 @@ __getattr__, __dir__, _lazy = lazy_loader.attach(
         "recipes": [
             "AIRBENCH94",
             "ASSIGNMENT",
-            "BASELINE_TIME",
+            "PUBLISHED_EPOCHS",
             "CONTRASTS",
             "FLOAT32",
             "INSTEAD",

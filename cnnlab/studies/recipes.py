@@ -130,7 +130,8 @@ def _fast(label, batch_size, **changes):
 
 
 FAST = (
-    _fast("to_74", 500, filters=(24, 64, 64), epochs=1.5, seed=FIRST_SEED),
+    # Seeds 22 to 26 were scored after half a pass more, which was more than is asked, and took too long.
+    _fast("to_74", 500, filters=(24, 64, 64), epochs=1, seed=27),
     _fast("to_93", 1_000, epochs=6, seed=FIRST_SEED),
     _fast("to_94", 1_000, epochs=10, seed=FIRST_SEED),
 )
@@ -152,7 +153,7 @@ NAMES = {
 }
 
 
-BASELINE_TIME = f"the published code's {PUBLISHED.epochs:g} epochs"
+PUBLISHED_EPOCHS = f"the published code's {PUBLISHED.epochs:g} epochs"
 # What airbench94 is published with, in the head of its airbench94.py: mean accuracy, and floating-point operations.
 AIRBENCH94 = {"accuracy": 0.9401, "flops": 0.36e15}
 

@@ -89,14 +89,17 @@ def read_all(chosen, store, seeds=None):
     return {name: select(records, study.runs(seeds)) for name, study in chosen.items()}
 
 
-def predictions(chosen, store):
-    """{label: uint8 (seeds, n)}: the answers to the test images that `store` has of the studies `chosen`, by seed."""
+def predictions(chosen, store, part="predicted"):
+    """{label: (seeds, n)}: what `store` has of the answers to the test images of the studies `chosen`, by seed.
+
+    `part`: "predicted", the classes, uint8; or "confidence" in them, float16.
+    """
     rows = pd.concat(read_all(chosen, store).values())
     if rows.empty:
         raise ValueError(f"{store.folder} has no rows of {', '.join(chosen)}; run them first")
     rows = rows.drop_duplicates("key").sort_values("seed", kind="stable")
     return {
-        label: np.stack([store.predictions(key)["predicted"] for key in mine["key"]])
+        label: np.stack([store.predictions(key)[part] for key in mine["key"]])
         for label, mine in rows.groupby("label", sort=False)
     }
 

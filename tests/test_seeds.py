@@ -1,0 +1,100 @@
+"""What seeds say together, on answers whose truth is known: test noise or real variance, a vote, planted labels."""
+
+import math
+
+import numpy as np
+import pytest
+
+from cnnlab import findings, measures
+
+IMAGES, CLASSES = 4_000, 10
+LABEL = "cnn_32_64_128"
+
+
+@pytest.fixture
+def labels():
+    return np.arange(IMAGES) % CLASSES
+
+
+def drawn(seeds, shift=0.0, seed=0):
+    """Right or wrong, bool (seeds, IMAGES): each image by its own chance, a whole seed moved by `shift`."""
+    generator = np.random.default_rng(seed)
+    chances = generator.uniform(0.3, 0.95, IMAGES) + shift * generator.normal(size=(seeds, 1))
+    return generator.uniform(size=(seeds, IMAGES)) < chances
+
+
+def answers(correct, labels):
+    """Classes and confidences that are right where `correct` is, and else each of another class."""
+    wrong = (labels + 1 + np.random.default_rng(1).integers(0, CLASSES - 1, correct.shape)) % CLASSES
+    return np.where(correct, labels, wrong).astype("uint8"), np.full(correct.shape, 0.5, "float16")
+
+
+def test_independent_errors_spread_as_test_noise_and_no_further():
+    found = measures.seed_spread(drawn(400))
+    chances = np.random.default_rng(0).uniform(0.3, 0.95, IMAGES)
+    assert found.test_noise == pytest.approx(math.sqrt((chances * (1 - chances)).mean() / IMAGES), rel=0.02)
+    assert found.low < found.test_noise < found.high
+    assert found.real < 0.4 * found.test_noise
+
+
+def test_what_moves_a_whole_seed_is_left_beyond_test_noise():
+    found = measures.seed_spread(drawn(400, shift=0.02))
+    assert found.real == pytest.approx(0.02, rel=0.15)
+    assert found.low > found.test_noise
+
+
+@pytest.mark.parametrize("correct", [np.ones((1, 5), bool), np.ones(5, bool), np.ones((0, 5), bool)])
+def test_a_spread_needs_two_seeds(correct):
+    with pytest.raises(ValueError, match="seed"):
+        measures.seed_spread(correct)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "shift", "verdict"),
+    [(100, 0.0, "same"), (100, 0.02, "worse"), (10, 0.03, "worse"), (3, 0.0, "cannot tell")],
+)
+def test_the_verdict_on_the_spread(seeds, shift, verdict):
+    said = findings.spread(LABEL, drawn(seeds, shift))
+    assert said.verdict == verdict
+    assert said.numbers["n"] == seeds
+
+
+def test_false_alarms_about_real_variance_are_as_rare_as_the_level_says():
+    alarms = sum(findings.spread(LABEL, drawn(5, seed=seed)).verdict == "worse" for seed in range(200))
+    assert alarms <= 12  # 2.5% of 200 are 5; more than 12 come once in a thousand times.
+
+
+def test_the_larger_sum_of_confidences_wins_the_vote():
+    predicted = np.array([[0, 1], [1, 1], [1, 2]])
+    confidence = np.array([[0.9, 0.4], [0.3, 0.4], [0.3, 0.7]])
+    assert measures.vote(predicted, confidence).tolist() == [0, 1]
+
+
+def test_a_vote_gains_where_errors_differ_and_not_where_they_are_shared(labels):
+    apart = findings.ensemble(LABEL, *answers(drawn(5), labels), labels)
+    assert apart.verdict == "better" and apart.numbers["low"] > 0.1
+    alike = findings.ensemble(LABEL, *(np.repeat(each, 5, axis=0) for each in answers(drawn(1), labels)), labels)
+    assert alike.verdict == "cannot tell" and alike.numbers["gain"] == 0
+
+
+def test_planted_labels_are_found_surest_first_and_left_out(labels):
+    correct = np.ones((3, IMAGES), bool)
+    correct[0, :50] = False  # One seed alone contradicts these.
+    predicted, confidence = answers(correct, labels)
+    planted = labels.copy()
+    planted[[70, 90, 80]] = (labels[[70, 90, 80]] + 1) % CLASSES
+    confidence[:, 80], confidence[:, 90] = 0.9, 0.6
+    assert measures.contradicted(predicted, confidence, planted).tolist() == [80, 90, 70]
+    said = findings.suspect_labels(LABEL, predicted, confidence, planted)
+    assert said.numbers["images"] == 3
+    right = (predicted == planted).mean(axis=0)
+    assert said.numbers["without"] == pytest.approx(right.sum() / (IMAGES - 3))
+    assert said.numbers["accuracy"] == pytest.approx(right.mean())
+
+
+def test_the_table_has_a_row_a_variant(labels):
+    found = {label: answers(drawn(4, seed=seed), labels) for seed, label in enumerate((LABEL, "to_94"))}
+    table = findings.seeds_table(found, labels)
+    assert table["Network"].tolist() == ["CNN 32-64-128", "the recipe for 94%"]
+    spread = measures.seed_spread(found[LABEL][0] == labels)
+    assert float(table["SD over seeds, points"][0]) == pytest.approx(100 * spread.observed, abs=0.005)
