@@ -56,7 +56,17 @@ def spelled(n):
 
 
 SPELLED = ("no", *["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"])
-OTHERS = {"conv1d": "1-D CNN"}
+OTHERS = {
+    "conv1d": "1-D CNN",
+    "mars_logistic": "logistic regression on pixels",
+    "mars_probe": "the linear probe",
+    "mars_probe_views": "the probe of two sizes, mirrored",
+    "mars_probe_views_all": "that probe, fitted with validation images",
+    "mars_tuned": "the fine-tuned network",
+    "mars_tuned_all": "the network fine-tuned with validation images",
+}
+# What several seeds of a network answer together.
+VOTE = "_vote"
 FAMILIES = {"dense": "dense", "cnn": "CNN", "gap": "CNN with global average pooling"}
 SUFFIXES = (
     (r"_k(\d+)to(\d+)", r", \1x\1 to \2x\2 kernels"),
@@ -66,7 +76,6 @@ SUFFIXES = (
     (r"_permuted", ", permuted pixels"),
     (r"_weighted", ", rare classes weighted"),
     (r"_augmented", ", augmented"),
-    (r"_unnormalised", " without batch normalisation"),
 )
 # What a sentence tells variants of one study apart by, with at most one number.
 LABEL = re.compile(r"(mars_)?(dense|cnn|gap)((?:_\d+(?!\d*_epochs))*)(.*)")
@@ -74,7 +83,6 @@ NOUNS = {"dense": "dense network", "cnn": "CNN", "gap": "pooled CNN"}
 SHORT_SUFFIXES = (
     ("_weighted", "{} with rare classes weighted"),
     ("_augmented", "augmented {}"),
-    ("_unnormalised", "{} without batch normalisation"),
     ("_permuted", "{} on permuted pixels"),
     (r"_n(\d+)", "{} on {} images"),
     (r"_(\d+)_epochs", "{} of {} epochs"),
@@ -94,6 +102,8 @@ def short(label):
 
     A label of no known form is returned as it is.
     """
+    if label.endswith(VOTE):
+        return f"the vote of all seeds of {short(label.removesuffix(VOTE))}"
     match = LABEL.fullmatch(label)
     if not match:
         return OTHERS.get(label, label)
@@ -111,9 +121,11 @@ def readable(label):
 
     A label of no known form is returned as it is.
     """
+    if label.endswith(VOTE):
+        return f"{readable(label.removesuffix(VOTE))}, vote of all seeds"
     match = LABEL.fullmatch(label)
     if not match:
-        return OTHERS.get(label, label)
+        return capital(OTHERS[label]) if label in OTHERS else label
     mars, family, widths, rest = match.groups()
     for pattern, text in SUFFIXES:
         rest = re.sub(pattern, text, rest)

@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "complete_seeds", "effects", "frontier", "measured", "named", "read_benchmarks", "run_benchmarks",
             "time_column", "with_baseline_times",
         ],
+        "attribution": ["occlusion_map"],
         "calibration": [
             "accuracy_at_coverage", "apply_temperature", "expected_calibration_error", "fit_temperature",
             "reliability_bins", "risk_coverage",
@@ -26,8 +27,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "tsne_map", "zero_activations",
         ],
         "mars": [
-            "MARS_FOLDER", "PLAIN_NETWORKS", "constant_baselines", "evaluate_mars", "most_confident_wrong", "read_mars",
-            "scores_with_intervals", "write_mars",
+            "MARS_FOLDER", "NEAREST", "constant_baselines", "evaluate_mars", "most_confident_wrong", "read_mars",
+            "scores_with_intervals", "sorted_by_part", "vote", "write_mars",
         ],
         "probes": ["PROBES", "PROBES_FOLDER", "measure_probe", "read_probe", "run_probe"],
         "stats": [

@@ -19,7 +19,8 @@ from cnnlab.measures.groups import (
     mean_by_group,
     recall_by_class,
 )
-from cnnlab.studies import MARS_CNN, MARS_DENSE, find_budget
+from cnnlab.measures.stats import t_interval
+from cnnlab.studies import MARS_CNN, MARS_DENSE, MARS_VOTES, find_budget
 
 MARS_FOLDER = Path("results") / "mars"
 # A row of `by_frame`.
@@ -28,6 +29,20 @@ NEAREST = "the nearest training image's class"
 SPLIT = "test"
 # The networks that others are held against, each also against those before it.
 PLAIN_NETWORKS = (MARS_DENSE.label, MARS_CNN.label)
+# Sols in a span of `accuracy_by_sol`.
+SPAN = 50
+# What the classes are parts of, in the order in which a table of all of them is read.
+PARTS = {
+    "landscape": ("ground", "horizon", "drill holes"),
+    "wheels": ("wheel",),
+    "deck": ("rover rear deck", "rems uv sensor", "observation tray", "inlet", "chemin inlet open"),
+    "calibration targets": ("apxs cal target", "chemcam cal target", "mahli cal target", "mastcam cal target"),
+    "mast": ("mastcam",),
+    "arm": (
+        "turret", "apxs", "mahli", "drill", "drt front", "drt side", "scoop", "portion box", "portion tube",
+        "portion tube opening",
+    ),
+}  # fmt: skip
 
 
 def scores_with_intervals(dataset, split, predicted):
@@ -171,23 +186,39 @@ def most_confident_wrong(dataset, split, predicted, confidence, count=12):
     return wrong.drop_duplicates("group").head(count)[columns].reset_index(drop=True)
 
 
-def accuracy_by_sol(dataset, split, predicted, bins=8):
-    """Accuracy against the Martian day: spans of sols with about the same number of groups each.
+def accuracy_by_sol(dataset, split, predicted, span=SPAN):
+    """Accuracy against the Martian day, in spans of as many sols each: `span`, a whole number from 1.
 
-    Returns a DataFrame, one row a span: first_sol, last_sol, images, groups, accuracy, low, high (by groups). Raises
-    ValueError for more spans than there are sols in two groups each.
+    Returns a DataFrame, one row a span with images: first_sol, last_sol (of the span), images, groups, accuracy, low,
+    high (by groups; NaN where resampling cannot show a spread).
     """
+    if int(span) != span or span < 1:
+        raise ValueError(f"span is {span}; expected a whole number of sols, 1 at least")
     table = _answered(dataset, split, predicted)
-    groups = table.drop_duplicates("group").sort_values("sol", kind="stable")
-    if not 1 <= bins <= len(groups) // 2:
-        raise ValueError(f"bins is {bins}; expected 1 to {len(groups) // 2}, two groups in each at least")
-    # All groups of one sol fall into one span.
-    rank = groups["sol"].rank(method="min").sub(1)
-    span = dict(zip(groups["group"], (rank * bins // len(groups)).astype("int64"), strict=True))
     return pd.DataFrame(
-        {"first_sol": part["sol"].min(), "last_sol": part["sol"].max(), **_size(part), **_accuracy(part)}
-        for _, part in table.groupby(table["group"].map(span))
+        {"first_sol": number * span, "last_sol": (number + 1) * span - 1, **_size(part), **_accuracy(part)}
+        for number, part in table.groupby(table["sol"] // span)
     )
+
+
+def vote(predicted, confidence):
+    """The answers of several networks together, integers (n,): the class that has most confidence, summed over them.
+
+    `predicted` integer classes, `confidence` in 0..1, each (networks, n); of classes that have as much, the first.
+    """
+    shape = np.max(predicted) + 1, np.shape(predicted)[1]
+    sums = np.zeros(shape)
+    for answers, sure in zip(predicted, np.asarray(confidence, "float64"), strict=True):
+        sums[answers, np.arange(shape[1])] += sure
+    return sums.argmax(axis=0)
+
+
+def sorted_by_part(counts):
+    """`stats.confusion_counts` of Mars classes, by what they are parts of (PARTS): rows with images, columns in use."""
+    order = [name for names in PARTS.values() for name in names if name in counts.index]
+    order += [name for name in counts.index if name not in order]
+    rows = [name for name in order if counts.loc[name].any()]
+    return counts.loc[rows, [name for name in order if name in rows or counts[name].any()]]
 
 
 def _answered(dataset, split, predicted):
@@ -215,14 +246,20 @@ def _majorities(dataset):
     return {split: int(counts.to_numpy().argmax()) for split, counts in class_counts(dataset).items()}
 
 
-def evaluate_mars(dataset, answers):
+def evaluate_mars(dataset, answers, confidence=None, unseen=None):
     """{table name: DataFrame} of what the record says of Mars.
 
     `dataset`: of `data.load_mars`; `answers`: {label: integers (seeds, n), or (n,)} for its first n test images (see
-    `studies.predictions`). Tables: images (a row a split), scores (with the constant and nearest-neighbour baselines),
-    against (these and the plain networks, by the same groups), recalls, cameras, sols, trend, frames and likeness.
+    `studies.predictions`), `confidence` in them likewise, with which the variants of MARS_VOTES vote; `unseen`: answers
+    to its first validation images, of the variants among which is chosen. Tables: images (a row a split), scores (with
+    the constant and nearest-neighbour baselines, and intervals over seeds), validation, against (the baselines and the
+    plain networks, by the same groups), recalls, cameras, sols, trend, frames and likeness.
     """
     answers = {label: np.atleast_2d(found) for label, found in answers.items()}
+    voters = [name for name in MARS_VOTES if name in (confidence or {}) and len(answers[name]) > 1]
+    votes = {f"{name}_vote": vote(answers[name], confidence[name])[None] for name in voters}
+    seeds = {label: len(answers[label.removesuffix("_vote")]) for label in (*answers, *votes)}
+    answers |= votes
     images = next(iter(answers.values())).shape[1]
     likeness = nearest_training_image(dataset, SPLIT).head(images)
     majorities = dict.fromkeys(_majorities(dataset)[split] for split in ("train", SPLIT))
@@ -233,11 +270,10 @@ def evaluate_mars(dataset, answers):
         return _stacked({label: function(dataset, SPLIT, found, *arguments) for label, found in answers.items()})
 
     scores = {
-        label: scores_with_intervals(dataset, SPLIT, found)
-        .assign(seeds=0 if label in baselines else len(found))
-        .rename_axis("score")
+        label: _with_seeds(dataset, SPLIT, found).assign(seeds=seeds.get(label, 0))
         for label, found in (answers | baselines).items()
     }
+    chosen_among = {label: _with_seeds(dataset, "validation", found) for label, found in (unseen or {}).items()}
     against = {
         label: scores_against(dataset, SPLIT, found, {**baselines, **_plainer(label, answers)})
         for label, found in answers.items()
@@ -246,6 +282,7 @@ def evaluate_mars(dataset, answers):
     return {
         "images": describe_splits(dataset),
         "scores": _stacked(scores),
+        **({"validation": _stacked(chosen_among)} if chosen_among else {}),
         "against": _stacked(against),
         "recalls": recalls.assign(train_images=recalls["class"].map(class_counts(dataset)["train"])),
         "cameras": of_each(by_camera),
@@ -254,6 +291,18 @@ def evaluate_mars(dataset, answers):
         "frames": of_each(by_frame),
         "likeness": of_each(by_likeness, likeness["correlation"]),
     }
+
+
+def _with_seeds(dataset, split, predicted):
+    """`scores_with_intervals` with seed_low and seed_high, of each score's mean over seeds (NaN for one)."""
+    table = scores_with_intervals(dataset, split, predicted).rename_axis("score")
+    labels = metadata_of(dataset, split)["label"].iloc[: np.shape(predicted)[-1]]
+    one_each = [group_scores(labels, answers, len(dataset.class_names)) for answers in np.atleast_2d(predicted)]
+    over_seeds = {score: t_interval(values) for score, values in pd.DataFrame(one_each).items()}
+    return table.assign(
+        seed_low=[over_seeds[score].low for score in table.index],
+        seed_high=[over_seeds[score].high for score in table.index],
+    )
 
 
 def _plainer(label, answers):
