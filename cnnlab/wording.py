@@ -56,14 +56,15 @@ def spelled(n):
 
 
 SPELLED = ("no", *["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"])
+# Labels of another form: as people say them, and in a sentence.
 OTHERS = {
-    "conv1d": "1-D CNN",
-    "mars_logistic": "logistic regression on pixels",
-    "mars_probe": "the linear probe",
-    "mars_probe_views": "the probe of two sizes, mirrored",
-    "mars_probe_views_all": "that probe, fitted with validation images",
-    "mars_tuned": "the fine-tuned network",
-    "mars_tuned_all": "the network fine-tuned with validation images",
+    "conv1d": ("1-D CNN", "1-D CNN"),
+    "mars_logistic": ("Logistic regression on pixels", "logistic regression"),
+    "mars_probe": ("Linear probe", "the linear probe"),
+    "mars_probe_mirrored": ("Linear probe, mirror images too", "the two-sided probe"),
+    "mars_probe_all": ("Linear probe, mirror and validation images too", "the refitted probe"),
+    "mars_tuned": ("Fine-tuned network", "the fine-tuned network"),
+    "mars_tuned_all": ("Fine-tuned network, with validation images", "the refitted network"),
 }
 # What several seeds of a network answer together.
 VOTE = "_vote"
@@ -103,10 +104,10 @@ def short(label):
     A label of no known form is returned as it is.
     """
     if label.endswith(VOTE):
-        return f"the vote of all seeds of {short(label.removesuffix(VOTE))}"
+        return f"the vote of {short(label.removesuffix(VOTE))}"
     match = LABEL.fullmatch(label)
     if not match:
-        return OTHERS.get(label, label)
+        return OTHERS[label][1] if label in OTHERS else label
     mars, kind, widths, rest = match.groups()
     for pattern, text in SHORT_SUFFIXES:
         if found := re.search(pattern, rest):
@@ -125,7 +126,7 @@ def readable(label):
         return f"{readable(label.removesuffix(VOTE))}, vote of all seeds"
     match = LABEL.fullmatch(label)
     if not match:
-        return capital(OTHERS[label]) if label in OTHERS else label
+        return OTHERS[label][0] if label in OTHERS else label
     mars, family, widths, rest = match.groups()
     for pattern, text in SUFFIXES:
         rest = re.sub(pattern, text, rest)

@@ -23,7 +23,7 @@ PARAMETERS = {
     "mars_cnn_k3_weighted": PLAIN,
     "mars_cnn_k3_augmented": PLAIN,
 }
-PRETRAINED = ("mars_probe", "mars_probe_views", "mars_tuned", "mars_probe_views_all", "mars_tuned_all")
+PRETRAINED = ("mars_probe", "mars_probe_mirrored", "mars_tuned", "mars_probe_all", "mars_tuned_all")
 
 
 @pytest.mark.parametrize("label", PARAMETERS)
@@ -61,12 +61,12 @@ def test_what_learns_from_validation_images_takes_the_settings_that_they_chose()
         assert own == other
 
 
-def test_what_is_fitted_has_one_seed_and_what_is_quick_has_ten():
+def test_what_is_fitted_has_one_seed_and_all_else_at_least_three():
     seeds = collections.Counter(trial.label for trial in MARS_STUDIES["mars_ladder"].runs())
     fitted = {label for label in seeds if TRIALS[label].model == "probe"}
     assert {seeds[label] for label in fitted} == {1}
-    assert {label for label, count in seeds.items() if count == 10} == {"mars_logistic", "mars_dense_512_256"}
-    assert {count for label, count in seeds.items() if label not in fitted} == {5, 10}
+    assert min(count for label, count in seeds.items() if label not in fitted) >= 3
+    assert seeds["mars_tuned"] == seeds["mars_tuned_all"] == 5
 
 
 def test_a_training_from_files_to_scores(mars_tiny):

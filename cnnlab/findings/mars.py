@@ -96,8 +96,8 @@ def chosen_network(validation):
     """The variant of best balanced accuracy on the validation images: the table `validation`."""
     means = validation[validation["score"] == "balanced_accuracy"].set_index("label")["value"]
     chosen, others = means.idxmax(), means.drop(means.idxmax())
-    more = f", {points(means[chosen] - others.max())} more than {short(others.idxmax())}" if len(others) else ""
-    sentence = f"Validation chooses {short(chosen)}, by {percent(means[chosen])} of balanced accuracy{more}."
+    more = f" against {percent(others.max())} of {short(others.idxmax())}" if len(others) else ""
+    sentence = f"Validation chooses {short(chosen)}: {percent(means[chosen])} balanced accuracy{more}."
     return Finding(sentence, None, {"chosen": chosen, **means.to_dict()})
 
 
@@ -127,8 +127,8 @@ def two_intervals(scores, label):
     row = scores[(scores["label"] == label) & (scores["score"] == "accuracy")].iloc[0]
     seeds, groups = ((row[high] - row[low]) / 2 for low, high in (("seed_low", "seed_high"), ("low", "high")))
     sentence = (
-        f"Training anew moves {short(label)} by {points(seeds)}, other pictures of the same days by {points(groups)}: "
-        "seeds speak of training, groups of Mars."
+        f"New seeds move {short(label)} by {points(seeds)}, new groups of pictures by {points(groups)}: each interval "
+        "answers its own question."
     )
     return Finding(sentence, None, {"seeds": seeds, "groups": groups})
 

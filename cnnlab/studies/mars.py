@@ -5,6 +5,8 @@ import dataclasses
 from cnnlab.studies.study import Study
 from cnnlab.training import Trial
 
+# What two cores could bear of networks that are trained from scratch.
+MARS_SEEDS = 3
 # Early stopping: on validation accuracy, whose best epoch's weights are also those that are kept.
 STOPPING = {"epochs": 12, "monitor": "val_accuracy", "patience": 4}
 SETTINGS = (
@@ -37,10 +39,8 @@ MARS_CNN = Trial(
 AUGMENTED = {"flip": "random", "translate": 8}
 # A probe is fitted: no epochs, no seed.
 _FITTED = {"model": "probe", "dataset": "mars224", "epochs": 1, "precision": "float32"}
-# Both sides of a picture, at its own size and enlarged, where the network's cells see less of it each.
-_VIEWS = {"sizes": [224, 288], "mirrored": True}
 MARS_PROBE = Trial("mars_probe", **_FITTED)
-MARS_VIEWS = Trial("mars_probe_views", options=_VIEWS, **_FITTED)
+MARS_MIRRORED = Trial("mars_probe_mirrored", options={"mirrored": True}, **_FITTED)
 MARS_TUNED = Trial(
     "mars_tuned",
     model="lite0",
@@ -53,10 +53,10 @@ MARS_TUNED = Trial(
     precision="float32",
 )
 # The same settings, chosen on validation, with the validation images among those that are learned from.
-MARS_VIEWS_ALL = dataclasses.replace(MARS_VIEWS, label="mars_probe_views_all", train_split="all", keep="last")
+MARS_PROBE_ALL = dataclasses.replace(MARS_MIRRORED, label="mars_probe_all", train_split="all", keep="last")
 MARS_TUNED_ALL = dataclasses.replace(MARS_TUNED, label="mars_tuned_all", epochs=4, train_split="all", keep="last")
 # What is shipped of a network that validation chose, which has then done its work.
-MARS_WITH_VALIDATION = {MARS_VIEWS.label: MARS_VIEWS_ALL.label, MARS_TUNED.label: MARS_TUNED_ALL.label}
+MARS_WITH_VALIDATION = {MARS_MIRRORED.label: MARS_PROBE_ALL.label, MARS_TUNED.label: MARS_TUNED_ALL.label}
 # Networks whose seeds answer together, too.
 MARS_VOTES = (MARS_CNN.label, MARS_TUNED.label, MARS_TUNED_ALL.label)
 
@@ -80,14 +80,15 @@ MARS_STUDIES = {
                 dataclasses.replace(MARS_CNN, label="mars_cnn_k3_weighted", class_weights=True),
                 dataclasses.replace(MARS_CNN, label="mars_cnn_k3_augmented", **AUGMENTED),
                 MARS_PROBE,
-                MARS_VIEWS,
+                MARS_MIRRORED,
                 MARS_TUNED,
-                MARS_VIEWS_ALL,
+                MARS_PROBE_ALL,
                 MARS_TUNED_ALL,
             ),
+            seeds=MARS_SEEDS,
             more_seeds={
-                **dict.fromkeys((MARS_LOGISTIC.label, MARS_DENSE.label), 10),
-                **dict.fromkeys((MARS_PROBE.label, MARS_VIEWS.label, MARS_VIEWS_ALL.label), 1),
+                **dict.fromkeys((MARS_LOGISTIC.label, MARS_DENSE.label, MARS_TUNED.label, MARS_TUNED_ALL.label), 5),
+                **dict.fromkeys((MARS_PROBE.label, MARS_MIRRORED.label, MARS_PROBE_ALL.label), 1),
             },
         ),
         Study(
@@ -101,6 +102,7 @@ MARS_STUDIES = {
                 _with_kernels("mars_cnn_k7", 7),
                 _with_kernels("mars_cnn_k3to5", [3, 3, 5, 5]),
             ),
+            seeds=MARS_SEEDS,
             costliest="mars_cnn_k7",
         ),
     )
