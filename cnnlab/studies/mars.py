@@ -47,14 +47,14 @@ MARS_TUNED = Trial(
     options={"blocks": 1, "dropout": 0.2},
     dataset="mars224",
     epochs=6,
-    learning_rate=1e-4,
+    learning_rate=3e-5,
     class_weights=True,
     flip="random",
     precision="float32",
 )
 # The same settings, chosen on validation, with the validation images among those that are learned from.
 MARS_PROBE_ALL = dataclasses.replace(MARS_MIRRORED, label="mars_probe_all", train_split="all", keep="last")
-MARS_TUNED_ALL = dataclasses.replace(MARS_TUNED, label="mars_tuned_all", epochs=4, train_split="all", keep="last")
+MARS_TUNED_ALL = dataclasses.replace(MARS_TUNED, label="mars_tuned_all", epochs=5, train_split="all", keep="last")
 # What is shipped of a network that validation chose, which has then done its work.
 MARS_WITH_VALIDATION = {MARS_MIRRORED.label: MARS_PROBE_ALL.label, MARS_TUNED.label: MARS_TUNED_ALL.label}
 # Networks whose seeds answer together, too.
