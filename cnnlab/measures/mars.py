@@ -273,7 +273,10 @@ def evaluate_mars(dataset, answers, confidence=None, unseen=None):
         label: _with_seeds(dataset, SPLIT, found).assign(seeds=seeds.get(label, 0))
         for label, found in (answers | baselines).items()
     }
-    chosen_among = {label: _with_seeds(dataset, "validation", found) for label, found in (unseen or {}).items()}
+    chosen_among = {
+        label: _with_seeds(dataset, "validation", found).assign(seeds=len(np.atleast_2d(found)))
+        for label, found in (unseen or {}).items()
+    }
     against = {
         label: scores_against(dataset, SPLIT, found, {**baselines, **_plainer(label, answers)})
         for label, found in answers.items()
