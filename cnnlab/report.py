@@ -391,6 +391,7 @@ CHAPTERS = {
         several(
             lambda evidence: findings.constant_answers(evidence[0]["images"]),
             _of_networks(findings.lost_classes, "recalls"),
+            _of_networks(findings.hardest_classes, "recalls"),
             _of_networks(findings.cameras, "cameras"),
             _of_networks(findings.sol_trend, "trend"),
             _of_networks(findings.first_seen, "frames"),

@@ -116,6 +116,12 @@ def test_no_form_of_a_sentence_is_too_long(tables, label, interval):
     train_images = np.arange(len(mine["recalls"]))
     for recalls in (mine["recalls"], mine["recalls"].assign(train_images=train_images, value=train_images / 100)):
         mars_findings.lost_classes(recalls.drop_duplicates("class"), label)
+    long_names = ("portion tube opening", "chemin inlet open", "apxs cal target", "wheel")
+    recalls = pd.DataFrame({"label": label, "class": long_names, "images": 10, "value": [0.1, 0.2, 0.3, 1.0]})
+    found = mars_findings.hardest_classes(recalls, label)
+    assert found.numbers["share"] == 1
+    assert found.sentence.startswith("Portion tube opening, chemin inlet open and apxs cal target make 100.0% of")
+    assert mars_findings.hardest_classes(recalls.assign(value=1.0), label).numbers == {"missed": {}}
     mars_findings.cameras(mine["cameras"].drop_duplicates("camera"), label)
     mars_findings.sol_trend(mine["trend"], label)
     mars_findings.first_seen(mine["frames"].drop_duplicates("counted"), label)
@@ -233,7 +239,7 @@ def test_one_sentence_has_both_intervals():
 def test_the_readme_block_says_all_of_it_or_that_nothing_is_recorded(tables):
     chapter, record, empty = report.CHAPTERS["mars"], report.Record(frames={}), report.Record(frames={})
     record.mars, record.mars_networks, empty.mars = tables, [BAD, GOOD], {}
-    # The constant answers, and of both networks recalls, cameras, trend and frames.
-    assert len(chapter.findings(record)) == 1 + 4 * 2
+    # The constant answers, and of both networks recalls twice, cameras, trend and frames.
+    assert len(chapter.findings(record)) == 1 + 5 * 2
     assert any("Mars CNN, 3x3 kernels" in text for text in chapter.shown(record))
     assert "make mars PROFILE=full" in chapter.answer(empty)

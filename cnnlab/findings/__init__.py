@@ -22,8 +22,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "finding": ["BETTER", "CANNOT_TELL", "HEADLINE", "MARGIN", "SAME", "WORSE", "Finding"],
         "mars": [
             "against_published", "aims", "cameras", "chosen_network", "constant_answers", "contest_table", "contests",
-            "PUBLISHED", "first_seen", "likeness", "lost_classes", "mars_table", "published_table", "rungs",
-            "score_table", "sol_trend", "two_intervals",
+            "PUBLISHED", "first_seen", "hardest_classes", "likeness", "lost_classes", "mars_table", "published_table",
+            "rungs", "score_table", "sol_trend", "two_intervals",
         ],
         "networks": [
             "calibration_error", "commonest_confusions", "confidence_split", "correlation_by_distance",

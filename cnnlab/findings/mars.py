@@ -11,7 +11,7 @@ from cnnlab.findings.comparisons import contrast_sentence
 from cnnlab.findings.finding import BETTER, CANNOT_TELL, MARGIN, SAME, WITHIN, WORSE, Finding, judge
 from cnnlab.findings.tables import with_interval
 from cnnlab.measures import ALPHA
-from cnnlab.wording import capital, duration, from_to, percent, points, readable, short, signed_points
+from cnnlab.wording import capital, duration, from_to, listing, percent, points, readable, short, signed_points
 
 # Published accuracies on this test split: who, with what, where it stands.
 PUBLISHED = (
@@ -179,6 +179,18 @@ def lost_classes(table, label, lost=LOST):
         meaning = f"; {tells if rank.pvalue < ALPHA else 'how often it saw them does not tell which'}"
     sentence = f"{short(label)} hardly recognises {len(gone)} of {len(mine)} classes (under {lost:.0%}){meaning}."
     return Finding(capital(sentence), None, numbers)
+
+
+def hardest_classes(table, label, count=3):
+    """The `count` classes that most errors of the variant `label` are of, and their share of these: `recalls`."""
+    mine = table[(table["label"] == label) & (table["images"] > 0)].set_index("class")
+    missed = (mine["images"] * (1 - mine["value"])).sort_values(ascending=False, kind="stable")
+    if not missed.sum():
+        return Finding(f"{capital(short(label))} answers every test image rightly.", None, {"missed": {}})
+    hardest = missed.head(count)[missed.head(count) > 0]
+    share = hardest.sum() / missed.sum()
+    sentence = f"{capital(listing(hardest.index))} make {percent(share)} of the errors of {short(label)}."
+    return Finding(sentence, None, {"share": share, "missed": missed.to_dict()})
 
 
 def cameras(table, label):
