@@ -212,10 +212,10 @@ def _climbed(evidence):
     fuller = studies.MARS_WITH_VALIDATION.get(chosen, chosen)
     last = [label for label in (fuller, f"{fuller}_vote") if label in set(scores["label"]) - {chosen}]
     return [
-        findings.chosen_network(evidence["validation"]),
-        findings.aims(scores, chosen),
         findings.contests(against, chosen, baseline=MARS_CNN),
         findings.contests(against, MARS_CNN, baseline=measures.NEAREST),
+        findings.chosen_network(evidence["validation"]),
+        findings.aims(scores, chosen),
         *(found(scores, label) for label in last for found in (findings.aims, findings.against_published)),
         findings.two_intervals(scores, MARS_CNN),
     ]

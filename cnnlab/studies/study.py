@@ -174,7 +174,7 @@ BUDGETS = _table(
 MARS_BUDGETS = _table(
     Budget("full", scoring_batch=100),
     Budget(
-        "quick", seeds=2, epochs=5, train_images=3_000, eval_images=600, sweep_images=640, sweep_epochs=2,
+        "quick", seeds=2, epochs=5, train_images=2_000, eval_images=500, sweep_images=640, sweep_epochs=2,
         sample_images=600, scoring_batch=100,
     ),
     Budget(
