@@ -93,3 +93,14 @@ def test_scores_recalls_and_days_are_drawn_where_they_lie():
     axis = plotting.accuracy_by_sol(sols).axes[0]
     assert axis.lines[0].get_xdata().tolist() == [582, 650]
     assert axis.lines[0].get_ydata().tolist() == [0.5, 0.7]
+
+
+def test_the_picture_has_each_image_beside_its_map():
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), "uint8")
+    maps = [np.full((2, 2), fall, "float32") for fall in (0.5, 0.0, -0.1)]
+    figure = plotting.occlusion(images, maps, ["one", "two", "three"])
+    axes = [axis for axis in figure.axes if axis.images]
+    assert [axis.get_title() for axis in axes[::2]] == ["one", "two", "three"]
+    assert [axis.get_title() for axis in axes[1::2]] == [f"covered: at most -{n} points" for n in (50, 0, 0)]
+    assert np.array_equal(axes[0].images[0].get_array(), images[0])
+    assert np.array_equal(axes[1].images[1].get_array(), maps[0])

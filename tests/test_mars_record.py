@@ -7,7 +7,7 @@ import pytest
 from cnnlab import findings, report
 from cnnlab.findings import claims as measurements
 from cnnlab.findings import mars as mars_findings
-from cnnlab.measures import mars as mars_record
+from cnnlab.measures import mars_record
 from cnnlab.studies import MARS_STUDIES
 
 BAD, GOOD = mars_record.PLAIN_NETWORKS

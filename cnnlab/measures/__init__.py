@@ -11,7 +11,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "complete_seeds", "effects", "frontier", "measured", "named", "read_benchmarks", "run_benchmarks",
             "time_column", "with_baseline_times",
         ],
-        "attribution": ["occlusion_map"],
         "calibration": [
             "accuracy_at_coverage", "apply_temperature", "expected_calibration_error", "fit_temperature",
             "reliability_bins", "risk_coverage",
@@ -24,12 +23,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "groups": ["mean_by_group", "share_by_group"],
         "inspection": [
             "effective_diameters", "embeddings", "feature_maps", "first_layer_filters", "layer_table", "most_active",
-            "tsne_map", "zero_activations",
+            "occlusion_map", "tsne_map", "zero_activations",
         ],
-        "mars": [
-            "MARS_FOLDER", "NEAREST", "constant_baselines", "evaluate_mars", "most_confident_wrong", "read_mars",
-            "scores_with_intervals", "sorted_by_part", "vote", "write_mars",
-        ],
+        "mars": ["constant_baselines", "most_confident_wrong", "scores_with_intervals", "sorted_by_part", "vote"],
+        "mars_record": ["MARS_FOLDER", "NEAREST", "evaluate_mars", "read_mars", "write_mars"],
         "probes": ["PROBES", "PROBES_FOLDER", "measure_probe", "read_probe", "run_probe"],
         "stats": [
             "ALPHA", "LEVEL", "check_frame", "confusion_counts", "mcnemar", "paired_differences", "paired_tests",

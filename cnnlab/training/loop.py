@@ -91,6 +91,8 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
     the trial keeps these, and with test-time augmentation ("..._tta") where it keeps the last; and
     seconds from the raw arrays to the last answer on the test set, less what checkpoints take:
     seconds_setup, seconds_training and seconds_tta (all test answers).
+    A linear probe is fitted and not trained step by step: it has no curves, takes no checkpoint, and its row says the
+    strength and the weights for rare classes (`balanced`) that validation chose.
     Returns a Result. Ctrl-C ends training early: what was trained is evaluated and returned, marked
     as interrupted, and a checkpoint stays; before the first epoch's end it is passed on. The test
     set is evaluated once, after training. Raises RuntimeError where the training diverges.
