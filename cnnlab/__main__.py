@@ -236,8 +236,9 @@ def _record(options):
         for name in measures.PROBES:
             measures.run_probe(name)
     if options.dataset != "cifar10":
-        answers = studies.predictions(studies.MARS_STUDIES, store)
-        measures.write_mars(measures.evaluate_mars(data.load_mars(), answers))
+        names = ("predicted", "confidence", "validation_predicted")
+        answers = (studies.predictions(studies.MARS_STUDIES, store, name) for name in names)
+        measures.write_mars(measures.evaluate_mars(data.load("mars64"), *answers))
 
 
 def _report(options):

@@ -13,7 +13,7 @@ from cnnlab.studies import TARGETS, Store, find_budget
 from cnnlab.wording import duration, from_to, listing, percent, readable
 
 RECORD = find_budget("full")
-MARS_DENSE, MARS_CNN = measures.PLAIN_NETWORKS
+MARS_CNN = studies.MARS_CNN.label
 # The README's table: study, label, metric, data.
 SUMMARY = (
     ("baselines", "dense_128_64", HEADLINE, "CIFAR-10"),
@@ -22,8 +22,8 @@ SUMMARY = (
     ("targets", "to_74", AUGMENTED, "CIFAR-10"),
     ("targets", "to_93", AUGMENTED, "CIFAR-10"),
     ("targets", "to_94", AUGMENTED, "CIFAR-10"),
-    ("mars_baseline", MARS_CNN, HEADLINE, "Mars"),
-    ("mars_help", "mars_cnn_k3_unnormalised", HEADLINE, "Mars"),
+    ("mars_ladder", MARS_CNN, HEADLINE, "Mars"),
+    ("mars_ladder", studies.MARS_PROBE.label, HEADLINE, "Mars"),
 )
 
 
@@ -90,9 +90,10 @@ class Record(Mapping):
 
     @cached_property
     def mars_networks(self):
-        """Labels of the Mars networks to look at closely: two plain ones, and what validation chose."""
-        choice = listed(findings.help_chosen(self["mars_help"]))[:1] if "mars_help" in self else []
-        return list(dict.fromkeys([MARS_DENSE, MARS_CNN, *(finding.numbers["chosen"] for finding in choice)]))
+        """Labels of the Mars networks to look at closely: one trained from scratch, and what validation chose."""
+        if "validation" not in self.mars:
+            return [MARS_CNN]
+        return list(dict.fromkeys([MARS_CNN, findings.chosen_network(self.mars["validation"]).numbers["chosen"]]))
 
 
 def listed(said):

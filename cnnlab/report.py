@@ -33,6 +33,8 @@ SEEDED = (*CONTRASTS[0][::-1], studies.PUBLISHED.label, "to_93", "to_94")
 BEST_RECIPE, SUSPECTS = SEEDED[-1], 12
 # (height, width) of CIFAR-10's images, on which the networks of the probes were trained.
 IMAGE_SIZE = (32, 32)
+# The rungs in their order, and those that learn from the validation images, too.
+LADDER = tuple(trial.label for trial in studies.find_study("mars_ladder").trials)
 # Of the evaluation on Mars, what there is a table of for each network that is looked at closely.
 MARS_TABLES = ("recalls", "cameras", "trend", "frames")
 
@@ -227,6 +229,34 @@ def _of_networks(says, table):
     return lambda evidence: [found for label in evidence[1] for found in listed(says(evidence[0][table], label))]
 
 
+def _ladder(record):
+    """The tables of the evaluation on Mars, and with them "chosen", a label, and "seconds", {label: of a training}."""
+    if not {"scores", "validation", "against"} <= record.mars.keys() or "mars_ladder" not in record:
+        return None
+    seconds = record["mars_ladder"].groupby("label")["cpu_seconds"].median()
+    chosen = findings.chosen_network(record.mars["validation"]).numbers["chosen"]
+    return {**record.mars, "seconds": seconds.to_dict(), "chosen": chosen}
+
+
+def _climbed(evidence):
+    chosen, scores, against = (evidence[name] for name in ("chosen", "scores", "against"))
+    fuller = studies.MARS_WITH_VALIDATION.get(chosen, chosen)
+    last = [label for label in (fuller, f"{fuller}_vote") if label in set(scores["label"]) - {chosen}]
+    return [
+        findings.contests(against, chosen, baseline=MARS_CNN),
+        findings.contests(against, MARS_CNN, baseline=measures.NEAREST),
+        findings.chosen_network(evidence["validation"]),
+        findings.aims(scores, chosen),
+        *(found(scores, label) for label in last for found in (findings.aims, findings.against_published)),
+        findings.two_intervals(scores, MARS_CNN),
+    ]
+
+
+def _ladder_figure(evidence):
+    published = {name.split(":")[0].split(",")[0]: accuracy for name, accuracy, _ in findings.PUBLISHED}
+    return figures.group_scores(findings.rungs(evidence["scores"], LADDER), published)
+
+
 def _chosen(evidence, table):
     """The rows of the Mars `table` of the networks that are looked at closely: all would be a thicket."""
     tables, labels = evidence
@@ -380,46 +410,51 @@ CHAPTERS = {
         "normalisation for them.",
         command="cnnlab study recipe",
     ),
+    "mars_ladder": Chapter(
+        studies.find_study("mars_ladder").question,
+        _ladder,
+        _climbed,
+        lambda evidence: [
+            findings.score_table(findings.rungs(evidence["scores"], LADDER), evidence["seconds"]),
+            "On the validation images, on which everything is chosen:",
+            findings.score_table(findings.rungs(evidence["validation"], LADDER)),
+            findings.published_table(),
+        ],
+        {"mars_ladder": _ladder_figure},
+        "From what needs no network to what others' pictures have taught one. Scores are of the test images; intervals "
+        "are over groups of images taken together, but for accuracy also over seeds, and over whole sols. A *vote* is "
+        "what all seeds answer together. The last rungs learn from the validation images, too, with settings that "
+        "these had chosen before. What the test images have had a hand in is in [PROTOCOL.md](PROTOCOL.md).",
+        "make mars PROFILE=full",
+    ),
     "mars": Chapter(
         "Mars: what does accuracy hide?",
         lambda record: (record.mars, record.mars_networks) if record.mars else None,
         several(
             lambda evidence: findings.constant_answers(evidence[0]["images"]),
-            _of_networks(findings.contests, "against"),
             _of_networks(findings.lost_classes, "recalls"),
+            _of_networks(findings.hardest_classes, "recalls"),
             _of_networks(findings.cameras, "cameras"),
             _of_networks(findings.sol_trend, "trend"),
             _of_networks(findings.first_seen, "frames"),
         ),
         lambda evidence: [
-            findings.score_table(evidence[0]["scores"]),
             "In percentage points, above:",
             findings.contest_table(evidence[0]["against"]),
             *(findings.mars_table(name, evidence[0][name], evidence[1]) for name in MARS_TABLES),
         ],
         {
-            "mars_scores": lambda evidence: figures.group_scores(evidence[0]["scores"]),
             "mars_class_recalls": lambda evidence: figures.class_recalls(_chosen(evidence, "recalls")),
             "mars_accuracy_by_sol": lambda evidence: figures.accuracy_by_sol(_chosen(evidence, "sols")),
         },
         "The classes are of very unequal size, and the splits are spans of Martian days, between which camera and task "
-        "changed. The same frame is in the set several times: intervals here are over groups of images taken together "
-        "(in the first table's last column over whole sols), those of the three studies below are over seeds.",
+        "changed. The same frame is in the set several times: intervals here are over groups of images taken together.",
         "make mars PROFILE=full",
     ),
-    "mars_baseline": of_study("mars_baseline", says=several(findings.adjacent, findings.stopping)),
     "mars_kernels": of_study(
         "mars_kernels",
         "Mars: test accuracy by kernel size",
         several(lambda frame: findings.against_each(frame, MARS_CNN), findings.choose, findings.stopping),
-        contrasts=partial(findings.contrast_table, base=MARS_CNN),
-    ),
-    "mars_help": of_study(
-        "mars_help",
-        "Mars: what may help the network",
-        several(findings.help_chosen, findings.stopping),
-        "Nothing is assumed to help: what is chosen is chosen on validation, and then judged alone. In the table of "
-        "differences *p* is corrected for all of them.",
         contrasts=partial(findings.contrast_table, base=MARS_CNN),
     ),
     "audit": Chapter(
@@ -514,7 +549,7 @@ def blocks(record):
         "cost": " ".join(map(str, findings.benchmark_findings(cost))),
         "chapters": chapter_table(record.root),
         "results": compact(summary(record)),
-        "mars": "\n\n".join([CHAPTERS["mars_help"].answer(record), picture("mars_camera_shares")]),
+        "mars": "\n\n".join([CHAPTERS["mars_ladder"].answer(record), picture("mars_ladder")]),
     }
 
 

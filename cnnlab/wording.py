@@ -56,7 +56,18 @@ def spelled(n):
 
 
 SPELLED = ("no", *["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"])
-OTHERS = {"conv1d": "1-D CNN"}
+# Labels of another form: as people say them, and in a sentence.
+OTHERS = {
+    "conv1d": ("1-D CNN", "1-D CNN"),
+    "mars_logistic": ("Logistic regression on pixels", "logistic regression"),
+    "mars_probe": ("Linear probe", "the linear probe"),
+    "mars_probe_mirrored": ("Linear probe, mirror images too", "the two-sided probe"),
+    "mars_probe_all": ("Linear probe, mirror and validation images too", "the refitted probe"),
+    "mars_tuned": ("Fine-tuned network", "the fine-tuned network"),
+    "mars_tuned_all": ("Fine-tuned network, with validation images", "the refitted network"),
+}
+# What several seeds of a network answer together.
+VOTE = "_vote"
 FAMILIES = {"dense": "dense", "cnn": "CNN", "gap": "CNN with global average pooling"}
 SUFFIXES = (
     (r"_k(\d+)to(\d+)", r", \1x\1 to \2x\2 kernels"),
@@ -66,7 +77,6 @@ SUFFIXES = (
     (r"_permuted", ", permuted pixels"),
     (r"_weighted", ", rare classes weighted"),
     (r"_augmented", ", augmented"),
-    (r"_unnormalised", " without batch normalisation"),
 )
 # What a sentence tells variants of one study apart by, with at most one number.
 LABEL = re.compile(r"(mars_)?(dense|cnn|gap)((?:_\d+(?!\d*_epochs))*)(.*)")
@@ -74,7 +84,6 @@ NOUNS = {"dense": "dense network", "cnn": "CNN", "gap": "pooled CNN"}
 SHORT_SUFFIXES = (
     ("_weighted", "{} with rare classes weighted"),
     ("_augmented", "augmented {}"),
-    ("_unnormalised", "{} without batch normalisation"),
     ("_permuted", "{} on permuted pixels"),
     (r"_n(\d+)", "{} on {} images"),
     (r"_(\d+)_epochs", "{} of {} epochs"),
@@ -94,9 +103,11 @@ def short(label):
 
     A label of no known form is returned as it is.
     """
+    if label.endswith(VOTE):
+        return f"the vote of {short(label.removesuffix(VOTE))}"
     match = LABEL.fullmatch(label)
     if not match:
-        return OTHERS.get(label, label)
+        return OTHERS[label][1] if label in OTHERS else label
     mars, kind, widths, rest = match.groups()
     for pattern, text in SHORT_SUFFIXES:
         if found := re.search(pattern, rest):
@@ -111,9 +122,11 @@ def readable(label):
 
     A label of no known form is returned as it is.
     """
+    if label.endswith(VOTE):
+        return f"{readable(label.removesuffix(VOTE))}, vote of all seeds"
     match = LABEL.fullmatch(label)
     if not match:
-        return OTHERS.get(label, label)
+        return OTHERS[label][0] if label in OTHERS else label
     mars, family, widths, rest = match.groups()
     for pattern, text in SUFFIXES:
         rest = re.sub(pattern, text, rest)

@@ -106,11 +106,19 @@ def test_a_wrong_count_is_shown_with_its_distance():
 
 
 def test_a_trained_model_that_differs_from_the_formula_is_believed():
-    evidence = trained({"mars_cnn_k3to5": 0.5})
+    evidence = trained({"cnn_32_64_k5": 0.5})
     evidence.rows["parameters"] = 5_400_000
-    row = judge(evidence, "mars_cnn_k3to5.params", "5.4M")
+    row = judge(evidence, "cnn_32_64_k5.params", "5.4M")
     assert row["verdict"] == "holds"
-    assert "the formula gives 5,246,424" in row["reason"]
+    assert "the formula gives 579,402" in row["reason"]
+
+
+def test_mars_networks_are_counted_at_the_published_size_whatever_was_trained():
+    evidence = trained({"mars_cnn_k3": 0.5})
+    row = judge(evidence, "mars_cnn_k3.params", "4.6M")
+    assert (row["verdict"], row["value"]) == ("holds", 4_591_064)
+    assert "128x128 pixels" in row["reason"]
+    assert "64x64 pixels" in judge(evidence, "mars_cnn_k3.test_accuracy", "0.58")["reason"]
 
 
 @pytest.mark.parametrize(

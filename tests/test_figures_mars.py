@@ -63,13 +63,17 @@ def test_the_pipeline_names_shape_type_and_range(mars_tiny, mars_copy):
 
 def test_scores_recalls_and_days_are_drawn_where_they_lie():
     scores = pd.DataFrame(
-        [(label, score, value, value - 0.1, value + 0.1)
+        [(label, score, value, value - 0.1, value + 0.1, value - 0.02, value + 0.02)
          for label, value in (("mars_cnn_k3", 0.6), ("always ground", 0.2))
          for score in ("accuracy", "balanced_accuracy", "macro_f1")],
-        columns=["label", "score", "value", "low", "high"],
+        columns=["label", "score", "value", "low", "high", "seed_low", "seed_high"],
     )  # fmt: skip
-    figure = plotting.group_scores(scores)
+    figure = plotting.group_scores(scores, {"Deep Mars": 0.667})
     assert [axis.lines[0].get_xdata().tolist() for axis in figure.axes] == [[0.6, 0.2]] * 3
+    thick = figure.axes[0].collections[-1].get_segments()
+    np.testing.assert_allclose([segment[:, 0] for segment in thick], [[0.58, 0.62], [0.18, 0.22]])
+    assert figure.axes[0].lines[-1].get_xdata()[0] == 0.667
+    assert "Deep Mars" in texts(figure)
     assert "Mars CNN, 3x3 kernels" in texts(figure)
 
     recalls = pd.DataFrame(
@@ -89,3 +93,14 @@ def test_scores_recalls_and_days_are_drawn_where_they_lie():
     axis = plotting.accuracy_by_sol(sols).axes[0]
     assert axis.lines[0].get_xdata().tolist() == [582, 650]
     assert axis.lines[0].get_ydata().tolist() == [0.5, 0.7]
+
+
+def test_the_picture_has_each_image_beside_its_map():
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), "uint8")
+    maps = [np.full((2, 2), fall, "float32") for fall in (0.5, 0.0, -0.1)]
+    figure = plotting.occlusion(images, maps, ["one", "two", "three"])
+    axes = [axis for axis in figure.axes if axis.images]
+    assert [axis.get_title() for axis in axes[::2]] == ["one", "two", "three"]
+    assert [axis.get_title() for axis in axes[1::2]] == [f"covered: at most -{n} points" for n in (50, 0, 0)]
+    assert np.array_equal(axes[0].images[0].get_array(), images[0])
+    assert np.array_equal(axes[1].images[1].get_array(), maps[0])

@@ -7,7 +7,7 @@ import pytest
 from cnnlab import findings, report
 from cnnlab.findings import claims as measurements
 from cnnlab.findings import mars as mars_findings
-from cnnlab.measures import mars as mars_record
+from cnnlab.measures import mars_record
 from cnnlab.studies import MARS_STUDIES
 
 BAD, GOOD = mars_record.PLAIN_NETWORKS
@@ -23,10 +23,10 @@ def answers(mars_tiny):
 @pytest.fixture(scope="module")
 def tables(mars_tiny, answers):
     with pytest.MonkeyPatch.context() as patch:
-        # The tiny set has five groups, too few for the record's eight spans of sols.
-        by_sol = mars_record.accuracy_by_sol
-        patch.setattr(mars_record, "accuracy_by_sol", lambda *of: by_sol(*of, bins=2))
-        return mars_record.evaluate_mars(mars_tiny, answers)
+        patch.setattr(mars_record, "MARS_VOTES", (GOOD,))
+        sure = {label: np.full(found.shape, 0.5) for label, found in answers.items()}
+        unseen = mars_tiny.split("validation")[1].astype("int64")
+        return mars_record.evaluate_mars(mars_tiny, answers, sure, {GOOD: unseen, BAD: (unseen + 1) % 3})
 
 
 def test_scores_stand_beside_the_baselines(tables):
@@ -116,11 +116,24 @@ def test_no_form_of_a_sentence_is_too_long(tables, label, interval):
     train_images = np.arange(len(mine["recalls"]))
     for recalls in (mine["recalls"], mine["recalls"].assign(train_images=train_images, value=train_images / 100)):
         mars_findings.lost_classes(recalls.drop_duplicates("class"), label)
+    long_names = ("portion tube opening", "chemin inlet open", "apxs cal target", "wheel")
+    recalls = pd.DataFrame({"label": label, "class": long_names, "images": 10, "value": [0.1, 0.2, 0.3, 1.0]})
+    found = mars_findings.hardest_classes(recalls, label)
+    assert found.numbers["share"] == 1
+    assert found.sentence.startswith("Portion tube opening, chemin inlet open and apxs cal target make 100.0% of")
+    assert mars_findings.hardest_classes(recalls.assign(value=1.0), label).numbers == {"missed": {}}
     mars_findings.cameras(mine["cameras"].drop_duplicates("camera"), label)
     mars_findings.sol_trend(mine["trend"], label)
     mars_findings.first_seen(mine["frames"].drop_duplicates("counted"), label)
     alike = mine["likeness"].drop_duplicates("looks_like_training").assign(threshold=0.95)
     mars_findings.likeness(alike, label, 0.95)
+    for name in (label, f"{label}_vote"):
+        scores = scored(0.8123, 0.7654).assign(label=name)
+        for of_one in (mars_findings.aims, mars_findings.against_published):
+            of_one(scores, name)
+    mars_findings.two_intervals(scores.assign(label=label), label)
+    rival = scores.assign(label="mars_cnn_k3_weighted" if label != "mars_cnn_k3_weighted" else GOOD, value=0.5)
+    mars_findings.chosen_network(pd.concat([scores.assign(label=label), rival]))
 
 
 def test_every_other_table_can_be_shown(tables):
@@ -177,29 +190,56 @@ def test_likeness_compares_images_with_and_without_a_twin(tables):
     assert mars_findings.likeness(tables["likeness"], GOOD, 0.9).numbers == {"alike": 1, "unlike": 1}
 
 
-def help_rows(weighted):
-    """Three variants, four seeds: the weighted one better by `weighted` on validation and test."""
-    noise = np.random.default_rng(0).normal(0, 0.002, (3, 4))
-    means = {GOOD: 0.6, f"{GOOD}_weighted": 0.6 + weighted, f"{GOOD}_augmented": 0.59}
-    return pd.DataFrame(
-        {"label": label, "seed": seed, "val_accuracy_best": mean, "test_accuracy_best": mean + noise[place, seed]}
-        for place, (label, mean) in enumerate(means.items())
-        for seed in range(4)
-    )
+def test_the_network_is_chosen_by_balanced_accuracy_on_validation_alone(tables):
+    assert mars_findings.chosen_network(tables["validation"]).numbers == {"chosen": GOOD, GOOD: 1, BAD: 0}
+    fewer = tables["validation"].assign(value=lambda table: (table["label"] == BAD) * 0.5)
+    assert mars_findings.chosen_network(fewer).numbers["chosen"] == BAD
 
 
-@pytest.mark.parametrize(("effect", "chosen"), [(0.1, f"{GOOD}_weighted"), (-0.1, GOOD)])
-def test_what_helps_is_chosen_on_validation_and_compared_on_test(effect, chosen):
-    choice, weighted, augmented = findings.help_chosen(help_rows(effect))
-    assert choice.numbers["chosen"] == chosen
-    assert weighted.verdict == (findings.BETTER if effect > 0 else findings.WORSE)
-    assert augmented.numbers["mean"] == pytest.approx(-0.01, abs=0.004)
+def test_seeds_that_agree_have_a_narrow_interval_and_a_vote_stands_beside_them(tables):
+    accuracy = tables["scores"].query("score == 'accuracy'").set_index("label")
+    assert accuracy.loc[GOOD, ["seed_low", "seed_high"]].tolist() == [1, 1]
+    assert accuracy.loc[f"{GOOD}_vote", ["value", "seeds"]].tolist() == [1, 2]
+    assert np.isnan(accuracy.loc[f"{GOOD}_vote", "seed_low"])
+    order = list(dict.fromkeys(mars_findings.rungs(tables["scores"], [GOOD, BAD])["label"]))
+    assert order[-3:] == [GOOD, f"{GOOD}_vote", BAD]
+    assert set(order[:-3]) == {"always rock", "always big wheel", mars_record.NEAREST} & set(order)
+
+
+def scored(accuracy, balanced, width=0.05):
+    """The table `scores` of one network."""
+    rows = [("accuracy", accuracy), ("balanced_accuracy", balanced), ("macro_f1", balanced)]
+    table = pd.DataFrame(rows, columns=["score", "value"]).assign(label=GOOD)
+    value = table["value"]
+    return table.assign(low=value - width, high=value + width, seed_low=value - 0.01, seed_high=value + 0.01)
+
+
+@pytest.mark.parametrize(
+    ("scores", "verdict", "ends"),
+    [((0.84, 0.80), "better", "both aims are met."), ((0.84, 0.7), "worse", "below the aim of 79% balanced accuracy."),
+     ((0.8, 0.8), "worse", "below the aim of 83% accuracy.")],
+)  # fmt: skip
+def test_the_aims_are_met_together_or_the_first_that_is_missed_is_named(scores, verdict, ends):
+    found = mars_findings.aims(scored(*scores), GOOD)
+    assert found.verdict == verdict
+    assert found.sentence.endswith(ends)
+
+
+def test_published_scores_are_set_beside_an_interval_and_not_tested():
+    near, far = (mars_findings.against_published(scored(value, 0.8, 0.03), GOOD) for value in (0.83, 0.9))
+    assert (near.verdict, far.verdict) == (findings.CANNOT_TELL, None)
+    assert far.numbers["published"] == max(accuracy for _, accuracy, _ in findings.PUBLISHED)
+    assert len(findings.published_table()) == len(findings.PUBLISHED)
+
+
+def test_one_sentence_has_both_intervals():
+    assert mars_findings.two_intervals(scored(0.8, 0.7), GOOD).numbers == pytest.approx({"seeds": 0.01, "groups": 0.05})
 
 
 def test_the_readme_block_says_all_of_it_or_that_nothing_is_recorded(tables):
     chapter, record, empty = report.CHAPTERS["mars"], report.Record(frames={}), report.Record(frames={})
     record.mars, record.mars_networks, empty.mars = tables, [BAD, GOOD], {}
-    # The constant answers, and of both networks contests, recalls, cameras, trend and frames.
+    # The constant answers, and of both networks recalls twice, cameras, trend and frames.
     assert len(chapter.findings(record)) == 1 + 5 * 2
     assert any("Mars CNN, 3x3 kernels" in text for text in chapter.shown(record))
     assert "make mars PROFILE=full" in chapter.answer(empty)

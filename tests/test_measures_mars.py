@@ -173,12 +173,36 @@ def test_the_trend_is_the_later_half_of_the_sols_less_the_earlier(mars_tiny):
 
 
 def test_accuracy_by_sol(mars_tiny):
-    table = mars_evaluation.accuracy_by_sol(mars_tiny, "test", wrong_on(mars_tiny, "test", 0, 1), bins=2)
+    table = mars_evaluation.accuracy_by_sol(mars_tiny, "test", wrong_on(mars_tiny, "test", 0, 1), span=2)
     assert table[["first_sol", "last_sol", "images", "groups"]].to_numpy().tolist() == [[20, 21, 4, 3], [22, 23, 2, 2]]
     assert table["accuracy"].tolist() == [0.5, 1]
     assert table.loc[0, "low"] < 0.5 < table.loc[0, "high"]
-    with pytest.raises(ValueError, match="bins is 3; expected 1 to 2"):
-        mars_evaluation.accuracy_by_sol(mars_tiny, "test", wrong_on(mars_tiny, "test", 0), bins=3)
+    by_three = mars_evaluation.accuracy_by_sol(mars_tiny, "test", wrong_on(mars_tiny, "test", 0), span=3)
+    assert by_three[["first_sol", "last_sol", "images"]].to_numpy().tolist() == [[18, 20, 3], [21, 23, 3]]
+    with pytest.raises(ValueError, match="span is 0; expected a whole number of sols"):
+        mars_evaluation.accuracy_by_sol(mars_tiny, "test", wrong_on(mars_tiny, "test", 0), span=0)
+
+
+def test_a_vote_goes_to_the_class_of_most_confidence():
+    predicted = np.array([[0, 2, 1], [1, 2, 1], [1, 0, 0]])
+    confidence = np.array([[0.9, 0.6, 0.5], [0.4, 0.6, 0.5], [0.4, 0.9, 1.0]], "float16")
+    # One that is sure outvotes two that are not; a tie goes to the first class.
+    assert mars_evaluation.vote(predicted, confidence).tolist() == [0, 2, 0]
+
+
+def test_confusions_are_sorted_by_part_of_the_rover_and_lack_what_is_neither_there_nor_answered():
+    names = ["apxs", "drill", "ground", "turret", "wheel"]
+    counts = pd.DataFrame(0, index=names, columns=names)
+    counts.loc["ground", "ground"], counts.loc["wheel", "turret"], counts.loc["apxs", "apxs"] = 3, 1, 2
+    table = mars_evaluation.sorted_by_part(counts)
+    assert list(table.index) == ["ground", "wheel", "apxs"]
+    assert list(table.columns) == ["ground", "wheel", "turret", "apxs"]
+    assert table.to_numpy().sum() == counts.to_numpy().sum()
+
+
+def test_every_class_is_part_of_something_once(real):
+    parts = [name for names in mars_evaluation.PARTS.values() for name in names]
+    assert sorted(parts) == sorted(real.class_names)
 
 
 def counts_from_the_text_files(path):

@@ -46,8 +46,8 @@ def test_a_recorded_figure_is_stamped_as_such_and_a_missing_one_says_how_to_make
     page.recorded = {"mars_recurring_frame": lambda: figure}
     page.from_record("mars_recurring_frame")
     assert find_budget("full").label in [text.get_text() for text in figure.texts]
-    assert page.from_record("mars_help_study") is None
-    assert "mars_help_study" in shown[0]
+    assert page.from_record("mars_ladder") is None
+    assert "mars_ladder" in shown[0]
     assert "python -m cnnlab record" in shown[0]
 
 

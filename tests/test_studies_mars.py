@@ -1,25 +1,29 @@
 """The networks of the Mars studies have the sizes that were computed by hand, and compare what they say."""
 
+import collections
+
 import pytest
 
 from cnnlab import data, measures
-from cnnlab.studies import MARS_STUDIES, STUDIES
+from cnnlab.studies import MARS_STUDIES, MARS_WITH_VALIDATION, STUDIES
 from cnnlab.training import Trial, build, train
 
 TRIALS = {trial.label: trial for study in MARS_STUDIES.values() for trial in study.trials}
-SIDES = {"mars": 128, "mars64": 64}
+SIDES = {"mars64": 64}
+# At half the published side the dense layer has a quarter of the inputs: 48 of 64 positions fewer, of 256 filters.
+PLAIN = 4_591_064 - 48 * 256 * 256
 # 3-to-5: as 3, with 16 weights more for each pair of channels of the third and fourth convolution.
 PARAMETERS = {
+    "mars_logistic": (64 * 64 * 3 + 1) * 24,
     "mars_dense_512_256": 6_429_464,
-    "mars_cnn_k3": 4_591_064,
-    "mars_cnn_k5": 5_280_728,
-    "mars_cnn_k7": 6_315_224,
-    "mars_cnn_k3to5": 4_591_064 + 16 * (64 * 128 + 128 * 256),
-    "mars_cnn_k3_weighted": 4_591_064,
-    "mars_cnn_k3_augmented": 4_591_064,
-    # Without four numbers for each filter.
-    "mars_cnn_k3_unnormalised": 4_591_064 - 4 * (32 + 64 + 128 + 256),
+    "mars_cnn_k3": PLAIN,
+    "mars_cnn_k5": 5_280_728 - 48 * 256 * 256,
+    "mars_cnn_k7": 6_315_224 - 48 * 256 * 256,
+    "mars_cnn_k3to5": PLAIN + 16 * (64 * 128 + 128 * 256),
+    "mars_cnn_k3_weighted": PLAIN,
+    "mars_cnn_k3_augmented": PLAIN,
 }
+PRETRAINED = ("mars_probe", "mars_probe_mirrored", "mars_tuned", "mars_probe_all", "mars_tuned_all")
 
 
 @pytest.mark.parametrize("label", PARAMETERS)
@@ -31,13 +35,14 @@ def test_parameters(label):
 
 
 def test_the_studies_are_whole():
-    assert set(TRIALS) == set(PARAMETERS)
+    assert set(TRIALS) == {*PARAMETERS, *PRETRAINED}
     assert MARS_STUDIES.items() <= STUDIES.items()
     for name, study in MARS_STUDIES.items():
         assert study.name == name
         for trial in study.trials:
             assert trial.dataset in data.LOADERS
-            assert (trial.monitor, trial.patience) == ("val_accuracy", 6)
+            if trial.label not in PRETRAINED:
+                assert (trial.monitor, trial.patience) == ("val_accuracy", 4)
             # One label stands for one configuration, in whichever study.
             assert trial == TRIALS[trial.label]
 
@@ -45,6 +50,23 @@ def test_the_studies_are_whole():
 def test_augmented_pictures_move_by_an_eighth_of_their_side():
     augmented = TRIALS["mars_cnn_k3_augmented"]
     assert (augmented.flip, augmented.translate) == ("random", SIDES[augmented.dataset] // 8)
+
+
+def test_what_learns_from_validation_images_takes_the_settings_that_they_chose():
+    for chosen, fuller in MARS_WITH_VALIDATION.items():
+        once, again = TRIALS[chosen], TRIALS[fuller]
+        assert (again.train_split, again.keep) == ("all", "last")
+        changed = {"train_split", "keep", "epochs"}
+        own, other = ({n: v for n, v in trial.configuration().items() if n not in changed} for trial in (once, again))
+        assert own == other
+
+
+def test_what_is_fitted_has_one_seed_and_all_else_at_least_three():
+    seeds = collections.Counter(trial.label for trial in MARS_STUDIES["mars_ladder"].runs())
+    fitted = {label for label in seeds if TRIALS[label].model == "probe"}
+    assert {seeds[label] for label in fitted} == {1}
+    assert min(count for label, count in seeds.items() if label not in fitted) >= 3
+    assert seeds["mars_tuned"] == seeds["mars_tuned_all"] == 5
 
 
 def test_a_training_from_files_to_scores(mars_tiny):

@@ -30,6 +30,8 @@ OTHER_OPTIONS = {
     "blocks": {
         "filters": [4], "depth": 1, "batch_norm": False, "activation": "silu", "whitening": True, "dirac": True,
     },
+    "probe": {"sizes": [96], "mirrored": True},
+    "lite0": {"blocks": 2, "dropout": 0.5},
 }  # fmt: skip
 
 
@@ -107,6 +109,8 @@ def test_another_version_of_the_data_is_another_key():
         ({"train_images": 0}, "train_images is 0; expected greater than or equal to 1"),
         ({"patience": 0}, "patience is 0; expected greater than or equal to 1"),
         ({"options": {"filters": ()}}, "filters is ()"),
+        ({"model": "lite0", "options": {"blocks": 17}}, "blocks is 17; expected less than or equal to 16"),
+        ({"model": "probe", "options": {"sizes": []}}, "sizes is []"),
         ({"options": {"filters": [8, 0]}}, "filters.1 is 0; expected greater than or equal to 1"),
         ({"options": {"filtres": [8]}}, "CNN has no field 'filtres'; expected some of filters, kernel_size, "),
         ({"options": {"dirac": True}}, "CNN has no field 'dirac'"),
@@ -145,6 +149,10 @@ PUBLISHED = {"loop": "published", "keep": "last"}
         ({"train_split": "all"}, "chooses among whole epochs on the validation images"),
         ({"average": "ema"}, "average='none', or keep='last'"),
         ({"class_weights": True, "label_smoothing": 0.1}, "take one of them"),
+        ({"model": "lite0", "translate": 2}, "of augmentation it takes flip='random' alone"),
+        ({"model": "lite0", "flip": "alternating"}, "of augmentation it takes flip='random' alone"),
+        ({"model": "probe", "permute_pixels": 0}, "and no permutation"),
+        ({"model": "lite0", "precision": "mixed_bfloat16"}, "computes in single precision"),
     ],
 )
 def test_fields_that_contradict_each_other_are_refused_in_one_line(changes, reason):
@@ -158,3 +166,5 @@ def test_a_resolved_trial_says_what_this_machine_trains_in(requested, monkeypatc
     monkeypatch.setenv("CNNLAB_PRECISION", "float32")
     trial = dataclasses.replace(TINY, precision=requested)
     assert trial.resolved().precision == ("float32" if requested == "auto" else requested)
+    monkeypatch.setenv("CNNLAB_PRECISION", "mixed_bfloat16")
+    assert Trial("any", model="lite0").resolved().precision == "float32"

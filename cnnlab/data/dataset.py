@@ -14,8 +14,8 @@ from cnnlab.machine import forget
 
 SPLITS = ("train", "validation", "test")
 LARGEST_MARS_SIZE = 512
-# Side in pixels of what the lab's networks take: the convolutional ones, and the dense baseline.
-MARS_SIZES = (128, 64)
+# Side in pixels of what the lab's networks take: those that are trained from scratch, and pretrained ones.
+MARS_SIZES = (64, 224)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,12 +210,18 @@ def load_mars(path=None, cache=None, size=128, letterbox=True, progress=True):
 
 
 # What each data set feeds a network: ((height, width, channels) in pixels, classes), known before it is loaded.
-SHAPES = {"cifar10": ((32, 32, 3), 10), "mars": ((128, 128, 3), 24), "mars64": ((64, 64, 3), 24)}
+SHAPES = {
+    "cifar10": ((32, 32, 3), 10),
+    "mars": ((128, 128, 3), 24),
+    "mars64": ((64, 64, 3), 24),
+    "mars224": ((224, 224, 3), 24),
+}
 LOADERS = {
     "cifar10": lambda seed: load_cifar10(split_seed=seed),
     # The published split is never drawn anew, whatever the seed.
     "mars": lambda seed: load_mars(),
     "mars64": lambda seed: load_mars(size=64),
+    "mars224": lambda seed: load_mars(size=224),
 }
 
 

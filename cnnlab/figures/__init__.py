@@ -15,7 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "tsne_visualization",
         ],
         "predictions": [
-            "confidence_distribution", "confusion_matrix", "prediction_comparison", "reliability_diagram",
+            "confidence_distribution", "confusion_matrix", "occlusion", "prediction_comparison", "reliability_diagram",
             "risk_coverage", "training_curves",
         ],
         "recipes": ["recipe_frontier", "recipe_waterfall"],

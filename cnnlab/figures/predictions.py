@@ -39,6 +39,24 @@ def prediction_comparison(images, labels, class_names, answers, columns=4):
 
 
 @style.styled
+def occlusion(images, maps, captions, columns=4):
+    """Images beside what covering a part of each costs: the brighter a patch, the more its answer rests there.
+
+    `images` uint8 (n, height, width, channels); `maps`: `measures.occlusion_map` of each; `captions`: a text each.
+    """
+    figure, axes = style.new_grid(2 * len(images), columns, cell_height=2.3)
+    for place, (image, fall, caption) in enumerate(zip(images, maps, captions, strict=True)):
+        picture, beside = axes[2 * place], axes[2 * place + 1]
+        picture.imshow(image)
+        picture.set_title(caption, fontsize=style.SMALL)
+        beside.imshow(image.mean(axis=2), cmap="gray")
+        shown = {"cmap": style.HEAT, "alpha": 0.6, "extent": (0, image.shape[1], image.shape[0], 0), "vmin": 0}
+        beside.imshow(np.maximum(fall, 0), vmax=max(float(fall.max()), 0.01), **shown)
+        beside.set_title(f"covered: at most -{100 * max(float(fall.max()), 0):.0f} points", fontsize=style.SMALL)
+    return figure
+
+
+@style.styled
 def confusion_matrix(counts, title):
     """`measures.confusion_counts` as a heat map: colour and first line percent of the true class, below it images.
 

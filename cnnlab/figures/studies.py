@@ -127,10 +127,11 @@ def tabular_points(rows):
 
 
 @style.styled
-def group_scores(table):
-    """Accuracy, balanced accuracy and macro-F1 of networks and baselines, with intervals over groups.
+def group_scores(table, published=None):
+    """Accuracy, balanced accuracy and macro-F1 of networks and baselines, with intervals over groups and over seeds.
 
-    `table`: the scores of `measures.evaluate_mars`: label, score, value, low, high.
+    `table`: the scores of `measures.evaluate_mars`: label, score, value, low, high, seed_low, seed_high; `published`:
+    {who: accuracy} of others, for dotted lines.
     """
     labels = list(dict.fromkeys(table["label"]))
     figure, axes = style.new_figure(height=0.36 * len(labels) + 1.2, columns=len(_SCORES), sharey=True)
@@ -138,12 +139,20 @@ def group_scores(table):
         mine = table[table["score"] == score].set_index("label").loc[labels]
         look = {"color": style.COLOURS[index], "marker": style.MARKERS[index], "markersize": 7, "capsize": 4}
         style.error_bars(axis, np.arange(len(labels)), mine, "value", across=True, **look)
+        thick = {"color": style.COLOURS[index], "alpha": 0.4, "linewidth": 7}
+        axis.hlines(np.arange(len(labels)), mine["seed_low"], mine["seed_high"], **thick)
         axis.set(title=name, xlim=(-0.02, 1.0))
         style.percent(axis.xaxis)
         axis.grid(True, axis="y")
     axes[0].set_yticks(np.arange(len(labels)), [textwrap.fill(readable(label), _LABEL_WIDTH) for label in labels])
     axes[0].invert_yaxis()
-    about = "on the test images; the bars are intervals over groups of images taken together"
+    best = max((published or {"": 0}).values())
+    for who, accuracy in (published or {}).items():
+        axes[0].axvline(accuracy, color=style.GREY, linestyle=":", linewidth=1.2)
+        look = {"va": "top", "rotation": 90, "fontsize": style.SMALL, "color": style.GREY}
+        side = "left" if accuracy == best else "right"
+        axes[0].annotate(who, (accuracy, 0.98), xycoords=("data", "axes fraction"), ha=side, **look)
+    about = "on the test images; thin bars: intervals over groups of images taken together, thick: over seeds"
     axes[1].set_xlabel(about, fontsize=style.SMALL)
     return figure
 
@@ -182,7 +191,7 @@ def accuracy_by_sol(table):
         axis.hlines(mine["accuracy"], mine["first_sol"], mine["last_sol"], color=colour, alpha=0.4, linewidth=4)
         look = {"color": colour, "marker": style.MARKERS[index], "capsize": 3, "label": readable(label)}
         style.error_bars(axis, middle, mine, "accuracy", **look)
-    axis.set(xlabel="sol (Martian day of the mission); a bar is a span of sols, each with as many groups")
+    axis.set(xlabel="sol (Martian day of the mission); a bar is a span of sols, all of them equally long")
     axis.set(ylabel="accuracy", ylim=(0, 1), title="Accuracy against the day the image was taken")
     axis.grid(True)
     style.percent(axis.yaxis)

@@ -211,21 +211,18 @@ FIGURES = {
     "mars_camera_shares": "Stacked bars of the cameras' shares of the Mars images in each split.",
     "mars_recurring_frame": "Images of one frame of the Mars camera that is in the data set several times.",
     "mars_image_pipeline": "One Mars image on its way from the published file to the network's input, step by step.",
-    "mars_baseline_architecture": "Diagram of the dense network for Mars, drawn from the model.",
     "mars_cnn_architecture": "Diagram of the convolutional network for Mars, drawn from the model.",
-    "mars_baseline_training": "Training curves of the dense network on Mars images, with the best epoch marked.",
     "mars_cnn_training": "Training curves of the convolutional network on Mars images, with the best epoch marked.",
-    "mars_scores": "Accuracy, balanced accuracy and macro-F1 on the Mars test images of the networks, of constant "
-    "answers and of the nearest training image, with intervals.",
+    "mars_ladder": "Accuracy, balanced accuracy and macro-F1 on the Mars test images, from constant answers and the "
+    "nearest training image over networks trained from scratch to pretrained ones, with intervals.",
+    "mars_attribution": "Mars images and where on them the answer of the network rests, as heat maps.",
     "mars_kernels_study": f"Test accuracy on Mars images for three kernel sizes and one that grows: {_SEEDS}",
-    "mars_help_study": "Test accuracy on Mars images of the network as it is, with rare classes weighted, with "
-    f"augmented images, and without batch normalisation: {_SEEDS}",
     "mars_class_recalls": "Recall of each Mars class with its interval, one mark for each network.",
     "mars_accuracy_by_sol": "Accuracy on Mars test images in spans of Martian days, with intervals.",
-    "mars_confusion_matrix": "Confusion matrix of the Mars classes: true class by row, predicted class by column.",
+    "mars_confusion_matrix": "Confusion matrix of the Mars classes, sorted by what they are parts of: true class by "
+    "row, predicted class by column.",
     "mars_confident_errors": "Mars images that the network answers wrongly with the highest confidence.",
     "mars_conv1_filters": "The filters of the first convolution of the Mars network shown as small colour images.",
-    "mars_feature_maps": "One Mars image and the most active feature maps that each convolution makes of it.",
     "mars_reliability_diagram": "Accuracy against confidence on Mars test images in bins beside the diagonal of "
     "perfect calibration, before and after temperature scaling.",
 }

@@ -17,12 +17,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "claims": ["formula_of", "gather", "supplied"],
         "comparisons": [
             "adjacent", "against_baseline", "against_each", "choose", "compare", "compare_predictions",
-            "contrast_table", "epochs_confound", "help_chosen", "stopping", "sweep",
+            "contrast_table", "epochs_confound", "stopping", "sweep",
         ],
         "finding": ["BETTER", "CANNOT_TELL", "HEADLINE", "MARGIN", "SAME", "WORSE", "Finding"],
         "mars": [
-            "cameras", "constant_answers", "contest_table", "contests", "first_seen", "likeness", "lost_classes",
-            "mars_table", "score_table", "sol_trend",
+            "against_published", "aims", "cameras", "chosen_network", "constant_answers", "contest_table", "contests",
+            "PUBLISHED", "first_seen", "hardest_classes", "likeness", "lost_classes", "mars_table", "published_table",
+            "rungs", "score_table", "sol_trend", "two_intervals",
         ],
         "networks": [
             "calibration_error", "commonest_confusions", "confidence_split", "correlation_by_distance",

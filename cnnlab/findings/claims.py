@@ -158,6 +158,9 @@ def parameter_count(label, evidence):
     defined = {trial.label: trial for study in studies.STUDIES.values() for trial in study.trials}
     if label not in defined:
         raise NotMeasuredError(f"no model called {label} is defined")
+    if label.startswith("mars_cnn"):
+        published = dataclasses.replace(defined[label], dataset="mars")
+        return formula_of(published), "by formula, for the published 128x128 pixels"
     formula = formula_of(defined[label])
     trained = evidence.rows[evidence.rows["label"] == label]
     if trained.empty:
@@ -188,8 +191,13 @@ def _score(evidence, label, split, kind, **_):
     epoch = "last" if split == "train" else _epoch(label)
     label = LONGER if label == CNN else label
     values = evidence.runs(label)[f"{split}_{kind}_{epoch}"].to_numpy()
-    note = f"{readable(label)}, {'last' if epoch == 'last' else 'best validation'} epoch"
+    note = f"{readable(label)}{_size(label)}, {'last' if epoch == 'last' else 'best validation'} epoch"
     return [Measured([values], "share" if kind == "accuracy" else "number", note)]
+
+
+def _size(label):
+    """The published Mars networks with convolutions took pictures of 128 pixels, the lab's take smaller ones."""
+    return ", 64x64 pixels" if label.startswith("mars_cnn") else ""
 
 
 def _difference(evidence, first, *others):

@@ -20,7 +20,7 @@ from cnnlab.findings.finding import (
     metric_name,
 )
 from cnnlab.findings.tables import verdicts_table
-from cnnlab.wording import capital, family, percent, points, readable, short
+from cnnlab.wording import capital, family, points, readable, short
 
 
 def contrast_sentence(first, second, verdict, numbers, metric, more=""):
@@ -112,23 +112,6 @@ def choose(frame, metric=HEADLINE):
     parameters = frame.groupby("label", sort=False)["parameters"].first().astype(int).to_dict()
     chosen = {"chosen": best, "runner_up": runner_up, "edge": edge, "parameters": parameters}
     return Finding(sentence, verdict, {**numbers, **chosen})
-
-
-def help_chosen(frame):
-    """The step of the study `mars_help` with the best mean validation accuracy, and each step against none.
-
-    A list of Findings: the choice, what it is worth (one contrast, fixed before the test images were looked at), and
-    the steps that were not chosen. The first label of `frame` is the network as it is.
-    """
-    means = frame.groupby("label", sort=False)[SELECTION].mean()
-    chosen, plain, before = means.idxmax(), means.index[0], percent(means.iloc[0])
-    if chosen == plain:
-        sentence = f"No step raises the validation accuracy of {short(plain)}, {before}: it stays as it is."
-        return [Finding(sentence, None, {"chosen": chosen}), *against_each(frame, plain)]
-    sentence = f"Validation chooses {short(chosen)}: {percent(means[chosen])} against {before} as it was."
-    others = frame[frame["label"] != chosen]
-    found = [Finding(sentence, None, {"chosen": chosen}), compare(frame, chosen, plain)]
-    return found + (against_each(others, plain) if others["label"].nunique() > 1 else [])
 
 
 def against_baseline(frame, model, baseline, metric=HEADLINE):

@@ -11,8 +11,16 @@ from cnnlab.findings.comparisons import contrast_sentence
 from cnnlab.findings.finding import BETTER, CANNOT_TELL, MARGIN, SAME, WITHIN, WORSE, Finding, judge
 from cnnlab.findings.tables import with_interval
 from cnnlab.measures import ALPHA
-from cnnlab.wording import capital, from_to, percent, points, readable, short, signed_points
+from cnnlab.wording import capital, duration, from_to, listing, percent, points, readable, short, signed_points
 
+# Published accuracies on this test split: who, with what, where it stands.
+PUBLISHED = (
+    ("Deep Mars: AlexNet, fine-tuned", 0.667, "Wagstaff et al., IAAI 2018"),
+    ("EfficientNet-B7, fine-tuned", 0.788, "a public repository"),
+    ("MRSCAtt, its epoch picked by test accuracy", 0.815, "Chakravarthy et al., CVPR workshops 2021"),
+)
+# What the ladder aims at.
+AIMS = {"accuracy": 0.83, "balanced_accuracy": 0.79}
 # Recall below which a class counts as lost.
 LOST = 0.1
 SCORE_NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro-F1"}
@@ -46,20 +54,83 @@ def mars_table(name, table, labels):
     return pd.DataFrame({"Network": mine["label"].map(readable), heading: mine[column], **sizes, **cells})
 
 
-def score_table(table):
-    """The three scores of every network and baseline, a row each, with 95% intervals: the table `scores`.
+def rungs(table, labels):
+    """The table `scores` in the order of the ladder: baselines, then `labels`, each with the vote of its seeds."""
+    known = list(dict.fromkeys(table["label"]))
+    climbed = [name for label in labels for name in (label, f"{label}_vote") if name in known]
+    rank = {label: place for place, label in enumerate([*(name for name in known if name not in climbed), *climbed])}
+    networks = {label for label in known if label.removesuffix("_vote").startswith("mars_")}
+    kept = table[table["label"].isin([*climbed, *(set(known) - networks)])]
+    return kept.sort_values("label", key=lambda names: names.map(rank), kind="stable", ignore_index=True)
 
-    The last column is the interval of accuracy where whole sols are drawn instead of groups.
+
+def score_table(table, seconds=None):
+    """The three scores of every network and baseline, a row each, with 95% intervals over groups: the table `scores`.
+
+    Then the intervals of accuracy over seeds and where whole sols are drawn instead of groups, and processor time
+    (`seconds`: {label: of one training}).
     """
     rows = []
     for label, mine in table.groupby("label", sort=False):
         by_score = mine.set_index("score").loc[list(SCORE_NAMES)]
         cells = _cells(by_score, "value", "low", "high", percent)
         scores = dict(zip(map(capital, SCORE_NAMES.values()), cells, strict=True))
-        by_sol = from_to(*by_score.loc["accuracy", ["low_sol", "high_sol"]], percent)
+        accuracy = by_score.loc["accuracy"]
+        by_seed = from_to(*accuracy[["seed_low", "seed_high"]].astype("float64").clip(0, 1), percent)
+        by_sol = from_to(*accuracy[["low_sol", "high_sol"]], percent)
+        took = (seconds or {}).get(label)
+        intervals = {"Accuracy, by seed": by_seed, "Accuracy, by sol": by_sol}
+        time = {"Processor time": "" if took is None else duration(took)}
         seeds = int(mine["seeds"].iloc[0]) or "none"
-        rows.append({"Answers": readable(label), "Seeds": seeds, **scores, "Accuracy, by sol": by_sol})
+        rows.append({"Answers": readable(label), "Seeds": seeds, **scores, **intervals, **time})
     return pd.DataFrame(rows)
+
+
+def published_table():
+    """What others report on the same test split, with where they do."""
+    rows = [(name, percent(accuracy), source) for name, accuracy, source in PUBLISHED]
+    return pd.DataFrame(rows, columns=["Published", "Test accuracy", "Source"])
+
+
+def chosen_network(validation):
+    """The variant of best balanced accuracy on the validation images: the table `validation`."""
+    means = validation[validation["score"] == "balanced_accuracy"].set_index("label")["value"]
+    chosen, others = means.idxmax(), means.drop(means.idxmax())
+    more = f" against {percent(others.max())} of {short(others.idxmax())}" if len(others) else ""
+    sentence = f"Validation chooses {short(chosen)}: {percent(means[chosen])} balanced accuracy{more}."
+    return Finding(sentence, None, {"chosen": chosen, **means.to_dict()})
+
+
+def aims(scores, label):
+    """Whether the variant `label` reaches AIMS: the table `scores`."""
+    found = scores[scores["label"] == label].set_index("score")["value"][list(AIMS)]
+    missed = [name for name, aim in AIMS.items() if found[name] < aim]
+    values = [f"{percent(found[name])} {SCORE_NAMES[name]}" for name in AIMS]
+    verdict = WORSE if missed else BETTER
+    ends = f"below the aim of {AIMS[missed[0]]:.0%} {SCORE_NAMES[missed[0]]}" if missed else "both aims are met"
+    return Finding(f"{capital(short(label))} reaches {values[0]} and {values[1]}: {ends}.", verdict, found.to_dict())
+
+
+def against_published(scores, label):
+    """The variant `label` beside the best of PUBLISHED, whose answers nobody has: no verdict, but an interval."""
+    row = scores[(scores["label"] == label) & (scores["score"] == "accuracy")].iloc[0]
+    name, best, _ = max(PUBLISHED, key=lambda one: one[1])
+    inside = row["low"] <= best <= row["high"]
+    tells = "groups of pictures cannot tell them apart" if inside else "beyond the interval over groups of pictures"
+    sentence = f"{capital(short(label))} is right on {percent(row['value'])}, {name.split(':')[0].split(',')[0]} on "
+    numbers = {"accuracy": row["value"], "low": row["low"], "high": row["high"], "published": best}
+    return Finding(f"{sentence}{percent(best)}: {tells}.", CANNOT_TELL if inside else None, numbers)
+
+
+def two_intervals(scores, label):
+    """The one sentence that reconciles the interval over seeds of `label` with the one over groups of images."""
+    row = scores[(scores["label"] == label) & (scores["score"] == "accuracy")].iloc[0]
+    seeds, groups = ((row[high] - row[low]) / 2 for low, high in (("seed_low", "seed_high"), ("low", "high")))
+    sentence = (
+        f"New seeds move {short(label)} by {points(seeds)}, new groups of pictures by {points(groups)}: each interval "
+        "answers its own question."
+    )
+    return Finding(sentence, None, {"seeds": seeds, "groups": groups})
 
 
 def contest_table(against):
@@ -108,6 +179,18 @@ def lost_classes(table, label, lost=LOST):
         meaning = f"; {tells if rank.pvalue < ALPHA else 'how often it saw them does not tell which'}"
     sentence = f"{short(label)} hardly recognises {len(gone)} of {len(mine)} classes (under {lost:.0%}){meaning}."
     return Finding(capital(sentence), None, numbers)
+
+
+def hardest_classes(table, label, count=3):
+    """The `count` classes that most errors of the variant `label` are of, and their share of these: `recalls`."""
+    mine = table[(table["label"] == label) & (table["images"] > 0)].set_index("class")
+    missed = (mine["images"] * (1 - mine["value"])).sort_values(ascending=False, kind="stable")
+    if not missed.sum():
+        return Finding(f"{capital(short(label))} answers every test image rightly.", None, {"missed": {}})
+    hardest = missed.head(count)[missed.head(count) > 0]
+    share = hardest.sum() / missed.sum()
+    sentence = f"{capital(listing(hardest.index))} make {percent(share)} of the errors of {short(label)}."
+    return Finding(sentence, None, {"share": share, "missed": missed.to_dict()})
 
 
 def cameras(table, label):

@@ -23,12 +23,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "groups": ["mean_by_group", "share_by_group"],
         "inspection": [
             "effective_diameters", "embeddings", "feature_maps", "first_layer_filters", "layer_table", "most_active",
-            "tsne_map", "zero_activations",
+            "occlusion_map", "tsne_map", "zero_activations",
         ],
-        "mars": [
-            "MARS_FOLDER", "PLAIN_NETWORKS", "constant_baselines", "evaluate_mars", "most_confident_wrong", "read_mars",
-            "scores_with_intervals", "write_mars",
-        ],
+        "mars": ["constant_baselines", "most_confident_wrong", "scores_with_intervals", "sorted_by_part", "vote"],
+        "mars_record": ["MARS_FOLDER", "NEAREST", "evaluate_mars", "read_mars", "write_mars"],
         "probes": ["PROBES", "PROBES_FOLDER", "measure_probe", "read_probe", "run_probe"],
         "seeds": ["contradicted", "ensemble_gain", "seed_spread", "vote"],
         "stats": [

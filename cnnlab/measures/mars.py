@@ -4,12 +4,10 @@
 n), over which scores are averaged. Scores and intervals are those of `groups`, over sol-and-sequence groups.
 """
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
-from cnnlab.measures.exploration import class_counts, describe_splits, metadata_of, nearest_training_image
+from cnnlab.measures.exploration import class_counts, metadata_of
 from cnnlab.measures.groups import (
     difference_bootstrap,
     gap_by_group,
@@ -19,15 +17,23 @@ from cnnlab.measures.groups import (
     mean_by_group,
     recall_by_class,
 )
-from cnnlab.studies import MARS_CNN, MARS_DENSE, find_budget
 
-MARS_FOLDER = Path("results") / "mars"
 # A row of `by_frame`.
 NEW_SEQUENCES = "sequences first seen here"
-NEAREST = "the nearest training image's class"
-SPLIT = "test"
-# The networks that others are held against, each also against those before it.
-PLAIN_NETWORKS = (MARS_DENSE.label, MARS_CNN.label)
+# Sols in a span of `accuracy_by_sol`.
+SPAN = 50
+# What the classes are parts of, in the order in which a table of all of them is read.
+PARTS = {
+    "landscape": ("ground", "horizon", "drill holes"),
+    "wheels": ("wheel",),
+    "deck": ("rover rear deck", "rems uv sensor", "observation tray", "inlet", "chemin inlet open"),
+    "calibration targets": ("apxs cal target", "chemcam cal target", "mahli cal target", "mastcam cal target"),
+    "mast": ("mastcam",),
+    "arm": (
+        "turret", "apxs", "mahli", "drill", "drt front", "drt side", "scoop", "portion box", "portion tube",
+        "portion tube opening",
+    ),
+}  # fmt: skip
 
 
 def scores_with_intervals(dataset, split, predicted):
@@ -54,7 +60,7 @@ def constant_baselines(dataset):
 
     Baselines: "train's majority", which a model could know, and "the split's own majority", which it could not.
     """
-    majority, rows = _majorities(dataset), []
+    majority, rows = majorities(dataset), []
     for split in dataset.splits:
         labels = metadata_of(dataset, split)["label"]
         answers = {"train's majority": majority["train"], "the split's own majority": majority[split]}
@@ -171,23 +177,39 @@ def most_confident_wrong(dataset, split, predicted, confidence, count=12):
     return wrong.drop_duplicates("group").head(count)[columns].reset_index(drop=True)
 
 
-def accuracy_by_sol(dataset, split, predicted, bins=8):
-    """Accuracy against the Martian day: spans of sols with about the same number of groups each.
+def accuracy_by_sol(dataset, split, predicted, span=SPAN):
+    """Accuracy against the Martian day, in spans of as many sols each: `span`, a whole number from 1.
 
-    Returns a DataFrame, one row a span: first_sol, last_sol, images, groups, accuracy, low, high (by groups). Raises
-    ValueError for more spans than there are sols in two groups each.
+    Returns a DataFrame, one row a span with images: first_sol, last_sol (of the span), images, groups, accuracy, low,
+    high (by groups; NaN where resampling cannot show a spread).
     """
+    if int(span) != span or span < 1:
+        raise ValueError(f"span is {span}; expected a whole number of sols, 1 at least")
     table = _answered(dataset, split, predicted)
-    groups = table.drop_duplicates("group").sort_values("sol", kind="stable")
-    if not 1 <= bins <= len(groups) // 2:
-        raise ValueError(f"bins is {bins}; expected 1 to {len(groups) // 2}, two groups in each at least")
-    # All groups of one sol fall into one span.
-    rank = groups["sol"].rank(method="min").sub(1)
-    span = dict(zip(groups["group"], (rank * bins // len(groups)).astype("int64"), strict=True))
     return pd.DataFrame(
-        {"first_sol": part["sol"].min(), "last_sol": part["sol"].max(), **_size(part), **_accuracy(part)}
-        for _, part in table.groupby(table["group"].map(span))
+        {"first_sol": number * span, "last_sol": (number + 1) * span - 1, **_size(part), **_accuracy(part)}
+        for number, part in table.groupby(table["sol"] // span)
     )
+
+
+def vote(predicted, confidence):
+    """The answers of several networks together, integers (n,): the class that has most confidence, summed over them.
+
+    `predicted` integer classes, `confidence` in 0..1, each (networks, n); of classes that have as much, the first.
+    """
+    shape = np.max(predicted) + 1, np.shape(predicted)[1]
+    sums = np.zeros(shape)
+    for answers, sure in zip(predicted, np.asarray(confidence, "float64"), strict=True):
+        sums[answers, np.arange(shape[1])] += sure
+    return sums.argmax(axis=0)
+
+
+def sorted_by_part(counts):
+    """`stats.confusion_counts` of Mars classes, by what they are parts of (PARTS): rows with images, columns in use."""
+    order = [name for names in PARTS.values() for name in names if name in counts.index]
+    order += [name for name in counts.index if name not in order]
+    rows = [name for name in order if counts.loc[name].any()]
+    return counts.loc[rows, [name for name in order if name in rows or counts[name].any()]]
 
 
 def _answered(dataset, split, predicted):
@@ -210,76 +232,6 @@ def _accuracy(votes):
     return {"accuracy": mean, **({"low": low, "high": high} if low < high else {"low": np.nan, "high": np.nan})}
 
 
-def _majorities(dataset):
+def majorities(dataset):
     """{split: the class (an integer) of most of its images}."""
     return {split: int(counts.to_numpy().argmax()) for split, counts in class_counts(dataset).items()}
-
-
-def evaluate_mars(dataset, answers):
-    """{table name: DataFrame} of what the record says of Mars.
-
-    `dataset`: of `data.load_mars`; `answers`: {label: integers (seeds, n), or (n,)} for its first n test images (see
-    `studies.predictions`). Tables: images (a row a split), scores (with the constant and nearest-neighbour baselines),
-    against (these and the plain networks, by the same groups), recalls, cameras, sols, trend, frames and likeness.
-    """
-    answers = {label: np.atleast_2d(found) for label, found in answers.items()}
-    images = next(iter(answers.values())).shape[1]
-    likeness = nearest_training_image(dataset, SPLIT).head(images)
-    majorities = dict.fromkeys(_majorities(dataset)[split] for split in ("train", SPLIT))
-    baselines = {f"always {dataset.class_names[label]}": np.full((1, images), label) for label in majorities}
-    baselines[NEAREST] = likeness["nearest_label"].to_numpy()[None]
-
-    def of_each(function, *arguments):
-        return _stacked({label: function(dataset, SPLIT, found, *arguments) for label, found in answers.items()})
-
-    scores = {
-        label: scores_with_intervals(dataset, SPLIT, found)
-        .assign(seeds=0 if label in baselines else len(found))
-        .rename_axis("score")
-        for label, found in (answers | baselines).items()
-    }
-    against = {
-        label: scores_against(dataset, SPLIT, found, {**baselines, **_plainer(label, answers)})
-        for label, found in answers.items()
-    }
-    recalls = of_each(mars_recalls)
-    return {
-        "images": describe_splits(dataset),
-        "scores": _stacked(scores),
-        "against": _stacked(against),
-        "recalls": recalls.assign(train_images=recalls["class"].map(class_counts(dataset)["train"])),
-        "cameras": of_each(by_camera),
-        "sols": of_each(accuracy_by_sol),
-        "trend": of_each(sol_gap),
-        "frames": of_each(by_frame),
-        "likeness": of_each(by_likeness, likeness["correlation"]),
-    }
-
-
-def _plainer(label, answers):
-    """The networks of `answers` that the one called `label` is held against: those of PLAIN_NETWORKS before it."""
-    before = PLAIN_NETWORKS[: PLAIN_NETWORKS.index(label)] if label in PLAIN_NETWORKS else PLAIN_NETWORKS
-    return {name: answers[name] for name in before if name in answers}
-
-
-def _stacked(tables):
-    """Frames {label: frame} under one another, with the label and the index as columns."""
-    named = [table if isinstance(table.index, pd.RangeIndex) else table.reset_index() for table in tables.values()]
-    stacked = pd.concat(named, keys=tables, names=["label", None]).reset_index("label")
-    return stacked.reset_index(drop=True)
-
-
-def write_mars(tables, folder=None):
-    """Write `evaluate_mars`'s tables as <folder>/<name>.csv (None: the record's); returns the paths."""
-    folder = Path(folder or find_budget("full").folder / MARS_FOLDER)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = {name: folder / f"{name}.csv" for name in tables}
-    for name, path in paths.items():
-        tables[name].to_csv(path, index=False, float_format="%.6g")
-    return list(paths.values())
-
-
-def read_mars(folder=None):
-    """{table name: DataFrame} of what `write_mars` left in `folder`; empty where there is nothing."""
-    folder = Path(folder or find_budget("full").folder / MARS_FOLDER)
-    return {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}

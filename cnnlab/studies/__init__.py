@@ -3,7 +3,19 @@
 import lazy_loader
 
 from cnnlab.studies.cifar10 import CIFAR_STUDIES, CNN, DENSE, FILTERS
-from cnnlab.studies.mars import MARS_CNN, MARS_DENSE, MARS_STUDIES
+from cnnlab.studies.mars import (
+    MARS_CNN,
+    MARS_DENSE,
+    MARS_LOGISTIC,
+    MARS_MIRRORED,
+    MARS_PROBE,
+    MARS_PROBE_ALL,
+    MARS_STUDIES,
+    MARS_TUNED,
+    MARS_TUNED_ALL,
+    MARS_VOTES,
+    MARS_WITH_VALIDATION,
+)
 from cnnlab.studies.recipes import RECIPE_STUDIES, RECIPES, find_recipe, model_file
 from cnnlab.studies.store import Store, select
 from cnnlab.studies.study import BUDGETS, PROFILE_VARIABLE, Budget, Study, find_budget

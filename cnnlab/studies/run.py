@@ -89,18 +89,20 @@ def read_all(chosen, store, seeds=None):
     return {name: select(records, study.runs(seeds)) for name, study in chosen.items()}
 
 
-def predictions(chosen, store, part="predicted"):
-    """{label: (seeds, n)}: what `store` has of the answers to the test images of the studies `chosen`, by seed.
+def predictions(chosen, store, name="predicted"):
+    """{label: (seeds, n)}: what `store` has of the studies `chosen`, by seed, under `name` in `Store.predictions`.
 
-    `part`: "predicted", the classes, uint8; or "confidence" in them, float16.
+    By default the answers to the test images; variants of which not every row has that array are left out.
     """
     rows = pd.concat(read_all(chosen, store).values())
     if rows.empty:
         raise ValueError(f"{store.folder} has no rows of {', '.join(chosen)}; run them first")
     rows = rows.drop_duplicates("key").sort_values("seed", kind="stable")
+    stored = {key: store.predictions(key) for key in rows["key"]}
     return {
-        label: np.stack([store.predictions(key)[part] for key in mine["key"]])
+        label: np.stack([stored[key][name] for key in mine["key"]])
         for label, mine in rows.groupby("label", sort=False)
+        if all(name in stored[key] for key in mine["key"])
     }
 
 

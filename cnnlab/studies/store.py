@@ -19,8 +19,6 @@ from cnnlab.training import PROTOCOL, Trial, trial_key
 # Rows from before there was a protocol number have a hash of the source text that trained them.
 PROTOCOL_OF_CODE = {"abc3ba1c98a6": 1, "cf0cbabefe64": 1}
 FIELDS = tuple(field.name for field in dataclasses.fields(Trial))
-# What older rows called "flip_translate" moves pictures by, in pixels: an eighth of their side.
-OLD_SHIFTS = {"cifar10": 4, "mars": 16, "mars64": 8}
 
 
 class Store:
@@ -67,12 +65,12 @@ class Store:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         key = trial_key(result.trial, result.row["data_version"]) if self._is_taken(result) else trial_key(result.trial)
-        test = result.probabilities["test"]
+        answers = _answers(result.probabilities["test"])
+        if "validation" in result.probabilities:
+            unseen = _answers(result.probabilities["validation"])
+            answers |= {f"validation_{name}": values for name, values in unseen.items()}
         with _whole(self._predictions_path(key), "wb") as file:
-            # The class and its confidence: what intervals, paired tests and calibration need.
-            np.savez_compressed(
-                file, predicted=test.argmax(axis=1).astype("uint8"), confidence=test.max(axis=1).astype("float16")
-            )
+            np.savez_compressed(file, **answers)
         curves = {name: [round(value, 5) for value in values] for name, values in result.history.items()}
         finished = datetime.now(UTC).isoformat(timespec="seconds")
         record = {"key": key, **result.row, "finished": finished, "history": curves}
@@ -97,7 +95,10 @@ class Store:
         return found
 
     def predictions(self, key):
-        """{"predicted": uint8 (n,), "confidence": float16 (n,)} on the test set, in its order."""
+        """{"predicted": uint8 (n,), "confidence": float16 (n,)} on the test set, in its order.
+
+        And, where the row was saved with them, "validation_predicted" and "validation_confidence", likewise.
+        """
         with np.load(self._predictions_path(key), allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
 
@@ -190,6 +191,14 @@ def protocols_of(record):
     return (own, 2) if own == 1 and not normalised else (own,)
 
 
+def _answers(probabilities):
+    """The class and its confidence: what intervals, paired tests, calibration and a vote need."""
+    return {
+        "predicted": probabilities.argmax(axis=1).astype("uint8"),
+        "confidence": probabilities.max(axis=1).astype("float16"),
+    }
+
+
 def _modern(record):
     """`record` with the fields of today's Trial: rows from before there was one kind of trial had other names."""
     if "network" in record:
@@ -197,9 +206,8 @@ def _modern(record):
         names = ("depth", "batch_norm", "activation", "whitening", "dirac") if blocks else ("batch_norm",)
         options = {"filters": record["widths"], **{name: record[name] for name in names}}
         return {**record, "model": "blocks" if blocks else "cnn", "options": options, "keep": "last"}
-    if "augment" in record:
-        moved = OLD_SHIFTS[record["dataset"]] if record["augment"] == "flip_translate" else 0
-        return {**record, "flip": "none" if record["augment"] == "none" else "random", "translate": moved}
+    if record.get("augment", "none") != "none":
+        raise ValueError(f"augment is {record['augment']!r}, of which no row is kept")
     return record
 
 

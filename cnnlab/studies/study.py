@@ -17,8 +17,8 @@ class Study:
     `varied` is the quantity the question is about; `fixed` what is held still, a caveat on
     every conclusion; `trials` one Trial a variant, in the order of the varied quantity, with
     its first seed; `seeds` how many from there on the record holds, and `more_seeds`, {label: number}, of which
-    variants more; `costliest`: label of a variant that takes as long as the others together, of which a budget that
-    is no record trains one seed.
+    variants another number; `costliest`: label of a variant that takes as long as the others together, of which a
+    budget that is no record trains one seed.
     """
 
     name: str
@@ -170,11 +170,11 @@ BUDGETS = _table(
         sample_images=200,
     ),
 )  # fmt: skip
-# A picture of 128x128 pixels costs what sixteen of CIFAR-10's do, and there are fewer of them.
+# A picture of 64x64 pixels costs what four of CIFAR-10's do, and there are fewer of them.
 MARS_BUDGETS = _table(
     Budget("full", scoring_batch=100),
     Budget(
-        "quick", seeds=2, epochs=5, train_images=3_000, eval_images=600, sweep_images=640, sweep_epochs=2,
+        "quick", seeds=2, epochs=5, train_images=2_000, eval_images=500, sweep_images=640, sweep_epochs=2,
         sample_images=600, scoring_batch=100,
     ),
     Budget(
@@ -182,7 +182,7 @@ MARS_BUDGETS = _table(
         sample_images=64, scoring_batch=100,
     ),
 )  # fmt: skip
-OF_DATASETS = {"mars": MARS_BUDGETS, "mars64": MARS_BUDGETS}
+OF_DATASETS = dict.fromkeys(("mars", "mars64", "mars224"), MARS_BUDGETS)
 
 
 def find_budget(name=None, dataset="cifar10"):

@@ -9,10 +9,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "batches": ["ShuffledBatches", "feeding"],
         "callbacks": ["Checkpoint", "History", "ProgressBar"],
         "costs": ["expected_parameters", "forward_flops", "training_flops"],
+        "finetune": ["build_for"],
         "loop": ["Plan", "Result", "compile_model", "fit", "train"],
         "models": [
             "build",
-            "build_for",
             "dtype_policy",
             "load_model",
             "model_path",

@@ -148,6 +148,11 @@ class Clock:
         yield
         self._start()
 
+    def add(self, part, seconds, cpu_seconds):
+        """Count for `part` what it took at another time."""
+        self.parts[part] = self.parts.get(part, 0.0) + seconds
+        self.cpu_seconds += cpu_seconds
+
     def columns(self):
         """The columns of a row."""
         parts = {f"seconds_{part}": seconds for part, seconds in self.parts.items()}

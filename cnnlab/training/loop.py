@@ -22,15 +22,11 @@ from cnnlab.training.callbacks import (
     WeightAverage,
 )
 from cnnlab.training.costs import training_flops
-from cnnlab.training.models import (
-    STATISTICS_IMAGES,
-    build_for,
-    dtype_policy,
-    renew_statistics,
-    set_initial_weights,
-)
+from cnnlab.training.finetune import begin_at_probe, build_for, feature_maps, limited, parts_of, whole_model
+from cnnlab.training.models import STATISTICS_IMAGES, dtype_policy, renew_statistics, set_initial_weights
 from cnnlab.training.optimizers import PlainAdam, make_optimizer
-from cnnlab.training.trial import PROTOCOL, Trial, trial_key
+from cnnlab.training.transfer import linear_probe
+from cnnlab.training.trial import PROTOCOL, LinearProbe, Lite0, Trial, trial_key
 
 # Batches that the backend runs between two returns to Python, at most.
 STEPS_PER_EXECUTION = 25
@@ -95,18 +91,30 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
     the trial keeps these, and with test-time augmentation ("..._tta") where it keeps the last; and
     seconds from the raw arrays to the last answer on the test set, less what checkpoints take:
     seconds_setup, seconds_training and seconds_tta (all test answers).
+    A linear probe is fitted and not trained step by step: it has no curves, takes no checkpoint, and its row says the
+    strength and the weights for rare classes (`balanced`) that validation chose.
     Returns a Result. Ctrl-C ends training early: what was trained is evaluated and returned, marked
     as interrupted, and a checkpoint stays; before the first epoch's end it is passed on. The test
     set is evaluated once, after training. Raises RuntimeError where the training diverges.
     """
     trial = trial.resolved()
-    splits = prepare(trial, dataset)
+    if isinstance(trial.network, LinearProbe):
+        return _fitted(trial, dataset, bool(_of_kind(callbacks, ProgressBar)))
+    tuned = isinstance(trial.network, Lite0)
+    splits = None if tuned else prepare(trial, dataset)
     clock = Clock()
+    if tuned:
+        splits = feature_maps(trial, dataset, progress=bool(_of_kind(callbacks, ProgressBar)), clock=clock)
     keras.utils.set_random_seed(trial.seed)
-    with dtype_policy(trial.precision):
-        model = build_for(trial, dataset, fused=True)
-    set_initial_weights(model, trial.network, splits["train"][0])
-    plan = Plan.of(trial, len(splits["train"][0]))
+    if tuned:
+        parts = parts_of(trial.network, dataset.input_shape, len(dataset.class_names))
+        begin_at_probe(parts, *splits["train"], trial.class_weights)
+        model = parts.trained
+    else:
+        with dtype_policy(trial.precision):
+            model = build_for(trial, dataset, fused=True)
+        set_initial_weights(model, trial.network, splits["train"][0])
+    plan = Plan.on(trial, dataset)
     compile_model(model, trial, plan)
     history = History(trial.monitor if trial.keep == "best" else None)
     average = None if trial.average == "none" else WeightAverage(trial.average, plan.steps)
@@ -140,10 +148,11 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
         final = _twin(trial, dataset, model.get_weights())
         scores = {"best": plain, "last": {name: predict(final, splits[name][0], scoring_batch) for name in plain}}
     steps = min(plan.steps, history.epochs_done * plan.epoch_steps)
+    whole = whole_model(trial, dataset, twin)
     row = {
         "label": trial.label,
         **trial.configuration(),
-        "parameters": twin.count_params(),
+        "parameters": whole.count_params(),
         "steps": steps,
         "epochs_trained": history.epochs_done if trial.keep == "best" else steps / plan.epoch_steps,
         **({"best_epoch": history.best_epoch + 1} if trial.keep == "best" else {}),
@@ -159,7 +168,30 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
     if not interrupted:
         for checkpoint in _of_kind(callbacks, Checkpoint):
             checkpoint.remove()
-    return Result(trial, row, history.curves, twin, plain, interrupted)
+    return Result(trial, row, history.curves, whole, plain, interrupted)
+
+
+def _fitted(trial, dataset, progress):
+    """The Result of a linear probe, which is fitted and not trained step by step."""
+    taken, refit = limited(trial, dataset), trial.train_split == "all"
+    probe = linear_probe(
+        taken, progress=progress, sizes=trial.network.sizes, mirrored=trial.network.mirrored, refit=refit
+    )
+    labels = {name: (None, split.labels[split.indices]) for name, split in taken.splits.items()}
+    which = ("last",) if trial.keep == "last" else ("best", "last")
+    row = {
+        "label": trial.label,
+        **trial.configuration(),
+        "parameters": probe.row["parameters"],
+        "strength": probe.row["C"],
+        "balanced": probe.row["class_weights"],
+        **probe.clock.columns(),
+        "data_version": dataset.fingerprint,
+        "protocol": PROTOCOL,
+        **environment(),
+        **_score_columns(dict.fromkeys(which, probe.probabilities), labels),
+    }
+    return Result(trial, row, {}, probe.model, probe.probabilities)
 
 
 def compile_model(model, trial, plan):
@@ -216,9 +248,7 @@ def _fit(model, trial, plan, splits, callbacks, scoring_batch):
         first = max(first, history.epochs_done)
         if first >= last or any(stopping.is_over for stopping in _of_kind(callbacks, EarlyStopping)):
             continue
-        batches = ShuffledBatches(
-            images, labels, plan.batch_size, trial.seed, steps, trial.flip, trial.translate, weights
-        )
+        batches = ShuffledBatches(images, labels, plan.batch_size, trial.seed, steps, *_varied(trial), weights)
         unseen = (
             feeding(OrderedBatches(*splits["validation"], scoring_batch)) if trial.keep == "best" else nullcontext()
         )
@@ -243,7 +273,9 @@ def _twin(trial, dataset, weights):
     with dtype_policy("float32"):
         twin = build_for(trial, dataset)
     twin.set_weights(weights)
-    twin.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    # XLA, which Keras chooses, is many times slower on a CPU for the pretrained network's depthwise convolutions.
+    compiled = False if isinstance(trial.network, Lite0) else "auto"
+    twin.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=compiled)
     return twin
 
 
@@ -262,7 +294,12 @@ def _score_columns(scores, splits):
 def _some(trial, plan, splits):
     """About STATISTICS_IMAGES of the training images, as training sees them."""
     steps = max(1, STATISTICS_IMAGES // plan.batch_size)
-    return ShuffledBatches(*splits["train"], plan.batch_size, trial.seed, steps, trial.flip, trial.translate)
+    return ShuffledBatches(*splits["train"], plan.batch_size, trial.seed, steps, *_varied(trial))
+
+
+def _varied(trial):
+    """(flip, translate) of the batches: what frozen blocks make of mirror images is already among the images."""
+    return ("none", 0) if isinstance(trial.network, Lite0) else (trial.flip, trial.translate)
 
 
 def _of_kind(callbacks, kind):

@@ -13,7 +13,7 @@ import numpy as np
 from keras import layers
 
 from cnnlab.machine import atomic_file
-from cnnlab.training.trial import CNN, Dense, network_options, one_each
+from cnnlab.training.trial import CNN, PRETRAINED, Dense, network_options, one_each
 
 # Side, in pixels, of the patches that the first layer of blocks sees.
 PATCH = 2
@@ -41,6 +41,8 @@ def build(model="cnn", input_shape=(32, 32, 3), num_classes=10, fused=False, **o
         raise ValueError(f"input_shape is {input_shape}; expected (height, width, channels) in pixels")
     if num_classes < 2:
         raise ValueError(f"num_classes is {num_classes}; a classifier needs at least 2")
+    if model in PRETRAINED:
+        raise ValueError(f"model={model!r} begins with weights learned elsewhere, on a data set: see build_for")
     if isinstance(network, Dense):
         stack, name = _dense(network), "dense"
     elif isinstance(network, CNN):
@@ -50,11 +52,6 @@ def build(model="cnn", input_shape=(32, 32, 3), num_classes=10, fused=False, **o
     # float32 whatever the policy: probabilities in bfloat16 have three significant digits.
     answer = layers.Dense(num_classes, activation="softmax", dtype="float32", name="probabilities")
     return keras.Sequential([keras.Input(input_shape, name="pixels"), *stack, answer], name=name)
-
-
-def build_for(trial, dataset, fused=False):
-    """`build` for the images and classes of `dataset` (a `data.Dataset`), as `trial` says."""
-    return build(trial.model, dataset.input_shape, len(dataset.class_names), fused, **trial.options)
 
 
 def set_initial_weights(model, network, images):

@@ -6,7 +6,7 @@ Kornblith et al., "Do better ImageNet models transfer better?" (CVPR 2019).
 
 import dataclasses
 import hashlib
-import time
+import zipfile
 from typing import Any
 
 import keras
@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from cnnlab.machine import atomic_file, cache_folder, environment, forget, progress_bar
 from cnnlab.training.answers import accuracy, cross_entropy
+from cnnlab.training.callbacks import Clock
 from cnnlab.training.models import dtype_policy
 from cnnlab.training.pretrained import load_backbone
 from cnnlab.training.trial import PROTOCOL
@@ -41,53 +42,63 @@ class Probe:
 
     `model`: float32 pixels (n, height, width, channels) in 0..255 to probabilities (n, classes), backbone and all;
     `row`: the tidy record; `choices`: a DataFrame, a row a setting, best first: C, class_weights,
-    val_balanced_accuracy, val_accuracy, val_loss; `probabilities`: {split: float32 (n, classes)} of "validation" and,
-    where there is one, "test".
+    val_balanced_accuracy, val_accuracy, val_loss; `probabilities`: {split: float32 (n, classes)} of "validation" (not
+    where it was fitted on these, too) and, where there is one, "test"; `clock`: a Clock with the parts features, which
+    counts what they took when they were computed, and fit.
     """
 
     model: keras.Model
     row: dict[str, Any]
     choices: pd.DataFrame
     probabilities: dict[str, np.ndarray]
+    clock: Clock
 
 
-def linear_probe(dataset, backbone=None, cache=None, progress=True):
+def linear_probe(dataset, backbone=None, cache=None, progress=True, sizes=None, mirrored=False, refit=False):
     """Fit a logistic regression on the standardised features of `backbone`, averaged over positions, for `dataset`.
 
     `dataset`: a `data.Dataset` with train and validation, whose images may be of any size, RGB or grey; `backbone`: as
-    in `pretrained.load_backbone`; `cache`: of the features, as in `frozen_features`. Its strength C, and whether rare
-    classes weigh more, are chosen on validation by balanced accuracy, where that is alike by cross-entropy; the test
-    images are scored once, with that choice. Deterministic: there is no seed.
+    in `pretrained.load_backbone`; `cache`: of the features, as in `frozen_features`; `sizes`: as in `extractors_for`;
+    `mirrored`: features are means over an image and its mirror image. The strength C, and whether rare classes weigh
+    more, are chosen on validation by balanced accuracy, where that is alike by cross-entropy; with `refit` the head so
+    chosen is then fitted anew on train and validation together. The test images are scored once, at the end.
+    Deterministic: there is no seed.
     Returns a Probe. Raises as `load_backbone` does, and ValueError where a split lacks images.
     """
-    start = time.perf_counter()
     data = {name: split.labels[split.indices].astype("int64") for name, split in dataset.splits.items()}
     if len(np.unique(data["train"])) < 2 or not len(data["validation"]):
         raise ValueError(f"{dataset.name} has too little to learn from; expected two classes, and validation images")
-    extractor = feature_extractor(dataset.input_shape, backbone)
+    clock = Clock()
+    extractors = extractors_for(dataset.input_shape, backbone, sizes)
+    clock.lap("setup")
     features = {
-        name: frozen_features(extractor, split, cache, name if progress else None)
+        name: joined_features(extractors, split, mirrored, cache, name if progress else None, clock)
         for name, split in dataset.splits.items()
     }
-    extracted = time.perf_counter()
     # One thread: with several, the solver's small products wait for a core that is busy elsewhere, 30 times as long.
     with threadpool_limits(1):
         choices, (kernel, bias) = _chosen(features, data, len(dataset.class_names))
-    probabilities = {name: softmax(features[name] @ kernel + bias, axis=1) for name in features if name != "train"}
-    best = choices.iloc[0]
-    model = _assembled(extractor, kernel, bias)
+        best = choices.iloc[0]
+        if refit:
+            weighting = "balanced" if best["class_weights"] else None
+            both = (np.concatenate([part[name] for name in ("train", "validation")]) for part in (features, data))
+            kernel, bias = fitted(*both, best["C"], weighting, len(dataset.class_names))
+    unseen = [name for name in features if name not in (("train", "validation") if refit else ("train",))]
+    probabilities = {name: softmax(features[name] @ kernel + bias, axis=1) for name in unseen}
+    model = _assembled(_joined(extractors, dataset.input_shape, mirrored), kernel, bias)
+    clock.lap("fit")
     row = {
         "label": "linear_probe",
-        "backbone": extractor.name,
-        "backbone_version": _version(extractor),
+        "backbone": extractors[0].name,
+        "backbone_version": _version(extractors[0]),
         "dataset": dataset.name,
         "class_names": list(dataset.class_names),
         "C": float(best["C"]),
         "class_weights": bool(best["class_weights"]),
         "parameters": model.count_params(),
         "train_images": len(data["train"]),
-        "seconds_features": extracted - start,
-        "seconds_fit": time.perf_counter() - extracted,
+        "seconds_features": clock.parts["features"],
+        "seconds_fit": clock.parts["fit"],
         "data_version": dataset.fingerprint,
         "protocol": PROTOCOL,
         **environment(),
@@ -96,70 +107,117 @@ def linear_probe(dataset, backbone=None, cache=None, progress=True):
         if name in probabilities:
             row[f"{short}_accuracy_last"] = accuracy(probabilities[name], data[name])
             row[f"{short}_loss_last"] = cross_entropy(probabilities[name], data[name])
-    return Probe(model, row, choices, probabilities)
+    return Probe(model, row, choices, probabilities, clock)
 
 
-def feature_extractor(shape, backbone=None):
+def extractors_for(shape, backbone=None, sizes=None):
+    """[extractor, ...], one for each of `sizes` in pixels to which images are resized (None: one, as there).
+
+    `shape`, `backbone`: as in `feature_extractor`. They share one set of weights.
+    """
+    if sizes is None:
+        return [feature_extractor(shape, backbone)]
+    network = load_backbone(backbone, (None, None))
+    return [feature_extractor(shape, size=size, network=network) for size in sizes]
+
+
+def feature_extractor(shape, backbone=None, size=None, network=None):
     """A frozen `keras.Model` from images of `shape` (height, width, channels) to mean features (n, features).
 
-    Those of `backbone`, as in `pretrained.load_backbone`, averaged over positions where it has any. Grey images are
-    repeated in three channels, and all made the size that the backbone takes: its own, or for EfficientNet-Lite0 the
-    images' or SMALLEST_SIDE.
+    Those of `backbone`, as in `pretrained.load_backbone`, averaged over positions where it has any; `network`: that
+    backbone, where it is at hand. Grey images are repeated in three channels, and all made the size that the backbone
+    takes: its own, `size` x `size` pixels, or for EfficientNet-Lite0 the images' or SMALLEST_SIDE.
     """
     height, width, channels = shape
     if channels not in (1, 3):
         raise ValueError(f"images have {channels} channels; expected 1 (grey) or 3 (RGB)")
-    by = max(1.0, SMALLEST_SIDE / min(height, width))
-    network = load_backbone(backbone, (round(by * height), round(by * width)))
+    if network is None:
+        by = max(1.0, SMALLEST_SIDE / min(height, width))
+        network = load_backbone(backbone, (round(by * height), round(by * width)))
     network.trainable = False
     with dtype_policy("float32"):
         pixels = x = keras.Input(shape, name="pixels")
         if channels == 1:
             x = layers.Concatenate(name="rgb")([x, x, x])
-        size = network.input_shape[1:3]
-        if None not in size and size != (height, width):
-            x = layers.Resizing(*size, interpolation="bicubic", antialias=True, name="resize")(x)
+        own, smaller = network.input_shape[1:3], size is None or size < min(height, width)
+        wanted = (size, size) if size and None in own else own
+        if None not in wanted and wanted != (height, width):
+            x = layers.Resizing(*wanted, interpolation="bicubic", antialias=smaller, name="resize")(x)
         x = network(x)
         pooled = (
             layers.GlobalAveragePooling2D(name="features") if len(x.shape) == 4 else layers.Identity(name="features")
         )
-        return _without_xla(keras.Model(pixels, pooled(x), name=network.name))
+        name = f"{network.name}_{size}" if size else network.name
+        return without_xla(keras.Model(pixels, pooled(x), name=name))
 
 
-def frozen_features(extractor, split, cache=None, title=None):
-    """float32 (n, features) of the images of `split` (a `data.Split`), in its order.
+def joined_features(extractors, split, mirrored=False, cache=None, title=None, clock=None):
+    """float32 (n, features): what all `extractors` make of the images of `split`, side by side.
 
-    `extractor`: of `feature_extractor`; `cache`: the cache folder (default: as of `data.cache_folder`), where they are
-    kept under a name that says of which weights, size and pixels they are; `title` of the progress bar (None: no bar).
+    `mirrored`: means over each image and its mirror image; the others as in `frozen_features`.
     """
-    digest = hashlib.sha256(_version(extractor).encode())
-    starts = range(0, len(split), BATCH)
-    for start in starts:
-        digest.update(np.ascontiguousarray(split.images[split.indices[start : start + BATCH]]))
-    path = cache_folder(cache) / "features" / f"{extractor.name}-{digest.hexdigest()[:16]}.npy"
-    shape = (len(split), extractor.output_shape[1])
-    features = _kept(path, shape)
-    if features is None:
-        features = np.empty(shape, "float32")
-        with progress_bar(len(split), f"features of {title}", "image", disable=title is None) as bar:
-            for start in starts:
-                rows = split.indices[start : start + BATCH]
-                features[start : start + BATCH] = extractor.predict_on_batch(split.images[rows])
-                bar.update(len(rows))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(path, suffix=".npy") as partial:
-            np.save(partial, features)
-    forget(split.images)
+    found = []
+    for number, extractor in enumerate(extractors, 1):
+        named = title if title is None or len(extractors) == 1 else f"{title}, size {number} of {len(extractors)}"
+        features = frozen_features(extractor, split, cache, named, clock)
+        if mirrored:
+            features = (features + frozen_features(extractor, split, cache, named, clock, mirrored)) / 2
+        found.append(features)
+    return np.concatenate(found, axis=1)
+
+
+def frozen_features(extractor, split, cache=None, title=None, clock=None, mirrored=False):
+    """float32 (n, ...) of the images of `split` (a `data.Split`), in its order.
+
+    `extractor`: of `feature_extractor`, or any model from pixels; `cache`: the cache folder (default: as of
+    `data.cache_folder`), where they are kept under a name that says of which weights, size and pixels they are; `title`
+    of the progress bar (None: no bar); `clock`: a Clock that counts as "features" what they took when they were
+    computed; `mirrored`: of the mirror images, left to right.
+    """
+    clock = clock or Clock()
+    with clock.paused("setup"):
+        features, took = _kept_or_computed(extractor, split, cache, title, mirrored)
+    clock.add("features", *took)
     return features
 
 
+def _kept_or_computed(extractor, split, cache, title, mirrored):
+    """(features, (seconds on the clock, of the processor) that they took)."""
+
+    def batches():
+        for start in range(0, len(split), BATCH):
+            images = split.images[split.indices[start : start + BATCH]]
+            yield start, np.ascontiguousarray(images[:, :, ::-1] if mirrored else images)
+
+    digest = hashlib.sha256(_version(extractor).encode())
+    for _, images in batches():
+        digest.update(images)
+    path = cache_folder(cache) / "features" / f"{extractor.name}-{digest.hexdigest()[:16]}.npz"
+    shape = (len(split), *extractor.output_shape[1:])
+    found = _kept(path, shape)
+    if found is None:
+        clock, features = Clock(), np.empty(shape, "float32")
+        with progress_bar(len(split), f"features of {title}", "image", disable=title is None) as bar:
+            for start, images in batches():
+                features[start : start + len(images)] = extractor.predict_on_batch(images)
+                bar.update(len(images))
+        clock.lap("features")
+        found = features, (clock.parts["features"], clock.cpu_seconds)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path, suffix=".npz") as partial:
+            np.savez(partial, features=features, took=found[1])
+    forget(split.images)
+    return found
+
+
 def _kept(path, shape):
-    """The features in `path`, or None where they are missing or damaged."""
+    """The features in `path`, and what they took, or None where they are missing or damaged."""
     try:
-        features = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        with np.load(path, allow_pickle=False) as file:
+            features, took = file["features"], tuple(map(float, file["took"]))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    return features if features.shape == shape and features.dtype == np.float32 else None
+    return (features, took) if features.shape == shape and features.dtype == np.float32 else None
 
 
 def _version(model):
@@ -170,7 +228,7 @@ def _version(model):
     return digest.hexdigest()[:12]
 
 
-def _without_xla(model):
+def without_xla(model):
     """`model`, to answer without XLA, which makes TensorFlow slower on a CPU (measured: 17 times, and to start)."""
     if keras.backend.backend() == "tensorflow":
         model.jit_compile = False
@@ -179,19 +237,13 @@ def _without_xla(model):
 
 def _chosen(features, labels, classes):
     """(choices, best first; (kernel float32 (features, classes), bias (classes,)) of the best)."""
-    from sklearn.linear_model import LogisticRegression  # takes a second, and nothing else here needs it
-    from sklearn.metrics import recall_score
-    from sklearn.preprocessing import StandardScaler
+    from sklearn.metrics import recall_score  # takes a second, and nothing else here needs it
 
-    scaler = StandardScaler().fit(features["train"])
-    scaled = scaler.transform(features["train"])
     unseen, answers = features["validation"], labels["validation"]
     rows, fits = [], []
     for weighting in WEIGHTINGS:
         for strength in STRENGTHS:
-            # From zero each time: begun at the last one's answer, it would stop there, for its tolerance is met.
-            regression = LogisticRegression(C=strength, class_weight=weighting, max_iter=STEPS)
-            kernel, bias = _on_raw_features(regression.fit(scaled, labels["train"]), scaler, classes)
+            kernel, bias = fitted(features["train"], labels["train"], strength, weighting, classes)
             probabilities = softmax(unseen @ kernel + bias, axis=1)
             recalls = recall_score(answers, probabilities.argmax(axis=1), labels=np.unique(answers), average=None)
             scores = (recalls.mean(), accuracy(probabilities, answers), cross_entropy(probabilities, answers))
@@ -202,6 +254,21 @@ def _chosen(features, labels, classes):
         ["val_balanced_accuracy", "val_loss"], ascending=[False, True], kind="stable"
     )
     return choices.reset_index(drop=True), fits[choices.index[0]]
+
+
+def fitted(features, labels, strength, weighting, classes):
+    """(kernel float32 (features, `classes`), bias (classes,)) of the softmax layer that answers as a regression does.
+
+    The logistic regression of inverse `strength` and `weighting` (a class_weight of scikit-learn) on the `features`
+    (n, features) of integer `labels` (n,), standardised.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(features)
+    # From zero each time: begun at another strength's answer, it would stop there, for its tolerance is met.
+    regression = LogisticRegression(C=strength, class_weight=weighting, max_iter=STEPS)
+    return _on_raw_features(regression.fit(scaler.transform(features), labels), scaler, classes)
 
 
 def _on_raw_features(regression, scaler, classes):
@@ -216,10 +283,24 @@ def _on_raw_features(regression, scaler, classes):
     return all_kernels.astype("float32"), all_biases.astype("float32")
 
 
+def _joined(extractors, shape, mirrored):
+    """One `keras.Model` from pixels of `shape` to what `joined_features` computes one by one."""
+    if len(extractors) == 1 and not mirrored:
+        return extractors[0]
+    with dtype_policy("float32"):
+        pixels = keras.Input(shape, name="pixels")
+        found = [extractor(pixels) for extractor in extractors]
+        if mirrored:
+            image = keras.ops.flip(pixels, 2)
+            found = [layers.Average()([x, each(image)]) for x, each in zip(found, extractors, strict=True)]
+        features = layers.Concatenate(name="joined")(found) if found[1:] else found[0]
+        return keras.Model(pixels, features, name=extractors[0].name)
+
+
 def _assembled(extractor, kernel, bias):
     """Backbone and head as one model from pixels to probabilities."""
     with dtype_policy("float32"):
         answer = layers.Dense(len(bias), activation="softmax", name="probabilities")
         model = keras.Model(extractor.inputs[0], answer(extractor.outputs[0]), name="linear_probe")
     answer.set_weights([kernel, bias])
-    return _without_xla(model)
+    return without_xla(model)

@@ -70,12 +70,12 @@ def _one_line(problem, cls):
 
 @checked
 class Dense:
-    """A fully connected network: flatten, then a ReLU layer for each of `units`.
+    """A fully connected network: flatten, then a ReLU layer for each of `units` (none: a logistic regression).
 
     `dropout`: the rate after the hidden layers, one number for all or one a layer.
     """
 
-    units: Counts = (128, 64)
+    units: tuple[Count, ...] = (128, 64)
     dropout: Share | tuple[Share, ...] = 0.0
 
     def __post_init__(self):
@@ -131,7 +131,35 @@ class Blocks:
     dirac: bool = False
 
 
-NETWORKS = {"dense": Dense, "cnn": CNN, "blocks": Blocks}
+@checked
+class LinearProbe:
+    """A logistic regression on frozen features of EfficientNet-Lite0 (see `transfer.linear_probe`).
+
+    `sizes`: sides in pixels to which images are resized, whose features are joined (None: as they are); `mirrored`:
+    features are means over an image and its mirror image. It is fitted, not trained step by step: of a Trial only the
+    data set, `train_split` and the limits of images decide it. With `train_split` "all" it is chosen on validation as
+    ever, and then fitted anew with these images too.
+    """
+
+    sizes: Counts | None = None
+    mirrored: bool = False
+
+
+@checked
+class Lite0:
+    """EfficientNet-Lite0 whose last `blocks` of sixteen, and head, are trained from a linear probe on (see `finetune`).
+
+    What is before them is frozen, and so are the statistics of all normalisations; `dropout`: the rate before the
+    classifier. Of augmentation it knows `flip` "random".
+    """
+
+    blocks: Annotated[Count, Field(le=16)] = 1
+    dropout: Share = 0.2
+
+
+NETWORKS = {"dense": Dense, "cnn": CNN, "blocks": Blocks, "probe": LinearProbe, "lite0": Lite0}
+# Networks that begin with weights learned elsewhere, which compute in single precision.
+PRETRAINED = ("probe", "lite0")
 
 
 def one_each(name, value, count):
@@ -225,7 +253,7 @@ class Trial:
 
     @property
     def network(self):
-        """The options as a dataclass: a `Dense`, `CNN` or `Blocks`."""
+        """The options as a dataclass, one of NETWORKS."""
         return network_options(self.model, self.options)
 
     @property
@@ -235,7 +263,8 @@ class Trial:
 
     def resolved(self):
         """This trial with "auto" replaced by what this machine trains in."""
-        return dataclasses.replace(self, precision=choose_precision(self.precision))
+        alone = self.model in PRETRAINED and self.precision == "auto"
+        return dataclasses.replace(self, precision="float32" if alone else choose_precision(self.precision))
 
     def configuration(self):
         """All that decides the result, as a dict that JSON can hold: every field but the label."""
@@ -259,6 +288,17 @@ class Trial:
             (self.flip, self.translate, self.average, self.schedule) == ("none", 0, "none", "constant")
             and self.optimizer == "adam"
             and not (self.label_smoothing or self.class_weights or self.steps_per_epoch)
+        )
+        need(
+            self.model not in PRETRAINED or self.precision in ("auto", "float32"),
+            f"model={self.model!r} computes in single precision; take precision='auto' or 'float32'",
+        )
+        need(
+            self.model not in PRETRAINED
+            or (self.translate, self.permute_pixels, self.tta, self.loop) == (0, None, 0, "lab")
+            and self.flip in ("none", "random"),
+            f"model={self.model!r} keeps what its frozen layers make of each image and of its mirror image; of "
+            "augmentation it takes flip='random' alone, and no permutation, views or loop='published'",
         )
         need(
             self.keep == "last" or (whole and self.train_split == "train" and self.average == "none"),

@@ -1,0 +1,131 @@
+"""Fine-tuning: the last blocks of EfficientNet-Lite0, and its head, trained on what the frozen blocks make of images.
+
+The frozen part sees each image once, and its mirror image where training mirrors them; its feature maps are kept. The
+classifier begins as a linear probe, as fine-tuning from random weights bends the features before they are of use,
+which costs most where the test images differ from those of training: Kumar et al., "Fine-tuning can distort pretrained
+features and underperform out-of-distribution" (ICLR 2022).
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import layers
+from threadpoolctl import threadpool_limits
+
+from cnnlab.training import models
+from cnnlab.training.models import dtype_policy
+from cnnlab.training.pretrained import efficientnet_lite0
+from cnnlab.training.transfer import fitted, frozen_features, without_xla
+from cnnlab.training.trial import LinearProbe, Lite0
+
+BLOCKS = 16
+# Inverse strength of the L2 penalty of the probe to begin with, on features of variance one. Weaker ones answer all
+# training images rightly, and leave nothing to be learned from.
+START_STRENGTH = 0.01
+
+
+class Parts(NamedTuple):
+    """Four `keras.Model`s of the same layers.
+
+    `frozen`: pixels (n, height, width, 3) in 0..255 to feature maps; `described`: these to features (n, 1280), which
+    the classifier takes; `trained`: feature maps to probabilities (n, classes); `whole`: pixels to probabilities.
+    """
+
+    frozen: keras.Model
+    described: keras.Model
+    trained: keras.Model
+    whole: keras.Model
+
+
+def parts_of(network, input_shape, classes):
+    """The Parts that `network` (a `trial.Lite0`) says, for images of `input_shape`, with an untrained classifier.
+
+    Raises ValueError for grey images, DataUnavailableError as `pretrained.efficientnet_lite0` does.
+    """
+    if input_shape[-1] != 3:
+        raise ValueError(f"images have {input_shape[-1]} channels; expected 3 (RGB)")
+    backbone = efficientnet_lite0(input_shape[:2])
+    names = [layer.name for layer in backbone.layers]
+    first = names.index(f"block{BLOCKS - network.blocks}_{'depthwise' if network.blocks == BLOCKS else 'expand'}")
+    for place, layer in enumerate(backbone.layers):
+        layer.trainable = place >= first and not isinstance(layer, layers.BatchNormalization)
+    with dtype_policy("float32"):
+        features = x = layers.GlobalAveragePooling2D(name="features")(backbone.output)
+        x = layers.Dropout(network.dropout, name="dropout")(x) if network.dropout else x
+        answer = layers.Dense(classes, activation="softmax", name="probabilities")(x)
+    pixels, maps = backbone.inputs[0], backbone.layers[first].input
+    ends = {
+        "lite0_frozen": (pixels, maps),
+        "lite0_described": (maps, features),
+        "lite0_trained": (maps, answer),
+        "lite0": (pixels, answer),
+    }
+    return Parts(*(without_xla(keras.Model(*pair, name=name)) for name, pair in ends.items()))
+
+
+def build_for(trial, dataset, fused=False):
+    """`models.build` for the images and classes of `dataset` (a `data.Dataset`), as `trial` says.
+
+    Of a fine-tuned network the part that is trained, of a linear probe the network whose features it takes.
+    """
+    shape, classes, network = dataset.input_shape, len(dataset.class_names), trial.network
+    if isinstance(network, Lite0):
+        return parts_of(network, shape, classes).trained
+    if isinstance(network, LinearProbe):
+        return efficientnet_lite0(shape[:2])
+    return models.build(trial.model, shape, classes, fused, **trial.options)
+
+
+def whole_model(trial, dataset, model):
+    """The network from pixels to probabilities of which `model`, of `build_for`, is what was trained: often itself."""
+    if not isinstance(trial.network, Lite0):
+        return model
+    parts = parts_of(trial.network, dataset.input_shape, len(dataset.class_names))
+    parts.trained.set_weights(model.get_weights())
+    parts.whole.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
+    return parts.whole
+
+
+def limited(trial, dataset):
+    """`dataset` with the images that `trial` takes of it: the first of each split, where it limits them."""
+    wanted = {"train": trial.train_images, "validation": trial.eval_images, "test": trial.eval_images}
+    splits = {
+        name: dataclasses.replace(split, indices=split.indices[: wanted[name]])
+        for name, split in dataset.splits.items()
+    }
+    return dataclasses.replace(dataset, splits=splits)
+
+
+def feature_maps(trial, dataset, cache=None, progress=False, clock=None):
+    """`batches.prepare` for a fine-tuned network: {split: (feature maps float32 (n, ...), int32 labels)}.
+
+    Of the training images those of all, and with flip "random" of all mirror images after them; `cache`, `clock`: as in
+    `transfer.frozen_features`; `progress`: whether to show bars.
+    """
+    dataset, sides = limited(trial, dataset), (False, True) if trial.flip == "random" else (False,)
+    frozen = parts_of(trial.network, dataset.input_shape, len(dataset.class_names)).frozen
+
+    def seen(name, mirrored=False):
+        split = dataset.splits[name]
+        maps = frozen_features(frozen, split, cache, name if progress else None, clock, mirrored)
+        return maps, split.labels[split.indices].astype("int32")
+
+    trained = ("train",) if trial.train_split == "train" else ("train", "validation")
+    found = {name: seen(name) for name in dataset.splits if name not in trained}
+    both = [seen(name, mirrored) for mirrored in sides for name in trained]
+    found["train"] = tuple(np.concatenate(parts) for parts in zip(*both, strict=True))
+    return {"validation": tuple(part[:0] for part in found["train"]), **found}
+
+
+def begin_at_probe(parts, maps, labels, class_weights):
+    """Give the classifier of `parts` the weights of a linear probe on what it is given.
+
+    `maps` float32 (n, ...), what is trained on; `labels` (n,); `class_weights`: whether rare classes weigh more.
+    """
+    features = parts.described.predict(maps, batch_size=256, verbose=0)
+    weighting, classes = "balanced" if class_weights else None, parts.trained.output_shape[-1]
+    with threadpool_limits(1):  # as in `transfer.linear_probe`
+        weights = fitted(features, labels, START_STRENGTH, weighting, classes)
+    parts.trained.get_layer("probabilities").set_weights(list(weights))
