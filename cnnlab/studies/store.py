@@ -70,9 +70,8 @@ class Store:
         test = result.probabilities["test"]
         with _whole(self._predictions_path(key), "wb") as file:
             # The class and its confidence: what intervals, paired tests and calibration need.
-            np.savez_compressed(
-                file, predicted=test.argmax(axis=1).astype("uint8"), confidence=test.max(axis=1).astype("float16")
-            )
+            predicted = test.argmax(axis=1).astype(np.min_scalar_type(test.shape[1] - 1))
+            np.savez_compressed(file, predicted=predicted, confidence=test.max(axis=1).astype("float16"))
         curves = {name: [round(value, 5) for value in values] for name, values in result.history.items()}
         finished = datetime.now(UTC).isoformat(timespec="seconds")
         record = {"key": key, **result.row, "finished": finished, "history": curves}
@@ -97,7 +96,10 @@ class Store:
         return found
 
     def predictions(self, key):
-        """{"predicted": uint8 (n,), "confidence": float16 (n,)} on the test set, in its order."""
+        """{"predicted": uint8 (n,), "confidence": float16 (n,)} on the test set, in its order.
+
+        Of more than 256 classes, the first is uint16.
+        """
         with np.load(self._predictions_path(key), allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
 

@@ -40,11 +40,11 @@ STEPS_PER_EXECUTION = 25
 class Result:
     """What one training gave.
 
-    `trial`, resolved; `row`: the tidy record; `history`: {"loss", "accuracy" and, where each epoch is
-    validated, "val_loss", "val_accuracy"} to one value an epoch; `model`: float32, of Keras's own
-    layers, with the weights that the trial keeps; `probabilities`: {"test" and, where there is one,
-    "validation"} to that model's float32 (n, classes), from one view of each image; `interrupted`:
-    whether Ctrl-C ended it before its time.
+    `trial`, resolved, of the data set that was trained on; `row`: the tidy record; `history`: {"loss",
+    "accuracy" and, where each epoch is validated, "val_loss", "val_accuracy"} to one value an epoch;
+    `model`: float32, of Keras's own layers, with the weights that the trial keeps; `probabilities`:
+    {"test" and, where there is one, "validation"} to that model's float32 (n, classes), from one view
+    of each image; `interrupted`: whether Ctrl-C ended it before its time.
     """
 
     trial: Trial
@@ -90,16 +90,17 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
 
     `callbacks`: what happens beside it, such as `ProgressBar()`, or `Checkpoint(path)`, from which
     an interrupted training of the same trial goes on; `scoring_batch`: images scored at once.
-    The row has, beside what decides the training: accuracy and loss on validation (None where all
-    images train) and test of the final weights ("..._last"), of the best epoch's ("..._best") where
-    the trial keeps these, and with test-time augmentation ("..._tta") where it keeps the last; and
-    seconds from the raw arrays to the last answer on the test set, less what checkpoints take:
+    The row has, beside what decides the training and the names of the classes: accuracy and loss on
+    validation (None where all images train) and test of the final weights ("..._last"), of the best
+    epoch's ("..._best") where the trial keeps these, and with test-time augmentation ("..._tta") where
+    it keeps the last; and seconds from the raw arrays to the last answer on the test set, less what checkpoints take:
     seconds_setup, seconds_training and seconds_tta (all test answers).
     Returns a Result. Ctrl-C ends training early: what was trained is evaluated and returned, marked
     as interrupted, and a checkpoint stays; before the first epoch's end it is passed on. The test
     set is evaluated once, after training. Raises RuntimeError where the training diverges.
     """
-    trial = trial.resolved()
+    # What was trained on is what the row says, whatever the trial was written for.
+    trial = dataclasses.replace(trial.resolved(), dataset=dataset.key)
     splits = prepare(trial, dataset)
     clock = Clock()
     keras.utils.set_random_seed(trial.seed)
@@ -111,7 +112,7 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
     history = History(trial.monitor if trial.keep == "best" else None)
     average = None if trial.average == "none" else WeightAverage(trial.average, plan.steps)
     for checkpoint in _of_kind(callbacks, Checkpoint):
-        checkpoint.bind(trial_key(trial), history, clock, average)
+        checkpoint.bind(trial_key(trial, dataset.fingerprint), history, clock, average)
         checkpoint.restore(model)
     clock.lap("setup")
     stopping = None if trial.patience is None else EarlyStopping(history, trial.patience)
@@ -143,6 +144,7 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
     row = {
         "label": trial.label,
         **trial.configuration(),
+        "class_names": list(dataset.class_names),
         "parameters": twin.count_params(),
         "steps": steps,
         "epochs_trained": history.epochs_done if trial.keep == "best" else steps / plan.epoch_steps,
