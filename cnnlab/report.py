@@ -25,7 +25,7 @@ README, RESULTS = Path("README.md"), Path("results") / "RESULTS.md"
 NOTEBOOKS = ("cnn_assignment.ipynb", "cnn_exploration.ipynb")
 BLOCK = re.compile(r"(<!-- begin:(\S+) -->\n).*?(<!-- end:\2 -->)", re.DOTALL)
 # Bookkeeping of a row that a reader of the table does without; it stays in the row's own file.
-UNTABLED = ["options", "finished", "python", "numpy", "data_version"]
+UNTABLED = ["options", "class_names", "finished", "python", "numpy", "data_version"]
 # Networks with and without convolution: the assignment's two, and two of which the first has somewhat fewer parameters.
 CONTRASTS = (("cnn_32_64_128", "dense_128_64"), ("cnn_32_64_k3", "dense_256_128"))
 # Variants whose seeds are looked at together, and how many of the labels that they contradict are shown.

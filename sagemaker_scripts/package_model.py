@@ -25,7 +25,7 @@ from pathlib import Path
 
 from cnnlab.machine import atomic_file
 from sagemaker_scripts import classifier, common
-from sagemaker_scripts.archive import CARD, HANDLERS, READING, ArchiveError, load_handlers, unpacked
+from sagemaker_scripts.archive import CARD, HANDLERS, READING, ArchiveError, load_handlers, read_card, unpacked
 from sagemaker_scripts.common import BadArgumentsError
 
 HERE = Path(__file__).resolve().parent
@@ -74,30 +74,32 @@ def package(model_path, output_path="model.tar.gz", name=None, class_names=None,
     """Pack the classifier `model_path` (.keras) and return the Path of the verified archive.
 
     `name`: under which TensorFlow Serving knows the model (default: the Keras model's name);
-    `class_names`: one for each output (default: those of `row`, or of the data set that it names);
-    `row`: the trial that trained it, a dict or the path of its JSON row (default: the row of the
-    model file's name in results/trials, or the only one in trials/ beside the file, as train.py
-    leaves it; none where there is none);
+    `class_names`: one for each output (default: those of `row`, or of the data set that it names),
+    which are those that it was trained with, where these are known;
+    `row`: the trial that trained it, a dict or the path of its JSON row (default: the one in the
+    model file, else that of its name in results/trials, or the only one in trials/ beside the file,
+    as train.py leaves it; none where there is none);
     `size`: (height, width) that pictures are given, for a model that takes any.
     A single output, a sigmoid, becomes two: the probability of the first class is what is left.
     Raises BadArgumentsError for a model, a name or classes that do not fit each other, and
     ArchiveError where the packed model does not start or answers differently; then nothing is written.
     """
     model_path, output_path = Path(model_path), Path(output_path)
-    row = _read_row(row, model_path)
     model = classifier.load(model_path, size)
+    row, own = _read_row(row, model_path), _row_within(model_path)
     name = name or model.name
     if not NAME.fullmatch(name) or name == "code":
         raise BadArgumentsError(f"name is {name!r}; expected letters, digits, - and _, and not 'code'")
     _check_permutation(row)
     letterbox = _is_letterboxed(row)
-    card = model_card(model, name, _class_names(class_names, row, model.output_shape[1]), row, letterbox)
+    names = _class_names(class_names, row, model.output_shape[1])
+    card = model_card(model, name, names, row, letterbox)
     output_path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(output_path) as partial:
         with tempfile.TemporaryDirectory(prefix="package-") as folder:
             _stage(model, card, Path(folder), letterbox)
             _pack(folder, partial)
-        verify(partial, model)
+        verify(partial, model, own.get("class_names") or row.get("class_names"))
     return output_path
 
 
@@ -118,15 +120,22 @@ def model_card(model, name, class_names, row, letterbox=False):
     }
 
 
-def verify(path, model):
+def verify(path, model, class_names=None):
     """Check the archive `path` against the Keras model it was made from, from the outside.
 
-    Its layout, that its handlers start with nothing but the standard library, and that the
-    reloaded model answers images as `model` does, as arrays and as PNG files. Raises ArchiveError.
+    Its layout, that its handlers start with nothing but the standard library, that the reloaded
+    model answers images as `model` does, as arrays and as PNG files, and that its card has
+    `class_names`, those that the model was trained with (None: not known). Raises ArchiveError.
     """
     import numpy as np
     import tensorflow as tf
 
+    said = read_card(path)["class_names"]
+    if class_names and said != list(class_names):
+        raise ArchiveError(
+            f"the card has the classes {', '.join(said)}; expected those that the model was trained with, in their "
+            f"order: {', '.join(class_names)}"
+        )
     images = np.random.default_rng(0).integers(0, 256, (PROBES, *model.input_shape[1:]), "uint8")
     expected = classifier.answers(model, images)
     with unpacked(path) as folder:
@@ -216,6 +225,8 @@ def _stage(model, card, folder, letterbox):
 def _read_row(row, model_path):
     if isinstance(row, dict):
         return row
+    if not row and (own := _row_within(model_path)):
+        return own
     path = Path(row) if row else _find_row(model_path)
     if not path:
         return {}
@@ -223,6 +234,12 @@ def _read_row(row, model_path):
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise BadArgumentsError(f"{path} is no row of a trial: {error}") from None
+
+
+def _row_within(model_path):
+    from cnnlab.training import row_within
+
+    return row_within(model_path)
 
 
 def _find_row(model_path):

@@ -162,7 +162,9 @@ def train(trial, output_dir, model_dir=None, checkpoint_dir=None, dataset=None):
     output_dir, model_dir = Path(output_dir), Path(model_dir or output_dir)
     store = Store(output_dir / "trials")
     model_path = model_dir / "model.keras"
-    if trial not in store or not model_path.exists():
+    if trial in store and model_path.exists():
+        row = store.row(trial)
+    else:
         dataset = dataset or load_data(trial)
         checkpoint = Path(checkpoint_dir or output_dir / ".checkpoints") / f"{trial_key(trial)}.npz"
         try:
@@ -171,9 +173,9 @@ def train(trial, output_dir, model_dir=None, checkpoint_dir=None, dataset=None):
             raise common.BadArgumentsError(str(error)) from error
         if result.interrupted:
             raise KeyboardInterrupt
-        save_model(result.model, model_path)
         store.save(result)
-    row = store.row(trial)
+        row = store.row(result.trial)
+        save_model(result.model, model_path, row)
     print(result_line(row), flush=True)
     return row
 

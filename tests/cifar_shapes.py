@@ -39,6 +39,11 @@ def folder_of(parent, files):
     return parent
 
 
+def made(folder):
+    folder.mkdir(parents=True)
+    return folder
+
+
 def npz(parent, **arrays):
     np.savez_compressed(parent / "cifar10.npz", **arrays)
     return parent / "cifar10.npz"
@@ -172,6 +177,32 @@ def packed_batches(parent):
     return folder_of(parent / "gz", {f"{file.name}.gz": gzip.compress(file.read_bytes()) for file in folder.iterdir()})
 
 
+def in_capitals(parent):
+    folder = tiny_cifar.write_folder(parent / "from", PY)
+    return folder_of(parent / PY.upper(), {file.name.upper(): file.read_bytes() for file in folder.iterdir()})
+
+
+def links(parent):
+    """As a cache has it that keeps content elsewhere: a link to each file."""
+    (parent / "links").mkdir()
+    for number, file in enumerate(sorted(tiny_cifar.write_folder(parent / "blobs", BIN).iterdir())):
+        (parent / "links" / f"{number}").symlink_to(file)
+    return parent / "links"
+
+
+def link_to_a_folder(parent):
+    (parent / "here").mkdir()
+    (parent / "here" / "data").symlink_to(tiny_cifar.write_folder(parent / "far", NPM), target_is_directory=True)
+    return parent / "here"
+
+
+def keras_2(parent):
+    """The folder and the archive that it was unpacked from."""
+    datasets = tiny_cifar.write_folder(parent / "datasets", PY).parent
+    tiny_cifar.write_archive(parent / "source", "cifar-10-python.tar.gz").rename(datasets / f"{PY}.tar.gz")
+    return datasets
+
+
 def two_halves(parent):
     """Some batches in one layout, some in another, under names that tell nothing."""
     loose = tiny_cifar.write_folder(parent, PY)
@@ -193,13 +224,26 @@ GOOD = {
     "Keras 2, archive only": archive_in("datasets", "cifar-10-python.tar.gz", "cifar-10-batches-py.tar.gz"),
     "Keras 3, archive only": archive_in("datasets", "cifar-10-python.tar.gz", "cifar-10-batches-py-target_archive"),
     "downloaded twice": archive_in("Downloads", "cifar-10-python.tar.gz", "cifar-10-python (1).tar.gz"),
+    "Keras 2": keras_2,
     "two levels above": below("a", "b"),
+    "names in capitals": in_capitals,
+    "archive in capitals": archive_in("Downloads", "cifar-10-python.tar.gz", "CIFAR-10-PYTHON.TAR.GZ"),
+    "archive of another suffix": archive_in("Downloads", "cifar-10-binary.tar.gz", "cifar10.crdownload"),
+    "links to the files": links,
+    "a link to the folder": link_to_a_folder,
     "archive three levels down": archive_in("a/b/c/d", "cifar-10-binary.tar.gz", "x"),
     "zip of the folder": lambda parent: zipped(tiny_cifar.write_folder(parent, PY), parent / "a.zip", f"{PY}/"),
     "flat zip": lambda parent: zipped(tiny_cifar.write_folder(parent, BIN), parent / "a.zip"),
     "zip of npm's": lambda parent: zipped(tiny_cifar.write_folder(parent, NPM), parent / "a.zip"),
     "zip of tar.gz": zip_of("cifar-10-python.tar.gz"),
     "zip in zip": zip_in_zip,
+    "zip in zip in zip": lambda parent: zipped(
+        folder_of(parent / "y", {"outer.zip": zip_in_zip(parent / "x").read_bytes()}), parent / "whole.zip"
+    ),
+    "zip of npz": lambda parent: zipped(npz(made(parent / "x"), **ARRAYS).parent, parent / "a.zip"),
+    "npz, packed": lambda parent: folder_of(
+        parent / "y", {"a.npz.gz": gzip.compress(npz(made(parent / "x"), **ARRAYS).read_bytes())}
+    ),
     "tar": packed_as("w", "x.tar"),
     "tar.bz2": packed_as("w:bz2", "x.tar.bz2"),
     "tar.xz": packed_as("w:xz", "x.tar.xz"),

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tiny_folder
 import tiny_study
+from PIL import Image
 
 from cnnlab import __main__, data, measures, studies
 from cnnlab.__main__ import main
@@ -233,9 +234,9 @@ def test_ctrl_c_says_that_the_same_command_goes_on(
     assert "the same command goes on from here" in capsys.readouterr().err
 
 
-def test_transfer_goes_from_a_folder_of_pictures_to_a_packed_model(tmp_path, monkeypatch, capsys):
-    """The folder, the answer and its interval, the confusions, the archive, and the command that serves it."""
-    from sagemaker_scripts import archive as archives
+@pytest.fixture
+def packed_here(monkeypatch):
+    """Packing takes place in this process, which has TensorFlow already."""
     from sagemaker_scripts import common, package_model
 
     run_program = subprocess.run
@@ -243,15 +244,85 @@ def test_transfer_goes_from_a_folder_of_pictures_to_a_packed_model(tmp_path, mon
     def run_here(command, **options):
         if command[:3] != [sys.executable, "-m", package_model.__name__]:
             return run_program(command, **options)
-        # In this process, which has TensorFlow already.
         return subprocess.CompletedProcess(command, common.run(package_model.main, list(map(str, command[3:]))))
 
     monkeypatch.setattr(subprocess, "run", run_here)
+
+
+def test_a_study_of_ones_own_pictures_gives_a_table_findings_and_a_packed_model(
+    tmp_path, monkeypatch, capsys, packed_here
+):
+    from sagemaker_scripts import archive as archives
+
+    monkeypatch.setenv("CNNLAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CNNLAB_ROOT", str(tmp_path / "lab"))
+    pictures = tiny_folder.write(tmp_path / "pets", 10)
+    command = ["study", "--folder", str(pictures), "--size", "16", "--budget", "smoke", "--variant"]
+    assert main([*command, "dense_128_64", "cnn_32_64_k3", "--seeds", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"\| dense 128-64 +\| [\d,]+ +\| 2 ", shown)
+    assert re.search(r"(beats|worse than|as good as|Cannot tell) .*the same answer always", shown)
+    assert "Validation chooses" in shown
+    assert all(re.search(rf"\| {name} +\| 2 ", shown) for name in tiny_folder.CLASSES)
+    folder = tmp_path / "lab" / "runs" / "folder-pets-16"
+    assert f"next: python sagemaker_scripts/serve_local.py {folder / 'model.tar.gz'}" in shown
+    assert [entry.name for entry in (tmp_path / "lab").iterdir()] == ["runs"], "nothing went to the record"
+    rows = [json.loads(path.read_text()) for path in (folder / "results" / "trials").glob("*.json")]
+    assert {(row["label"], row["seed"]) for row in rows} == {
+        (label, seed) for label in ("dense_128_64", "cnn_32_64_k3") for seed in (0, 1)
+    }
+    assert {row["dataset"] for row in rows} == {"folder-pets-16"}
+    assert all(row["class_names"] == list(tiny_folder.CLASSES) for row in rows)
+    card = archives.read_card(folder / "model.tar.gz")
+    assert card["class_names"] == list(tiny_folder.CLASSES)
+    assert card["data"]["name"] == "folder-pets-16"
+    assert "aspect ratio kept" in card["pictures"]
+    # What is there is not trained again; a model that is gone is.
+    monkeypatch.setattr(importlib.import_module("cnnlab.studies.run"), "train", lambda *_: pytest.fail("trained again"))
+    assert main([*command, "dense_128_64", "--seeds", "2"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["study"], "name a study"),
+        (["study", "filters", "--variant", "cnn_16_32_64"], "--variant and --groups are of folders"),
+        (["study", "--folder", "absent"], "no such file or folder"),
+        (
+            ["study", "--folder", ".", "--variant", "cnn_1"],
+            "no variant is called 'cnn_1'; expected some of dense_128_64",
+        ),
+        (["study", "recipe", "--folder", "."], "no variant is called 'published'"),
+        (["study", "--folder", ".", "--store", "results/trials"], "is of the record"),
+    ],
+)
+def test_a_study_of_no_pictures_or_no_variant_says_one_line_at_once(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CNNLAB_ROOT", str(tmp_path))
+    monkeypatch.setattr(__main__, "import_keras", lambda: pytest.fail("waited for TensorFlow"))
+    assert main(arguments) == 2
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert shown.count("\n") == 1
+
+
+def test_transfer_goes_from_a_folder_of_pictures_to_a_packed_model(tmp_path, monkeypatch, capsys, packed_here):
+    """The folder, the answer and its interval, the confusions, the archive, and the command that serves it."""
+    from sagemaker_scripts import archive as archives
+
     monkeypatch.setenv("CNNLAB_CACHE", str(tmp_path / "cache"))
     backbone = tmp_path / "backbone.keras"
     build(filters=[4, 8], head="gap", dense=0, input_shape=(16, 16, 3), num_classes=2).save(backbone)
     pictures = tiny_folder.write(tmp_path / "pets", 10)
     (pictures / "cat" / "empty.jpg").touch()
+    for number in range(90, 99):
+        # Transparent in part, and lying on its side.
+        picture = tiny_folder.photo(number).convert("RGBA")
+        picture.putalpha(picture.getchannel("R"))
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        path = pictures / tiny_folder.CLASSES[number % 3] / f"{number}.png"
+        path.write_bytes(tiny_folder.encoded(picture, exif=exif))
     out = tmp_path / "new" / "pets.keras"
     options = ["--size", "16", "--backbone", str(backbone), "--out", str(out)]
     assert main(["transfer", "--folder", str(pictures), *options]) == 0
@@ -260,7 +331,7 @@ def test_transfer_goes_from_a_folder_of_pictures_to_a_packed_model(tmp_path, mon
     assert re.search(
         r"[\d.]+% of the test pictures are answered rightly; of others like them, [\d.]+% to [\d.]+%.", shown
     )
-    assert all(re.search(rf"\| {name} +\| 2 ", shown) for name in tiny_folder.CLASSES)
+    assert all(re.search(rf"\| {name} +\| 3 ", shown) for name in tiny_folder.CLASSES)
     archive = out.with_name("model.tar.gz")
     assert f"next: python sagemaker_scripts/serve_local.py {archive}" in shown
     card = archives.read_card(archive)
@@ -285,8 +356,9 @@ def test_transfer_goes_from_a_folder_of_pictures_to_a_packed_model(tmp_path, mon
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--folder", "absent"], 2, "does not exist; expected a folder"),
+        (["--folder", "absent"], 2, "has no 'absent'; expected a folder"),
         (["--folder", "."], 2, "expected a folder of pictures for each of two or more classes"),
+        (["--folder", ".", "--out", "model.h5"], 2, "expected a file that ends in .keras"),
         (["--folder", ".", "--size", "4"], 2, "'4' is not a whole number from 8"),
         ([], 2, "required: --folder"),
     ],

@@ -1,5 +1,6 @@
 """Splits are disjoint, stratified and decided by their seed; the real CIFAR-10 is what it should be."""
 
+import dataclasses
 import hashlib
 import time
 import tracemalloc
@@ -146,6 +147,28 @@ def test_a_second_load_is_quick_and_copies_nothing(cifar10):
     tracemalloc.stop()
     # Indices and labels; the images are 184 MB, and would be 1.5 GB in float64.
     assert peak < 20e6
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "letterboxed"),
+    [
+        ("cifar10", "cifar10", False),
+        ("mars-128", "mars", True),
+        ("mars-64", "mars64", True),
+        ("mars-128-stretch", "mars-128-stretch", False),
+        ("folder-pets-32", "folder-pets-32", True),
+        ("marsupials", "marsupials", False),
+        ("folders", "folders", False),
+    ],
+)
+def test_what_a_trial_calls_a_data_set_and_whether_its_pictures_keep_their_shape(name, key, letterboxed):
+    assert dataclasses.replace(synthetic.dataset(8, 4, 4), name=name).key == key
+    assert data.is_letterboxed(name) == data.is_letterboxed(key) == letterboxed
+
+
+def test_the_fingerprint_is_of_the_content_where_there_is_a_word_on_it():
+    bars = synthetic.dataset(8, 4, 4)
+    assert dataclasses.replace(bars, content="other").fingerprint != bars.fingerprint
 
 
 def test_where_a_data_set_lies_is_said_by_one_variable_whatever_its_size():

@@ -61,6 +61,32 @@ def test_bad_files_are_listed_with_their_reasons_and_left_out(pictures, cache, c
     assert f"5 files in {pictures} are left out:" in shown
     assert all(f"  {file} {reason}\n" in shown for file, reason in left_out.items())
     assert "14 train, 5 validation, 5 test pictures in 24 groups" in shown
+    assert "sizes" not in shown
+
+
+def test_sizes_that_differ_are_said_in_one_line(pictures, cache, capsys):
+    (pictures / "cat" / "large.png").write_bytes(encoded(photo(90, (300, 200))))
+    (pictures / "dog" / "small.png").write_bytes(encoded(photo(91, (20, 10))))
+    data.load_folder(pictures, 32, cache=cache)
+    said = "of 3 sizes, 20x10 to 300x200 pixels, made 32x32, filled up with black; 1 are smaller and enlarged\n"
+    assert said in capsys.readouterr().out
+
+
+def test_by_its_name_the_folder_is_loaded_again_and_divided_by_another_seed(pictures, cache, capsys):
+    first = load(pictures, cache)
+    assert data.load(first.name).fingerprint == first.fingerprint
+    assert data.load(first.name, 1).fingerprint == load(pictures, cache, seed=1).fingerprint
+    assert not capsys.readouterr().out
+
+
+def test_the_fingerprint_is_also_of_the_pixels(pictures, tmp_path, cache):
+    first = load(pictures, cache)
+    path = pictures / "cat" / "0.png"
+    path.write_bytes(encoded(photo(300)))
+    assert load(pictures, cache).fingerprint != first.fingerprint
+    path.write_bytes(encoded(photo(0)))
+    assert load(pictures, cache).fingerprint == first.fingerprint
+    assert load(write(tmp_path / "other" / "pets", start=8), cache).fingerprint != first.fingerprint
 
 
 def test_given_splits_stand(tmp_path, cache):
@@ -70,6 +96,20 @@ def test_given_splits_stand(tmp_path, cache):
     files = loaded.metadata["file"].iloc[loaded.splits["test"].indices]
     assert files.str.startswith("test/").all()
     assert len(loaded.splits["train"]) + len(loaded.splits["validation"]) == 24
+
+
+def test_pictures_that_look_like_one_for_test_are_left_out_and_may_leave_too_few(tmp_path, cache, capsys):
+    pets = tmp_path / "pets"
+    write(write(pets / "train", 6) and pets / "test", 3, start=6)
+    again = pets / "train" / "owl" / "again.jpg"
+    again.write_bytes(encoded(photo(20), "JPEG", quality=80))
+    left_out = load(pets, cache).metadata.attrs["left_out"]
+    assert left_out == [("train/owl/again.jpg", "looks like test/owl/20.png")]
+    for number in (2, 5):
+        (pets / "train" / "owl" / f"{number}.png").write_bytes(encoded(photo(23), "JPEG", quality=50 + number))
+    with pytest.raises(ValueError, match=r"the train pictures in .*: too few that can be used of owl \(4\)"):
+        data.load_folder(pets, 32, cache=cache)
+    assert "train/owl/5.png looks like test/owl/23.png" in capsys.readouterr().out
 
 
 def test_the_cache_is_used_until_the_folder_changes(pictures, cache, monkeypatch):
@@ -108,7 +148,8 @@ def test_a_damaged_cache_is_built_again(pictures, cache):
 def test_a_folder_that_cannot_be_used_gets_one_line(tmp_path, cache):
     (tmp_path / "pets.zip").write_bytes(b"PK")
     for path, said in (
-        (tmp_path / "none", "does not exist; expected"),
+        (tmp_path / "none", "no such file or folder: .* has no 'none'; expected a folder"),
+        ("https://example.org/pets.zip", "an address on the web"),
         (tmp_path / "pets.zip", "is a file .*unpacked"),
     ):
         with pytest.raises(ValueError, match=said):

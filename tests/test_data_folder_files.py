@@ -1,12 +1,25 @@
 """Where the pictures of a folder are, which belong together, and who is held out."""
 
+import errno
+import itertools
+import os
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from tiny_folder import CLASSES, photo, write
 
 from cnnlab.data import folder_files
-from cnnlab.data.folder_files import assign_splits, check_classes, find_files, find_groups, innermost, mark_copies
+from cnnlab.data.folder_files import (
+    assign_splits,
+    check_classes,
+    find_files,
+    find_groups,
+    innermost,
+    leave_out_look_alikes,
+    mark_copies,
+)
 
 GROUPS = {"cat": 12, "dog": 9, "owl": 6}
 
@@ -54,6 +67,38 @@ def test_the_folder_that_an_archive_unpacks_into_is_meant(tmp_path):
     assert innermost(tmp_path) == tmp_path / "flowers" / "flowers"
     files_in("train/rose/1.jpg")(tmp_path / "only")
     assert innermost(tmp_path / "only") == tmp_path / "only"
+
+
+def test_what_is_no_file_or_may_not_be_read_is_listed(tmp_path, monkeypatch):
+    files_in("cat/1.jpg", "dog/1.jpg", "dog/locked/2.jpg")(tmp_path)
+    (tmp_path / "cat" / "gone.jpg").symlink_to("elsewhere.jpg")
+    os.mkfifo(tmp_path / "cat" / "pipe.jpg")
+    locked(monkeypatch, tmp_path / "dog" / "locked")
+    table, _, outside = find_files(tmp_path)
+    assert sorted(table["file"]) == ["cat/1.jpg", "dog/1.jpg"]
+    no_file = "is no file, or a link that leads nowhere"
+    assert dict(outside) == {"cat/gone.jpg": no_file, "cat/pipe.jpg": no_file, "dog/locked": "may not be read"}
+    locked(monkeypatch, tmp_path / "dog")
+    with pytest.raises(ValueError, match=r"dog cannot be read \(Permission denied\)"):
+        find_files(tmp_path)
+
+
+def locked(monkeypatch, folder):
+    """Have `folder` be one that nobody may read, root included."""
+    listed = Path.iterdir
+
+    def iterdir(path):
+        if path == folder:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+
+
+def test_a_class_may_be_a_link_to_a_folder(tmp_path):
+    files_in("elsewhere/1.jpg", "pets/dog/2.jpg")(tmp_path)
+    (tmp_path / "pets" / "cat").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    assert sorted(find_files(tmp_path / "pets")[0]["file"]) == ["cat/1.jpg", "dog/2.jpg"]
 
 
 def test_a_link_that_leads_back_is_not_followed(tmp_path):
@@ -154,11 +199,20 @@ def test_a_csv_says_what_belongs_together(tmp_path, text):
     assert source == "groups.csv"
     assert groups.tolist() == ["group x", "group x", "dog/1.jpg", "group x"]
     assert find_groups(tmp_path / "elsewhere", named("1", "2"), tmp_path / "groups.csv")[1].tolist() == groups.tolist()
+    (tmp_path / "groups.csv").write_text(text + text.splitlines()[1].replace("1.jpg", "7.jpg") + "\n", encoding="utf-8")
+    source, again = find_groups(tmp_path, named("1", "2"))
+    assert source == "groups.csv, 1 of whose lines name no picture"
+    assert again.tolist() == groups.tolist()
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("name,scene\n1,2\n", "has the columns name, scene"), ("file,group\nx.jpg,1\n", "names none of"), ("", "no CSV")],
+    [
+        ("name,scene\n1,2\n", "has the columns name, scene"),
+        ("file,group\nx.jpg,1\n", "names none of"),
+        ("", "no CSV"),
+        ("file,group\ncat/1.jpg,a\ncat/1.jpg,b\n", "has cat/1.jpg in several groups"),
+    ],
 )
 def test_a_csv_that_says_nothing_is_refused(tmp_path, text, reason):
     (tmp_path / "mine.csv").write_text(text)
@@ -222,9 +276,28 @@ def test_near_duplicates_across_given_splits_are_left_out_of_what_is_learned_fro
     table = table_of(classes, [split for split in ("train", "test", "validation") for _ in range(18)])
     numbers = np.arange(54)
     numbers[[0, 1, 40]] = 20, 41, 21  # of test, of validation, of test
-    assign_splits(table, thumbnails_of(numbers))
+    leave_out_look_alikes(table, thumbnails_of(numbers))
     reasons = table.loc[table["reason"] != "", "reason"].to_dict()
     assert reasons == {left: f"looks like {table['file'][other]}" for left, other in ((0, 20), (1, 41), (40, 21))}
+
+
+def test_a_group_on_both_sides_of_given_splits_is_refused_and_a_guess_is_said(tmp_path):
+    stems = [f"scene{scene}_{number}" for scene in "abcdef" for number in (1, 2)]
+    places = itertools.product(("train", "test"), CLASSES, stems)
+    rows = [(f"{split}/{kind}/{stem}.jpg", kind, split) for split, kind, stem in places]
+    table = pd.DataFrame(rows, columns=["file", "class", "split"]).assign(reason="")
+    table["home"] = table["split"] + "/" + table["class"]
+    source, table["group"] = find_groups(tmp_path, table)
+    assert source == "names that differ in a last number, 6 of which lie in several of the splits that are given"
+    assign_splits(table, thumbnails_of(range(len(table))))
+    assert (table["split"] == "test").sum() == 36
+    again = pd.DataFrame(rows, columns=["file", "class", "split"]).assign(reason="", home=table["home"])
+    (tmp_path / "groups.csv").write_text("file,group\ntrain/cat/scenea_1.jpg,tom\ntest/cat/sceneb_1.jpg,tom\n")
+    again["group"] = find_groups(tmp_path, again)[1]
+    with pytest.raises(ValueError, match=r"^group tom lies in several .*train/cat/scenea_1.jpg, test/cat/sceneb_1.jpg"):
+        assign_splits(again, thumbnails_of(range(len(again))))
+    again.loc[again["file"] == "train/cat/scenea_1.jpg", "reason"] = "is empty"
+    assign_splits(again, thumbnails_of(range(len(again))))
 
 
 def test_a_class_of_one_scene_is_refused():

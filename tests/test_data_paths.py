@@ -1,8 +1,10 @@
 """What a person calls a path is found, or it is said what is wrong; a change of the files there is noticed."""
 
+import errno
 import os
 import socket
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +65,45 @@ def test_files_are_found_three_levels_down_in_the_order_of_people_and_without_cl
     (tmp_path / "a" / "round").symlink_to(tmp_path)  # which is followed no further than any other folder
     found = [file.relative_to(tmp_path).as_posix() for file in paths.files_below(tmp_path)]
     assert [name for name in found if "round" not in name] == names
+
+
+def test_what_may_not_be_read_hides_nothing_else(tmp_path, monkeypatch):
+    for name in ("a/1", "b/1", "c"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("text")
+    (tmp_path / "d").symlink_to("nowhere")
+    opened, listed = Path.open, Path.iterdir
+
+    def refuse(function, name):
+        def called(path, *arguments):
+            if path.name == name:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return function(path, *arguments)
+
+        return called
+
+    monkeypatch.setattr(Path, "iterdir", refuse(listed, "a"))
+    others = []
+    assert paths.files_below(tmp_path, others=others) == [tmp_path / "c", tmp_path / "b" / "1"]
+    assert others == [tmp_path / "d", tmp_path / "a"]
+    with pytest.raises(PermissionError):
+        paths.files_below(tmp_path / "a")
+    monkeypatch.setattr(Path, "open", refuse(opened, "c"))
+    assert [paths.kind_at(tmp_path / name) for name in ("c", "b/1", "d")] == ["unreadable", "text", "unreadable"]
+
+
+def test_folders_are_looked_into_as_deep_as_is_asked_and_through_links_or_not(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for name in ("1", "a/2", "a/b/3"):
+        (tmp_path / name).touch()
+    (tmp_path / "link").symlink_to(tmp_path / "a", target_is_directory=True)
+
+    def found(**options):
+        return [file.relative_to(tmp_path).as_posix() for file in paths.files_below(tmp_path, **options)]
+
+    assert found(levels=0) == ["1"]
+    assert found(levels=1) == ["1", "a/2", "link/2"]
+    assert found(links=False) == ["1", "a/2", "a/b/3"]
 
 
 def test_more_files_than_any_data_set_has_are_refused(tmp_path, monkeypatch):

@@ -38,12 +38,13 @@ def test_every_format_gives_the_same_image_letterboxed(form, options, tolerance)
 
 @pytest.mark.parametrize("size", [(300, 2), (2, 300), (1, 1), (48, 48)])
 def test_any_shape_is_centred_on_black(size):
-    image, thumbnail = decode_picture(encoded(Image.new("RGB", size, "white")), 20)
+    image, thumbnail, pixel_size = decode_picture(encoded(Image.new("RGB", size, "white")), 20)
     rows, columns = (np.flatnonzero((image == 255).all(axis=2).any(axis=axis)) for axis in (1, 0))
     assert {len(rows), len(columns)} <= {1, 20}
     assert abs(rows.mean() - 9.5) <= 0.5
     assert abs(columns.mean() - 9.5) <= 0.5
     assert thumbnail.shape == (16, 16, 3)
+    assert pixel_size == size
 
 
 def test_greyscale_palettes_and_ink_become_rgb():
@@ -62,14 +63,23 @@ def test_sixteen_bits_are_shown_by_the_upper_eight():
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_what_is_transparent_is_black(mode):
+def test_what_is_transparent_is_white(mode):
     clear = photo(0).convert(mode)
     clear.putalpha(Image.fromarray(np.repeat([[0] * 24 + [255] * 24], 36, axis=0).astype("uint8")))
     found = pixels(clear)
-    assert found[6:42, :24].max() == 0
+    assert found[6:42, :24].min() == 255
+    assert found[:6].max() == 0, "what is filled up is black all the same"
     assert (found[6:42, 24:] == pixels(photo(0) if mode == "RGBA" else photo(0).convert("L"))[6:42, 24:]).all()
     palette = photo(0).convert("P")
-    assert pixels(palette, transparency=palette.getpixel((0, 0)))[6, 0].max() == 0
+    assert pixels(palette, transparency=palette.getpixel((0, 0)))[6, 0].min() == 255
+
+
+def test_half_transparent_pixels_are_half_white():
+    clear = photo(0).convert("RGBA")
+    clear.putalpha(128)
+    expected = (np.asarray(photo(0)) * (128 / 255) + 127).round()
+    for form, options in (("PNG", {}), ("WEBP", {"lossless": True}), ("TIFF", {})):
+        assert np.abs(pixels(clear, form, **options)[6:42] - expected).max() <= 1
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -80,6 +90,14 @@ def test_a_picture_is_turned_as_its_exif_data_say(orientation):
     stored = photo(0) if turned is None else photo(0).transpose(Image.Transpose(turned))
     found = pixels(stored, "JPEG", quality=95, subsampling=0, exif=exif)
     assert np.abs(found - pixels(photo(0))).mean() < 4
+    for form, options in (("PNG", {}), ("WEBP", {"lossless": True}), ("TIFF", {})):
+        assert (pixels(stored, form, exif=exif, **options) == pixels(photo(0))).all()
+
+
+def test_only_exif_data_turn_a_picture_as_the_packed_model_reads_no_other():
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    assert np.abs(pixels(photo(0), "JPEG", quality=95, subsampling=0, xmp=xmp) - pixels(photo(0))).mean() < 4
+    assert (pixels(photo(0), exif=b"Exif\0\0 damaged") == pixels(photo(0))).all()
 
 
 def test_the_first_of_several_pictures_counts():

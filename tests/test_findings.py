@@ -3,6 +3,7 @@
 import functools
 import gc
 import itertools
+import re
 import subprocess
 import sys
 
@@ -363,6 +364,23 @@ def test_worst_of_several_classes_pays_for_having_been_looked_for():
     assert found.numbers["p_value"] == pytest.approx(4 * alone)
     assert alone < 0.05 < found.numbers["p_value"]
     assert found.verdict == "cannot tell"
+
+
+def test_class_names_may_be_numbers_and_long():
+    names = ("0", "1.5", "2", "no. 3 of the left-hand shelf, as it was found in 1987")
+    for say in (findings.worst_class, findings.commonest_confusions):
+        assert names[3] in say(*predictions([0.9, 0.8, 0.7, 0.4]), names).sentence
+    with pytest.raises(ValueError, match="6 numbers"):
+        findings.Finding("1 for 2, 3 for 4, 5 for 6.", None, {})
+
+
+def test_networks_against_the_same_answer_always():
+    rows = frame({"cnn_16_32_64": 0.70, "dense_128_64": 0.40})
+    better, same = findings.against_constant(rows, {seed: 0.40 + 0.001 * (seed % 2) for seed in range(5)})
+    assert better.verdict == "better"
+    assert better.numbers["mean"] == pytest.approx(rows.iloc[::2]["test_accuracy_best"].mean() - 0.4004)
+    assert re.match(r"The 16-filter CNN beats the same answer always by [\d.]+ points of test accuracy\.", str(better))
+    assert same.verdict in ("same", "cannot tell")
 
 
 def test_commonest_confusions_are_ranked():

@@ -23,6 +23,12 @@ def test_class_counts_are_those_of_each_split(bars_dataset):
         }
 
 
+def test_the_majority_is_of_the_training_images_and_its_share_of_the_test_images():
+    dataset = synthetic.dataset(train=50, validation=20, test=33)
+    train, test = dataset.split("train")[1], dataset.split("test")[1]
+    assert exploration.majority_share(dataset) == np.mean(test == stats.mode(train).mode)
+
+
 def test_class_without_images_counts_zero():
     dataset = synthetic.dataset(train=20, validation=20, test=1)
     assert (exploration.class_counts(dataset)["test"] == 0).sum() == len(dataset.class_names) - 1

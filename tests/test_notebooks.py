@@ -10,8 +10,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import tiny_folder
 
-from cnnlab import find_budget, report
+from cnnlab import find_budget, machine, report
 from cnnlab import notebook as notebooks
 from cnnlab.figures import FIGURES
 
@@ -204,6 +205,33 @@ def test_the_profile_reaches_the_notebook_and_progress_leaves_no_trace(tmp_path,
     assert cells[1].outputs[0].data["text/plain"] == "'smoke'"
     assert cells[2].outputs == []
     assert "work" in capfd.readouterr().out
+
+
+def test_the_first_half_runs_on_a_folder_of_ones_own(tmp_path, monkeypatch):
+    """Up to the studies, in this process, which has TensorFlow already; of the record there is nothing to see."""
+    pictures = tiny_folder.write(tmp_path / "pets", 10)
+    (pictures / "cat" / "one more.png").write_bytes(tiny_folder.encoded(tiny_folder.photo(90)))
+    variables = {"CNNLAB_ROOT": tmp_path / "lab", "CNNLAB_CACHE": tmp_path / "cache", "CNNLAB_PROFILE": "smoke"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(machine, "be_frugal", lambda: None)  # it is of the whole process
+    cells = nbformat.read(ROOT / "cnn_assignment.ipynb", as_version=4).cells
+    end = next(place for place, cell in enumerate(cells) if cell.source.startswith("## 4."))
+    first, *others = (cell.source for cell in cells[:end] if cell.cell_type == "code")
+    changes = {'DATA = "cifar10"': 'DATA = "folder"', 'FOLDER, SIZE = ""': f"FOLDER, SIZE = {str(pictures)!r}"}
+    for before, after in changes.items():
+        assert first.count(before) == 1
+        first = first.replace(before, after)
+    run = {}
+    for source in (first, *others):
+        exec(source, run)  # noqa: S102 - the notebook's code is what is tested
+    for row in (run["dense"].row, run["cnn"].row):
+        assert (row["dataset"], row["class_names"]) == ("folder-pets-32", list(tiny_folder.CLASSES))
+    assert run["counts"].loc["cat"].sum() == 11
+    assert run["answers"]["CNN"].shape == (len(run["test_images"]), 3)
+    drawn = {figure.stem for figure in (tmp_path / "lab" / "runs" / "folder-pets-32" / "images").glob("*.png")}
+    assert drawn == {name for name in FIGURES for source in others if f'"{name}"' in source}
+    assert [entry.name for entry in (tmp_path / "lab").iterdir()] == ["runs"], "something went to the record"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)

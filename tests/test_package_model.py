@@ -15,7 +15,7 @@ import tensorflow as tf
 import tiny_mars
 
 from cnnlab.data import preprocessing_steps
-from cnnlab.training import build
+from cnnlab.training import build, save_model
 from sagemaker_scripts import archive, package_model, savedmodel
 from sagemaker_scripts.common import BadArgumentsError
 
@@ -73,12 +73,30 @@ def test_class_names_and_letterbox_come_from_the_row(tiny, tmp_path):
     assert card["pictures"].endswith(package_model.RESIZING[True])
 
 
+def test_a_model_file_brings_its_own_names_and_a_card_with_others_is_refused(tiny, tmp_path):
+    flowers = ["rose", "tulip", "daisy", "aster"]
+    save_model(tiny.model, tmp_path / "kept.keras", {**tiny.row, "dataset": "flowers", "class_names": flowers})
+    path = package_model.package(tmp_path / "kept.keras", tmp_path / "kept.tar.gz")
+    card = archive.read_card(path)
+    assert (card["class_names"], card["data"]["name"]) == (flowers, "flowers")
+    package_model.verify(path, tiny.model, flowers)
+    for options in ({"class_names": flowers[::-1]}, {"row": tiny.row}):
+        with pytest.raises(archive.ArchiveError, match="trained with, in their order: rose, tulip, daisy, aster"):
+            package_model.package(tmp_path / "kept.keras", tmp_path / "new.tar.gz", **options)
+    with pytest.raises(archive.ArchiveError, match="trained with, in their order: angle0"):
+        package_model.package(tiny.keras, tmp_path / "new.tar.gz", class_names=letters(4), row=tiny.row)
+    with pytest.raises(archive.ArchiveError, match="the card has the classes rose"):
+        package_model.verify(path, tiny.model, letters(4))
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["kept.keras", "kept.tar.gz"]
+
+
 def test_the_same_model_gives_the_same_bytes(tiny, tmp_path):
     again = package_model.package(
         save(tiny.model, tmp_path), tmp_path / "again.tar.gz", class_names=tiny.dataset.class_names, row=tiny.row
     )
     assert sha256(again) == sha256(tiny.archive)
-    other = package_model.package(tiny.keras, tmp_path / "other.tar.gz", class_names=letters(4), row=tiny.row)
+    row = {**tiny.row, "class_names": letters(4)}
+    other = package_model.package(tiny.keras, tmp_path / "other.tar.gz", class_names=letters(4), row=row)
     assert sha256(other) != sha256(tiny.archive)
 
 

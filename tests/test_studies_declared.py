@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import synthetic
 from tiny_study import STUDY
 
-from cnnlab import machine, studies
+from cnnlab import data, machine, studies
 from cnnlab.studies import CONTRASTS, RECIPES, STEPS, TARGETS, WALK, Study
 from cnnlab.training import Trial
 
@@ -147,6 +148,38 @@ def test_the_full_budget_changes_nothing():
 def test_a_budget_never_raises_what_a_trial_asks_for():
     trial = Trial("any", epochs=0.5, train_images=7, eval_images=3, keep="last")
     assert studies.find_budget("quick").limit(trial) == trial
+
+
+def test_a_budget_on_ones_own_pictures_fits_them_and_keeps_apart(monkeypatch, tmp_path):
+    monkeypatch.setenv(machine.ROOT_VARIABLE, str(tmp_path))
+    full, smoke = studies.find_budget("full"), studies.find_budget("smoke")
+    few, many = synthetic.dataset(200, 60, 50), synthetic.dataset(4_000, 300, 400)
+    for budget in (full, smoke):
+        own = budget.on(few)
+        assert not own.is_record
+        assert own.store_folder == tmp_path / "runs" / "bars" / "results" / "trials"
+        assert own.images_folder == tmp_path / "runs" / "bars" / "images"
+        small = studies.study_of(["cnn_32_64_128", "cnn_32_64_128_15_epochs"]).within(own)
+        assert {trial.dataset for trial in small.trials} == {"bars"}
+        assert small.trials[0].steps_per_epoch == own.fewest_steps
+    assert full.on(few).limit(Trial("any", epochs=15)).epochs == 15
+    assert full.on(few).limit(Trial("any", batch_size=4)).steps_per_epoch is None
+    limited = smoke.on(many).limit(Trial("any"))
+    assert (limited.train_images, limited.eval_images, limited.steps_per_epoch) == (512, 256, None)
+    limited = smoke.on(few).limit(Trial("any"))
+    assert (limited.train_images, limited.eval_images) == (None, None)
+    for name in data.SHAPES:
+        known = dataclasses.replace(few, name={"mars": "mars-128", "mars64": "mars-64"}.get(name, name))
+        assert full.on(known) is full
+
+
+def test_variants_for_ones_own_pictures_are_found_by_their_labels():
+    study = studies.study_of(["dense_128_64", "cnn_32_64_128", "dense_128_64"])
+    assert [trial.label for trial in study.trials] == ["dense_128_64", "cnn_32_64_128"]
+    assert study.trials[1] == studies.CNN
+    with pytest.raises(ValueError, match="no variant is called 'cnn_3'; expected some of dense_128_64, "):
+        studies.study_of(["cnn_3"])
+    assert not {"cnn_32_64_128_permuted", "cnn_32_64_k3_n500", "to_93"} & studies.VARIANTS.keys()
 
 
 def test_an_unknown_budget_is_refused(monkeypatch):

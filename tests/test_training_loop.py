@@ -49,6 +49,14 @@ def result(bars_dataset, kept):
     return train(TINY, bars_dataset, [kept])
 
 
+def test_the_row_names_the_data_set_and_its_classes(result, bars_dataset):
+    """Whatever the trial was written for."""
+    assert TINY.dataset == "cifar10"
+    assert result.row["dataset"] == result.trial.dataset == "bars"
+    assert result.row["class_names"] == list(bars_dataset.class_names)
+    assert result.row["data_version"] == bars_dataset.fingerprint
+
+
 def interrupting(after):
     """A callback that interrupts as soon as `after` epochs are over, as Ctrl-C does."""
 

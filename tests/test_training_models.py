@@ -212,3 +212,14 @@ def test_the_row_lies_beside_the_model(tiny, tmp_path):
     training.save_with_row(tiny, {"label": "mine", "seed": 3}, path)
     assert sorted(each.name for each in path.parent.iterdir()) == ["mine.json", "mine.keras"]
     assert json.loads(path.with_suffix(".json").read_text()) == {"label": "mine", "seed": 3}
+
+
+def test_the_row_travels_within_the_model_which_keras_reads_as_ever(tiny, tmp_path):
+    row = {"label": "mine", "class_names": ["Käse", "b", "c", "d"], "val_accuracy_last": None}
+    training.save_model(tiny, tmp_path / "mine.keras", row)
+    assert training.row_within(tmp_path / "mine.keras") == row
+    pictures = synthetic.bars(3)[0].astype("float32")
+    np.testing.assert_array_equal(training.load_model(tmp_path / "mine.keras")(pictures), tiny(pictures))
+    tiny.save(tmp_path / "bare.keras")
+    (tmp_path / "none.keras").write_bytes(b"no archive")
+    assert [training.row_within(tmp_path / f"{name}.keras") for name in ("bare", "none", "absent")] == [{}] * 3

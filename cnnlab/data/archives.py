@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from cnnlab.data.kinds import HEAD_BYTES, BadDataError, kind_of
-from cnnlab.data.paths import files_below, head_of, is_clutter, reading
+from cnnlab.data.paths import files_below, is_clutter, kind_at, reading
 
 PACKED = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
 ARCHIVES = {"zip", "tar", *PACKED}
@@ -63,7 +63,7 @@ def groups(path, limits):
     loose, archives = [], []
     with reading():
         for file in files_below(path):
-            kind = kind_of(head_of(file))
+            kind = kind_at(file)
             name = file.name if file == path else file.relative_to(path).as_posix()
             (archives if kind in ARCHIVES else loose).append((name, kind, file))
     if loose:

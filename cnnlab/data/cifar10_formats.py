@@ -41,7 +41,9 @@ def decode(member, sink):
     Raises BadDataError, whose message goes on after the member's name, where it is damaged,
     hostile or recognisably something else. What has nothing to do with images is left alone.
     """
-    if member.kind in _READERS:
+    if member.kind == "unreadable":
+        member.read()  # which says why
+    elif member.kind in _READERS:
         _READERS[member.kind](member, member.read(), sink)
     elif member.kind == "text" and (member.size or 0) % (1 + PIXEL_BYTES):
         _read_text(member, sink)

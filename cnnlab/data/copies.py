@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from cnnlab.data import archives
 from cnnlab.data.archives import ARCHIVES, Limits, check_size
-from cnnlab.data.kinds import BadDataError, describe, kind_of
-from cnnlab.data.paths import files_below, head_of, named_path, reading
+from cnnlab.data.kinds import BadDataError, describe
+from cnnlab.data.paths import files_below, kind_at, named_path, reading
 
 
 class Copy(NamedTuple):
@@ -44,7 +44,7 @@ def opened_copy(path, limits, mark, other):
     with reading():
         files = files_below(path)
         homes = [file.parent for file in files if file.name == mark and file != path]
-        archived = [] if homes else [(file, kind) for file in files if (kind := kind_of(head_of(file))) in ARCHIVES]
+        archived = [] if homes else [(file, kind) for file in files if (kind := kind_at(file)) in ARCHIVES]
     if homes:
         yield folder_copy(min(homes, key=lambda folder: len(folder.parts)), limits)
         return
@@ -59,7 +59,7 @@ def opened_copy(path, limits, mark, other):
                 yield copy
                 return
     if path.is_file() and not archived:
-        troubles.append(f"this {describe(kind_of(head_of(path)))}")
+        troubles.append(f"this {describe(kind_at(path))}")
     elif not archived:
         troubles.append(other(file.as_posix() for file in files) or f"this folder holds no {mark}")
     raise BadDataError("\n".join(troubles))
@@ -109,12 +109,7 @@ def _below(home, members):
 @reading()
 def folder_copy(path, limits):
     """The `Copy` of the files in the folder `path`, and in the folders in it."""
-    files = {
-        file.relative_to(path).as_posix(): file.stat().st_size
-        for folder in (path, *(entry for entry in sorted(path.iterdir()) if entry.is_dir()))
-        for file in folder.iterdir()
-        if file.is_file()
-    }
+    files = {file.relative_to(path).as_posix(): file.stat().st_size for file in files_below(path, levels=1)}
 
     def content(name):
         try:

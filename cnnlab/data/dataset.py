@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import re
 
 import numpy as np
 import pandas as pd
@@ -44,7 +45,8 @@ class Dataset:
     `splits`: {"train", "validation", "test"} to a Split. The rows of a split are in no order
     of class, so that its first n are a random sample of it, and those of a smaller n lie
     within those of a larger one. `metadata`: what else is known of the images, one row for each
-    row of the arrays, where a data set has such knowledge.
+    row of the arrays, where a data set has such knowledge; `content`: a hash of the images, of a set
+    whose name does not say which these are.
 
     Grey images (n, height, width) become (n, height, width, 1), and labels that are class names
     their numbers. Raises ValueError, which names the field, for anything else that is not as
@@ -55,6 +57,7 @@ class Dataset:
     class_names: tuple[str, ...]
     splits: dict[str, Split]
     metadata: pd.DataFrame | None = None
+    content: str = ""
 
     def __post_init__(self):
         names = _checked_names(self.class_names)
@@ -86,9 +89,14 @@ class Dataset:
         return tuple(self.splits["train"].images.shape[1:])
 
     @property
+    def key(self):
+        """What a `Trial` and its row call it: the name by which `load` gives it."""
+        return _KEYS.get(self.name, self.name)
+
+    @property
     def fingerprint(self):
-        """12 hex digits over the name, the labels and which rows are in which split."""
-        digest = hashlib.sha256(self.name.encode())
+        """12 hex digits over the name, the content, the labels and which rows are in which split."""
+        digest = hashlib.sha256((self.name + self.content).encode())
         for name in sorted(self.splits):
             split = self.splits[name]
             digest.update(np.ascontiguousarray(split.indices, "int64"))
@@ -216,6 +224,7 @@ SHAPES = {
     "mars64": ((64, 64, 3), 24),
     "mars224": ((224, 224, 3), 24),
 }
+# Of each, how it is loaded with a seed. A folder that was loaded (`load_folder`) has its entry here too.
 LOADERS = {
     "cifar10": lambda seed: load_cifar10(split_seed=seed),
     # The published split is never drawn anew, whatever the seed.
@@ -223,6 +232,8 @@ LOADERS = {
     "mars64": lambda seed: load_mars(size=64),
     "mars224": lambda seed: load_mars(size=224),
 }
+# Names of data sets that are called otherwise there.
+_KEYS = {"mars-128": "mars", "mars-64": "mars64", "mars-224": "mars224"}
 
 
 def load(name, seed=0):
@@ -238,8 +249,8 @@ def path_variable(name):
 
 
 def is_letterboxed(name):
-    """Whether `load(name)` keeps the aspect ratio of its pictures; they fill the input otherwise."""
-    return name.startswith(("mars", "folder")) and not name.endswith("-stretch")
+    """Whether the data set `name` keeps the aspect ratio of its pictures; they fill the input otherwise."""
+    return re.fullmatch(r"mars(\d+|-\d+)?|folder-.+", name) is not None
 
 
 def class_names(name):

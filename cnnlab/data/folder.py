@@ -11,29 +11,30 @@ import re
 import shutil
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import PIL
 
 from cnnlab.data.cache import ArrayCache, load_or_fill
-from cnnlab.data.dataset import SPLITS, Dataset, Split
+from cnnlab.data.dataset import LOADERS, SPLITS, Dataset, Split
 from cnnlab.data.folder_files import (
     assign_splits,
     check_classes,
     find_files,
     find_groups,
     innermost,
+    leave_out_look_alikes,
     mark_copies,
     printable,
 )
 from cnnlab.data.kinds import BadDataError
+from cnnlab.data.paths import named_path
 from cnnlab.data.pictures import THUMBNAIL, decode_picture
 from cnnlab.machine import cache_folder, progress_bar, usable_cores
 
 LARGEST_FOLDER_SIZE = 1_024
 # To be raised with every change to what `decode_picture` makes of a file: cached images are then made again.
-DECODING = 1
+DECODING = 2
 # Bytes of the reason why a file cannot be used; longer ones are cut.
 _REASON_BYTES = 200
 # Files left out that are named on the screen; metadata.attrs has them all.
@@ -48,57 +49,70 @@ def load_folder(path, size=224, groups=None, cache=None, seed=0, progress=True):
     `cache`: the cache folder, as in `load_cifar10`; `seed` of the split; `progress`: whether to show a bar, and to say
     what was left out and how the rest was split.
 
-    Files that are empty, unreadable or the same as another are left out. What no folder gives of validation and test is
-    held out by whole groups (see `folder_files.assign_splits`).
+    Files that are empty, unreadable or the same as another are left out, and those that look like one of a given split
+    that is tested on. What no folder gives of validation and test is held out by whole groups (see
+    `folder_files.assign_splits`).
     Returns a Dataset, memory-mapped, whose `metadata` has, by row of the arrays, file, label, split and group (an
-    integer), and as `attrs["left_out"]` a list of (file, reason). Raises ValueError where there is no such folder,
-    fewer than two classes or too few pictures of one, and DataUnavailableError where the cache cannot be written.
+    integer), and as `attrs["left_out"]` a list of (file, reason); from now on `load` gives it by its name, divided by
+    another seed. Raises ValueError where there is no such folder, fewer than two classes, too few pictures of one or a
+    group in several given splits, and DataUnavailableError where the cache cannot be written.
     """
     root = _checked_folder(path, size)
     table, classes, left_out = find_files(root)
     arrays = folder_arrays(root, table["file"], size, cache, progress)
     table["reason"] = [bytes(row).rstrip(b"\0").decode(errors="ignore") for row in arrays["reasons"]]
     mark_copies(table, arrays["digests"])
+    if table["split"].notna().any():
+        leave_out_look_alikes(table, arrays["thumbnails"])
+    bad, good = table[table["reason"] != ""], (table["reason"] == "").to_numpy()
+    left_out += list(zip(bad["file"], bad["reason"], strict=True))
+    if progress and left_out:
+        _say_left_out(root, left_out)
     check_classes(table, classes, root)
     source, table["group"] = find_groups(root, table, groups)
     assign_splits(table, arrays["thumbnails"], seed)
     table["label"] = table["class"].map(classes.index)
-    bad = table[table["reason"] != ""]
-    left_out += list(zip(bad["file"], bad["reason"], strict=True))
     if progress:
-        _say(root, table, left_out, source)
+        _say(table[good], source, arrays["sizes"][good].view("<u4"), size)
     metadata = table[["file", "label", "split", "group"]].copy()
     metadata.attrs["left_out"] = left_out
     labels, order = table["label"].to_numpy("int64"), np.random.default_rng(seed).permutation(len(table))
-    rows = {name: order[((table["split"] == name) & (table["reason"] == "")).to_numpy()[order]] for name in SPLITS}
+    rows = {name: order[((table["split"] == name).to_numpy() & good)[order]] for name in SPLITS}
     splits = {name: Split(arrays["images"], labels, rows[name]) for name in SPLITS}
     # A part of paths and commands: letters, digits and a few signs.
-    name = re.sub(r"[^\w.-]+", "_", printable(root.name))
-    return Dataset(f"folder-{name}-{size}", tuple(classes), splits, metadata)
+    name = "folder-{}-{}".format(re.sub(r"[^\w.-]+", "_", printable(root.name)), size)
+    content = hashlib.sha256(bytes([DECODING]) + arrays["digests"][good].tobytes()).hexdigest()
+    LOADERS[name] = lambda seed: load_folder(root, size, groups, cache, seed, progress=False)
+    return Dataset(name, tuple(classes), splits, metadata, content)
 
 
 def _checked_folder(path, size):
     if isinstance(size, bool) or int(size) != size or not 8 <= size <= LARGEST_FOLDER_SIZE:
         raise ValueError(f"size is {size!r}; expected 8 to {LARGEST_FOLDER_SIZE:,} pixels")
-    root = Path(path).expanduser().resolve()
+    expected = "expected a folder that holds a folder of pictures for each class"
+    try:
+        root = named_path(path)
+    except BadDataError as error:
+        raise ValueError(f"{path}: {error}; {expected}") from None
     if not root.is_dir():
-        held = "is a file (an archive has to be unpacked)" if root.exists() else "does not exist"
-        raise ValueError(f"{root} {held}; expected a folder that holds a folder of pictures for each class")
+        raise ValueError(f"{root} is a file (an archive has to be unpacked); {expected}")
     return innermost(root)
 
 
 def folder_arrays(root, files, size, cache=None, progress=True):
     """What the `files` (names relative to the Path `root`) hold, memory-mapped, one row a file, all uint8.
 
-    {"images": (n, size, size, 3), "thumbnails" and "digests" (SHA-256 of the bytes), "reasons": UTF-8, filled up with
-    zeros, why a file cannot be used}. Cached under a name that says how the files looked: sizes and times of change.
+    {"images": (n, size, size, 3), "thumbnails" and "digests" (SHA-256 of the bytes), "sizes": width and height as
+    little-endian 32-bit numbers, "reasons": UTF-8, filled up with zeros, why a file cannot be used}. Cached under a
+    name that says how the files looked: sizes and times of change.
     """
-    looks = [(name, stat.st_size, stat.st_mtime_ns) for name in files for stat in [(root / name).stat()]]
+    looks = [(name, *_look(root / name)) for name in files]
     of_folder = f"folder-{_digest(str(root))}-{size}"
     shapes = {
         "images": (len(files), size, size, 3),
         "thumbnails": (len(files), THUMBNAIL, THUMBNAIL, 3),
         "digests": (len(files), hashlib.sha256().digest_size),
+        "sizes": (len(files), 8),
         "reasons": (len(files), _REASON_BYTES),
     }
     name, origin = f"{of_folder}-{_digest(json.dumps(looks))}", {"decoding": DECODING, "pillow": PIL.__version__}
@@ -116,6 +130,13 @@ def folder_arrays(root, files, size, cache=None, progress=True):
     return arrays
 
 
+def _look(file):
+    try:
+        return file.stat().st_size, file.stat().st_mtime_ns
+    except OSError:  # gone since it was listed; reading it says so
+        return ()
+
+
 def _digest(text):
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:12]
 
@@ -125,7 +146,8 @@ def _decode_all(arrays, root, files, size, progress):
         try:
             data = (root / files[row]).read_bytes()
             arrays["digests"][row] = np.frombuffer(hashlib.sha256(data).digest(), "uint8")
-            arrays["images"][row], arrays["thumbnails"][row] = decode_picture(data, size)
+            arrays["images"][row], arrays["thumbnails"][row], pixels = decode_picture(data, size)
+            arrays["sizes"][row] = np.array(pixels, "<u4").view("uint8")
         except (BadDataError, OSError) as error:
             reason = str(error) if isinstance(error, BadDataError) else f"cannot be read ({error.strerror or error})"
             encoded = " ".join(reason.split()).encode()[:_REASON_BYTES]
@@ -141,14 +163,20 @@ def _decode_all(arrays, root, files, size, progress):
             bar.update()
 
 
-def _say(root, table, left_out, source):
-    good = table[table["reason"] == ""]
+def _say_left_out(root, left_out):
     shown = [printable(f"  {file} {reason}") for file, reason in left_out[:_SHOWN]]
     rest = [f"  and {len(left_out) - _SHOWN:,} more"] if len(left_out) > _SHOWN else []
+    print(f"{len(left_out):,} files in {root} are left out:", *shown, *rest, sep="\n")
+
+
+def _say(good, source, pixels, size):
+    """`good`: the rows of files that are used; `pixels`: their (width, height), (n, 2)."""
     counts = ", ".join(f"{(good['split'] == name).sum():,} {name}" for name in SPLITS)
     by = f"by {source}; " if source else ""
-    print(
-        *([f"{len(left_out):,} files in {root} are left out:", *shown, *rest] if left_out else []),
-        f"{counts} pictures in {good['group'].nunique():,} groups ({by}near-duplicates are one)",
-        sep="\n",
-    )
+    print(f"{counts} pictures in {good['group'].nunique():,} groups ({by}near-duplicates are one)")
+    kinds = np.unique(pixels, axis=0)
+    if len(kinds) > 1:
+        least, most = (f"{width:,}x{height:,}" for width, height in kinds[np.argsort(kinds.prod(axis=1))[[0, -1]]])
+        smaller = int((pixels.max(axis=1) < size).sum())
+        enlarged = f"; {smaller:,} are smaller and enlarged" if smaller else ""
+        print(f"of {len(kinds):,} sizes, {least} to {most} pixels, made {size}x{size}, filled up with black{enlarged}")

@@ -5,6 +5,7 @@ class, split (None where folders do not say it), reason (why it cannot be used, 
 group.
 """
 
+import contextlib
 import csv
 import re
 import unicodedata
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from cnnlab.data.paths import entries, files_below, natural
 from cnnlab.data.pictures import joined_groups, near_duplicates
 
 GROUPS_FILE = "groups.csv"
@@ -31,35 +33,45 @@ _SPLIT_NAMES = {
 }  # fmt: skip
 # The first gives way to those after it where both have the same picture.
 _GIVE_WAY = ("train", "validation", "test")
-_SYSTEM_NAMES = ("__macosx", "@eadir", "thumbs.db", "desktop.ini")
+# How many folders within that of a class are looked into.
+_LEVELS = 20
 # A counter at the end of a name: IMG_0001, scene2 (3), frame-12.
 _COUNTER = re.compile(r"[\s_.-]*(\d+|\(\d+\))$")
 
 
 def find_files(root):
-    """(table, class names in natural order, [(file, reason)] of pictures that lie in no class's folder) of a folder.
+    """(table, class names in natural order, [(file, reason)] of what is in no class's folder, or no file) of a folder.
 
     `root`: a Path that holds a folder for each class, or train/ and others that do. The reasons in the table are empty
-    yet. Raises ValueError where there are no such folders.
+    yet. Raises ValueError where there are no such folders, or one may not be read.
     """
-    homes = _homes(root)
-    names = {
-        folder: printable(unicodedata.normalize("NFC", folder.name)) for home in homes for folder in _folders(home)
-    }
-    rows = [
-        (file.relative_to(root).as_posix(), folder.relative_to(root).as_posix(), names[folder], split)
-        for home, split in homes.items()
-        for folder in _folders(home)
-        for file in _files_within(folder)
-    ]
-    classes = sorted(set(names.values()), key=_natural)
+    with _readable(root):
+        homes, rows, names, others = _homes(root), [], {}, []
+        for home, split in homes.items():
+            for folder in entries(home)[1]:
+                names[folder] = printable(unicodedata.normalize("NFC", folder.name))
+                # Not through links, which may lead back.
+                for file in files_below(folder, _LEVELS, links=False, others=others):
+                    rows.append([*(each.relative_to(root).as_posix() for each in (file, folder)), names[folder], split])
+        loose = [file for home in {root: None, **homes} for file in entries(home)[0]]
+    classes = sorted(set(names.values()), key=natural)
     if len(classes) < 2:
         held = f"one folder, {classes[0]}" if classes else "no folders"
         raise ValueError(f"{root} holds {held}; expected a folder of pictures for each of two or more classes")
     suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    strays = [file for home in {root: None, **homes} for file in _files(home) if file.suffix.lower() in suffixes]
-    outside = [(file.relative_to(root).as_posix(), "lies in no class's folder") for file in strays]
-    return pd.DataFrame(rows, columns=["file", "home", "class", "split"]).assign(reason=""), classes, outside
+    outside = {file: "lies in no class's folder" for file in loose if file.suffix.lower() in suffixes}
+    for other in others:
+        outside[other] = "may not be read" if other.is_dir() else "is no file, or a link that leads nowhere"
+    table = pd.DataFrame(rows, columns=["file", "home", "class", "split"]).assign(reason="")
+    return table, classes, [(path.relative_to(root).as_posix(), reason) for path, reason in outside.items()]
+
+
+@contextlib.contextmanager
+def _readable(root):
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"{error.filename or root} cannot be read ({error.strerror or error})") from None
 
 
 def printable(name):
@@ -69,15 +81,18 @@ def printable(name):
 
 def innermost(root):
     """The folder in the Path `root` that an archive unpacked its own into; `root` itself where there is more in it."""
-    while len(folders := _folders(root)) == 1 and _folders(folders[0]) and folders[0].name.lower() not in _SPLIT_NAMES:
-        root = folders[0]
+    with _readable(root):
+        while len(folders := entries(root)[1]) == 1 and entries(folders[0])[1]:
+            if folders[0].name.lower() in _SPLIT_NAMES:
+                break
+            root = folders[0]
     return root
 
 
 def _homes(root):
     """{folder that holds those of the classes: the split that it is, or None}."""
-    splits = {folder: _SPLIT_NAMES.get(folder.name.lower()) for folder in _folders(root)}
-    holding = {folder: split for folder, split in splits.items() if split and _folders(folder)}
+    splits = {folder: _SPLIT_NAMES.get(folder.name.lower()) for folder in entries(root)[1]}
+    holding = {folder: split for folder, split in splits.items() if split and entries(folder)[1]}
     if not holding:
         # A class may be called train, of engines: its folder then holds pictures.
         return {root: None}
@@ -89,29 +104,6 @@ def _homes(root):
     if "train" not in holding.values() or len(set(holding.values())) < len(holding):
         raise ValueError(f"{root} has {', '.join(folder.name for folder in holding)}; expected train/, test/ and val/")
     return holding
-
-
-def _folders(folder):
-    return [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not _is_hidden(entry)]
-
-
-def _files(folder):
-    return [entry for entry in sorted(folder.iterdir()) if entry.is_file() and not _is_hidden(entry)]
-
-
-def _files_within(folder):
-    # Not through links, which may lead back.
-    inner = [entry for entry in _folders(folder) if not entry.is_symlink()]
-    return [*_files(folder), *(file for entry in inner for file in _files_within(entry))]
-
-
-def _is_hidden(path):
-    return path.name.startswith(".") or path.name.lower() in _SYSTEM_NAMES
-
-
-def _natural(name):
-    """Sorts class 2 before class 10."""
-    return [(part.zfill(20) if part.isdecimal() else part.casefold()) for part in re.split(r"(\d+)", name)], name
 
 
 def mark_copies(table, digests):
@@ -159,7 +151,7 @@ def find_groups(root, table, path=None):
     alone = table["file"]
     file = Path(path).expanduser() if path else root / GROUPS_FILE
     if file.is_file():
-        return file.name, _groups_in(file, alone)
+        return _groups_in(file, alone)
     if path:
         raise ValueError(f"there is no file {file}; expected a CSV with the columns file and group")
     folders = alone.str.rpartition("/")[0]
@@ -170,7 +162,11 @@ def find_groups(root, table, path=None):
     by_class = sizes.groupby(level=0)
     # IMG_0001, IMG_0002, ... are no groups: most of a class would be one.
     if (by_class.size() >= FEWEST).all() and (by_class.max() <= by_class.sum() / 2).all() and (sizes > 1).any():
-        return "names that differ in a last number", stems
+        source, given = "names that differ in a last number", table["split"].notna()
+        # Only a guess: it does not divide what somebody has divided, but is said.
+        if parted := int((table[given].groupby(stems[given])["split"].nunique() > 1).sum()):
+            source += f", {parted:,} of which lie in several of the splits that are given"
+        return source, stems.where(~given, table["split"].astype(str) + " " + stems)
     return "", alone
 
 
@@ -182,27 +178,29 @@ def _groups_in(path, files):
     found.columns = [str(column).strip().lower() for column in found.columns]
     if not {"file", "group"} <= set(found.columns):
         raise ValueError(f"{path} has the columns {', '.join(found.columns)}; expected file and group")
-    found = found.dropna(subset=["file", "group"])
+    found = found.dropna(subset=["file", "group"]).drop_duplicates(["file", "group"])
+    if (twice := found["file"].duplicated()).any():
+        raise ValueError(f"{path} has {found['file'][twice].iloc[0]} in several groups; expected each file in one")
     group_of = dict(zip(found["file"].str.strip(), found["group"].str.strip(), strict=True))
     # A file is named with its folders, or alone.
     groups = files.map(lambda name: group_of.get(name, group_of.get(name.rsplit("/", 1)[-1])))
     if groups.isna().all():
         raise ValueError(f"{path} names none of the pictures; expected names such as {files.iloc[0]}")
-    return groups.map(lambda group: f"group {group}", na_action="ignore").fillna(files)
+    unknown = len(group_of.keys() - set(files) - {name.rsplit("/", 1)[-1] for name in files})
+    source = f"{path.name}, {unknown:,} of whose lines name no picture" if unknown else path.name
+    return source, groups.map(lambda group: f"group {group}", na_action="ignore").fillna(files)
 
 
 def assign_splits(table, thumbnails, seed=0):
     """Fill in the split of each file that can be used, and its group as an integer (-1 for the others).
 
     `table` with the column group; `thumbnails`: as in `pictures.near_duplicates`, a row a file. Near-duplicates are one
-    group. What no folder gives of validation and test is held out by whole groups, the share of PARTS each; of given
-    splits, near-duplicates are left out of the one that is learned from. Raises ValueError where groups are too few, or
-    lie on both sides of given splits.
+    group. What no folder gives of validation and test is held out by whole groups, the share of PARTS each. Raises
+    ValueError where groups are too few, or lie on both sides of given splits.
     """
     given = set(table["split"].dropna())
-    if given:
-        _leave_out_look_alikes(table, thumbnails)
     rows = np.flatnonzero(table["reason"] == "")
+    _check_groups(table.iloc[rows])
     groups = np.full(len(table), -1)
     groups[rows] = joined_groups(table["group"].iloc[rows].to_numpy(str), thumbnails[rows])
     table["group"] = groups
@@ -215,7 +213,23 @@ def assign_splits(table, thumbnails, seed=0):
     table["split"] = splits
 
 
-def _leave_out_look_alikes(table, thumbnails):
+def _check_groups(table):
+    first = table.drop_duplicates(["group", "split"])
+    parted = first[first["split"].notna() & first.duplicated("group", keep=False)]
+    if len(parted):
+        group = parted["group"].iloc[0]
+        places = ", ".join(parted.loc[parted["group"] == group, "file"])
+        raise ValueError(
+            f"{group} lies in several of the splits that are given ({places}); expected all pictures of a group in "
+            "one: move them together, or give no test/ and have whole groups held out"
+        )
+
+
+def leave_out_look_alikes(table, thumbnails):
+    """Give a reason to the pictures of given splits that look like one that is tested on, or chosen on.
+
+    `thumbnails`: as in `pictures.near_duplicates`, a row a file.
+    """
     ranks = table["split"].map(_rank).to_numpy()
     for rank in range(len(_GIVE_WAY) - 1):
         good = (table["reason"] == "").to_numpy()

@@ -35,6 +35,7 @@ _UNREAD = {
     "git-lfs": "is only a pointer of Git LFS: fetch the file itself (git lfs pull)",
     "json": "is a JSON text",
     "text": "is a text file",
+    "unreadable": "may not be read",
     "unknown": "is of no kind that is known here",
 }
 

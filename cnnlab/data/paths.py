@@ -6,11 +6,12 @@ import os
 import re
 from pathlib import Path
 
-from cnnlab.data.kinds import HEAD_BYTES, BadDataError
+from cnnlab.data.kinds import HEAD_BYTES, BadDataError, kind_of
 
 # How many folders down is looked.
 LEVELS = 3
 _MOST_FILES = 1_000_000
+_CLUTTER = ("__macosx", "@eadir", "thumbs.db", "desktop.ini")
 _QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019"}
 
 
@@ -56,43 +57,61 @@ def stamp(path):
     return digest.hexdigest()
 
 
-def files_below(path):
-    """The regular files at `path`: itself, or those down to LEVELS folders below it, part2 before part10.
+def files_below(path, levels=LEVELS, links=True, others=None):
+    """The regular files at `path`: itself, or those down to `levels` folders below it, part2 before part10.
 
-    Raises BadDataError for more than a data set has.
+    `links`: whether those that lead to folders are followed; `others`: a list that gets the folders that may not be
+    read, and what is neither file nor folder. Raises BadDataError for more files than a data set has.
     """
     if path.is_file():
         return [path]
-    found, folders = [], [path]
-    for _ in range(LEVELS + 1):
+    found, folders, others = [], [path], [] if others is None else others
+    for _ in range(levels + 1):
         deeper = []
         for folder in folders:
-            with contextlib.suppress(PermissionError if folder != path else ()):
-                entries = sorted(folder.iterdir(), key=lambda entry: natural(entry.name))
-                files = [entry for entry in entries if entry.is_file() and not is_clutter(entry.name)]
-                found += files
-                deeper += [entry for entry in entries if entry.is_dir() and not is_clutter(entry.name)]
+            try:
+                files, inner, rest = entries(folder)
+            except PermissionError:
+                if folder == path:
+                    raise
+                others.append(folder)
+                continue
+            found += files
+            deeper += [each for each in inner if links or not each.is_symlink()]
+            others += rest
         if len(found) > _MOST_FILES:
             raise BadDataError(f"this folder holds more than {_MOST_FILES:,} files: name the one with the data")
         folders = deeper
     return found
 
 
+def entries(folder):
+    """(regular files, folders, other things) in `folder`, part2 before part10, without what is hidden or clutter."""
+    files, folders, others = [], [], []
+    shown = (entry for entry in folder.iterdir() if not is_clutter(entry.name))
+    for entry in sorted(shown, key=lambda entry: natural(entry.name)):
+        (files if entry.is_file() else folders if entry.is_dir() else others).append(entry)
+    return files, folders, others
+
+
 def natural(name):
-    """A key by which part2 comes before part10."""
-    return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", name)]
+    """A key by which part2 comes before part10, whatever the case of the letters."""
+    parts = re.split(r"(\d+)", name)
+    return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part.casefold()) for part in parts], name
 
 
 def is_clutter(name):
     """Whether `name` is one of those that a file manager leaves behind, or is hidden."""
-    return name.startswith(".") or name == "__MACOSX"
+    return name.startswith(".") or name.lower() in _CLUTTER
 
 
-@reading()
-def head_of(file):
-    """The first bytes of the file at the path `file`, as `kinds.kind_of` wants them."""
-    with file.open("rb") as stream:
-        return stream.read(HEAD_BYTES)
+def kind_at(file):
+    """The `kinds.kind_of` the file at the path `file`, "unreadable" where it may not be read: others may do."""
+    try:
+        with file.open("rb") as stream:
+            return kind_of(stream.read(HEAD_BYTES))
+    except OSError:
+        return "unreadable"
 
 
 def _expanded(text):

@@ -1,15 +1,22 @@
 """Picture files of any kind that people have, as upright RGB, letterboxed; and which of them are near-duplicates."""
 
+import contextlib
 import math
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from cnnlab.data.kinds import BadDataError, opened_picture
 
 # Formats that Pillow reads by itself; others of its own start programs, or draw.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 LARGEST_PICTURE = 80_000_000
+# What makes a picture upright, by EXIF's orientation (EXIF 2.32, tag 274).
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
 # Side of the thumbnails in which near-duplicates are looked for, in pixels, and their correlation: above it lie a
 # picture saved again, brightened, or cut by a few percent; below it 999 of 1,000 of CIFAR-10's nearest neighbours.
 THUMBNAIL = 16
@@ -19,15 +26,16 @@ _ROWS = 1_024
 
 
 def decode_picture(data, size):
-    """(image uint8 (size, size, 3), thumbnail uint8 (THUMBNAIL, THUMBNAIL, 3)) of the picture file `data` (bytes).
+    """(image uint8 (size, size, 3), thumbnail uint8 (THUMBNAIL, THUMBNAIL, 3), (width, height)) of the file `data`.
 
-    Upright, as its EXIF data say; greyscale repeated in three channels; what is transparent on black; of several
-    pictures in a file the first. The image is `letterboxed`, the thumbnail stretched. Raises BadDataError, whose
-    message goes on after the file's name.
+    `data`: the bytes of a picture; its width and height are in pixels. Upright, as its EXIF data say; greyscale
+    repeated in three channels; what is transparent on white, as a packed model lays it; of several pictures in a file
+    the first. The image is `letterboxed`, the thumbnail stretched. Raises BadDataError, whose message goes on after the
+    file's name.
     """
     rgb = _upright_rgb(data)
     thumbnail = rgb.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
-    return np.asarray(letterboxed(rgb, size)[1]), np.asarray(thumbnail)
+    return np.asarray(letterboxed(rgb, size)[1]), np.asarray(thumbnail), rgb.size
 
 
 def letterboxed(rgb, size):
@@ -96,10 +104,12 @@ def _upright_rgb(data):
 
 
 def _upright(image):
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # of damaged EXIF data, which say nothing then
-        return image
+    # By EXIF alone, as the packed model turns what it is sent: Pillow itself would look into XMP too.
+    exif = Image.Exif()
+    with contextlib.suppress(Exception):  # of damaged EXIF data, which say nothing then
+        exif.load(image.info.get("exif", b""))
+    turn = _TURNS.get(exif.get(ExifTags.Base.Orientation))
+    return image if turn is None else image.transpose(turn)
 
 
 def _rgb(image):
@@ -110,5 +120,5 @@ def _rgb(image):
         raise BadDataError("has floating-point numbers for pixels; save it as PNG or JPEG")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "black"), rgba).convert("RGB")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image.convert("RGB")

@@ -114,6 +114,21 @@ def choose(frame, metric=HEADLINE):
     return Finding(sentence, verdict, {**numbers, **chosen})
 
 
+def against_constant(frame, shares, metric=HEADLINE):
+    """Each variant of `frame` against the one answer that is right most often: a list of Findings.
+
+    `shares`: {seed: share of the test images that have the class which most training images are of}.
+    """
+    measures.check_frame(frame, [], [metric])
+    runs = list(frame.groupby("label", sort=False))
+    differences = [mine[metric].to_numpy() - mine["seed"].map(shares).to_numpy() for _, mine in runs]
+    rival, name = "the same answer always", metric_name(metric)
+    return [
+        Finding(contrast_sentence(short(label), rival, verdict, numbers, name), verdict, numbers)
+        for (label, _), (verdict, numbers) in zip(runs, judge_contrasts(differences), strict=True)
+    ]
+
+
 def against_baseline(frame, model, baseline, metric=HEADLINE):
     """The CNN against the dense baseline, in accuracy and parameters; `numbers` has both of each label."""
     measures.check_frame(frame, [model, baseline], [metric, "parameters"])

@@ -26,6 +26,7 @@ SELECTION = "val_accuracy_best"
 class Finding:
     """A computed sentence of at most MAX_WORDS words with at most MAX_NUMBERS numbers; else ValueError.
 
+    `names`: of classes, which people call as they like: each counts as one word and no number.
     `verdict`: one of VERDICTS, of what the sentence names first; None where it compares nothing. `numbers`: what it
     was written from, unrounded, shares as 0 to 1, with intervals and n.
     """
@@ -33,9 +34,13 @@ class Finding:
     sentence: str
     verdict: str | None
     numbers: dict[str, Any]
+    names: dataclasses.InitVar[tuple[str, ...]] = ()
 
-    def __post_init__(self):
-        words, numbers = len(self.sentence.split()), len(NUMBER.findall(self.sentence))
+    def __post_init__(self, names):
+        text = self.sentence
+        for name in sorted(names, key=len, reverse=True):
+            text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "name", text)
+        words, numbers = len(text.split()), len(NUMBER.findall(text))
         if words > MAX_WORDS or numbers > MAX_NUMBERS:
             raise ValueError(
                 f"a finding has {words} words and {numbers} numbers; expected at most {MAX_WORDS} and {MAX_NUMBERS}: "

@@ -36,7 +36,8 @@ def worst_class(labels, predicted, class_names):
     if p < measures.ALPHA:
         verdict, sentence = WORSE, f"The worst class is {name}{taken}: {scores}."
     numbers = {"class": name, "accuracy": accuracy, "low": worst["low"], "high": worst["high"]}
-    return Finding(sentence, verdict, {**numbers, "others": rest, "mean": accuracy - rest, "p_value": p})
+    numbers |= {"others": rest, "mean": accuracy - rest, "p_value": p}
+    return Finding(sentence, verdict, numbers, tuple(class_names))
 
 
 def rightly_answered(correct, groups):
@@ -57,7 +58,8 @@ def commonest_confusions(labels, predicted, class_names, count=3):
     if not confusions:
         return Finding("No image is answered wrongly.", None, {"confusions": []})
     parts = listing(f"{name} for {other} ({percent(share)})" for name, other, share in confusions)
-    return Finding(f"What it takes most often for something else: {parts}.", None, {"confusions": confusions})
+    sentence = f"What it takes most often for something else: {parts}."
+    return Finding(sentence, None, {"confusions": confusions}, tuple(class_names))
 
 
 def calibration_error(confidence, correct):

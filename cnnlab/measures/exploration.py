@@ -19,6 +19,12 @@ def class_counts(dataset):
     return pd.DataFrame({name: np.bincount(of, minlength=len(classes)) for name, of in labels.items()}, classes)
 
 
+def majority_share(dataset):
+    """The share of the test images that have the class which most training images are of: a constant's accuracy."""
+    counts = class_counts(dataset)
+    return float(counts.loc[counts["train"].idxmax(), "test"] / counts["test"].sum())
+
+
 def pixel_histogram(images):
     """How often each value occurs in each channel: int64 frame, value 0..255 (index) by channel (columns).
 

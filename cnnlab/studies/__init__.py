@@ -21,6 +21,13 @@ from cnnlab.studies.store import Store, select
 from cnnlab.studies.study import BUDGETS, PROFILE_VARIABLE, Budget, Study, find_budget
 
 STUDIES = CIFAR_STUDIES | MARS_STUDIES | RECIPE_STUDIES
+# Variants that can be trained on any pictures: on all of them, with their pixels in place, and chosen on validation.
+VARIANTS = {
+    trial.label: trial
+    for study in (CIFAR_STUDIES | MARS_STUDIES).values()
+    for trial in study.trials
+    if trial.permute_pixels is None and trial.train_images is None
+}
 
 __getattr__, __dir__, _lazy = lazy_loader.attach(
     __name__,
@@ -63,6 +70,21 @@ def find_study(name):
     if name not in STUDIES:
         raise ValueError(f"no study is called {name!r}; expected one of {', '.join(STUDIES)}")
     return STUDIES[name]
+
+
+def study_of(labels, seeds=3):
+    """A Study of the VARIANTS called `labels`, for a data set of the reader's own (see `Budget.on`)."""
+    for label in labels:
+        if label not in VARIANTS:
+            raise ValueError(f"no variant is called {label!r}; expected some of {', '.join(VARIANTS)}")
+    return Study(
+        "own",
+        "Which network tells these pictures apart?",
+        "the network",
+        "batches of 64, the best of all epochs chosen on validation",
+        tuple(VARIANTS[label] for label in dict.fromkeys(labels)),
+        seeds,
+    )
 
 
 __all__ = [*_lazy, *(name for name in globals() if not name.startswith("_") and name != "lazy_loader")]

@@ -113,15 +113,15 @@ def trained_model(trial, models_folder, store, progress=True):
     gives the same one, and kept there; its row goes to `store` where that has none.
     Raises RuntimeError if another process is training it, ValueError for a file that is no model.
     """
-    path = model_path(models_folder, store.key(trial))
-    if not path.exists():
+    version = data.load(trial.dataset, trial.seed).fingerprint
+    if _kept(trial, version, models_folder, store) is None:
         with store.claim(trial) as mine:
             if not mine:
                 raise RuntimeError(
                     f"another process is training {trial.label}, seed {trial.seed}; try again when it is done"
                 )
             _train_claimed(trial, store, f"{trial.label} seed {trial.seed}" if progress else None, models_folder)
-    return load_model(path)
+    return load_model(_kept(trial, version, models_folder, store))
 
 
 def train_recipe(name, seed=None, out=None, budget=None, progress=True):
@@ -175,10 +175,18 @@ def _train_claimed(trial, store, title, models_folder, scoring_batch=SCORING_BAT
     result = train(trial, dataset, beside, scoring_batch)
     if result.interrupted:
         raise KeyboardInterrupt
-    if store.find(trial, dataset.fingerprint) is None:
+    if store.find(result.trial, dataset.fingerprint) is None:
         store.save(result)
     if models_folder is not None:
-        save_model(result.model, model_path(models_folder, store.find(trial, dataset.fingerprint)["key"]))
+        key = store.find(result.trial, dataset.fingerprint)["key"]
+        save_model(result.model, model_path(models_folder, key), {"key": key, **result.row})
+
+
+def _kept(trial, version, models_folder, store):
+    """The file of the model of `trial` on the data of `version`, None where it is not kept."""
+    row = store.find(trial, version)
+    path = model_path(models_folder, row["key"] if row else trial_key(trial))
+    return path if path.exists() else None
 
 
 class _TimeLeft:

@@ -98,6 +98,7 @@ class Store:
         """{"predicted": uint8 (n,), "confidence": float16 (n,)} on the test set, in its order.
 
         And, where the row was saved with them, "validation_predicted" and "validation_confidence", likewise.
+        Of more than 256 classes, the first is uint16.
         """
         with np.load(self._predictions_path(key), allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
@@ -194,7 +195,7 @@ def protocols_of(record):
 def _answers(probabilities):
     """The class and its confidence: what intervals, paired tests, calibration and a vote need."""
     return {
-        "predicted": probabilities.argmax(axis=1).astype("uint8"),
+        "predicted": probabilities.argmax(axis=1).astype(np.min_scalar_type(probabilities.shape[1] - 1)),
         "confidence": probabilities.max(axis=1).astype("float16"),
     }
 

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 
+from cnnlab.data import SHAPES
 from cnnlab.machine import root
 from cnnlab.training import Trial
 from cnnlab.wording import plural
@@ -81,7 +82,8 @@ class Budget:
     `seeds` of a study (None: as many as the study records); `epochs` at most; `train_images`
     and `eval_images` at most; `sweep_images`, `sweep_epochs` and `sweep_eval_images` at most in a study
     of many variants; `sample_images` for figures that need a sample of the test set; `scoring_batch`:
-    images scored at once in a notebook, where fewer need less memory.
+    images scored at once in a notebook, where fewer need less memory. `own`: what a `Trial` calls the reader's own
+    data set (see `on`), of which `own_images` train, and whose epochs have `fewest_steps` at least.
     """
 
     name: str
@@ -94,23 +96,45 @@ class Budget:
     sweep_eval_images: int | None = None
     sample_images: int = 2_000
     scoring_batch: int = 250
+    fewest_steps: int = 50
+    own: str | None = None
+    own_images: int | None = None
 
     @property
     def is_record(self):
-        """Whether what it yields belongs to the record: nothing is cut down."""
-        return self.name == "full"
+        """Whether what it yields belongs to the record: nothing is cut down, of a data set that the record is of."""
+        return self.name == "full" and self.own is None
+
+    def on(self, dataset):
+        """This budget for `dataset`, a `data.Dataset`: itself for one that the record is of.
+
+        For one of the reader's own: what it `limit`s is trained on that; limits that hardly limit it are none; a few
+        pictures, which fill a handful of batches, are passed over several times an epoch; and all that is made goes to
+        a folder of its own under runs/.
+        """
+        if dataset.key in SHAPES:
+            return self
+        sizes = {name: len(split) for name, split in dataset.splits.items()}
+        unseen = min(sizes.get(name, 0) for name in ("validation", "test"))
+        limits = {
+            name: _cut(getattr(self, name), unseen if "eval" in name else sizes["train"])
+            for name in ("train_images", "eval_images", "sweep_images", "sweep_eval_images")
+        }
+        return dataclasses.replace(self, own=dataset.key, own_images=sizes["train"], **limits)
 
     @property
     def label(self):
         """What to write beside a figure or a number that this budget produced."""
         if self.is_record:
             return "the record's full protocol"
+        if self.own:
+            return f"{self.name} budget, on {self.own}"
         return f"{self.name} budget: at most {self.train_images:,} training images and {plural(self.epochs, 'epoch')}"
 
     @property
     def sweep_label(self):
         """`label` for a study of many variants."""
-        if self.is_record:
+        if self.is_record or self.own:
             return self.label
         epochs, seeds = plural(self.sweep_epochs, "epoch"), plural(self.seeds, "seed")
         return f"{self.name} budget: {self.sweep_images:,} training images, {epochs}, {seeds}"
@@ -118,7 +142,7 @@ class Budget:
     @property
     def folder(self):
         """Where a run of this budget keeps what it makes: the record has the top level."""
-        return root() if self.is_record else root() / "runs" / self.name
+        return root() if self.is_record else root() / "runs" / (self.own or self.name)
 
     @property
     def images_folder(self):
@@ -146,7 +170,17 @@ class Budget:
         }
         if trial.steps_per_epoch is not None and images is not None:
             changes["steps_per_epoch"] = _least(trial.steps_per_epoch, max(1, images // trial.batch_size))
+        if self.own:
+            changes["dataset"] = self.own
+            steps = _least(self.own_images, changes["train_images"]) // trial.batch_size
+            if trial.steps_per_epoch is None and steps < self.fewest_steps:
+                changes["steps_per_epoch"] = self.fewest_steps
         return dataclasses.replace(trial, **changes)
+
+
+def _cut(limit, size):
+    """`limit`, None where it leaves out a tenth of `size` images or less: of another seed there may be fewer."""
+    return None if limit is None or limit > 0.9 * size else limit
 
 
 def _least(*numbers):
@@ -167,7 +201,7 @@ BUDGETS = _table(
     ),
     Budget(
         "smoke", seeds=2, epochs=1, train_images=512, eval_images=256, sweep_images=128, sweep_epochs=1,
-        sample_images=200,
+        sample_images=200, fewest_steps=4,
     ),
 )  # fmt: skip
 # A picture of 64x64 pixels costs what four of CIFAR-10's do, and there are fewer of them.

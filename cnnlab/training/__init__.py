@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "load_model",
             "model_path",
             "renew_statistics",
+            "row_within",
             "save_model",
             "save_with_row",
             "set_initial_weights",

@@ -36,11 +36,11 @@ STEPS_PER_EXECUTION = 25
 class Result:
     """What one training gave.
 
-    `trial`, resolved; `row`: the tidy record; `history`: {"loss", "accuracy" and, where each epoch is
-    validated, "val_loss", "val_accuracy"} to one value an epoch; `model`: float32, of Keras's own
-    layers, with the weights that the trial keeps; `probabilities`: {"test" and, where there is one,
-    "validation"} to that model's float32 (n, classes), from one view of each image; `interrupted`:
-    whether Ctrl-C ended it before its time.
+    `trial`, resolved, of the data set that was trained on; `row`: the tidy record; `history`: {"loss",
+    "accuracy" and, where each epoch is validated, "val_loss", "val_accuracy"} to one value an epoch;
+    `model`: float32, of Keras's own layers, with the weights that the trial keeps; `probabilities`:
+    {"test" and, where there is one, "validation"} to that model's float32 (n, classes), from one view
+    of each image; `interrupted`: whether Ctrl-C ended it before its time.
     """
 
     trial: Trial
@@ -86,10 +86,10 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
 
     `callbacks`: what happens beside it, such as `ProgressBar()`, or `Checkpoint(path)`, from which
     an interrupted training of the same trial goes on; `scoring_batch`: images scored at once.
-    The row has, beside what decides the training: accuracy and loss on validation (None where all
-    images train) and test of the final weights ("..._last"), of the best epoch's ("..._best") where
-    the trial keeps these, and with test-time augmentation ("..._tta") where it keeps the last; and
-    seconds from the raw arrays to the last answer on the test set, less what checkpoints take:
+    The row has, beside what decides the training and the names of the classes: accuracy and loss on
+    validation (None where all images train) and test of the final weights ("..._last"), of the best
+    epoch's ("..._best") where the trial keeps these, and with test-time augmentation ("..._tta") where
+    it keeps the last; and seconds from the raw arrays to the last answer on the test set, less what checkpoints take:
     seconds_setup, seconds_training and seconds_tta (all test answers).
     A linear probe is fitted and not trained step by step: it has no curves, takes no checkpoint, and its row says the
     strength and the weights for rare classes (`balanced`) that validation chose.
@@ -97,7 +97,8 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
     as interrupted, and a checkpoint stays; before the first epoch's end it is passed on. The test
     set is evaluated once, after training. Raises RuntimeError where the training diverges.
     """
-    trial = trial.resolved()
+    # What was trained on is what the row says, whatever the trial was written for.
+    trial = dataclasses.replace(trial.resolved(), dataset=dataset.key)
     if isinstance(trial.network, LinearProbe):
         return _fitted(trial, dataset, bool(_of_kind(callbacks, ProgressBar)))
     tuned = isinstance(trial.network, Lite0)
@@ -119,7 +120,7 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
     history = History(trial.monitor if trial.keep == "best" else None)
     average = None if trial.average == "none" else WeightAverage(trial.average, plan.steps)
     for checkpoint in _of_kind(callbacks, Checkpoint):
-        checkpoint.bind(trial_key(trial), history, clock, average)
+        checkpoint.bind(trial_key(trial, dataset.fingerprint), history, clock, average)
         checkpoint.restore(model)
     clock.lap("setup")
     stopping = None if trial.patience is None else EarlyStopping(history, trial.patience)
@@ -152,6 +153,7 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
     row = {
         "label": trial.label,
         **trial.configuration(),
+        "class_names": list(dataset.class_names),
         "parameters": whole.count_params(),
         "steps": steps,
         "epochs_trained": history.epochs_done if trial.keep == "best" else steps / plan.epoch_steps,
@@ -182,6 +184,7 @@ def _fitted(trial, dataset, progress):
     row = {
         "label": trial.label,
         **trial.configuration(),
+        "class_names": list(dataset.class_names),
         "parameters": probe.row["parameters"],
         "strength": probe.row["C"],
         "balanced": probe.row["class_weights"],

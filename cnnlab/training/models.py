@@ -6,6 +6,7 @@ saved and served cannot disagree about the scale.
 
 import contextlib
 import json
+import zipfile
 from pathlib import Path
 
 import keras
@@ -20,6 +21,8 @@ PATCH = 2
 # Of about so many training images are the statistics with which a normalisation answers; of 1,000 they cost a third
 # of a point on validation, more than 2,500 bring nothing.
 STATISTICS_IMAGES = 2_500
+# The member of a .keras file that has the row of its training.
+ROW_WITHIN = "cnnlab_row.json"
 # Multiplies the features before the classifier of blocks, so that training begins with small logits.
 LOGIT_SCALE = 1 / 9
 # Whitening: the patches of so many images are known well enough, a few million. Added to each variance,
@@ -83,16 +86,33 @@ def model_path(models_folder, key):
     return Path(models_folder) / f"{key}.keras"
 
 
-def save_model(model, path):
-    """Write the `keras.Model` to `path`, a .keras file; a killed process leaves at most a partial file."""
+def save_model(model, path, row=None):
+    """Write the `keras.Model` to `path`, a .keras file; a killed process leaves at most a partial file.
+
+    `row`: the tidy record of its training, a dict, which goes into the file (see `row_within`), so that a model that is
+    kept says what it was trained on, and what its classes are called.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path, suffix=".keras") as partial:
         model.save(partial)
+        if row is not None:
+            # A zip, of which Keras reads its own members and leaves others alone.
+            with zipfile.ZipFile(partial, "a") as file:
+                file.writestr(ROW_WITHIN, json.dumps(row))
+
+
+def row_within(path):
+    """The row that `save_model` wrote into the .keras file `path`, a dict; {} where there is none."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return dict(json.loads(file.read(ROW_WITHIN)))
+    except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile):
+        return {}
 
 
 def save_with_row(model, row, path):
-    """`save_model`, and the tidy `row` beside it (.json), from which the model is packed."""
-    save_model(model, path)
+    """`save_model`, and the tidy `row` beside it too (.json), for people and their tools."""
+    save_model(model, path, row)
     with atomic_file(path.with_suffix(".json")) as partial:
         partial.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
 

@@ -195,9 +195,9 @@ class Trial:
     `label_smoothing`: share of each label that is spread over all classes; `class_weights` weighs
     each class inversely to its frequency; `average` of the weights along the training.
 
-    Images. `dataset`: a key of `data.LOADERS`; `train_split`: "train", or "all" with the validation
-    images in it, so that nothing is left to choose on; `train_images` and `eval_images` limit the
-    splits (None: all); `permute_pixels`: seed of one fixed permutation of all pixel positions
+    Images. `dataset`: a key of `data.LOADERS`, in a row what was trained on; `train_split`: "train",
+    or "all" with the validation images in it, so that nothing is left to choose on; `train_images` and
+    `eval_images` limit the splits (None: all); `permute_pixels`: seed of one fixed permutation of all pixel positions
     (None: none); `flip`: "random" mirrors each image with probability 1/2, "alternating" in every
     second epoch; `translate`: at most so many pixels in each direction.
 
