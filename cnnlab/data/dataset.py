@@ -231,6 +231,11 @@ def path_variable(name):
     return MARS_PATH_VARIABLE if name.startswith("mars") else f"CNNLAB_{name.upper()}"
 
 
+def cache_name(name):
+    """The folder within the cache that holds the arrays of the data set `name`."""
+    return f"mars-{SHAPES[name][0][0]}-letterbox" if name in SHAPES and name.startswith("mars") else name
+
+
 def is_letterboxed(name):
     """Whether `load(name)` keeps the aspect ratio of its pictures; they fill the input otherwise."""
     return name.startswith(("mars", "folder")) and not name.endswith("-stretch")
