@@ -30,7 +30,7 @@ class Kind(enum.Enum):
     DENIED = "the account or its role does not allow it: ask its owner, or use another account"
     THROTTLED = "AWS asks for a pause: wait a minute and run the same command again"
     QUOTA = "a quota of the account is used up: clean up, take another --instance, or ask AWS for more"
-    ROLE = "SageMaker cannot take on this role: name one with --role that trusts sagemaker.amazonaws.com"
+    ROLE = "this role cannot be taken on: name one with --role that trusts sagemaker.amazonaws.com"
     CONTAINER = "the container's own words, whose log is in CloudWatch, below /aws/sagemaker/Endpoints/"
     UNREACHABLE = "AWS cannot be reached: look at the network, the proxy and the region's name"
     OTHER = "see AWS_SAGEMAKER_GUIDE.md"
@@ -107,6 +107,12 @@ def explain(error):
     return None
 
 
+def denial(error):
+    """The Problem of `error` where AWS refuses what the account may not do; else None."""
+    problem = explain(error)
+    return problem if problem and problem.kind is Kind.DENIED else None
+
+
 @contextlib.contextmanager
 def plain_errors():
     """Turn every error of AWS and its libraries within the block into a ScriptError of one line."""
@@ -177,7 +183,8 @@ def _kind(code, message):
     lowered = message.lower()
     if "security token" in lowered and "expired" in lowered:
         return Kind.EXPIRED
-    if "could not assume role" in lowered:
+    # SageMaker's words, and those of EventBridge Scheduler.
+    if "could not assume role" in lowered or ("must allow" in lowered and "to assume the role" in lowered):
         return Kind.ROLE
     for kind, codes in CODES.items():
         if code in codes:

@@ -3,12 +3,15 @@
 from sagemaker_scripts.archive import reason
 from sagemaker_scripts.common import BadArgumentsError
 
+# What a model may take: 0..255, 0..1 or -1..1, its pictures scaled before; the scale and offset that make it of 0..255.
+PIXELS = {"bytes": None, "unit": (1 / 255, 0.0), "signed": (1 / 127.5, -1.0)}
 
-def load(path, size=None):
+
+def load(path, size=None, pixels="bytes"):
     """The Keras classifier in `path` (a Path): images in 0..255 to a probability for each class.
 
-    `size`: (height, width), for a model that takes any. Raises BadArgumentsError in one line
-    where it is none that can be served so.
+    `size`: (height, width), for a model that takes any; `pixels`: a key of PIXELS, what the model
+    itself takes. Raises BadArgumentsError in one line where it is none that can be served so.
     """
     if path.suffix != ".keras" or not path.is_file():
         raise BadArgumentsError(f"{path} is not an existing .keras file; train and save a model first")
@@ -27,11 +30,8 @@ def load(path, size=None):
         raise BadArgumentsError(f"{path} maps {shapes[0]} to {shapes[1]}; expected one batch of images to classes")
     if shapes[0][3] not in (1, 3) or not shapes[1][1]:
         raise BadArgumentsError(f"{path} maps {shapes[0]} to {shapes[1]}; expected 1 or 3 channels")
-    from cnnlab.training import takes_raw_pixels
-
-    if not takes_raw_pixels(model):
-        raise BadArgumentsError(f"{path} has no Rescaling or Normalization layer, so that 0..255 would be misread")
-    model = _with_two_classes(_with_fixed_size(model, size, path), path)
+    model = _with_raw_pixels(_with_fixed_size(model, size, path), pixels, path)
+    model = _with_two_classes(model, path)
     found = answers(model, np.full((1, *model.input_shape[1:]), 128))
     if not (np.isfinite(found).all() and found.min() >= 0 and abs(found.sum() - 1) < 1e-3):
         raise BadArgumentsError(f"{path} does not answer probabilities; expected a softmax as the last layer")
@@ -58,6 +58,26 @@ def _with_fixed_size(model, size, path):
         return keras.Model(inputs, model(inputs), name=model.name)
     except Exception as error:  # Keras raises many kinds for a size that does not fit.
         raise BadArgumentsError(f"{path} takes no images of {tuple(size)}: {reason(error)}") from None
+
+
+def _with_raw_pixels(model, pixels, path):
+    """The same model of 0..255, where it was trained on pictures that were scaled to `pixels` before."""
+    import keras
+
+    from cnnlab.training import takes_raw_pixels
+
+    if takes_raw_pixels(model):
+        if PIXELS[pixels]:
+            raise BadArgumentsError(f"{path} scales 0..255 itself, by a layer of its own; leave --pixels out")
+        return model
+    if not PIXELS[pixels]:
+        raise BadArgumentsError(
+            f"{path} has no Rescaling or Normalization layer, so that 0..255 would be misread; give --pixels unit "
+            "where it was trained on 0..1, signed where on -1..1; what else was done before has to become a layer of it"
+        )
+    scale, offset = PIXELS[pixels]
+    inputs = keras.Input(model.input_shape[1:])
+    return keras.Model(inputs, model(keras.layers.Rescaling(scale, offset)(inputs)), name=model.name)
 
 
 def _with_two_classes(model, path):

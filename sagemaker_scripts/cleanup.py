@@ -1,30 +1,70 @@
 """Find everything that these scripts made in an account, show it, and delete it after asking.
 
-What counts: SageMaker endpoints, endpoint configs and models whose name starts with "cnnlab-"
-and that carry the tag project=cnnlab; running training and tuning jobs of that prefix, which
-are stopped; objects below cnnlab/ and cnnlab-* in the bucket; and the bucket itself where the scripts made it
-and nothing else is in it. Safe to run twice.
+What counts: SageMaker endpoints, endpoint configs, models and groups of model packages whose name
+starts with "cnnlab-" and that carry the tag project=cnnlab; what hangs on them and has such a
+name: dates of deletion, alarms, and what scales endpoints; running training, tuning and transform
+jobs of that prefix, which are stopped; objects below cnnlab/ and cnnlab-* in the bucket; and the
+bucket itself where the scripts made it and nothing else is in it. Safe to run twice.
 """
 
 import contextlib
 import dataclasses
 import sys
+from typing import NamedTuple
 
 from botocore.exceptions import ClientError
 
-from sagemaker_scripts import aws, common, preflight, resources
+from sagemaker_scripts import aws, common, preflight
+from sagemaker_scripts.ledger import Ledger
 
-# (kind, name of boto3's list call, key of its answer, key of a name, key of an ARN)
+
+class Listing(NamedTuple):
+    """How the things of one kind are listed: service, boto3's call and its arguments, and the keys of its answer.
+
+    `arn`: the key of an ARN whose tags decide; None where the name alone does.
+    """
+
+    kind: str
+    service: str
+    call: str
+    arguments: dict
+    items: str
+    name: str
+    arn: str | None
+
+
+def _of_sagemaker(kind, call, items, name, arn=None):
+    return Listing(kind, "sagemaker", call, {"NameContains": aws.PREFIX}, items, name, arn)
+
+
+# In the order of deletion: jobs and what hangs on an endpoint go before it, a model last.
 LISTINGS = (
-    ("tuning job", "list_hyper_parameter_tuning_jobs", "HyperParameterTuningJobSummaries",
-     "HyperParameterTuningJobName", "HyperParameterTuningJobArn"),
-    ("training job", "list_training_jobs", "TrainingJobSummaries", "TrainingJobName", "TrainingJobArn"),
-    ("endpoint", "list_endpoints", "Endpoints", "EndpointName", "EndpointArn"),
-    ("endpoint config", "list_endpoint_configs", "EndpointConfigs", "EndpointConfigName", "EndpointConfigArn"),
-    ("model", "list_models", "Models", "ModelName", "ModelArn"),
+    _of_sagemaker("tuning job", "list_hyper_parameter_tuning_jobs", "HyperParameterTuningJobSummaries",
+                  "HyperParameterTuningJobName"),
+    _of_sagemaker("training job", "list_training_jobs", "TrainingJobSummaries", "TrainingJobName"),
+    _of_sagemaker("transform job", "list_transform_jobs", "TransformJobSummaries", "TransformJobName"),
+    Listing("alarm", "cloudwatch", "describe_alarms", {"AlarmNamePrefix": aws.PREFIX}, "MetricAlarms", "AlarmName",
+            None),
+    Listing("scalable target", "application-autoscaling", "describe_scalable_targets",
+            {"ServiceNamespace": "sagemaker"}, "ScalableTargets", "ResourceId", None),
+    _of_sagemaker("endpoint", "list_endpoints", "Endpoints", "EndpointName", "EndpointArn"),
+    Listing("schedule", "scheduler", "list_schedules", {"NamePrefix": aws.PREFIX}, "Schedules", "Name", None),
+    _of_sagemaker("endpoint config", "list_endpoint_configs", "EndpointConfigs", "EndpointConfigName",
+                  "EndpointConfigArn"),
+    _of_sagemaker("model package group", "list_model_package_groups", "ModelPackageGroupSummaryList",
+                  "ModelPackageGroupName", "ModelPackageGroupArn"),
+    _of_sagemaker("model", "list_models", "Models", "ModelName", "ModelArn"),
 )  # fmt: skip
-JOBS = ("tuning job", "training job")
+# A job that has ended costs nothing and cannot be deleted; an endpoint that goes needs no second push.
 ENDED = {"Completed", "Failed", "Stopped", "Stopping", "Deleting", "DeleteFailed"}
+OVER = {
+    "tuning job": ("HyperParameterTuningJobStatus", ENDED),
+    "training job": ("TrainingJobStatus", ENDED),
+    "transform job": ("TransformJobStatus", ENDED),
+    "endpoint": ("EndpointStatus", {"Deleting"}),
+}
+# These cost next to nothing, and many accounts may not list them: that alone is no failure.
+HARMLESS = ("scalable target", "alarm", "schedule", "model package group")
 OUR_TAG = {"Key": aws.TAG_KEY, "Value": aws.TAG_VALUE}
 
 
@@ -49,10 +89,9 @@ def find(account, objects=True):
     `objects`: False leaves what lies in S3 out of it.
     """
     found = Found()
-    client = account.client("sagemaker")
     for listing in LISTINGS:
-        with _noting(listing[0], found):
-            _find_listed(client, found, *listing)
+        with _noting(listing.kind, found):
+            _find_listed(account, found, listing)
     if objects:
         with _noting("objects", found):
             if preflight.bucket_exists(account, account.bucket):
@@ -69,30 +108,26 @@ def cleanup(region=None, profile=None, bucket=None, objects=True, yes=False, dry
     account = preflight.identify(aws.make_session(region, profile), bucket)
     found = find(account, objects)
     _show(account, found)
-    left = [(kind, "", reason) for kind, reason in found.unseen]
+    left = [(kind, "", reason) for kind, reason in found.unseen if kind not in HARMLESS]
     if not found.ours or dry_run:
         return left
     if not common.confirm("Delete all of this?", yes):
         raise common.ScriptError("not agreed; nothing was deleted")
-    with resources.Ledger(account) as ledger:
+    with Ledger(account) as ledger:
         for kind, name in reversed(found.ours):
             ledger.note(kind, name)
     return left + ledger.failed
 
 
-def _find_listed(client, found, kind, call, items, name, arn):
-    for page in client.get_paginator(call).paginate(NameContains=aws.PREFIX):
-        for item in page[items]:
-            if item[name].startswith(aws.PREFIX) and not _is_over(kind, item):
-                ours = kind in JOBS or _is_tagged(client, item[arn])
-                (found.ours if ours else found.foreign).append((kind, item[name]))
-
-
-def _is_over(kind, item):
-    """A job that has ended costs nothing and cannot be deleted; an endpoint that goes needs no second push."""
-    if kind in JOBS:
-        return (item.get("TrainingJobStatus") or item.get("HyperParameterTuningJobStatus")) in ENDED
-    return item.get("EndpointStatus") == "Deleting"
+def _find_listed(account, found, listing):
+    pages = account.client(listing.service).get_paginator(listing.call).paginate(**listing.arguments)
+    for item in (item for page in pages for item in page[listing.items]):
+        # An endpoint's instances are called endpoint/NAME/variant/VARIANT.
+        name = item[listing.name].removeprefix("endpoint/").partition("/")[0]
+        status, over = OVER.get(listing.kind, (None, ()))
+        if name.startswith(aws.PREFIX) and item.get(status) not in over:
+            ours = listing.arn is None or _is_tagged(account.client("sagemaker"), item[listing.arn])
+            (found.ours if ours else found.foreign).append((listing.kind, name))
 
 
 def _is_tagged(client, arn):

@@ -14,14 +14,13 @@ import importlib.metadata
 import os
 import shutil
 import sys
-import tarfile
 import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cnnlab.machine import atomic_file
-from sagemaker_scripts import aws, common, preflight, resources, train
+from sagemaker_scripts import aws, collecting, common, inputs, preflight, resources, train
+from sagemaker_scripts.ledger import UNFINISHED, Ledger, job_states
 
 ROOT = Path(__file__).resolve().parents[1]
 # A job starts this file at the top of its code. Nothing is installed there: Python finds what lies beside it.
@@ -34,7 +33,6 @@ CHANNEL = "training"
 # AWS allows 32 characters for a tuning job, and adds its own to the jobs within.
 LABEL_CHARACTERS = 12
 POLL_SECONDS = 30
-STORE = Path("runs") / "collected" / "trials"
 
 
 def plan_runs(arguments, seeds=None):
@@ -58,36 +56,45 @@ def plan_runs(arguments, seeds=None):
     return [{**given, "variant": trial.label, "seed": str(trial.seed)} for trial in study.runs(seeds or study.seeds)]
 
 
+def _datasets(arguments):
+    """Names of the data sets that the runs of `arguments` read."""
+    if arguments.study is None or arguments.variant is not None:
+        return {train.make_trial(arguments).dataset}
+    from cnnlab import studies
+
+    return {arguments.dataset or trial.dataset for trial in studies.find_study(arguments.study).trials}
+
+
 def launch(
     arguments, seeds=None, as_jobs=False, parallel=2, data=None, instance="ml.m5.xlarge", hours=1.0, spot=False,
-    region=None, profile=None, role=None, bucket=None, yes=False, dry_run=False, poll=POLL_SECONDS,
+    region=None, profile=None, role=None, bucket=None, yes=False, dry_run=False, poll=POLL_SECONDS, protection=None,
 ):  # fmt: skip
     """Start what `arguments` (parsed by train.py's parser) describe; see `plan_runs`.
 
     `as_jobs`: several runs as training jobs and not as one tuning job; `parallel`: how many at
-    a time; `data`: a local file or folder in a layout that cnnlab knows, or an s3:// address
-    (None: each job downloads it); `hours`: after which AWS stops a job.
+    a time; `data`: a local file or folder in a layout that cnnlab knows, the lab's cache, or an
+    s3:// address (None: each job downloads it); `hours`: after which AWS stops a job;
+    `protection`: a `preflight.Protection`.
     Returns the launch's name, or None after a dry run. Raises common.ScriptError with one line.
     """
     runs = plan_runs(arguments, seeds)
-    if data is not None and not str(data).startswith("s3://") and not Path(data).exists():
-        raise common.BadArgumentsError(f"--data {data} is neither a local path nor an s3:// address")
     grid = len(runs) > 1 and not as_jobs
-    account = preflight.check_account(aws.make_session(region, profile), role, bucket)
+    account = preflight.check_account(aws.make_session(region, profile), role, bucket, protection)
+    images = inputs.find(data, _datasets(arguments), account)
     name = launch_name(arguments.study or arguments.label or train.LABEL)
-    _print_plan(account, name, runs, grid, parallel, data, instance, hours)
+    _print_plan(account, name, runs, grid, parallel, images, instance, hours)
     if dry_run:
         print("dry run: nothing was started")
         return None
     if not common.confirm("Start this?", yes):
         raise common.ScriptError("not agreed; nothing was started")
-    with tempfile.TemporaryDirectory() as source, aws.plain_errors(), resources.Ledger(account) as ledger:
+    with tempfile.TemporaryDirectory() as source, aws.plain_errors(), Ledger(account) as ledger:
         stage_source(Path(source) / "source")
         resources.ensure_bucket(account, ledger)
         # Deleted again unless a job starts that needs them.
         ledger.note("objects", f"{account.bucket}/{name}")
         ledger.note("objects", f"{account.bucket}/{aws.OBJECT_PREFIX}{name}")
-        address = _upload_data(account, name, data)
+        address = images.upload(account, name)
 
         def trainer(hyperparameters, job=""):
             return make_trainer(account, name, Path(source) / "source", hyperparameters, job, instance, hours, spot)
@@ -102,43 +109,6 @@ def launch(
             _start_jobs(account, ledger, name, runs, parallel, trainer, address, poll)
     common.print_next(f"python sagemaker_scripts/launch_training.py --collect {name}", "when the jobs have ended")
     return name
-
-
-def bring_home(name, store=STORE, models=None, region=None, profile=None, bucket=None):
-    """Collect the results of the launch `name` into the folder `store`; returns the keys of their rows."""
-    account = preflight.identify(aws.make_session(region, profile), bucket)
-    keys, without = collect(account, name, store, models)
-    print(f"rows in {store}: {len(keys)}")
-    for job, reason in without.items():
-        print(f"nothing from {job}: {reason}")
-    if without:
-        common.print_next(
-            f"python sagemaker_scripts/launch_training.py --collect {name}", "again, when more have ended"
-        )
-    return keys
-
-
-def collect(account, name, store_folder, models_folder=None):
-    """Copy the rows and predictions of the completed jobs of the launch `name` into `store_folder`.
-
-    `models_folder`: where to put the models too, as <key>.keras (None: not at all).
-    Returns (keys of the rows, {job name: why nothing came from it}). Raises ScriptError where
-    the launch has no jobs.
-    """
-    with aws.plain_errors():
-        states = resources.job_states(account, name)
-        if not states:
-            raise common.BadArgumentsError(
-                f"no training job in {account.region} is called {name}...; see launch_training.py's last lines"
-            )
-        keys, without = [], {}
-        for job, state in sorted(states.items()):
-            description = account.client("sagemaker").describe_training_job(TrainingJobName=job)
-            if state == "Completed":
-                keys += _fetch(account, job, description, Path(store_folder), models_folder)
-            else:
-                without[job] = f"{state}: {description.get('FailureReason', 'no reason given')}".rstrip(": ")
-    return keys, without
 
 
 def launch_name(label):
@@ -174,7 +144,7 @@ def make_trainer(account, name, source, hyperparameters, job="", instance="ml.m5
     from sagemaker.train import ModelTrainer
 
     aws.quieten_sdk()
-    seconds = int(hours * 3600)
+    seconds, protection = int(hours * 3600), account.protection
     place = f"s3://{account.bucket}/{aws.OBJECT_PREFIX}{name}"
     trainer = ModelTrainer(
         sagemaker_session=_sdk_session(account),
@@ -182,11 +152,17 @@ def make_trainer(account, name, source, hyperparameters, job="", instance="ml.m5
         base_job_name=f"{name}-{job}" if job else name,
         training_image=preflight.image_uri("training", account.region, instance),
         source_code=configs.SourceCode(source_dir=str(source), entry_script=ENTRY, requirements="requirements.txt"),
-        compute=configs.Compute(instance_type=instance, instance_count=1, enable_managed_spot_training=spot or None),
+        compute=configs.Compute(
+            instance_type=instance, instance_count=1, enable_managed_spot_training=spot or None,
+            volume_kms_key_id=protection.volume_key(instance),
+        ),
+        networking=configs.Networking(
+            subnets=list(protection.subnets), security_group_ids=list(protection.security_groups)
+        ) if protection.subnets else None,
         stopping_condition=configs.StoppingCondition(
             max_runtime_in_seconds=seconds, **({"max_wait_time_in_seconds": 2 * seconds} if spot else {})
         ),
-        output_data_config=configs.OutputDataConfig(s3_output_path=place),
+        output_data_config=configs.OutputDataConfig(s3_output_path=place, kms_key_id=protection.kms_key),
         checkpoint_config=configs.CheckpointConfig(
             s3_uri="/".join(filter(None, [place, "checkpoints", job])), local_path=str(train.JOB_CHECKPOINTS)
         ),
@@ -244,17 +220,21 @@ def _start_jobs(account, ledger, name, runs, parallel, trainer, address, poll):
 
 
 def _running(account, name):
-    return sum(state in resources.UNFINISHED for state in resources.job_states(account, name).values())
+    return sum(state in UNFINISHED for state in job_states(account, name).values())
 
 
 @functools.lru_cache(maxsize=4)
 def _sdk_session(account):
     from sagemaker.core.helper.session_helper import Session
 
-    return Session(
+    session = Session(
         boto_session=account.session, sagemaker_config=aws.SDK_CONFIG,
         default_bucket=account.bucket, default_bucket_prefix=aws.OBJECT_PREFIX.rstrip("/"),
     )  # fmt: skip
+    # It has clients of its own, and would name no owner.
+    for client in (session.s3_client, session.s3_resource.meta.client):
+        account.guarded(client)
+    return session
 
 
 def _inputs(data):
@@ -263,60 +243,14 @@ def _inputs(data):
     return [InputData(channel_name=CHANNEL, data_source=data)] if data else None
 
 
-def _upload_data(account, name, data):
-    """The s3:// address of `data`, which is uploaded where it is a local path."""
-    if data is None or str(data).startswith("s3://"):
-        return data
-    path, prefix = Path(data), f"{aws.OBJECT_PREFIX}{name}/data"
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    root = path if path.is_dir() else path.parent
-    for file in files:
-        print(f"uploading {file}", flush=True)
-        account.client("s3").upload_file(str(file), account.bucket, f"{prefix}/{file.relative_to(root).as_posix()}")
-    return f"s3://{account.bucket}/{prefix}"
-
-
-def _fetch(account, job, description, store_folder, models_folder):
-    """Keys of the rows in one job's output, now in `store_folder`."""
-    place = f"{description['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{job}/output"
-    with tempfile.TemporaryDirectory() as folder:
-        trials = _unpack(account, f"{place}/output.tar.gz", Path(folder) / "output") / "trials"
-        rows = sorted(trials.glob("*.json"))
-        store_folder.mkdir(parents=True, exist_ok=True)
-        # As Store.save does: predictions first, because the row says that all is there.
-        for path in [*sorted(trials.glob("*.npz")), *rows]:
-            _place(path, store_folder / path.name)
-        if models_folder is not None and rows:
-            model = _unpack(account, f"{place}/model.tar.gz", Path(folder) / "model") / "model.keras"
-            Path(models_folder).mkdir(parents=True, exist_ok=True)
-            _place(model, Path(models_folder) / f"{rows[0].stem}.keras")
-    return [path.stem for path in rows]
-
-
-def _unpack(account, address, folder):
-    """Download and unpack the tar.gz at `address` (s3://...); returns `folder`."""
-    bucket, _, key = address.removeprefix("s3://").partition("/")
-    folder.mkdir()
-    packed = folder.with_suffix(".tar.gz")
-    account.client("s3").download_file(bucket, key, str(packed))
-    with tarfile.open(packed) as tar:
-        tar.extractall(folder, filter="data")
-    return folder
-
-
-def _place(source, target):
-    with atomic_file(target) as partial:
-        shutil.copyfile(source, partial)
-
-
-def _print_plan(account, name, runs, grid, parallel, data, instance, hours):
+def _print_plan(account, name, runs, grid, parallel, images, instance, hours):
     form = "a grid tuning job" if grid else "training jobs" if len(runs) > 1 else "a training job"
     at_once = f", {min(parallel, len(runs))} at a time" if len(runs) > 1 else ""
     price = preflight.hourly_price(instance, account.region)
     most = f"at most ${price * hours * len(runs):.2f} in all" if price else "the most in all is unknown too"
     print(f"account: {account.number} in {account.region}, role {account.role}")
     print(f"launch:  {name}: {len(runs)} runs as {form}{at_once}, stopped after {hours:g} h each")
-    print(f"data:    {data or 'downloaded by each job'}")
+    print(f"data:    {images}")
     print(f"price:   {preflight.price_sentence(instance, account.region)}; {most}", flush=True)
 
 
@@ -334,7 +268,9 @@ def make_parser():
     parser.add_argument("--seeds", type=int, help="of a whole study; default: as many as its record has")
     parser.add_argument("--as-jobs", action="store_true", help="a whole study as training jobs, not as a tuning job")
     parser.add_argument("--parallel", type=int, default=2, help="jobs at a time; default: %(default)s")
-    parser.add_argument("--data", help="local path or s3:// address of the images; default: each job downloads them")
+    parser.add_argument(
+        "--data", help="path of a copy or of the cache, or s3:// address; default: each job downloads it"
+    )
     parser.add_argument("--instance", default="ml.m5.xlarge", help="default: %(default)s")
     parser.add_argument("--hours", type=float, default=1.0, help="after which AWS stops a job; default: %(default)s")
     parser.add_argument("--spot", action="store_true", help="on spare capacity: cheaper, may be stopped and resumed")
@@ -342,7 +278,9 @@ def make_parser():
     parser.add_argument("--yes", action="store_true", help="agree to the price")
     parser.add_argument("--dry-run", action="store_true", help="only print the plan")
     parser.add_argument("--collect", metavar="NAME", help="bring the results of a launch home, and start nothing")
-    parser.add_argument("--store", type=Path, default=STORE, help="where --collect puts rows; default: %(default)s")
+    parser.add_argument(
+        "--store", type=Path, default=collecting.STORE, help="where --collect puts rows; default: %(default)s"
+    )
     parser.add_argument("--models", type=Path, help="where --collect puts models; default: nowhere")
     return parser
 
@@ -350,13 +288,14 @@ def make_parser():
 def main(argv=None):
     own, rest = make_parser().parse_known_args(argv)
     if own.collect:
-        bring_home(own.collect, own.store, own.models, own.region, own.profile, own.bucket)
+        collecting.bring_home(own.collect, own.store, own.models, own.region, own.profile, own.bucket)
         return common.EXIT_DONE
     if own.parallel < 1 or own.hours <= 0 or (own.seeds is not None and own.seeds < 1):
         raise common.BadArgumentsError("--parallel, --hours and --seeds have to be positive")
     launch(
         train.make_parser().parse_args(rest), own.seeds, own.as_jobs, own.parallel, own.data, own.instance, own.hours,
         own.spot, own.region, own.profile, own.role, own.bucket, own.yes, own.dry_run,
+        protection=preflight.Protection(own.kms_key, own.subnets, own.security_groups),
     )  # fmt: skip
     return common.EXIT_DONE
 

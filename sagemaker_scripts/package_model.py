@@ -70,7 +70,7 @@ assert json.loads(answer)["predictions"][0]["probabilities"], "no answer"
 """
 
 
-def package(model_path, output_path="model.tar.gz", name=None, class_names=None, row=None, size=None):
+def package(model_path, output_path="model.tar.gz", name=None, class_names=None, row=None, size=None, pixels="bytes"):
     """Pack the classifier `model_path` (.keras) and return the Path of the verified archive.
 
     `name`: under which TensorFlow Serving knows the model (default: the Keras model's name);
@@ -79,14 +79,15 @@ def package(model_path, output_path="model.tar.gz", name=None, class_names=None,
     `row`: the trial that trained it, a dict or the path of its JSON row (default: the one in the
     model file, else that of its name in results/trials, or the only one in trials/ beside the file,
     as train.py leaves it; none where there is none);
-    `size`: (height, width) that pictures are given, for a model that takes any.
+    `size`: (height, width) that pictures are given, for a model that takes any; `pixels`: a key of
+    `classifier.PIXELS`, what the model takes where its pictures were scaled outside of it.
     A single output, a sigmoid, becomes two: the probability of the first class is what is left.
     Raises BadArgumentsError for a model, a name or classes that do not fit each other, and
     ArchiveError where the packed model does not start or answers differently; then nothing is written.
     """
     model_path, output_path = Path(model_path), Path(output_path)
-    model = classifier.load(model_path, size)
     row, own = _read_row(row, model_path), _row_within(model_path)
+    model = classifier.load(model_path, size, pixels)
     name = name or model.name
     if not NAME.fullmatch(name) or name == "code":
         raise BadArgumentsError(f"name is {name!r}; expected letters, digits, - and _, and not 'code'")
@@ -167,13 +168,17 @@ def make_parser():
     parser.add_argument(
         "--size", type=_size, metavar="PIXELS", help="for a model that takes any: 32, or 24x32 (height x width)"
     )
+    parser.add_argument(
+        "--pixels", choices=classifier.PIXELS, default="bytes",
+        help="what the model takes: bytes, 0..255, or, scaled before it, unit, 0..1, or signed, -1..1",
+    )  # fmt: skip
     return parser
 
 
 def main(argv=None):
     options = make_parser().parse_args(argv)
     classes = _split_classes(options.classes)
-    path = package(options.model, options.output, options.name, classes, options.row, options.size)
+    path = package(options.model, options.output, options.name, classes, options.row, options.size, options.pixels)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, SHA-256 {_sha256(path)}")
     print("verified: layout, start without any package, predictions equal to the original's")
     common.print_next(f"python sagemaker_scripts/serve_local.py {path}", "try it here")

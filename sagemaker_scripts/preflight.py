@@ -1,6 +1,7 @@
-"""What is known before anything is made: account, role, bucket, quota, image, and what an instance costs."""
+"""What is known before anything is made: account, role, bucket, quota, image, limits, and what an instance costs."""
 
 import dataclasses
+import re
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -28,10 +29,47 @@ HOURLY = {
 }
 # US dollars for a second of work with 1 GB, likewise.
 SERVERLESS_GB_SECOND = 0.00002
+ALARM_PRICE = "$0.10 a month each, beyond ten"
+STORAGE_PRICE = "about $0.023 a GB and month"
 # Versions of AWS's TensorFlow images: the pair that it supports.
 IMAGE_VERSIONS = {"training": "2.21", "inference": "2.20"}
 # Serverless endpoints take no instance; the image's registry is the same for all CPU instances.
 ANY_CPU_INSTANCE = "ml.m5.large"
+# Bytes of one request. Real-time: the maximum of BodyBlob in InvokeEndpoint's model in botocore; serverless:
+# "Invoke a serverless endpoint", batch: MaxPayloadInMB of CreateTransformJob, both in SageMaker's documentation.
+PAYLOAD_BYTES = {"real-time": 6 * 1024**2, "serverless": 4 * 1024**2, "batch": 100 * 1024**2}
+SERVERLESS_MOST = 200
+# A client is shared, and gets its handler once however often it is asked for.
+OWN_HANDLER = "cnnlab"
+# Instances with a disk of their own, which AWS encrypts itself: a key for it is refused.
+OWN_DISK = re.compile(r"ml\.(?:g[5-9]\w*|p5\w*|trn\w+|[a-z]+\d\w*d\w*)\.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Protection:
+    """The KMS key that encrypts what is stored, and the VPC that containers work in; nothing where none is named."""
+
+    kms_key: str | None = None
+    subnets: tuple = ()
+    security_groups: tuple = ()
+
+    def __post_init__(self):
+        if bool(self.subnets) != bool(self.security_groups):
+            raise common.BadArgumentsError("a VPC takes both --subnets and --security-groups")
+        for names, start in ((self.subnets, "subnet-"), (self.security_groups, "sg-")):
+            for name in names:
+                if not re.fullmatch(rf"{start}[0-9a-f]+", name):
+                    raise common.BadArgumentsError(f"{name!r} is none; expected one such as {start}0123456789abcdef0")
+        if self.kms_key is not None and not re.fullmatch(r"[\w:/-]+", self.kms_key, re.ASCII):
+            raise common.BadArgumentsError(f"no key is called {self.kms_key!r}; expected its ID, ARN or alias/NAME")
+
+    def vpc(self):
+        """The VpcConfig that SageMaker's calls take, or None."""
+        return {"Subnets": list(self.subnets), "SecurityGroupIds": list(self.security_groups)} if self.subnets else None
+
+    def volume_key(self, instance):
+        """The key for the disk of `instance`; None where it must not be named."""
+        return None if OWN_DISK.match(instance) else self.kms_key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +78,7 @@ class Account:
 
     `session`: a boto3 Session; `number`: 12 digits; `bucket`: name; `is_lab`: an AWS Academy
     Learner Lab; `role`: ARN of the role that SageMaker takes on, and `bucket_exists`, both None
-    where nobody has looked yet.
+    where nobody has looked yet; `protection`: a Protection.
     """
 
     session: Any
@@ -50,42 +88,80 @@ class Account:
     is_lab: bool
     role: str | None = None
     bucket_exists: bool | None = None
+    protection: Protection = Protection()
 
     def client(self, service):
-        """boto3's client of `service`; S3's refuses a bucket of another account, whose name a stranger can have."""
+        """boto3's client of `service`; S3's as `guarded`."""
         client = aws.client(self.session, service, self.region)
-        if service == "s3":
-            client.meta.events.register("before-parameter-build.s3", self._name_owner)
+        return self.guarded(client) if service == "s3" else client
+
+    def guarded(self, client):
+        """`client`, of S3: it refuses a bucket of another account, whose name a stranger can have, and encrypts."""
+        event = {"event_name": "before-parameter-build.s3", "unique_id": OWN_HANDLER}
+        client.meta.events.unregister(**event)
+        client.meta.events.register(handler=self._complete, **event)
         return client
 
-    def _name_owner(self, params, model, **_):
-        if "ExpectedBucketOwner" in model.input_shape.members:
-            params.setdefault("ExpectedBucketOwner", self.number)
+    def _complete(self, params, model, **_):
+        members = model.input_shape.members
+        for owner in ("ExpectedBucketOwner", "ExpectedSourceBucketOwner"):
+            if owner in members:
+                params.setdefault(owner, self.number)
+        if self.protection.kms_key and "SSEKMSKeyId" in members:
+            params.setdefault("ServerSideEncryption", "aws:kms")
+            params.setdefault("SSEKMSKeyId", self.protection.kms_key)
 
 
 @dataclasses.dataclass(frozen=True)
 class Hardware:
-    """What an endpoint runs on: one `instance`, or, where `memory` (MB) is given, serverless."""
+    """What an endpoint runs on: `instance`, or, where `memory` (MB) is given, serverless.
+
+    `concurrency`: answers at once of a serverless one; `scale`: (fewest, most) instances where
+    their number follows the load; `capture`: the percentage of requests that is kept in S3.
+    """
 
     instance: str = ANY_CPU_INSTANCE
     memory: int | None = None
     concurrency: int = 2
+    scale: tuple | None = None
+    capture: int | None = None
+
+    def __post_init__(self):
+        if self.memory and (self.scale or self.capture):
+            raise common.BadArgumentsError("a serverless endpoint takes neither --scale nor --capture")
+        if not 1 <= self.concurrency <= SERVERLESS_MOST:
+            raise common.BadArgumentsError(f"--max-concurrency is {self.concurrency}; expected 1 to {SERVERLESS_MOST}")
+        if self.scale and not 1 <= self.scale[0] <= self.scale[1]:
+            raise common.BadArgumentsError(f"--scale is {self.scale[0]}-{self.scale[1]}; expected such as 1-3")
+        if self.scale and self.instance.startswith("ml.t"):
+            raise common.BadArgumentsError(f"AWS scales no {self.instance}; take another --instance")
+        if self.capture is not None and not 1 <= self.capture <= 100:
+            raise common.BadArgumentsError(f"--capture is {self.capture}; expected a percentage from 1 to 100")
 
     def __str__(self):
-        return f"serverless with {self.memory} MB" if self.memory else self.instance
+        if self.memory:
+            return f"serverless with {self.memory} MB, {self.concurrency} answers at once"
+        return f"{self.scale[0]} to {self.scale[1]} {self.instance}" if self.scale else self.instance
+
+    @property
+    def payload_bytes(self):
+        """The largest request."""
+        return PAYLOAD_BYTES["serverless" if self.memory else "real-time"]
 
     def price(self, region):
         """The price in one sentence."""
         if self.memory:
             second = self.memory / 1024 * SERVERLESS_GB_SECOND
             return f"{self} costs nothing while idle and about ${second:.6f} a second of work ({PRICES_REGION})"
-        return f"{price_sentence(self.instance, region)}, also while nobody asks it anything"
+        each = f"{price_sentence(self.instance, region)}, also while nobody asks it anything"
+        return f"{each}; up to {self.scale[1]} times that" if self.scale else each
 
 
-def identify(session, bucket=None):
+def identify(session, bucket=None, protection=None):
     """The Account behind `session`, as far as its credentials tell; `bucket` where the default does not fit.
 
-    Raises common.ScriptError with one line: expired or wrong credentials, an ended lab, no region.
+    `protection`: a Protection (default: none). Raises common.ScriptError with one line: expired
+    or wrong credentials, an ended lab, no region.
     """
     if not aws.has_credentials(session):
         raise common.ScriptError(f"no AWS credentials on this machine; {aws.Kind.NO_CREDENTIALS.value}")
@@ -102,16 +178,16 @@ def identify(session, bucket=None):
             )
     # The managed policy of SageMaker's roles opens buckets that have "sagemaker" in their name.
     bucket = bucket or f"sagemaker-{region}-{identity['Account']}"
-    return Account(session, identity["Account"], region, bucket, is_lab)
+    return Account(session, identity["Account"], region, bucket, is_lab, protection=protection or Protection())
 
 
-def check_account(session, role=None, bucket=None):
+def check_account(session, role=None, bucket=None, protection=None):
     """The Account behind `session`, its role and its bucket looked up; `role` is a name or an ARN.
 
-    Only reads. Raises common.ScriptError as `identify` does, and for a missing role or a bucket
-    of somebody else.
+    `protection`: as for `identify`. Only reads. Raises common.ScriptError as `identify` does, and
+    for a missing role or a bucket of somebody else.
     """
-    account = identify(session, bucket)
+    account = identify(session, bucket, protection)
     with aws.plain_errors():
         return dataclasses.replace(
             account, role=_find_role(account, role), bucket_exists=bucket_exists(account, account.bucket)
@@ -133,14 +209,29 @@ def bucket_exists(account, bucket):
     return True
 
 
-def endpoint_quota(account, instance):
-    """How many `instance` an account may have behind endpoints, or None where AWS does not tell."""
-    name = f"{instance} for endpoint usage"
+def check_quota(account, instance, count=1, use="endpoint"):
+    """Raise ScriptError where the account may not have `count` of `instance` for `use`, or "transform job"."""
+    name = f"{instance} for {use} usage"
     try:
         pages = account.client("service-quotas").get_paginator("list_service_quotas").paginate(ServiceCode="sagemaker")
-        return next((quota["Value"] for page in pages for quota in page["Quotas"] if quota["QuotaName"] == name), None)
+        found = (quota["Value"] for page in pages for quota in page["Quotas"] if quota["QuotaName"] == name)
+        quota = next(found, None)
     except (ClientError, BotoCoreError):  # Many accounts may not look: the creation itself will tell.
-        return None
+        return
+    if quota is not None and quota < count:
+        raise common.ScriptError(
+            f"this account may have {quota:.0f} {instance} for {use}s, and {count} are asked for: take another "
+            "--instance or fewer, --serverless, or ask for more in the Service Quotas console"
+        )
+
+
+def print_place(account):
+    """The first lines of a plan: where it happens, and as whom."""
+    lab = " (AWS Academy Learner Lab)" if account.is_lab else ""
+    bucket = account.bucket if account.bucket_exists else f"{account.bucket} (is made)"
+    print(f"account:  {account.number}{lab} in {account.region}")
+    print(f"role:     {account.role}")
+    print(f"bucket:   {bucket}", flush=True)
 
 
 def image_uri(scope, region, instance):

@@ -1,24 +1,22 @@
-"""What a run makes in an account: how each kind is made and deleted, and a ledger that deletes all of it again.
+"""How each kind of thing is made in an account; whatever is made is noted in the ledger before it is made."""
 
-Whatever is made is noted in the ledger before it is made.
-"""
-
-import contextlib
-import signal
-import threading
+import dataclasses
+import json
 import time
-
-from botocore.exceptions import BotoCoreError, ClientError
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from sagemaker_scripts import aws, common, preflight
+from sagemaker_scripts.ledger import VARIANT, scalable
 
-VARIANT = "AllTraffic"
-# SageMaker refuses to delete an endpoint that is still being created.
-BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack")
-BUSY_POLL_SECONDS = 15
-BUSY_LIMIT_SECONDS = 45 * 60
-BATCH = 1000
-UNFINISHED = ("InProgress", "Stopping")
+# A universal target of EventBridge Scheduler: it makes the call itself. A schedule that runs once costs nothing.
+DELETE_ENDPOINT = "arn:{}:scheduler:::aws-sdk:sagemaker:deleteEndpoint"
+# After so long without a request an alarm goes off.
+IDLE_SECONDS = 3600
+# Requests a minute that one instance shall have; above it another one is added.
+SCALE_INVOCATIONS = 600
+TRANSFORMS_AT_ONCE = 4
+CONTENT_TYPES = ["application/json", "application/x-npy", "image/png", "image/jpeg"]
 
 
 def ensure_bucket(account, ledger):
@@ -44,38 +42,126 @@ def upload(account, ledger, archive, name):
 
 def create_model(account, ledger, name, address, hardware):
     """Register the archive at `address` together with the image that serves it."""
-    from sagemaker.core.resources import Model
-    from sagemaker.core.shapes import ContainerDefinition
-
-    container = ContainerDefinition(
-        image=preflight.image_uri("inference", account.region, hardware.instance), model_data_url=address
-    )
+    image = preflight.image_uri("inference", account.region, hardware.instance)
+    vpc = account.protection.vpc()
     ledger.note("model", name)
-    Model.create(
-        model_name=name, primary_container=container, execution_role_arn=account.role,
-        # The archive needs nothing from outside: its code cannot send anything away.
-        enable_network_isolation=True, **_owned(account),
+    account.client("sagemaker").create_model(
+        ModelName=name, PrimaryContainer={"Image": image, "ModelDataUrl": address}, ExecutionRoleArn=account.role,
+        # The archive needs nothing from outside: its code cannot send anything away. Serverless has no isolation.
+        EnableNetworkIsolation=not hardware.memory, Tags=aws.tags(), **({"VpcConfig": vpc} if vpc else {}),
     )  # fmt: skip
 
 
 def create_config(account, ledger, name, hardware):
-    """Say what the endpoint runs on."""
-    ledger.note("endpoint config", name)
+    """Say what the endpoint runs on, and which of its requests are kept."""
+    variant = {"VariantName": VARIANT, "ModelName": name}
+    options = {}
     if hardware.memory:
-        # With boto3, because sagemaker-core 2.27 spells the memory's field in a way that AWS refuses.
-        serverless = {"MemorySizeInMB": hardware.memory, "MaxConcurrency": hardware.concurrency}
-        account.client("sagemaker").create_endpoint_config(
-            EndpointConfigName=name, Tags=aws.tags(),
-            ProductionVariants=[{"VariantName": VARIANT, "ModelName": name, "ServerlessConfig": serverless}],
-        )  # fmt: skip
-        return
-    from sagemaker.core.resources import EndpointConfig
-    from sagemaker.core.shapes import ProductionVariant
-
-    variant = ProductionVariant(
-        variant_name=VARIANT, model_name=name, initial_instance_count=1, instance_type=hardware.instance
+        variant["ServerlessConfig"] = {"MemorySizeInMB": hardware.memory, "MaxConcurrency": hardware.concurrency}
+    else:
+        count = hardware.scale[0] if hardware.scale else 1
+        variant |= {"InstanceType": hardware.instance, "InitialInstanceCount": count}
+        if key := account.protection.volume_key(hardware.instance):
+            options["KmsKeyId"] = key
+    if hardware.capture:
+        place = f"{account.bucket}/{aws.OBJECT_PREFIX}{name}/capture/"
+        ledger.note("objects", place)
+        options["DataCaptureConfig"] = {
+            "InitialSamplingPercentage": hardware.capture,
+            "DestinationS3Uri": f"s3://{place}",
+            "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
+            "CaptureContentTypeHeader": {"JsonContentTypes": ["application/json"]},
+            **({"KmsKeyId": account.protection.kms_key} if account.protection.kms_key else {}),
+        }
+    ledger.note("endpoint config", name)
+    # Not by sagemaker.core, whose version 2.27 spells a serverless endpoint's memory in a way that AWS refuses.
+    account.client("sagemaker").create_endpoint_config(
+        EndpointConfigName=name, ProductionVariants=[variant], Tags=aws.tags(), **options
     )
-    EndpointConfig.create(endpoint_config_name=name, production_variants=[variant], **_owned(account))
+
+
+def create_schedule(account, ledger, name, hours):
+    """Let AWS delete the endpoint `name` in `hours`, whatever becomes of this machine; returns when, a datetime."""
+    end = datetime.now(UTC) + timedelta(hours=hours)
+    target = DELETE_ENDPOINT.format(account.session.get_partition_for_region(account.region))
+    ledger.note("schedule", name)
+    account.client("scheduler").create_schedule(
+        Name=name, ScheduleExpression=f"at({end:%Y-%m-%dT%H:%M:%S})", ScheduleExpressionTimezone="UTC",
+        FlexibleTimeWindow={"Mode": "OFF"}, ActionAfterCompletion="DELETE",
+        Target={"Arn": target, "RoleArn": account.role, "Input": json.dumps({"EndpointName": name})},
+    )  # fmt: skip
+    return end
+
+
+def create_alarm(account, ledger, name, topic):
+    """Tell the SNS `topic` (an ARN) when nobody has asked the endpoint for an hour."""
+    ledger.note("alarm", name)
+    account.client("cloudwatch").put_metric_alarm(
+        AlarmName=name, AlarmDescription=f"nobody asks the endpoint {name}, which costs money: run cleanup.py",
+        Namespace="AWS/SageMaker", MetricName="Invocations", Statistic="Sum",
+        Dimensions=[{"Name": "EndpointName", "Value": name}, {"Name": "VariantName", "Value": VARIANT}],
+        Period=IDLE_SECONDS, EvaluationPeriods=1, Threshold=1, ComparisonOperator="LessThanThreshold",
+        # Without a request there is no measurement.
+        TreatMissingData="breaching", AlarmActions=[topic], Tags=aws.tags(),
+    )  # fmt: skip
+
+
+def create_scaling(account, ledger, name, scale):
+    """Let the number of instances follow the load, between the two of `scale`; the endpoint is in service."""
+    client = account.client("application-autoscaling")
+    ledger.note("scalable target", name)
+    client.register_scalable_target(**scalable(name), MinCapacity=scale[0], MaxCapacity=scale[1])
+    client.put_scaling_policy(
+        PolicyName=name, PolicyType="TargetTrackingScaling", **scalable(name),
+        TargetTrackingScalingPolicyConfiguration={
+            "TargetValue": SCALE_INVOCATIONS,
+            "PredefinedMetricSpecification": {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"},
+        },
+    )  # fmt: skip
+
+
+def register_package(account, ledger, name, address, hardware):
+    """Put the archive at `address` into the model registry, as the first version of the group `name`."""
+    client = account.client("sagemaker")
+    image = preflight.image_uri("inference", account.region, hardware.instance)
+    ledger.note("model package group", name)
+    client.create_model_package_group(ModelPackageGroupName=name, Tags=aws.tags())
+    client.create_model_package(
+        ModelPackageGroupName=name, ModelApprovalStatus="PendingManualApproval",
+        InferenceSpecification={
+            "Containers": [{"Image": image, "ModelDataUrl": address}],
+            "SupportedContentTypes": CONTENT_TYPES, "SupportedResponseMIMETypes": ["application/json"],
+            "SupportedRealtimeInferenceInstanceTypes": [hardware.instance],
+            "SupportedTransformInstanceTypes": [hardware.instance],
+        },
+    )  # fmt: skip
+
+
+def create_transform(account, ledger, name, place, instance, largest):
+    """Start a batch transform of the objects below `place` ("bucket/prefix/"), into in/, answers in out/.
+
+    `largest`: bytes of the largest of them.
+    """
+    megabytes = max(1, -(-largest // 1024**2))
+    key, volume_key = account.protection.kms_key, account.protection.volume_key(instance)
+    ledger.note("transform job", name)
+    account.client("sagemaker").create_transform_job(
+        TransformJobName=name, ModelName=name, Tags=aws.tags(),
+        # Concurrency times size may be 100 MB (CreateTransformJob's documentation).
+        MaxPayloadInMB=megabytes, MaxConcurrentTransforms=min(TRANSFORMS_AT_ONCE, 100 // megabytes),
+        ModelClientConfig={"InvocationsTimeoutInSeconds": 60, "InvocationsMaxRetries": 1},
+        TransformInput={
+            "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{place}in/"}},
+            # What says nothing: the handler looks at the first bytes.
+            "ContentType": "application/octet-stream", "SplitType": "None",
+        },
+        TransformOutput={
+            "S3OutputPath": f"s3://{place}out/", "Accept": "application/json", **({"KmsKeyId": key} if key else {})
+        },
+        TransformResources={
+            "InstanceType": instance, "InstanceCount": 1, **({"VolumeKmsKeyId": volume_key} if volume_key else {})
+        },
+    )  # fmt: skip
 
 
 def create_endpoint(account, ledger, name, poll, timeout):
@@ -83,219 +169,83 @@ def create_endpoint(account, ledger, name, poll, timeout):
 
     `poll` and `timeout` in seconds.
     """
-    from sagemaker.core.resources import Endpoint
-    from sagemaker.core.utils.exceptions import FailedStatusError, TimeoutExceededError
-
+    client = account.client("sagemaker")
     ledger.note("endpoint", name)
-    endpoint = Endpoint.create(endpoint_name=name, endpoint_config_name=name, **_owned(account))
-    try:
-        endpoint.wait_for_status("InService", poll=poll, timeout=timeout)
-    except FailedStatusError as error:
-        reason = aws.hide_secrets(str(endpoint.failure_reason or "no reason given").rstrip("."))
-        raise common.ScriptError(
-            f"the endpoint did not start: {reason}; its log is CloudWatch's group /aws/sagemaker/Endpoints/{name}"
-        ) from error
-    except TimeoutExceededError as error:
+    client.create_endpoint(EndpointName=name, EndpointConfigName=name, Tags=aws.tags())
+    answer = wait_until(
+        ("InService", "Failed"), lambda: client.describe_endpoint(EndpointName=name), "EndpointStatus", poll, timeout
+    )
+    if answer is None:
         raise common.ScriptError(
             f"the endpoint is not in service after {timeout / 60:.0f} minutes; give --timeout more, or take "
             "another --instance"
-        ) from error
+        )
+    if answer["EndpointStatus"] == "Failed":
+        raise common.ScriptError(
+            f"the endpoint did not start: {failure(answer)}; its log is CloudWatch's group "
+            f"/aws/sagemaker/Endpoints/{name}"
+        )
 
 
-def _owned(account):
-    """What sagemaker's resources all take: this project's tag, and where they are."""
-    from sagemaker.core.shapes import Tag
-
-    tags = [Tag(**tag) for tag in aws.tags(upper=False)]
-    return {"tags": tags, "session": account.session, "region": account.region}
-
-
-def delete(account, kind, name):
-    """Delete the resource `name` of `kind`, a key of DELETE (jobs are stopped: AWS keeps their record).
-
-    The name of an object is "bucket/key", of "objects" "bucket/prefix", of "training jobs" the
-    start of theirs.
-
-    `account` is a `preflight.Account`. Returns whether it was there. Raises what boto3 raises.
-    """
-    client = account.client("s3" if kind in ("object", "objects", "bucket") else "sagemaker")
-    try:
-        return DELETE[kind](client, name) is not False
-    except ClientError as error:
-        if _is_missing(error):
-            return False
-        raise
+def wait_until(states, describe, key, poll, timeout):
+    """The answer of `describe()` once its `key` is one of `states`; None where that takes over `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while (answer := describe())[key] not in states:
+        if time.monotonic() >= deadline:
+            return None
+        time.sleep(poll)
+    return answer
 
 
-def _delete_endpoint(client, name):
-    with _unless_missing():
-        _wait_until_idle(client, name)
-    client.delete_endpoint(EndpointName=name)
+def failure(description):
+    """Why AWS says that something failed, without a full stop at the end."""
+    return aws.hide_secrets(description.get("FailureReason") or "no reason given").rstrip(".")
 
 
-def _delete_object(client, name):
-    bucket, _, key = name.partition("/")
-    with _unless_missing():  # Deleting answers the same whether it was there or not.
-        client.head_object(Bucket=bucket, Key=key)
-    client.delete_object(Bucket=bucket, Key=key)
+@dataclasses.dataclass
+class Steps:
+    """One deployment, its arguments as of `deploy.deploy`, and what is made for it."""
 
+    account: preflight.Account
+    name: str
+    archive: Path
+    hardware: preflight.Hardware
+    keep: float
+    alarm: str | None
+    register: bool
+    poll: float
+    timeout: float
 
-def _delete_objects(client, name):
-    """Delete all below a prefix; returns whether there was anything."""
-    bucket, _, prefix = name.partition("/")
-    some = False
-    while found := client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=BATCH).get("Contents"):
-        some = True
-        keys = [{"Key": item["Key"]} for item in found]
-        answer = client.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
-        if answer.get("Errors"):  # Objects are refused one by one, within an answer of success.
-            raise ClientError({"Error": answer["Errors"][0]}, "DeleteObjects")
-    return some
+    def create(self, ledger):
+        """Make all of it, step by step; ends once the endpoint is in service."""
+        account, name = self.account, self.name
+        print(f"1/4 upload {self.archive} to {account.bucket}", flush=True)
+        address = upload(account, ledger, self.archive, name)
+        print(f"2/4 model {name}", flush=True)
+        create_model(account, ledger, name, address, self.hardware)
+        if self.register:
+            register_package(account, ledger, name, address, self.hardware)
+            print(f"    model package group {name}, waiting for approval", flush=True)
+        print(f"3/4 endpoint config: {self.hardware}", flush=True)
+        create_config(account, ledger, name, self.hardware)
+        if self.keep:
+            self._set_end(ledger)
+        print("4/4 endpoint; this takes some minutes, and Ctrl-C ends it cleanly", flush=True)
+        create_endpoint(account, ledger, name, self.poll, self.timeout)
+        if self.hardware.scale:
+            create_scaling(account, ledger, name, self.hardware.scale)
+        if self.alarm:
+            create_alarm(account, ledger, name, self.alarm)
 
-
-def job_states(account, launch):
-    """{job name: status} of the training jobs of `launch`: Completed, InProgress, Failed, Stopping or Stopped."""
-    return _job_states(account.client("sagemaker"), launch)
-
-
-def _job_states(client, launch):
-    pages = client.get_paginator("list_training_jobs").paginate(NameContains=launch)
-    summaries = [job for page in pages for job in page["TrainingJobSummaries"]]
-    return {
-        job["TrainingJobName"]: job["TrainingJobStatus"]
-        for job in summaries
-        if job["TrainingJobName"].startswith(launch)
-    }
-
-
-def _stop_tuning_job(client, name):
-    """Stop a tuning job and all that it started; returns whether it was running."""
-    with _unless_missing():
-        description = client.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
-        if description["HyperParameterTuningJobStatus"] != "InProgress":
-            return False
-    client.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
-    return True
-
-
-def _stop_jobs(client, launch):
-    """Stop the running training jobs of a launch; returns whether there were any."""
-    running = [job for job, state in _job_states(client, launch).items() if state == "InProgress"]
-    for job in running:
-        client.stop_training_job(TrainingJobName=job)
-    return bool(running)
-
-
-def _wait_until_idle(client, name):
-    deadline = time.monotonic() + BUSY_LIMIT_SECONDS
-    told = False
-    while client.describe_endpoint(EndpointName=name)["EndpointStatus"] in BUSY and time.monotonic() < deadline:
-        if not told:
-            print(f"waiting: {name} is still being created, and AWS deletes no endpoint before that ends", flush=True)
-        told = True
-        time.sleep(BUSY_POLL_SECONDS)
-
-
-@contextlib.contextmanager
-def _unless_missing():
-    """Pass on that something is missing; where the look itself fails, deleting is still worth a try."""
-    try:
-        yield
-    except (ClientError, BotoCoreError) as error:
-        if _is_missing(error):
-            raise
-
-
-DELETE = {
-    "tuning job": _stop_tuning_job,
-    "training job": lambda client, name: client.stop_training_job(TrainingJobName=name),
-    "training jobs": _stop_jobs,
-    "endpoint": _delete_endpoint,
-    "endpoint config": lambda client, name: client.delete_endpoint_config(EndpointConfigName=name),
-    "model": lambda client, name: client.delete_model(ModelName=name),
-    "object": _delete_object,
-    "objects": _delete_objects,
-    "bucket": lambda client, name: client.delete_bucket(Bucket=name),
-}
-
-
-def _is_missing(error):
-    if not isinstance(error, ClientError):
-        return False
-    code, message = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "").lower()
-    return code in ("404", "NoSuchKey", "NoSuchBucket", "ResourceNotFound") or (
-        code.startswith("Validation") and ("could not find" in message or "does not exist" in message)
-    )
-
-
-class Ledger:
-    """What one run is about to make, in order; leaving the block deletes it in reverse, unless kept.
-
-    A name is noted before the call that makes it: a creation can succeed in the account and
-    fail on its way back. Within the block a closed terminal (SIGHUP) or a `kill` (SIGTERM)
-    counts as Ctrl-C; while it deletes, none of the three can stop it. A killed process
-    (kill -9) leaves what it made to cleanup.py.
-    """
-
-    def __init__(self, account):
-        self.account, self.entries = account, []
-        self.deleted, self.failed = [], []
-
-    def note(self, kind, name):
-        """Note that `name` of `kind` is about to be made."""
-        self.entries.append((kind, name))
-
-    def keep(self, kinds=tuple(DELETE), unmade=False):
-        """What was made so far of `kinds` stays; `unmade`: the last one noted does not exist.
-
-        Returns what stays, as a list of (kind, name).
-        """
-        made = self.entries[:-1] if unmade else self.entries
-        kept = [entry for entry in made if entry[0] in kinds]
-        self.entries = [entry for entry in self.entries if entry not in kept]
-        return kept
-
-    def __enter__(self):
-        self._signals = contextlib.ExitStack()
-        self._signals.enter_context(_handled(_interrupt, signal.SIGTERM, getattr(signal, "SIGHUP", None)))
-        return self
-
-    def __exit__(self, *_):
-        with self._signals, _handled(_refuse, signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", None)):
-            self.delete_all()
-
-    def delete_all(self):
-        """Delete what is noted, the last first, and print it. What resists is in `failed`, with the reason."""
-        while self.entries:
-            kind, name = self.entries.pop()
-            try:
-                if delete(self.account, kind, name):
-                    self.deleted.append((kind, name))
-                    print(f"{'stopped' if ' job' in kind else 'deleted'}: {kind} {name}", flush=True)
-            except (ClientError, BotoCoreError) as error:
-                problem = aws.explain(error)
-                self.failed.append((kind, name, problem))
-                print(f"NOT deleted: {kind} {name} ({problem})", flush=True)
-        if self.failed:
-            common.print_next("python sagemaker_scripts/cleanup.py", "something is left behind and may cost money")
-
-
-@contextlib.contextmanager
-def _handled(handler, *signals):
-    """`signals` go to `handler` within the block; outside of the main thread Python allows none of it."""
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        before = {number: signal.signal(number, handler) for number in signals if number is not None}
-    try:
-        yield
-    finally:
-        for number, former in before.items():
-            signal.signal(number, former)
-
-
-def _interrupt(*_):
-    raise KeyboardInterrupt
-
-
-def _refuse(*_):
-    print("still deleting what was made, so that nothing is left to pay for; please wait", flush=True)
+    def _set_end(self, ledger):
+        """Before there is an endpoint, so that none stays without an end; an alarm has to do where AWS sets no date."""
+        try:
+            end = create_schedule(self.account, ledger, self.name, self.keep)
+        except Exception as error:
+            problem = aws.explain(error)
+            if not self.alarm or problem is None or problem.kind not in (aws.Kind.DENIED, aws.Kind.ROLE):
+                raise
+            ledger.refused(error)
+            print(f"no date of deletion ({problem}): the alarm alone tells of an idle endpoint", flush=True)
+        else:
+            print(f"    AWS deletes the endpoint at {end:%Y-%m-%d %H:%M} UTC", flush=True)

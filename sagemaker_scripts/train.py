@@ -134,11 +134,16 @@ def data_channel(environment):
 
 
 def load_data(trial, environment=os.environ):
-    """The Dataset of `trial`, from the job's channel where there is one."""
+    """The Dataset of `trial`, from the job's channel where there is one: a copy of it, or the lab's cache."""
     from cnnlab import data
 
     if folder := data_channel(environment):
-        os.environ[data.path_variable(trial.dataset)] = folder
+        name = data.cache_name(trial.dataset)
+        if (Path(folder) / name / "manifest.json").is_file():
+            os.environ["CNNLAB_CACHE"] = folder
+            os.environ.pop(data.path_variable(trial.dataset), None)
+        else:
+            os.environ[data.path_variable(trial.dataset)] = folder
     try:
         return data.load(trial.dataset, trial.seed)
     except data.DataUnavailableError as error:

@@ -1,4 +1,7 @@
-"""An AWS account in memory (moto), with the gaps of the real one: denials, throttling, failures."""
+"""An AWS account in memory (moto), with the gaps of the real one: denials, throttling, failures.
+
+And with what moto lacks: transform jobs that really answer, and a few deletions.
+"""
 
 import contextlib
 import io
@@ -6,11 +9,13 @@ import json
 import os
 import signal
 import tarfile
+import time
 
 import boto3
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import EndpointConnectionError
 from moto import mock_aws
+from moto.sagemaker.models import sagemaker_backends
 from moto.sagemakerruntime.models import sagemakerruntime_backends
 
 from sagemaker_scripts import aws
@@ -31,6 +36,7 @@ ERRORS = {
     "denied": ("AccessDeniedException", "User: x is not authorized to perform: {call} with an explicit deny"),
     "throttled": ("ThrottlingException", "Rate exceeded"),
     "expired": ("ExpiredTokenException", "The security token included in the request is expired"),
+    "missing": ("ValidationException", "what {call} names does not exist"),
     "quota": ("ResourceLimitExceeded", "The account-level service limit is 0 Instances"),
 }
 
@@ -50,8 +56,13 @@ class Rehearsal:
         self.failing, self.calls, self.changes = {}, [], {}
         # The last request of each call: a dict of headers, body and so on.
         self.sent = {}
+        # Every call: (service, call, arguments as boto3 takes them).
+        self.record = []
+        self.expires_at = None
         # moto has no list of quotas.
         self.replies = {"ListServiceQuotas": {"Quotas": []}}
+        # What answers a transform job's request: bytes and a content type to (status, bytes).
+        self.container = None
 
     def fail(self, call, kind, after=False):
         """Let `call` (CreateModel, PutObject, ...) fail as ERRORS[kind] says, or be "interrupted" or "unreachable".
@@ -59,6 +70,10 @@ class Rehearsal:
         `after`: the call takes effect first, and only its answer is lost.
         """
         self.failing[call] = kind, after
+
+    def expire(self, call):
+        """Let the credentials expire when `call` is made: it, and all that follows, is refused."""
+        self.expires_at = call
 
     def change(self, call, function):
         """Let `function(answer)` change the answer (a dict, in place) of `call`."""
@@ -68,6 +83,12 @@ class Rehearsal:
         """As `aws.make_session`."""
         if self.fresh or Rehearsal.shared is None:
             session = boto3.Session(region_name=region or REGION)
+            session.events.register(
+                "before-parameter-build",
+                lambda params, model, **_: Rehearsal.current._note(
+                    model.service_model.service_name, model.name, params
+                ),
+            )
             session.events.register("before-call", lambda **call: Rehearsal.current._before(**call))
             session.events.register("after-call", lambda **call: Rehearsal.current._after(**call))
             if self.fresh:
@@ -91,6 +112,15 @@ class Rehearsal:
             f"config {item['EndpointConfigName']}" for item in sagemaker.list_endpoint_configs()["EndpointConfigs"]
         ]
         found += [f"model {item['ModelName']}" for item in sagemaker.list_models()["Models"]]
+        backend = sagemaker_backends[NUMBER][REGION]
+        found += [f"model package group {name}" for name in backend.model_package_groups]
+        found += [f"model package {package.model_package_group_name}" for package in backend.model_packages.values()]
+        jobs = sagemaker.list_transform_jobs()["TransformJobSummaries"]
+        found += [f"transform job {job['TransformJobName']}" for job in jobs if job["TransformJobStatus"] in RUNNING]
+        found += [f"schedule {item['Name']}" for item in self.client("scheduler").list_schedules()["Schedules"]]
+        found += [f"alarm {item['AlarmName']}" for item in self.client("cloudwatch").describe_alarms()["MetricAlarms"]]
+        targets = self.client("application-autoscaling").describe_scalable_targets(ServiceNamespace="sagemaker")
+        found += [f"scalable target {item['ResourceId'].split('/')[1]}" for item in targets["ScalableTargets"]]
         for bucket in s3.list_buckets()["Buckets"]:
             found.append(f"bucket {bucket['Name']}")
             found += [f"object {item['Key']}" for item in s3.list_objects_v2(Bucket=bucket["Name"]).get("Contents", [])]
@@ -99,27 +129,44 @@ class Rehearsal:
     @contextlib.contextmanager
     def unobserved(self):
         """Calls within the block neither fail nor are recorded."""
-        before = self.failing, self.calls, self.changes
-        self.failing, self.calls, self.changes = {}, [], {}
-        yield
-        self.failing, self.calls, self.changes = before
+        blank = {"failing": {}, "calls": [], "changes": {}, "sent": {}, "record": [], "expires_at": None}
+        before = {name: getattr(self, name) for name in blank}
+        self.__dict__.update(blank)
+        try:
+            yield
+        finally:
+            self.__dict__.update(before)
 
     def answer(self, body=None):
         """Let the next new question to an endpoint be answered with `body` (default: one prediction)."""
         body = json.dumps({"predictions": [ANSWER]}) if body is None else body
         sagemakerruntime_backends[NUMBER][REGION].results_queue.append((body, "application/json", "AllTraffic", ""))
 
+    def _note(self, service, call, arguments):
+        self.record.append((service, call, dict(arguments)))
+
     def _before(self, model, params, **_):
         self.calls.append(model.name)
         self.sent[model.name] = params
+        if self.expires_at in self.calls:
+            return self._refusal(model.name, "expired")
         if model.name in self.failing and not self.failing[model.name][1]:
             return self._failure(model.name)
-        if model.name in self.replies:
-            return AWSResponse(f"https://{model.name}", 200, {}, io.BytesIO()), dict(self.replies[model.name])
+        reply = self.replies.get(model.name)
+        if reply is None and model.name in GAPS:
+            if not GAPS[model.name](sagemaker_backends[NUMBER][REGION], json.loads(params["body"])):
+                return self._refusal(model.name, "missing")
+            reply = {}
+        if reply is not None:
+            return AWSResponse(f"https://{model.name}", 200, {}, io.BytesIO()), dict(reply)
         return None
 
     def _after(self, http_response, parsed, model, **_):
+        asked = self.sent.get(model.name, {}).get("body")
         if http_response.status_code < 300:
+            if model.name == "CreateTransformJob" and self.container:
+                with self.unobserved():
+                    self._transform(json.loads(asked))
             for empty in [name for name, value in parsed.items() if value == {}]:
                 del parsed[empty]  # sagemaker.core refuses moto's empty members.
             if model.name in self.changes:
@@ -137,12 +184,69 @@ class Rehearsal:
             return None
         if kind == "unreachable":
             raise EndpointConnectionError(endpoint_url=f"https://{call}")
+        return self._refusal(call, kind)
+
+    def _refusal(self, call, kind):
         code, message = ERRORS[kind]
         answer = {
             "Error": {"Code": code, "Message": message.format(call=call)},
             "ResponseMetadata": {"HTTPStatusCode": 400, "HTTPHeaders": {}, "RetryAttempts": 0},
         }
         return AWSResponse(f"https://{call}", 400, {}, io.BytesIO()), answer
+
+    def transform_job(self, name, status):
+        """Make a transform job called `name` that is in `status`."""
+        with self.unobserved():
+            self.client("sagemaker").create_transform_job(
+                TransformJobName=name, ModelName="m",
+                TransformInput={"DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://b/in/"}}},
+                TransformOutput={"S3OutputPath": "s3://b/out/"},
+                TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 1},
+            )  # fmt: skip
+        sagemaker_backends[NUMBER][REGION].transform_jobs[name].transform_job_status = status
+
+    def _transform(self, job):
+        """Do what a transform job does: each object to the container, its answer or the job's log to where they go."""
+        s3, logs, name = self.client("s3"), self.client("logs"), job["TransformJobName"]
+        source = job["TransformInput"]["DataSource"]["S3DataSource"]["S3Uri"]
+        bucket, _, prefix = source.removeprefix("s3://").partition("/")
+        _, _, target = job["TransformOutput"]["S3OutputPath"].removeprefix("s3://").partition("/")
+        lines = ["[sagemaker logs]: MaxConcurrentTransforms=4, MaxPayloadInMB=1, BatchStrategy=MULTI_RECORD"]
+        backend = sagemaker_backends[NUMBER][REGION].transform_jobs[name]
+        for key in [item["Key"] for item in s3.list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]]:
+            body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+            status, answer = self.container(body, job["TransformInput"]["ContentType"])
+            if status == 200:
+                s3.put_object(Bucket=bucket, Key=f"{target}{key.removeprefix(prefix)}.out", Body=answer)
+                continue
+            place = f"[sagemaker logs]: {bucket}/{key}: "
+            lines += [f"{place}ClientError: {status}", place, f"{place}Message:", f"{place}{answer.decode()}"]
+            backend.transform_job_status = "Failed"
+            backend.failure_reason = "AlgorithmError: See job logs for more information"
+        group, stream = "/aws/sagemaker/TransformJobs", f"{name}/i-0a1b2c3d-1764194268/data-log"
+        with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
+            logs.create_log_group(logGroupName=group)
+        logs.create_log_stream(logGroupName=group, logStreamName=stream)
+        now = int(time.time() * 1000)
+        events = [{"timestamp": now + number, "message": f"2026-11-26T22:00:00.000:{line}"}
+                  for number, line in enumerate(lines)]  # fmt: skip
+        logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
+
+
+def _stop_transform_job(backend, request):
+    backend.transform_jobs[request["TransformJobName"]].transform_job_status = "Stopped"
+    return True
+
+
+RUNNING = ("InProgress", "Stopping")
+# What moto does not know: functions of its SageMaker and a request to whether there is what that names.
+GAPS = {
+    "StopTransformJob": _stop_transform_job,
+    "DeleteModelPackage": lambda backend, request: backend.model_packages.pop(request["ModelPackageName"], None),
+    "DeleteModelPackageGroup": lambda backend, request: backend.model_package_groups.pop(
+        request["ModelPackageGroupName"], None
+    ),
+}
 
 
 @contextlib.contextmanager
@@ -159,9 +263,9 @@ def account(monkeypatch, fresh=False):
         yield rehearsal
 
 
-def bare_archive(folder):
+def bare_archive(folder, shape=(8, 8, 3)):
     """A model.tar.gz with a model card and nothing that could be served: enough to be uploaded."""
-    card = json.dumps({"input_shape": [8, 8, 3], "class_names": CLASSES}).encode()
+    card = json.dumps({"input_shape": shape, "class_names": CLASSES}).encode()
     path = folder / "model.tar.gz"
     with tarfile.open(path, "w:gz") as tar:
         member = tarfile.TarInfo("code/model_card.json")

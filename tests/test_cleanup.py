@@ -50,6 +50,53 @@ def test_all_of_ours_goes_in_order_and_a_second_run_finds_nothing(account, capsy
     assert "nothing of this project in account 123456789012, region us-east-1" in capsys.readouterr().out
 
 
+def make_extras(account, name):
+    """What options of deploy.py add to an endpoint called `name`."""
+    account.client("scheduler").create_schedule(
+        Name=name, ScheduleExpression="at(2030-01-01T00:00:00)", FlexibleTimeWindow={"Mode": "OFF"},
+        Target={"Arn": "arn:aws:scheduler:::aws-sdk:sagemaker:deleteEndpoint", "RoleArn": ROLE},
+    )  # fmt: skip
+    account.client("cloudwatch").put_metric_alarm(
+        AlarmName=name, Namespace="AWS/SageMaker", MetricName="Invocations", Statistic="Sum", Period=3600,
+        EvaluationPeriods=1, Threshold=1, ComparisonOperator="LessThanThreshold",
+    )  # fmt: skip
+    account.client("application-autoscaling").register_scalable_target(
+        ServiceNamespace="sagemaker", ResourceId=f"endpoint/{name}/variant/AllTraffic",
+        ScalableDimension="sagemaker:variant:DesiredInstanceCount", MinCapacity=1, MaxCapacity=2,
+    )  # fmt: skip
+    client = account.client("sagemaker")
+    client.create_model_package_group(ModelPackageGroupName=name, Tags=aws.tags())
+    for _ in range(2):
+        client.create_model_package(ModelPackageGroupName=name, ModelApprovalStatus="Approved")
+
+
+def test_what_hangs_on_an_endpoint_goes_with_it_and_what_others_have_stays(account, capsys):
+    make(account, "cnnlab-a")
+    make_extras(account, "cnnlab-a")
+    make(account, "theirs", tags=[])
+    make_extras(account, "theirs")
+    assert cleanup.main(["--yes"]) == common.EXIT_DONE
+    left = account.left()
+    assert len(left) == 9 and all(line.endswith("theirs") for line in left)
+    deletions = [call for call in account.calls if call.startswith(("Delete", "Deregister"))]
+    assert deletions == [
+        "DeleteAlarms", "DeregisterScalableTarget", "DeleteEndpoint", "DeleteSchedule", "DeleteEndpointConfig",
+        "DeleteModelPackage", "DeleteModelPackage", "DeleteModelPackageGroup", "DeleteModel",
+    ]  # fmt: skip
+    assert "found: model package group cnnlab-a" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "call", ["ListSchedules", "DescribeAlarms", "DescribeScalableTargets", "ListModelPackageGroups"]
+)
+def test_a_list_of_what_costs_nothing_may_be_denied(call, account, capsys):
+    """A lab that hides one of these would let no cleanup ever succeed."""
+    make(account, "cnnlab-a")
+    account.fail(call, "denied")
+    assert cleanup.main(["--yes"]) == common.EXIT_DONE
+    assert account.left() == [] and "NOT listed: " in capsys.readouterr().out
+
+
 def test_what_is_not_ours_stays(account, capsys):
     make(account, "cnnlab-untagged", tags=[])
     make(account, "other", tags=aws.tags())
@@ -131,9 +178,13 @@ def test_running_jobs_are_stopped_and_ended_ones_are_left(account, capsys):
     account.replies["ListTrainingJobs"] = {"TrainingJobSummaries": summaries}
     account.replies["ListHyperParameterTuningJobs"] = {"HyperParameterTuningJobSummaries": [tuning]}
     account.replies["DescribeHyperParameterTuningJob"] = tuning
+    for name, status in {"cnnlab-t": "InProgress", "cnnlab-u": "Failed", "t": "InProgress"}.items():
+        account.transform_job(name, status)
     account.replies["StopTrainingJob"] = account.replies["StopHyperParameterTuningJob"] = {}
     cleanup.main(["--yes"])
     stops = [call for call in account.calls if call.startswith("Stop")]
-    assert stops == ["StopHyperParameterTuningJob", "StopTrainingJob"]
+    assert stops == ["StopHyperParameterTuningJob", "StopTrainingJob", "StopTransformJob"]
+    assert account.left() == ["transform job t"]
     printed = capsys.readouterr().out
-    assert "stopped: tuning job cnnlab-x" in printed and "stopped: training job cnnlab-x-001" in printed
+    assert "stopped: tuning job cnnlab-x" in printed and "stopped: transform job cnnlab-t" in printed
+    assert "stopped: training job cnnlab-x-001" in printed

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aws_rehearsal
@@ -15,15 +16,26 @@ import synthetic
 from moto.server import ThreadedMotoServer
 
 from cnnlab import data
-from sagemaker_scripts import aws, common, deploy, preflight, resources
+from sagemaker_scripts import aws, cleanup, common, deploy, ledger, preflight
 
 ROOT = Path(__file__).resolve().parents[1]
 BUCKET = f"sagemaker-{aws_rehearsal.REGION}-{aws_rehearsal.NUMBER}"
 CREATIONS = ("CreateModel", "CreateEndpointConfig", "CreateEndpoint")
 STEPS = (
-    "CreateBucket", "PutBucketTagging", "PutObject", "CreateModel", "DescribeModel", "CreateEndpointConfig",
-    "DescribeEndpointConfig", "CreateEndpoint", "DescribeEndpoint", "InvokeEndpoint",
+    "CreateBucket", "PutBucketTagging", "PutObject", "CreateModel", "CreateEndpointConfig", "CreateEndpoint",
+    "DescribeEndpoint", "InvokeEndpoint",
 )  # fmt: skip
+# And those that options add.
+OPTIONAL_STEPS = (
+    "CreateModelPackageGroup", "CreateModelPackage", "CreateSchedule", "RegisterScalableTarget", "PutScalingPolicy",
+    "PutMetricAlarm",
+)  # fmt: skip
+TOPIC = f"arn:aws:sns:{aws_rehearsal.REGION}:{aws_rehearsal.NUMBER}:bills"
+ALL_OF_IT = {
+    "hardware": preflight.Hardware(scale=(1, 3), capture=20), "keep": 2.0, "alarm": TOPIC, "register": True,
+}  # fmt: skip
+KEY = "1234abcd-12ab-34cd-56ef-1234567890ab"
+VPC = {"subnets": ("subnet-0123abcd", "subnet-1123abcd"), "security_groups": ("sg-0123abcd",)}
 
 
 @pytest.fixture
@@ -93,6 +105,8 @@ def test_it_deploys_answers_and_leaves_nothing(account, archive, hardware, capsy
     outcome = run(archive, hardware=hardware)
     assert outcome.answer == aws_rehearsal.ANSWER and outcome.exit_code == common.EXIT_DONE
     assert not outcome.rehearsed and outcome.endpoint is None
+    # AWS isolates no serverless endpoint.
+    assert json.loads(account.sent["CreateModel"]["body"])["EnableNetworkIsolation"] is (hardware.memory is None)
     assert account.left() == []
     printed = capsys.readouterr().out
     assert f"{hardware} costs" in printed and "nothing of it is left" in printed
@@ -107,7 +121,7 @@ def test_it_deploys_answers_and_leaves_nothing(account, archive, hardware, capsy
 
 
 def test_what_is_kept_is_tagged_named_and_complete(account, archive, capsys):
-    outcome = run(archive, keep=True)
+    outcome = run(archive, keep=2.0)
     name = outcome.endpoint
     assert name.startswith(aws.PREFIX)
     client = account.client("sagemaker")
@@ -125,6 +139,115 @@ def test_what_is_kept_is_tagged_named_and_complete(account, archive, capsys):
     printed = capsys.readouterr().out
     assert f"next: python sagemaker_scripts/test_endpoint.py --endpoint {name}" in printed
     assert "next: python sagemaker_scripts/cleanup.py --region us-east-1" in printed
+
+
+def test_all_options_are_asked_for_as_given_priced_and_found_by_cleanup(account, archive, capsys):
+    name = run(archive, **ALL_OF_IT).endpoint
+    plan = capsys.readouterr().out
+    for words in (
+        "up to 3 times that",
+        "no cost",
+        preflight.ALARM_PRICE,
+        preflight.STORAGE_PRICE,
+        "20% of the requests",
+    ):
+        assert words in plan
+    schedule = account.client("scheduler").get_schedule(Name=name)
+    assert schedule["Target"]["Arn"].endswith(":sagemaker:deleteEndpoint")
+    assert json.loads(schedule["Target"]["Input"]) == {"EndpointName": name}
+    end = datetime.strptime(schedule["ScheduleExpression"], "at(%Y-%m-%dT%H:%M:%S)").replace(tzinfo=UTC)
+    assert abs(end - datetime.now(UTC) - timedelta(hours=2)) < timedelta(minutes=2)
+    assert schedule["ScheduleExpressionTimezone"] == "UTC"
+    (alarm,) = account.client("cloudwatch").describe_alarms()["MetricAlarms"]
+    assert alarm["AlarmActions"] == [TOPIC] and alarm["TreatMissingData"] == "breaching"
+    assert {"Name": "EndpointName", "Value": name} in alarm["Dimensions"]
+    scaling = account.client("application-autoscaling")
+    (target,) = scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
+    assert (target["MinCapacity"], target["MaxCapacity"]) == (1, 3)
+    assert target["ResourceId"] == f"endpoint/{name}/variant/AllTraffic"
+    config = json.loads(account.sent["CreateEndpointConfig"]["body"])
+    assert config["ProductionVariants"][0]["InitialInstanceCount"] == 1
+    assert config["DataCaptureConfig"]["InitialSamplingPercentage"] == 20
+    assert config["DataCaptureConfig"]["DestinationS3Uri"] == f"s3://{BUCKET}/cnnlab/{name}/capture/"
+    package = json.loads(account.sent["CreateModelPackage"]["body"])
+    assert package["ModelPackageGroupName"] == name and package["ModelApprovalStatus"] == "PendingManualApproval"
+    assert package["InferenceSpecification"]["Containers"][0]["ModelDataUrl"].endswith("/model.tar.gz")
+    assert cleanup.main(["--yes"]) == common.EXIT_DONE
+    assert account.left() == []
+
+
+def test_an_alarm_does_where_no_date_can_be_set(account, archive, capsys):
+    account.fail("CreateSchedule", "denied")
+    outcome = run(archive, keep=2.0, alarm=TOPIC)
+    assert outcome.endpoint and outcome.exit_code == common.EXIT_DONE
+    kinds = {line.split()[0] for line in account.left()}
+    assert "alarm" in kinds and "schedule" not in kinds
+    shown = capsys.readouterr().out
+    assert "no date of deletion (CreateSchedule:" in shown and "kept: schedule" not in shown
+
+
+def test_a_key_and_a_vpc_reach_every_call_that_takes_them(monkeypatch, archive):
+    with aws_rehearsal.account(monkeypatch, fresh=True) as account:
+        account.answer()
+        protection = preflight.Protection(KEY, **VPC)
+        run(archive, protection=protection, hardware=preflight.Hardware(capture=5))
+        put = account.sent["PutObject"]["headers"]
+        assert put["x-amz-server-side-encryption"] == "aws:kms"
+        assert put["x-amz-server-side-encryption-aws-kms-key-id"] == KEY
+        model, config = (json.loads(account.sent[call]["body"]) for call in ("CreateModel", "CreateEndpointConfig"))
+        assert model["VpcConfig"] == {
+            "Subnets": list(VPC["subnets"]), "SecurityGroupIds": list(VPC["security_groups"])
+        }  # fmt: skip
+        assert config["KmsKeyId"] == config["DataCaptureConfig"]["KmsKeyId"] == KEY
+        account.answer()
+        # AWS takes no key for an instance with a disk of its own.
+        run(archive, protection=protection, hardware=preflight.Hardware("ml.m5d.large"))
+        assert "KmsKeyId" not in json.loads(account.sent["CreateEndpointConfig"]["body"])
+
+
+def test_serverless_takes_as_many_at_once_as_is_said(account, archive):
+    run(archive, hardware=preflight.Hardware(memory=3072, concurrency=7))
+    (variant,) = json.loads(account.sent["CreateEndpointConfig"]["body"])["ProductionVariants"]
+    assert variant["ServerlessConfig"] == {"MemorySizeInMB": 3072, "MaxConcurrency": 7}
+
+
+@pytest.mark.parametrize(("memory", "megabytes"), [(None, 6), (2048, 4)])
+def test_the_question_fits_whatever_the_size_of_the_models_images(memory, megabytes, account, tmp_path, capsys):
+    hardware = preflight.Hardware(memory=memory)
+    assert hardware.payload_bytes == megabytes * 1024**2
+    archive = aws_rehearsal.bare_archive(tmp_path, (1500, 1500, 3))
+    run(archive, hardware=hardware)
+    assert len(account.sent["InvokeEndpoint"]["body"]) < hardware.payload_bytes / 2
+    assert f"a request takes {megabytes} MB" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--serverless", "--capture", "5"], "neither --scale nor --capture"),
+        (["--serverless", "--scale", "1-2"], "neither --scale nor --capture"),
+        (["--scale", "3-1"], "--scale is 3-1"),
+        (["--scale", "1-2", "--instance", "ml.t2.medium"], "AWS scales no ml.t2.medium"),
+        (["--capture", "0"], "--capture is 0"),
+        (["--max-concurrency", "201"], "expected 1 to 200"),
+        (["--keep", "-1"], "--keep takes up to"),
+        (["--keep", "nan"], "--keep takes up to"),
+        (["--keep", "1e9"], "--keep takes up to"),
+        (["--timeout", "0"], "--timeout less than a day"),
+        (["--alarm", "me@example.org"], "expected the ARN of an SNS topic"),
+        (["--subnets", "subnet-0a"], "both --subnets and --security-groups"),
+        (["--subnets", "vpc-0a", "--security-groups", "sg-0a"], "'vpc-0a' is none"),
+        (["--serverless", "--subnets", "subnet-0a", "--security-groups", "sg-0a"], "in no VPC"),
+        (["--kms-key", "my key"], "no key is called"),
+        (["--batch", "pictures", "--register"], "makes no endpoint"),
+        (["--table", "answers.csv"], "written by --batch"),
+    ],
+)
+def test_flags_that_cannot_be_are_refused_in_one_line(flags, words, account, archive, capsys):
+    code = common.run(deploy.main, ["--archive", str(archive), "--role", "r", "--yes", *flags])
+    shown = capsys.readouterr().err
+    assert code == common.EXIT_BAD_ARGUMENTS and words in shown and shown.count("\n") == 1
+    assert not any(call.startswith(("Create", "Put")) for call in account.calls)
 
 
 def test_a_bucket_that_was_there_stays(account, archive):
@@ -158,12 +281,45 @@ def test_any_call_that_is_denied_leaves_nothing_and_rehearses(call, account, arc
     assert rehearsed == [archive] and outcome.answer == {"local": True}
 
 
+@pytest.mark.parametrize("kind", ["throttled", "expired", "unreachable", "interrupted"])
+@pytest.mark.parametrize("call", OPTIONAL_STEPS)
+def test_a_step_of_an_option_that_fails_leaves_nothing(call, kind, account, archive, rehearsed):
+    account.fail(call, kind)
+    with pytest.raises(KeyboardInterrupt if kind == "interrupted" else common.ScriptError):
+        run(archive, **ALL_OF_IT)
+    assert call in account.calls
+    assert account.left() == [] and not rehearsed
+
+
+@pytest.mark.parametrize("call", OPTIONAL_STEPS)
+def test_a_step_of_an_option_that_is_denied_keeps_only_what_is_free(call, account, archive, rehearsed, capsys):
+    account.fail(call, "denied")
+    outcome = run(archive, **{**ALL_OF_IT, "alarm": None if call == "CreateSchedule" else TOPIC})
+    assert outcome.endpoint is None and outcome.exit_code == common.EXIT_DENIED and rehearsed == [archive]
+    kinds = {line.rpartition(" ")[0] for line in account.left()}
+    assert kinds <= {"model", "bucket", "object", "model package group", "model package"}
+    shown = capsys.readouterr().out
+    assert ("no endpoint is kept without an end" in shown) == (call == "CreateSchedule")
+
+
+@pytest.mark.parametrize("call", [*STEPS, *OPTIONAL_STEPS])
+def test_credentials_that_expire_half_way_leave_what_is_said_and_nothing_else(call, account, archive, capsys):
+    account.expire(call)
+    with pytest.raises(common.DeniedError, match="expired"):
+        run(archive, **ALL_OF_IT)
+    named = {line.split(" (")[0].removeprefix("NOT deleted: ") for line in capsys.readouterr().out.splitlines()
+             if line.startswith("NOT deleted: ") and "if there are any" not in line}  # fmt: skip
+    # As `left` calls them; a package goes with its group.
+    left = {line.replace("config ", "endpoint config ") for line in account.left() if "package cnn" not in line}
+    assert named == {line.replace("object ", f"object {BUCKET}/") for line in left}
+
+
 @pytest.mark.parametrize("kind", ["throttled", "interrupted"])
-@pytest.mark.parametrize("call", ["PutObject", *CREATIONS])
+@pytest.mark.parametrize("call", ["PutObject", *CREATIONS, "CreateSchedule", "RegisterScalableTarget"])
 def test_what_was_made_before_its_answer_was_lost_is_deleted_too(call, kind, account, archive):
     account.fail(call, kind, after=True)
     with pytest.raises(KeyboardInterrupt if kind == "interrupted" else common.ScriptError):
-        run(archive)
+        run(archive, **ALL_OF_IT)
     assert account.left() == []
 
 
@@ -182,7 +338,7 @@ def test_a_lab_uses_labrole_and_falls_back_to_the_real_local_server(account, fre
 @pytest.mark.parametrize("call", ["CreateEndpointConfig", "CreateEndpoint", "InvokeEndpoint"])
 def test_a_lab_keeps_what_is_allowed_and_free_when_asked_to(call, account, archive, rehearsed, capsys):
     account.fail(call, "denied")
-    outcome = run(archive, keep=True)
+    outcome = run(archive, keep=2.0)
     assert outcome.endpoint is None and outcome.exit_code == common.EXIT_DENIED
     assert [line.split()[0] for line in account.left()] == ["model", "bucket", "object"]
     assert capsys.readouterr().out.count("kept: ") == 3
@@ -201,7 +357,7 @@ def test_a_failed_endpoint_says_why(account, archive):
 
 
 def test_an_endpoint_that_takes_too_long_is_waited_for_once_more_and_deleted(account, archive, monkeypatch, capsys):
-    monkeypatch.setattr(resources, "BUSY_POLL_SECONDS", 0)
+    monkeypatch.setattr(ledger, "BUSY_POLL_SECONDS", 0)
 
     def stay_creating(answer):
         # AWS refuses to delete an endpoint in this state.
@@ -261,7 +417,7 @@ def no_quota(account):
         (lambda a: a.fail("GetCallerIdentity", "expired"), {}, common.EXIT_DENIED, "start the lab again"),
         (lambda a: None, {"role": None}, common.EXIT_BAD_ARGUMENTS, "--role"),
         (lambda a: a.fail("HeadBucket", "denied"), {}, common.EXIT_DENIED, "belongs to somebody else"),
-        (no_quota, {}, common.EXIT_FAILED, "may have no ml.m5.large behind an endpoint"),
+        (no_quota, {}, common.EXIT_FAILED, "may have 0 ml.m5.large for endpoints, and 1 are asked for"),
         (lambda a: None, {"archive": "nowhere.tar.gz"}, common.EXIT_BAD_ARGUMENTS, "nowhere.tar.gz is no file"),
         (lambda a: None, {"yes": False}, common.EXIT_BAD_ARGUMENTS, "add --yes"),
     ],
@@ -347,7 +503,7 @@ def test_the_life_cycle_over_http_and_cleanup_as_a_program(tmp_path, archive, mo
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(aws, "make_session", rehearsal.session)
         rehearsal.answer()  # The server is a thread of this process and shares moto's memory.
-        outcome = run(archive, keep=True)
+        outcome = run(archive, keep=2.0)
         assert outcome.answer == aws_rehearsal.ANSWER
         assert f"endpoint {outcome.endpoint}" in rehearsal.left()
         command = [sys.executable, str(ROOT / "sagemaker_scripts" / "cleanup.py"), "--yes"]

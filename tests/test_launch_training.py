@@ -2,10 +2,12 @@
 
 import ast
 import dataclasses
+import hashlib
 import importlib.util
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -15,9 +17,9 @@ import aws_rehearsal
 import numpy as np
 import pytest
 
-from cnnlab import studies
+from cnnlab import data, studies
 from cnnlab.studies import Store
-from sagemaker_scripts import aws, common, launch_training, train
+from sagemaker_scripts import aws, collecting, common, launch_training, preflight, train
 
 BUCKET = f"sagemaker-{aws_rehearsal.REGION}-{aws_rehearsal.NUMBER}"
 ARGUMENTS = ["--yes", "--role", aws_rehearsal.ROLE]
@@ -75,6 +77,8 @@ def test_one_job_carries_the_trial_the_code_and_the_limits(account, capsys):
         "--seed",
         "2",
     ]
+    account.client("s3").create_bucket(Bucket="b")
+    account.client("s3").put_object(Bucket="b", Key="cifar/a.npz", Body=b"x")
     assert launch_training.main([*ARGUMENTS, *flags, "--hours", "2", "--data", "s3://b/cifar", "--spot"]) == 0
     (job,) = launched(account)
     expected = train.make_trial(train.make_parser().parse_args(flags))
@@ -91,6 +95,141 @@ def test_one_job_carries_the_trial_the_code_and_the_limits(account, capsys):
     printed = capsys.readouterr().out
     assert "ml.m5.xlarge costs about $0.230 an hour" in printed and "at most $0.46 in all" in printed
     assert f"next: python sagemaker_scripts/launch_training.py --collect {aws.PREFIX}mine-" in printed
+
+
+def test_a_key_and_a_vpc_reach_the_job_and_every_upload_names_the_buckets_owner(monkeypatch, small_source):
+    with aws_rehearsal.account(monkeypatch, fresh=True) as account:
+        launch_training.launch(
+            train.make_parser().parse_args(["--epochs", "1"]), role=aws_rehearsal.ROLE, yes=True,
+            protection=preflight.Protection("1234abcd", ("subnet-0a",), ("sg-0a",)),
+        )  # fmt: skip
+        (job,) = launched(account)
+        put = account.sent["PutObject"]["headers"]
+    assert job["VpcConfig"] == {"Subnets": ["subnet-0a"], "SecurityGroupIds": ["sg-0a"]}
+    assert job["OutputDataConfig"]["KmsKeyId"] == job["ResourceConfig"]["VolumeKmsKeyId"] == "1234abcd"
+    # The SDK's own client.
+    assert put["x-amz-expected-bucket-owner"] == aws_rehearsal.NUMBER
+    assert put["x-amz-server-side-encryption-aws-kms-key-id"] == "1234abcd"
+
+
+@pytest.fixture(scope="module")
+def lab_cache(tmp_path_factory):
+    """A cache as `make data` leaves it: a (tiny) CIFAR-10, Mars at two sizes, and what is no data."""
+    root = tmp_path_factory.mktemp("cache")
+    for folder, names in {
+        "cifar10": ("x_train", "y_train", "x_test", "y_test"), "mars-128-letterbox": ("images", "listing"),
+        "mars-64-letterbox": ("images", "listing"),
+    }.items():  # fmt: skip
+        (root / folder).mkdir()
+        manifest = {"origin": {"pillow": "1"}} if folder.startswith("mars") else {}
+        for number, name in enumerate(names):
+            array = np.full((2, 3), number, "uint8")
+            np.save(root / folder / f"{name}.npy", array)
+            manifest[name] = {"sha256": hashlib.sha256(array.tobytes()).hexdigest()}
+        (root / folder / "manifest.json").write_text(json.dumps(manifest))
+        (root / folder / "verified.json").write_text("{}")
+    (root / "pip").mkdir()
+    (root / "pip" / "large.whl").write_bytes(b"0" * 1000)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("given", "study", "folders"),
+    [
+        (".", "epochs", {"cifar10"}),
+        ("cifar10", "epochs", {"cifar10"}),
+        (".", "mars_kernels", {"mars-128-letterbox"}),
+        ("mars-64-letterbox", "mars_baseline", {"mars-64-letterbox", "mars-128-letterbox"}),
+    ],
+)
+def test_of_the_labs_cache_only_the_data_set_is_uploaded_and_train_finds_it(
+    given, study, folders, account, small_source, lab_cache, tmp_path, monkeypatch
+):
+    arguments = [*ARGUMENTS, "--study", study, "--seeds", "1", "--data", str(lab_cache / given)]
+    assert launch_training.main(arguments) == 0
+    keys = [line.removeprefix("object ") for line in account.left() if "/data/" in line]
+    assert {key.split("/data/")[1].split("/")[0] for key in keys} == folders
+    names = {Path(key).name for key in keys}
+    assert "manifest.json" in names and "verified.json" not in names
+    (name,) = {key.split("/")[1] for key in keys}
+    definition = json.loads(account.sent["CreateHyperParameterTuningJob"]["body"])["TrainingJobDefinition"]
+    channels = {c["ChannelName"]: c["DataSource"]["S3DataSource"]["S3Uri"] for c in definition["InputDataConfig"]}
+    assert channels["training"] == f"s3://{BUCKET}/cnnlab/{name}/data"
+
+    seen, trial = [], studies.find_study(study).trials[0]
+    variable = data.path_variable(trial.dataset)
+    monkeypatch.setenv("CNNLAB_CACHE", "before")
+    monkeypatch.setenv(variable, "before")
+    monkeypatch.setattr(data, "load", lambda name, seed: seen.append(os.environ["CNNLAB_CACHE"]))
+    train.load_data(trial, {"SM_CHANNEL_TRAINING": str(lab_cache)})
+    assert seen == [str(lab_cache)] and variable not in os.environ
+
+
+def damaged(root, folder):
+    (root / folder / "x_train.npy").write_bytes(b"\x93NUMPY")
+    return root / folder
+
+
+def changed(root, folder):
+    np.save(root / folder / "x_train.npy", np.zeros((2, 3), "uint8") + 9)
+    return root / folder
+
+
+def not_a_copy(root, folder):
+    (root / "notes").mkdir()
+    (root / "notes" / "a.txt").write_text("hello")
+    return root / "notes"
+
+
+@pytest.mark.parametrize("dry", [True, False])
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (damaged, "x_train.npy is missing or damaged"),
+        (changed, "not those of its manifest.json"),
+        (not_a_copy, "--data is no copy of cifar10"),
+        (lambda root, folder: root / "nowhere", "neither a local path nor an s3:// address"),
+        (lambda root, folder: f"s3://{BUCKET}/none", "nothing lies at --data"),
+    ],
+)
+def test_data_that_no_job_could_read_is_refused_before_anything_is_uploaded(
+    make, words, dry, account, small_source, lab_cache, tmp_path, capsys
+):
+    account.client("s3").create_bucket(Bucket=BUCKET)
+    shutil.copytree(lab_cache, tmp_path / "cache")
+    given = make(tmp_path / "cache", "cifar10")
+    arguments = [*ARGUMENTS, "--study", "epochs", "--data", str(given), *(["--dry-run"] if dry else [])]
+    assert common.run(launch_training.main, arguments) == common.EXIT_BAD_ARGUMENTS
+    shown = capsys.readouterr().err
+    assert words in shown and shown.count("\n") == 1
+    assert account.left() == [f"bucket {BUCKET}"]
+
+
+def test_a_copy_in_another_shape_is_checked_as_a_job_would_read_it_and_uploaded(
+    account, small_source, tmp_path, monkeypatch
+):
+    (tmp_path / "copy").mkdir()
+    np.savez(tmp_path / "copy" / "cifar10.npz", x_train=np.zeros((1, 32, 32, 3), "uint8"))
+    (tmp_path / "copy" / ".hidden").touch()
+    seen = []
+    monkeypatch.setattr(data, "load", lambda name, seed=0: seen.append((name, os.environ["CNNLAB_CIFAR10"])))
+    monkeypatch.delenv("CNNLAB_CIFAR10", raising=False)
+    assert launch_training.main([*ARGUMENTS, "--epochs", "1", "--data", str(tmp_path / "copy")]) == 0
+    assert seen == [("cifar10", str(tmp_path / "copy"))] and "CNNLAB_CIFAR10" not in os.environ
+    assert sum("/data/" in line for line in account.left()) == 1
+
+
+@pytest.mark.parametrize("call", ["CreateBucket", "PutObject", "CreateTrainingJob"])
+def test_credentials_that_expire_half_way_leave_what_is_said(call, account, small_source, capsys):
+    account.expire(call)
+    with pytest.raises(common.DeniedError, match="expired"):
+        launch_training.main([*ARGUMENTS, "--epochs", "1"])
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("NOT deleted: ")]
+    named = {line.split(" (")[0].removeprefix("NOT deleted: ") for line in lines}
+    sure = {line for line in named if "if there are any" not in line}
+    assert sure == {line for line in account.left() if line.startswith("bucket")}
+    if any(line.startswith("object") for line in account.left()):
+        assert any(line.startswith("objects") for line in named)
 
 
 @pytest.mark.parametrize("name", studies.STUDIES)
@@ -172,7 +311,6 @@ def test_a_job_whose_answer_was_lost_is_stopped(account, small_source):
         (["--study", "none"], "no study is called 'none'"),
         (["--study", "epochs", "--seed", "1"], "a whole study takes --seeds"),
         (["--epochs", "0"], "epochs is 0"),
-        (["--data", "/no/where"], "neither a local path nor an s3:// address"),
         (["--parallel", "0"], "have to be positive"),
     ],
 )
@@ -223,10 +361,10 @@ def test_jobs_that_gave_nothing_are_named(account, small_source, tmp_path, capsy
         "ListTrainingJobs", lambda a: [j.update(TrainingJobStatus="Failed") for j in a["TrainingJobSummaries"]]
     )
     account.change("DescribeTrainingJob", lambda answer: answer.update(FailureReason="kernel_size 2 is even"))
-    assert launch_training.bring_home(launch, tmp_path) == []
+    assert collecting.bring_home(launch, tmp_path) == []
     assert "Failed: kernel_size 2 is even" in capsys.readouterr().out
     with pytest.raises(common.BadArgumentsError, match="no training job in us-east-1 is called cnnlab-none"):
-        launch_training.bring_home("cnnlab-none", tmp_path)
+        collecting.bring_home("cnnlab-none", tmp_path)
 
 
 def upload(account, job, folder):

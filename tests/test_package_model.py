@@ -255,6 +255,19 @@ def test_a_model_of_any_size_is_packed_for_the_size_that_is_named(tmp_path):
     np.testing.assert_allclose(found, model.predict_on_batch(images.astype("float32")), atol=1e-6)
 
 
+@pytest.mark.parametrize(("pixels", "scaled"), [("unit", lambda x: x / 255), ("signed", lambda x: x / 127.5 - 1)])
+def test_what_was_scaled_outside_of_the_model_is_scaled_inside_of_the_package(pixels, scaled, tmp_path):
+    keras.utils.set_random_seed(0)
+    model, output = no_rescaling(), tmp_path / "model.tar.gz"
+    arguments = [str(save(model, tmp_path)), "--output", str(output), "--classes", "a,b", "--pixels", pixels]
+    assert package_model.main(arguments) is None
+    images = np.random.default_rng(1).integers(0, 256, (3, *model.input_shape[1:]), "uint8").astype("float32")
+    with archive.unpacked(output) as folder:
+        handlers = archive.load_handlers(folder)
+        found = handlers.predict_pixels(images, handlers.model_fn(folder))
+    np.testing.assert_allclose(found, model.predict_on_batch(scaled(images)), atol=1e-6)
+
+
 def broken_file(tmp_path):
     path = tmp_path / "cut.keras"
     path.write_bytes(b"PK\x03\x04 not a model")
@@ -272,6 +285,7 @@ def good(tmp_path):
         (lambda folder: Path(__file__), {}, "not an existing .keras file"),
         (broken_file, {}, "cannot be loaded"),
         (lambda folder: save(no_rescaling(), folder), {}, "Rescaling"),
+        (good, {"pixels": "unit"}, "leave --pixels out"),
         (lambda folder: save(no_softmax(), folder), {}, "softmax"),
         (lambda folder: save(no_classifier(), folder), {}, "to classes"),
         (lambda folder: save(any_size(), folder), {}, "--size"),

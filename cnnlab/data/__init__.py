@@ -1,6 +1,6 @@
 """Bytes to a `Dataset`: what other rooms use of the data sets, where they come from and how they are kept."""
 
-from cnnlab.data.cache import DataUnavailableError
+from cnnlab.data.cache import DataUnavailableError, check_cached
 from cnnlab.data.cifar10 import cifar10_arrays
 from cnnlab.data.cifar10_formats import CIFAR10_CLASSES
 from cnnlab.data.dataset import (
@@ -10,6 +10,7 @@ from cnnlab.data.dataset import (
     SPLITS,
     Dataset,
     Split,
+    cache_name,
     class_names,
     is_letterboxed,
     load,
@@ -32,6 +33,8 @@ __all__ = [
     "DataUnavailableError",
     "Dataset",
     "Split",
+    "cache_name",
+    "check_cached",
     "cifar10_arrays",
     "class_names",
     "is_letterboxed",

@@ -194,6 +194,26 @@ class ArrayCache:
                 )
 
 
+def check_cached(folder):
+    """Raise BadDataError unless the folder of a cache holds the arrays that its manifest.json states.
+
+    Nothing is written. Whether they are those of a data set, who loads it finds out.
+    """
+    manifest = _read_json(folder / "manifest.json")
+    entries = {name: entry for name, entry in (manifest or {}).items() if name != "origin"}
+    if not entries:
+        raise BadDataError("its manifest.json is missing or damaged")
+    for name, entry in entries.items():
+        try:
+            array = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            with byte_bar(array.nbytes, f"checking {name}", disable=True) as bar:
+                good = _sha256(array, bar) == entry["sha256"]
+        except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
+            raise BadDataError(f"{name}.npy is missing or damaged ({error})") from None
+        if not good:
+            raise BadDataError(f"the bytes of {name}.npy are not those of its manifest.json")
+
+
 class Named(NamedTuple):
     """A copy that somebody named: its Path, and the `paths.stamp` of it."""
 

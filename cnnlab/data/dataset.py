@@ -248,6 +248,11 @@ def path_variable(name):
     return MARS_PATH_VARIABLE if name.startswith("mars") else f"CNNLAB_{name.upper()}"
 
 
+def cache_name(name):
+    """The folder within the cache that holds the arrays of the data set `name`."""
+    return f"mars-{SHAPES[name][0][0]}-letterbox" if name in SHAPES and name.startswith("mars") else name
+
+
 def is_letterboxed(name):
     """Whether the data set `name` keeps the aspect ratio of its pictures; they fill the input otherwise."""
     return re.fullmatch(r"mars(\d+|-\d+)?|folder-.+", name) is not None

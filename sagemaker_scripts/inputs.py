@@ -1,0 +1,111 @@
+"""What training jobs read: checked where it lies, then uploaded."""
+
+import contextlib
+import dataclasses
+import os
+from pathlib import Path
+
+from sagemaker_scripts import aws, common
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """What `find` found: an `address` in S3, or `files` on this machine, below `root`; neither: jobs download."""
+
+    address: str | None = None
+    root: Path | None = None
+    files: tuple = ()
+
+    def __str__(self):
+        if self.root:
+            size = sum(file.stat().st_size for file in self.files)
+            return f"{len(self.files)} files of {self.root}, {size / 1e6:.1f} MB, checked"
+        return self.address or "downloaded by each job"
+
+    def upload(self, account, name):
+        """Their s3:// address for the launch `name`, uploaded where they are local; None where there is none."""
+        if not self.root:
+            return self.address
+        client, prefix = account.client("s3"), f"{aws.OBJECT_PREFIX}{name}/data"
+        for file in self.files:
+            print(f"uploading {file}", flush=True)
+            client.upload_file(str(file), account.bucket, f"{prefix}/{file.relative_to(self.root).as_posix()}")
+        return f"s3://{account.bucket}/{prefix}"
+
+
+def find(given, datasets, account):
+    """Images of `given`: a path, an s3:// address or None, for jobs that train on `datasets` (names).
+
+    A path is read as a job would read it: a copy in any shape that cnnlab.data knows, or the
+    lab's cache, of which only the folders of `datasets` count. Raises BadArgumentsError, in one
+    line, where that does not work, or where nothing lies at the address.
+    """
+    if given is None:
+        return Images()
+    if str(given).startswith("s3://"):
+        _check_address(str(given), account)
+        return Images(str(given))
+    from cnnlab import data
+
+    path = Path(given).expanduser().resolve()
+    if not path.exists():
+        raise common.BadArgumentsError(f"--data {given} is neither a local path nor an s3:// address")
+    folders = {data.cache_name(name) for name in datasets}
+    root = path.parent if path.name in folders else path
+    if all((root / folder / "manifest.json").is_file() for folder in folders):
+        for folder in folders:
+            try:
+                data.check_cached(root / folder)
+            except data.BadDataError as error:
+                raise common.BadArgumentsError(f"--data {root / folder}: {error}; run make data again") from None
+        files = [
+            file for folder in folders for file in (root / folder).iterdir() if file.name in _of_cache(root / folder)
+        ]
+    else:
+        for name in datasets:
+            _check_copy(path, name)
+        root = path if path.is_dir() else path.parent
+        files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+        files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(root).parts)]
+    return Images(root=root, files=tuple(sorted(files)))
+
+
+def _of_cache(folder):
+    """Names of the files in a folder of the cache that make it up; what is noted beside them is this machine's."""
+    return {"manifest.json", *(file.name for file in folder.glob("*.npy"))}
+
+
+def _check_copy(path, name):
+    """Load the data set `name` from the copy at `path`, as a job does."""
+    from cnnlab import data
+
+    with _variable(data.path_variable(name), str(path)):
+        try:
+            data.load(name)
+        except (data.DataUnavailableError, ValueError) as error:
+            lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
+            # The first line says that nothing worked, the next ones what was named and what is wrong with it.
+            said = " ".join(lines[1:3]).removeprefix("1. ")
+            raise common.BadArgumentsError(f"--data is no copy of {name}: {said}") from None
+
+
+def _check_address(address, account):
+    bucket, _, prefix = address.removeprefix("s3://").partition("/")
+    with aws.plain_errors():
+        if not bucket or not account.client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1).get(
+            "Contents"
+        ):
+            raise common.BadArgumentsError(f"nothing lies at --data {address}")
+
+
+@contextlib.contextmanager
+def _variable(name, value):
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

@@ -1,0 +1,174 @@
+"""The least that the scripts need in an account: of the one who runs them, and of the role that SageMaker takes on.
+
+The caller's actions are those of the calls that the scripts make, and what AWS asks for with
+them; the role's are from SageMaker's documentation ("How to use SageMaker AI execution roles").
+"""
+
+import json
+
+from sagemaker_scripts import aws, common, preflight
+
+ROLE = "cnnlab-sagemaker"
+DOCUMENTS = ("caller", "role", "trust")
+# In the place of what is not known without credentials.
+NUMBER, REGION = "ACCOUNT", "REGION"
+# {sid: (actions, resources)}; resources without a colon are SageMaker's.
+CALLER = {
+    "Look": (
+        "sagemaker:ListModels sagemaker:ListEndpointConfigs sagemaker:ListEndpoints sagemaker:ListModelPackageGroups "
+        "sagemaker:ListModelPackages sagemaker:ListTransformJobs sagemaker:ListTrainingJobs "
+        "sagemaker:ListHyperParameterTuningJobs scheduler:ListSchedules cloudwatch:DescribeAlarms "
+        "application-autoscaling:DescribeScalableTargets servicequotas:ListServiceQuotas s3:ListAllMyBuckets",
+        ["*"],
+    ),
+    "Serve": (
+        "sagemaker:CreateModel sagemaker:DeleteModel sagemaker:CreateEndpointConfig sagemaker:DeleteEndpointConfig "
+        "sagemaker:CreateEndpoint sagemaker:DescribeEndpoint sagemaker:DeleteEndpoint sagemaker:InvokeEndpoint "
+        "sagemaker:CreateModelPackageGroup sagemaker:DeleteModelPackageGroup sagemaker:CreateModelPackage "
+        "sagemaker:DeleteModelPackage sagemaker:AddTags sagemaker:ListTags sagemaker:DescribeEndpointConfig "
+        "sagemaker:UpdateEndpointWeightsAndCapacities",
+        ["model/", "endpoint-config/", "endpoint/", "model-package-group/", "model-package/", "transform-job/",
+         "training-job/", "hyper-parameter-tuning-job/"],
+    ),
+    "Jobs": (
+        "sagemaker:CreateTransformJob sagemaker:DescribeTransformJob sagemaker:StopTransformJob "
+        "sagemaker:CreateTrainingJob sagemaker:DescribeTrainingJob sagemaker:StopTrainingJob "
+        "sagemaker:CreateHyperParameterTuningJob sagemaker:DescribeHyperParameterTuningJob "
+        "sagemaker:StopHyperParameterTuningJob",
+        ["transform-job/", "training-job/", "hyper-parameter-tuning-job/"],
+    ),
+    "Bucket": (
+        "s3:CreateBucket s3:ListBucket s3:PutBucketTagging s3:GetBucketTagging s3:DeleteBucket",
+        ["arn:{partition}:s3:::{bucket}"],
+    ),
+    "Objects": (
+        "s3:PutObject s3:GetObject s3:DeleteObject s3:AbortMultipartUpload",
+        ["arn:{partition}:s3:::{bucket}/cnnlab*"],
+    ),
+    "Ends": (
+        "scheduler:CreateSchedule scheduler:DeleteSchedule cloudwatch:PutMetricAlarm cloudwatch:DeleteAlarms "
+        "cloudwatch:TagResource",
+        ["arn:{partition}:scheduler:{region}:{number}:schedule/default/cnnlab-*",
+         "arn:{partition}:cloudwatch:{region}:{number}:alarm:cnnlab-*",
+         # Application Auto Scaling makes its own in the caller's name.
+         "arn:{partition}:cloudwatch:{region}:{number}:alarm:TargetTracking-endpoint/cnnlab-*"],
+    ),
+    "Scaling": (
+        "application-autoscaling:RegisterScalableTarget application-autoscaling:PutScalingPolicy "
+        "application-autoscaling:DeregisterScalableTarget",
+        ["arn:{partition}:application-autoscaling:{region}:{number}:scalable-target/*"],
+    ),
+    "Logs": (
+        "logs:FilterLogEvents", ["arn:{partition}:logs:{region}:{number}:log-group:/aws/sagemaker/TransformJobs:*"]
+    ),
+    "FindRole": ("iam:GetRole", ["{role}"]),
+}  # fmt: skip
+ROLE_ACTIONS = {
+    "Objects": (
+        "s3:GetObject s3:PutObject s3:AbortMultipartUpload", ["arn:{partition}:s3:::{bucket}/cnnlab*"]
+    ),
+    "Bucket": ("s3:ListBucket", ["arn:{partition}:s3:::{bucket}"]),
+    "Registry": ("ecr:GetAuthorizationToken", ["*"]),
+    "Images": (
+        "ecr:BatchCheckLayerAvailability ecr:GetDownloadUrlForLayer ecr:BatchGetImage",
+        ["arn:{partition}:ecr:{region}:*:repository/tensorflow-*"],
+    ),
+    "Logs": (
+        "logs:CreateLogGroup logs:CreateLogStream logs:PutLogEvents logs:DescribeLogStreams",
+        ["arn:{partition}:logs:{region}:{number}:log-group:/aws/sagemaker/*"],
+    ),
+    "Ends": ("sagemaker:DeleteEndpoint", ["endpoint/"]),
+}  # fmt: skip
+VPC_ACTIONS = (
+    "ec2:CreateNetworkInterface ec2:CreateNetworkInterfacePermission ec2:DeleteNetworkInterface "
+    "ec2:DeleteNetworkInterfacePermission ec2:DescribeNetworkInterfaces ec2:DescribeVpcs ec2:DescribeDhcpOptions "
+    "ec2:DescribeSubnets ec2:DescribeSecurityGroups"
+)
+KEY_ACTIONS = "kms:Decrypt kms:GenerateDataKey kms:CreateGrant kms:DescribeKey"
+SERVICES = ("sagemaker.amazonaws.com", "scheduler.amazonaws.com")
+SCALING_SERVICE = "sagemaker.application-autoscaling.amazonaws.com"
+
+
+def documents(number=NUMBER, region=REGION, bucket=None, role=None, protection=None, partition="aws"):
+    """{"caller": policy, "role": policy, "trust": the role's trust policy}, each a dict for JSON.
+
+    `role`: name or ARN; `bucket`, `role`: default as everywhere; `protection`: a
+    `preflight.Protection`, whose key and VPC take more.
+    """
+    role = role or ROLE
+    protection = protection or preflight.Protection()
+    place = {
+        "partition": partition, "region": region, "number": number, "bucket": bucket or f"sagemaker-{region}-{number}",
+        "role": role if role.startswith("arn:") else f"arn:{partition}:iam::{number}:role/{role}",
+    }  # fmt: skip
+    linked = (
+        "arn:{partition}:iam::{number}:role/aws-service-role/" + SCALING_SERVICE
+        + "/AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint"
+    )  # fmt: skip
+    key = [_allow(place, "Key", KEY_ACTIONS, [_key_arn(protection.kms_key)])] if protection.kms_key else []
+    caller = [
+        *_statements(CALLER, place),
+        _allow(
+            place, "PassRole", "iam:PassRole", ["{role}"], {"StringEquals": {"iam:PassedToService": list(SERVICES)}}
+        ),
+        _allow(
+            place, "FirstScaling", "iam:CreateServiceLinkedRole", [linked],
+            {"StringEquals": {"iam:AWSServiceName": SCALING_SERVICE}},
+        ),
+        *key,
+    ]  # fmt: skip
+    metrics = {"StringLike": {"cloudwatch:namespace": ["/aws/sagemaker/*", "AWS/SageMaker*"]}}
+    of_role = [
+        *_statements(ROLE_ACTIONS, place),
+        _allow(place, "Metrics", "cloudwatch:PutMetricData", ["*"], metrics),
+        *([_allow(place, "Vpc", VPC_ACTIONS, ["*"])] if protection.subnets else []),
+        *key,
+    ]
+    trust = {
+        "Effect": "Allow", "Principal": {"Service": list(SERVICES)}, "Action": "sts:AssumeRole",
+        # Both services work for many accounts; only for this one with this role.
+        "Condition": {"StringEquals": {"aws:SourceAccount": number}},
+    }  # fmt: skip
+    found = {"caller": caller, "role": of_role, "trust": [trust]}
+    return {name: {"Version": "2012-10-17", "Statement": statements} for name, statements in found.items()}
+
+
+def show(which, region=None, profile=None, role=None, bucket=None, protection=None):
+    """Print one of DOCUMENTS as JSON, or, for "all", the three by name; for the caller's account where it is known."""
+    session = aws.make_session(region, profile)
+    place = {"number": NUMBER, "region": session.region_name or REGION}
+    if aws.has_credentials(session):
+        account = preflight.identify(session, bucket)
+        place = {"number": account.number, "region": account.region}
+        place["partition"] = session.get_partition_for_region(account.region)
+    found = documents(**place, bucket=bucket, role=role, protection=protection)
+    print(json.dumps(found if which == "all" else found[which], indent=1))
+
+
+def _statements(table, place):
+    return [_allow(place, sid, actions, resources) for sid, (actions, resources) in table.items()]
+
+
+def _allow(place, sid, actions, resources, condition=None):
+    return {
+        "Sid": sid,
+        "Effect": "Allow",
+        "Action": actions.split(),
+        "Resource": [_resource(resource).format(**place) for resource in resources],
+        **({"Condition": condition} if condition else {}),
+    }
+
+
+def _resource(text):
+    if text == "*" or ":" in text or text.startswith("{"):
+        return text
+    return f"arn:{{partition}}:sagemaker:{{region}}:{{number}}:{text}{aws.PREFIX}*"
+
+
+def _key_arn(key):
+    """An ARN for an ID or ARN of a key; of an alias, permissions cannot be given by its name."""
+    if key.startswith("arn:"):
+        return key
+    if key.startswith("alias/"):
+        raise common.BadArgumentsError(f"a policy takes no alias: give --kms-key the ID or ARN of {key}")
+    return f"arn:{{partition}}:kms:{{region}}:{{number}}:key/{key}"
