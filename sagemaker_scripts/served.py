@@ -194,10 +194,11 @@ class Served:
         Returns the number of the model's outputs.
         """
         black = np.zeros(self.card["input_shape"], "uint8")
+        self._submit(self.inference.Pixels((1, *black.shape), black.tobytes())).result()
+        answer = self._submit(self.inference.input_fn(_png(black), "image/png")).result()
         if self.card.get("grad_cam"):
             self.inference.explain_pixels(black[None].astype("float32"), self._model)
-        self._submit(self.inference.Pixels((1, *black.shape), black.tobytes())).result()
-        return self._submit(self.inference.input_fn(_png(black), "image/png")).result().shape[1]
+        return answer.shape[1]
 
 
 def _png(image):

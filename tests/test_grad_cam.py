@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from cnnlab.training import build, feature_extractor
+from cnnlab.training import build
+from cnnlab.training.transfer import feature_extractor
 from sagemaker_scripts import archive, grad_cam, package_model, savedmodel
 
 SIDE, CLASSES = 24, 5
@@ -114,10 +115,10 @@ def test_where_the_network_is_sure_the_map_is_still_there():
     assert sure.sum() >= 2
     assert np.isfinite(maps).all()
     # By logits in float64, which do not round the others' probabilities away.
-    logits = keras.Sequential([*model.layers[:-1], layers.Dense(CLASSES)])
-    logits.build((None, SIDE, SIDE, 3))
-    logits.layers[-1].set_weights([300 * kernel, bias])
-    head, tail = split(logits)("conv2")
+    head, tail = split(model)("conv2")
+    tail = keras.Sequential([*tail.layers[:-1], layers.Dense(CLASSES)])
+    tail.build(head.output_shape)
+    tail.layers[-1].set_weights([300 * kernel, bias])
     features = tf.Variable(head(pixels))
     with tf.GradientTape() as tape:
         values = tf.sort(tf.cast(tail(features), "float64"), direction="DESCENDING")

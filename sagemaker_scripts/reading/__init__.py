@@ -146,7 +146,7 @@ def _is_binary(body):
 
 
 def _looks_like_json(body):
-    return body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[", b'"')
+    return body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")
 
 
 def _unknown(body, kind, shape):
