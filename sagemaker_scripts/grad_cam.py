@@ -11,8 +11,8 @@ import tensorflow as tf
 from keras import layers
 
 CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D, layers.Conv2DTranspose)
-# Added to a probability before its logarithm is taken; and what takes a logit out of a sum of exponentials.
-TINY, FAR = 1e-30, 1e9
+# Added to a sum of probabilities before its logarithm is taken: far below any that float32 tells from zero beside 1.
+TINY = 1e-30
 
 
 def leaves(model):
@@ -54,13 +54,10 @@ def explained(model, layer, images):
             outputs.append(output)
 
         with _watched([layer], see):
-            answers = model(images, training=False)
-        probabilities = tf.cast(answers, "float32")
-        # In a graph, what Keras's softmax was given: it tells apart what as probabilities is too small for float32.
-        logits = getattr(answers, "_keras_logits", None)
-        logits = tf.math.log(probabilities + TINY) if logits is None else tf.cast(logits, "float32")
-        best = tf.one_hot(tf.argmax(probabilities, axis=-1), probabilities.shape[-1])
-        score = tf.reduce_sum(logits * best, axis=-1) - tf.reduce_logsumexp(logits - FAR * best, axis=-1)
+            probabilities = tf.cast(model(images, training=False), "float32")
+        answer = tf.one_hot(tf.argmax(probabilities, axis=-1), probabilities.shape[-1])
+        for_it, against = (tf.reduce_sum(probabilities * part, axis=-1) for part in (answer, 1 - answer))
+        score = tf.math.log(for_it) - tf.math.log(against + TINY)
     features, slopes = (tf.cast(part, "float32") for part in (outputs[-1], tape.gradient(score, outputs[-1])))
     weights = tf.reduce_mean(slopes, axis=(1, 2), keepdims=True)
     maps = tf.nn.relu(tf.reduce_sum(weights * features, axis=-1))
