@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+import re
 import secrets
 import socket
 from urllib.parse import parse_qs
@@ -18,6 +19,7 @@ LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 OPEN_PATHS = ("/ping",)
 NAMING = "if it is a proxy of yours, start serve_local.py with --name and this name"
 SAFE_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
+UPGRADE = re.compile(rb"\r\nupgrade\s*:", re.IGNORECASE)
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -44,7 +46,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data):
         self._spare -= len(data)
-        super().data_received(data)
+        super().data_received(_without_upgrade(data) if self._is_idle() else data)
         if self._spare < 0 and not self.transport.is_closing():
             self.send_400_response("The request's header is too long.")
         self._watch()
@@ -59,10 +61,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _watch(self):
         """The time runs while no request is in progress."""
-        if self.cycle is not None and not self.cycle.response_complete:
+        if not self._is_idle():
             self._unwatch()
         elif self._deadline is None and not self.transport.is_closing():
             self._deadline = self.loop.call_later(HEADER_SECONDS, self.transport.abort)
+
+    def _is_idle(self):
+        return self.cycle is None or self.cycle.response_complete
 
     def _unwatch(self):
         if self._deadline is not None:
@@ -106,6 +111,15 @@ class Guard:
         if scheme.lower() != "bearer":
             given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
         return secrets.compare_digest(given.encode(), self._token.encode())
+
+
+def _without_upgrade(data):
+    """The beginning of a request as if it did not ask for another protocol, which a server may ignore.
+
+    httptools takes the body of one that does for the other protocol's. Java's client asks always.
+    """
+    head, end, body = data.partition(b"\r\n\r\n")
+    return UPGRADE.sub(b"\r\nIgnored:", head) + end + body
 
 
 def is_loopback(host):

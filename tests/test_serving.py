@@ -99,7 +99,7 @@ def test_a_picture_is_shown_as_the_model_sees_it(tiny, url):
     decoded = tiny.handlers.input_fn(packed.picture(large), "")
     expected = np.rint(tiny.handlers.pixel_array(decoded, tiny.handlers.model_fn(tiny.folder))[0])
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(answer.content))), expected)
-    assert requests.post(f"{url}/seen", b"hello", timeout=5).status_code == 415
+    assert requests.post(f"{url}/seen", b"hello", timeout=5).status_code == 400
 
 
 def test_who_asks_why_is_told_where_the_network_looked(tiny, url):
@@ -115,7 +115,7 @@ def test_who_asks_why_is_told_where_the_network_looked(tiny, url):
         np.testing.assert_allclose(packed.probabilities(answer.content), packed.straight(tiny.images[:1]), atol=1e-6)
         np.testing.assert_allclose(answer.json()["predictions"][0]["grad_cam"], expected[0], atol=0.001)
     assert "grad_cam" not in plain["predictions"][0]
-    assert requests.post(f"{url}/invocations?explain", b"hello", timeout=5).status_code == 415
+    assert requests.post(f"{url}/invocations?explain", b"hello", timeout=5).status_code == 400
 
 
 @pytest.mark.parametrize(
