@@ -336,6 +336,8 @@ def _bad_kinds():
         "ICO": picture(image, "ICO"),
         "PDF": picture(image, "PDF"),
         "SVG": b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"></svg>',
+        "SVG of a Windows editor": b"\xef\xbb\xbf<svg xmlns='http://www.w3.org/2000/svg'/>",
+        "PostScript": picture(image, "EPS"),
         "HTML": b"<!DOCTYPE html><html>",
         "PNM": picture(image, "PPM"),
         "zip": b"PK\x03\x04" + bytes(60),
