@@ -4,26 +4,28 @@ The published way is the one of most public notebooks: images as nested JSON lis
 `model.predict`. The packed way is sagemaker_scripts/inference.py behind serve_local.py. Both
 answer the same images by the same weights; they take turns, so that another load on the machine
 slows both. On a busy machine read the ratios, not the times.
+
+The local server is held against the SavedModel alone, asked in this process: its time for one
+image, and its rate in batches. And it is asked by many clients for all kinds of things at once.
 """
 
 import argparse
 import contextlib
 import gc
-import http.client
 import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 import pandas as pd
+import psutil
+from asking import TYPES, ask, mixed, same
 
 from cnnlab.data import CIFAR10_CLASSES, DataUnavailableError, load
-from cnnlab.findings import HANDLER_LATENCY, SERVER_LOAD, benchmark_findings
+from cnnlab.findings import AIMS, HANDLER_LATENCY, MIXED_LOAD, SERVER_LOAD, SERVER_SHARE, benchmark_findings
 from cnnlab.measures import run_benchmarks
 from cnnlab.training import build
 from sagemaker_scripts import package_model, serve_local
@@ -31,8 +33,9 @@ from sagemaker_scripts.test_endpoint import encode_npy, encode_png
 
 SERVER = Path(serve_local.__file__)
 BATCHES = (1, 64)
-CLIENTS = (1, 8, 32)
-TYPES = {"JSON": "application/json", "npy": "application/x-npy", "PNG": "image/png"}
+CLIENTS = (1, 8, 64)
+# Seconds that a server is asked before its memory counts: TensorFlow allocates as it first meets each kind of request.
+WARM_UP = 10
 
 
 def handler_latency(model, served, images, rounds, repeats):
@@ -88,67 +91,91 @@ def frozen():
 
 
 def server_throughput(path, image, seconds):
-    """Requests a second of serve_local.py, a process of its own: one row a number of clients.
+    """Requests a second of serve_local.py, a process of its own: one row a form and number of clients.
 
-    Each client is a thread here with a connection of its own, sending one npy image after the other.
+    Each client has a connection of its own, and sends one image after the other.
     """
     rows = []
-    with server(path) as url:
-        for count in CLIENTS:
-            clients = [Client(url, encode_npy(image), seconds) for _ in range(count)]
-            begin = time.perf_counter()
-            for client in clients:
-                client.start()
-            for client in clients:
-                client.join()
-            elapsed = time.perf_counter() - begin
-            taken = [value for client in clients for value in client.seconds]
-            rows.append(
-                {
-                    "clients": count,
-                    "requests": len(taken),
-                    "errors": sum(client.errors for client in clients),
-                    "requests_per_second": len(taken) / elapsed,
-                    **percentiles(taken),
-                }
-            )
+    with server(path) as (url, _):
+        for form in ("npy", "PNG"):
+            for count in CLIENTS:
+                clients, elapsed = ask(url, count, seconds, same(image, form))
+                taken = [value for client in clients for value in client.seconds]
+                rows.append(
+                    {
+                        "form": form,
+                        "clients": count,
+                        "requests": len(taken),
+                        "errors": sum(client.unexpected for client in clients),
+                        "requests_per_second": len(taken) / elapsed,
+                        **percentiles(taken),
+                    }
+                )
     return pd.DataFrame(rows)
 
 
-class Client(threading.Thread):
-    """Sends `body` again and again for `seconds`; counts what is not answered with 200."""
+def server_share(path, images, rounds, repeats, seconds):
+    """The local server against the SavedModel alone, in turns: the time for one image, the rate of many clients."""
+    alone = {batch: [] for batch in BATCHES}
+    taken, rates = [], []
+    with package_model.unpacked(path) as folder, server(path) as (url, _):
+        inference = package_model.load_handlers(folder)
+        model = inference.model_fn(folder)
+        for _ in range(rounds):
+            for batch, times in alone.items():
+                pixels = images[:batch].astype("float32")
+                inference.predict_pixels(pixels, model)
+                times += [timed(lambda pixels=pixels: inference.predict_pixels(pixels, model)) for _ in range(repeats)]
+            (client,), _ = ask(url, 1, seconds / rounds, same(images[0]))
+            taken += client.seconds
+            clients, elapsed = ask(url, CLIENTS[-1], seconds / rounds, same(images[0]))
+            rates.append(sum(len(client.seconds) for client in clients) / elapsed)
+    (one, many), aims = (np.median(alone[batch]) for batch in BATCHES), (AIMS.server_times, AIMS.server_share)
+    rows = [
+        {"what": "one client, ms", "served": 1000 * np.median(taken), "alone": 1000 * one},
+        {
+            "what": f"{CLIENTS[-1]} clients, images a second",
+            "served": np.median(rates),
+            "alone": BATCHES[-1] / many,
+        },
+    ]
+    frame = pd.DataFrame(rows)
+    frame["ratio"], frame["aim"] = frame.served / frame.alone, aims
+    return frame
 
-    def __init__(self, url, body, duration):
-        super().__init__(daemon=True)
-        self.address, self.body, self.duration = urlsplit(url), body, duration
-        self.seconds, self.errors = [], 0
 
-    def run(self):
-        connection = http.client.HTTPConnection(self.address.hostname, self.address.port, timeout=60)
-        end = time.perf_counter() + self.duration
-        while (begin := time.perf_counter()) < end:
-            try:
-                connection.request("POST", "/invocations", self.body, {"Content-Type": TYPES["npy"]})
-                response = connection.getresponse()
-                response.read()
-                self.errors += response.status != http.client.OK
-            except (OSError, http.client.HTTPException):
-                self.errors += 1
-                connection.close()
-            self.seconds.append(time.perf_counter() - begin)
-        connection.close()
+def mixed_load(path, image, seconds):
+    """Many clients that send all kinds of things: a row of what was answered, and of the server's memory in MB."""
+    count = CLIENTS[-1]
+    with server(path) as (url, process):
+        memory = psutil.Process(process.pid).memory_info
+        ask(url, count, WARM_UP, mixed(image))
+        before = memory().rss
+        clients, elapsed = ask(url, count, seconds, mixed(image))
+        after = memory().rss
+    answered = sum(len(client.seconds) for client in clients)
+    return pd.DataFrame(
+        {
+            "clients": [count],
+            "seconds": elapsed,
+            "requests": answered,
+            "unexpected": sum(client.unexpected for client in clients),
+            "MB_before": before / 1e6,
+            "MB_after": after / 1e6,
+        }
+    )
 
 
 @contextlib.contextmanager
 def server(path):
-    """serve_local.py as its user starts it; yields the URL."""
+    """serve_local.py as its user starts it; yields (URL, process)."""
     command = [sys.executable, SERVER, path, "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         _, served, address = process.stdout.readline().partition(" is served at ")
         if not served:
             raise SystemExit(f"the server did not start; see why: {' '.join(map(str, command))}")
-        yield address.split()[0].rstrip("/")
+        yield address.split()[0].rstrip("/"), process
     finally:
         process.terminate()
         process.wait()
@@ -197,6 +224,7 @@ def main():
     parser.add_argument(
         "--seconds", type=float, default=5, help="of load by each number of clients (default: %(default)s)"
     )
+    parser.add_argument("--minutes", type=float, default=1, help="of mixed load by many clients (default: %(default)s)")
     parser.add_argument("--output", type=Path, help="also write everything to this JSON file")
     options = parser.parse_args()
     # Times do not depend on what the weights are: the largest model of the assignment, untrained.
@@ -209,6 +237,10 @@ def main():
         measurements = {
             HANDLER_LATENCY: lambda: handlers(model, path / "model.tar.gz", images, options.rounds, options.repeats),
             SERVER_LOAD: lambda: server_throughput(path / "model.tar.gz", images[0], options.seconds),
+            SERVER_SHARE: lambda: server_share(
+                path / "model.tar.gz", images, options.rounds, options.repeats, options.rounds * options.seconds
+            ),
+            MIXED_LOAD: lambda: mixed_load(path / "model.tar.gz", images[0], options.minutes * 60),
             "payload of one image": lambda: payload_bytes(images),
         }
         run_benchmarks(measurements, benchmark_findings, f"{model.count_params():,} parameters, {kind}", options.output)

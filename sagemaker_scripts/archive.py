@@ -13,6 +13,8 @@ from sagemaker_scripts.common import BadArgumentsError, ScriptError
 
 SAVED_MODEL = re.compile(r"([^/]+)/(\d+)/saved_model\.pb")
 HANDLERS, READING, CARD = "code/inference.py", "code/reading", "code/model_card.json"
+EXAMPLES = "code/examples"
+EXAMPLE = re.compile(r"\w[\w-]*\.(png|jpg)", re.ASCII)
 # What an archive may unpack to: weights hardly shrink by compression, and what is made to burst does a thousandfold.
 MOST_EXPANSION, SLACK_BYTES = 100, 64 * 1024**2
 MOST_MEMBERS = 10_000
@@ -172,10 +174,16 @@ def _are_names(value):
     return isinstance(value, list) and len(value) > 1 and all(isinstance(name, str) and name for name in value)
 
 
+def _are_examples(value):
+    return isinstance(value, list) and all(isinstance(name, str) and EXAMPLE.fullmatch(name) for name in value)
+
+
 CARD_ENTRIES = {
     "input_shape": _is_shape,
     "class_names": lambda value: _are_names(value) and len(set(value)) == len(value),
     # Not needed, and shown where they are there.
     "name": lambda value: value is None or isinstance(value, str),
     "metrics": lambda value: value is None or isinstance(value, dict),
+    "grad_cam": lambda value: value is None or isinstance(value, dict),
+    "examples": lambda value: value is None or _are_examples(value),
 }

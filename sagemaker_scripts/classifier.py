@@ -86,7 +86,9 @@ def _with_two_classes(model, path):
 
     if model.output_shape[1] > 1:
         return model
-    last = list(_layers(model))[-1]
+    from sagemaker_scripts import grad_cam
+
+    last = list(grad_cam.leaves(model))[-1]
     if getattr(last, "activation", None) is not keras.activations.sigmoid:
         raise BadArgumentsError(
             f"{path} has one output and no sigmoid on it; expected a sigmoid or a softmax at the end"
@@ -94,9 +96,3 @@ def _with_two_classes(model, path):
     inputs = keras.Input(model.input_shape[1:])
     second = model(inputs)
     return keras.Model(inputs, keras.ops.concatenate([1 - second, second], axis=-1), name=model.name)
-
-
-def _layers(model):
-    """All layers of a Keras model, those of models within it included."""
-    for layer in model.layers:
-        yield from _layers(layer) if hasattr(layer, "layers") else [layer]

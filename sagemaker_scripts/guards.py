@@ -2,26 +2,31 @@
 
 import ipaddress
 import json
+import re
 import secrets
 import socket
 from urllib.parse import parse_qs
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 # A request's header has to arrive within this time; half of it is sent by nobody with good reason.
 HEADER_SECONDS = 10
+# Of what is no body, in a request: its header, and what its parts are wrapped in (a body byte's worth of wrapping).
+HEADER_BYTES, WRAPPING = 64 * 1024, 8
 CONNECTIONS = 256
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 # Whoever watches over a server asks without knowing its token.
 OPEN_PATHS = ("/ping",)
+NAMING = "if it is a proxy of yours, start serve_local.py with --name and this name"
 SAFE_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
+UPGRADE = re.compile(rb"\r\nupgrade\s*:", re.IGNORECASE)
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
-class BoundedProtocol(H11Protocol):
-    """uvicorn's HTTP protocol with an end to waiting for a header, and to how many may wait."""
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol with an end to waiting for a header, to its length, and to how many may wait."""
 
-    _deadline = None
+    _deadline, _spare = None, HEADER_BYTES
 
     def connection_made(self, transport):
         super().connection_made(transport)
@@ -31,8 +36,19 @@ class BoundedProtocol(H11Protocol):
         else:
             self._watch()
 
+    def on_message_begin(self):
+        self._spare = HEADER_BYTES
+        super().on_message_begin()
+
+    def on_body(self, body):
+        self._spare += (1 + WRAPPING) * len(body)
+        super().on_body(body)
+
     def data_received(self, data):
-        super().data_received(data)
+        self._spare -= len(data)
+        super().data_received(_without_upgrade(data) if self._is_idle() else data)
+        if self._spare < 0 and not self.transport.is_closing():
+            self.send_400_response("The request's header is too long.")
         self._watch()
 
     def on_response_complete(self):
@@ -45,10 +61,13 @@ class BoundedProtocol(H11Protocol):
 
     def _watch(self):
         """The time runs while no request is in progress."""
-        if self.cycle is not None and not self.cycle.response_complete:
+        if not self._is_idle():
             self._unwatch()
         elif self._deadline is None and not self.transport.is_closing():
             self._deadline = self.loop.call_later(HEADER_SECONDS, self.transport.abort)
+
+    def _is_idle(self):
+        return self.cycle is None or self.cycle.response_complete
 
     def _unwatch(self):
         if self._deadline is not None:
@@ -59,13 +78,15 @@ class BoundedProtocol(H11Protocol):
 class Guard:
     """An ASGI application around `app` that answers only who asks for it by its name, and knows its token.
 
-    `host`: the address that the server listens at. A browser that a stranger's page sends here
-    names that page's host (DNS rebinding), and gets 421. `token`: text that has to come as
-    `Authorization: Bearer` or as `?token=`, or None; without it the answer is 401.
+    `host`: the address that the server listens at; `names`: further ones, of proxies before it. A
+    browser that a stranger's page sends here names that page's host (DNS rebinding), and gets
+    421. `token`: text that has to come as `Authorization: Bearer` or as `?token=`, or None;
+    without it the answer is 401.
     """
 
-    def __init__(self, app, host, token=None):
+    def __init__(self, app, host, token=None, names=()):
         self._app, self._host, self._token = app, host, token
+        self._names = {host_name(name) for name in names}
 
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http":
@@ -78,8 +99,9 @@ class Guard:
 
         headers = dict(scope["headers"])
         name = host_name(headers.get(b"host", b"").decode("latin-1"))
-        if not is_served_under(name, self._host):
-            return await _refuse(send_safely, 421, f"nothing is served here under the name {name[:80]!r}")
+        if name not in self._names and not is_served_under(name, self._host):
+            message = f"nothing is served here under the name {name[:80]!r}; {NAMING}"
+            return await _refuse(send_safely, 421, message)
         if self._token and scope["path"] not in OPEN_PATHS and not self._knows_token(scope, headers):
             return await _refuse(send_safely, 401, "the token is missing or wrong; the server printed it at its start")
         return await self._app(scope, receive, send_safely)
@@ -89,6 +111,15 @@ class Guard:
         if scheme.lower() != "bearer":
             given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
         return secrets.compare_digest(given.encode(), self._token.encode())
+
+
+def _without_upgrade(data):
+    """The beginning of a request as if it did not ask for another protocol, which a server may ignore.
+
+    httptools takes the body of one that does for the other protocol's. Java's client asks always.
+    """
+    head, end, body = data.partition(b"\r\n\r\n")
+    return UPGRADE.sub(b"\r\nIgnored:", head) + end + body
 
 
 def is_loopback(host):

@@ -11,6 +11,9 @@ package reading/, which understands a request. It serves under two contracts:
 What a request may be, reading/__init__.py says. A picture is made the model's size, stretched or
 centred on black as its training images were (the model card says which), after it was turned as
 its EXIF orientation says and laid on white where it is transparent.
+
+Who asks with the custom attribute `explain` (SageMaker's header; at a local server also
+`?explain`) is told too where the network looked, if the model card has an entry "grad_cam".
 """
 
 import base64
@@ -18,6 +21,7 @@ import functools
 import http.client
 import importlib.util
 import json
+import re
 import sys
 import zlib
 from http import HTTPStatus
@@ -27,6 +31,8 @@ from urllib.parse import urlsplit
 CARD_NAME = "model_card.json"
 JSON = "application/json"
 TOP = 3
+# Of a value in a map, which lies between 0 and 1.
+MAP_DIGITS = 3
 # What TensorFlow Serving may take for an answer; the service itself gives up a request after 60 seconds.
 SERVING_SECONDS = 60
 # Enough of a body to tell what it is.
@@ -61,6 +67,19 @@ def decode(body, content_type):
     return reading.decode(body, content_type, tuple(card()["input_shape"]))
 
 
+def asks_why(attributes):
+    """Whether custom attributes, or what stands behind a `?`, ask to explain; both are lists of names and values.
+
+    Raises RequestError 400 where they do and the model cannot.
+    """
+    pairs = [part.partition("=") for part in re.split(r"[,;&\s]+", (attributes or "").lower())]
+    if not any(name == "explain" and value not in ("0", "false", "no") for name, _, value in pairs):
+        return False
+    if not card().get("grad_cam"):
+        raise RequestError(400, "this model cannot explain its answers: it has no convolution; ask without 'explain'")
+    return True
+
+
 # The container's contract (TensorFlow Serving behind a Python service)
 
 
@@ -73,39 +92,43 @@ def handler(data, context):
     length = context.content_length
     if (length or 0) > MAX_BODY_BYTES:
         reading.check_size(length, data.read(FIRST_BYTES))
+    why = asks_why(context.custom_attributes)
     decoded = decode(data.read(MAX_BODY_BYTES + 1 if length is None else length), context.request_content_type)
-    return encode(_ask_tensorflow_serving(decoded, context.rest_uri), card()), JSON
+    answers = _ask_tensorflow_serving(decoded, context.rest_uri, why)
+    if not why:
+        return encode(answers, card()), JSON
+    return encode([each["probabilities"] for each in answers], card(), [each["grad_cam"] for each in answers]), JSON
 
 
-def tensorflow_serving_request(decoded):
-    """`decode`'s result as JSON bytes for TensorFlow Serving.
+def tensorflow_serving_request(decoded, why=False):
+    """`decode`'s result as JSON bytes for TensorFlow Serving; with `why`, of the signatures that explain.
 
     Bytes go as base64, to the signatures that take strings: 4 characters for 3 channel values,
     where a list of numbers takes up to 15.
     """
     if isinstance(decoded, list):
-        signature, instances = "serve_image", [_base64(reading.marked(picture)) for picture in decoded]
-    elif isinstance(decoded.values, bytes):
+        signature = "explain_image" if why else "serve_image"
+        instances = [_base64(reading.marked(picture)) for picture in decoded]
+    elif isinstance(decoded.values, bytes) and not why:
         signature = "serve_uint8"
         instances = [_base64(part) for part in reading.chunks(decoded.values, decoded.shape[0])]
     else:
-        nested = decoded.values.tolist()
+        signature, instances = "explain" if why else "serving_default", list(decoded.values)
         for length in reversed(decoded.shape[1:]):
-            nested = list(reading.chunks(nested, len(nested) // length))
-        signature, instances = "serving_default", nested
+            instances = list(reading.chunks(instances, len(instances) // length))
     return json.dumps({"signature_name": signature, "instances": instances}).encode()
 
 
-def _ask_tensorflow_serving(decoded, uri):
-    """Probabilities, lists (n, classes)."""
-    status, body = _post(uri, tensorflow_serving_request(decoded))
+def _ask_tensorflow_serving(decoded, uri, why):
+    """Probabilities, lists (n, classes); with `why` n objects of the outputs of a signature that explains."""
+    status, body = _post(uri, tensorflow_serving_request(decoded, why))
     if status == HTTPStatus.OK:
         return json.loads(body)["predictions"]
     text = body.decode("utf-8", "replace")
     if isinstance(decoded, list) and status == HTTPStatus.BAD_REQUEST:
         if len(decoded) > 1:
             # One by one, to find out which of them it was.
-            return [row for picture in decoded for row in _ask_tensorflow_serving([picture], uri)]
+            return [row for picture in decoded for row in _ask_tensorflow_serving([picture], uri, why)]
         raise reading.fault(decoded[0], text)
     raise RequestError(500, f"TensorFlow Serving answered {status}: {_first_line(text)}")
 
@@ -167,6 +190,14 @@ def predict_pixels(images, model):
     return model.signatures["serving_default"](pixels=tf.constant(images))["probabilities"].numpy()
 
 
+def explain_pixels(images, model):
+    """(probabilities, float32 (n, classes), maps, float32 (n, rows, columns) in 0..1) of an array as above."""
+    import tensorflow as tf
+
+    found = model.signatures["explain"](pixels=tf.constant(images))
+    return found["probabilities"].numpy(), found["grad_cam"].numpy()
+
+
 def _picture_array(picture, model):
     import tensorflow as tf
 
@@ -179,16 +210,20 @@ def _picture_array(picture, model):
 # What both share
 
 
-def encode(probabilities, card):
+def encode(probabilities, card, maps=None):
     """Probabilities, lists (n, classes), to the answer: JSON bytes.
 
     {"predictions": [{"predicted_class", "predicted_class_index", "confidence",
     "top_3_predictions": [{"class", "index", "probability"}, ...], "probabilities": {class: p}}, ...]}
-    with one entry an image, in the order of the request.
+    with one entry an image, in the order of the request. With `maps`, lists (n, rows, columns) in
+    0..1, each has "grad_cam" too: where in the picture, as the model sees it, its class comes from.
     """
     names = card["class_names"]
+    predictions = [_answer(row, names) for row in probabilities]
+    for answer, rows in zip(predictions, maps or ()):  # noqa: B905 - older images run a Python without strict=
+        answer["grad_cam"] = [[round(value, MAP_DIGITS) for value in row] for row in rows]
     try:
-        return json.dumps({"predictions": [_answer(row, names) for row in probabilities]}, allow_nan=False).encode()
+        return json.dumps({"predictions": predictions}, allow_nan=False).encode()
     except ValueError:
         raise RequestError(500, "the model answered a probability that is not a finite number") from None
 

@@ -5,6 +5,7 @@ The archive is laid out as that image wants it:
   <name>/<digits>/saved_model.pb, variables/     the SavedModel
   code/inference.py, code/reading/               the handlers, and what understands a request
   code/model_card.json                           input shape, class names, metrics
+  code/examples/                                 pictures for the page of serve_local.py, if some are given
 
 It is verified before it gets its name, so that one which the container would refuse is never
 written. The same model packed twice, by the same versions of Keras and TensorFlow, gives the
@@ -24,8 +25,17 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cnnlab.machine import atomic_file
-from sagemaker_scripts import classifier, common
-from sagemaker_scripts.archive import CARD, HANDLERS, READING, ArchiveError, load_handlers, read_card, unpacked
+from sagemaker_scripts import classifier, common, example_pictures
+from sagemaker_scripts.archive import (
+    CARD,
+    EXAMPLES,
+    HANDLERS,
+    READING,
+    ArchiveError,
+    load_handlers,
+    read_card,
+    unpacked,
+)
 from sagemaker_scripts.common import BadArgumentsError
 
 HERE = Path(__file__).resolve().parent
@@ -64,13 +74,22 @@ threading.Thread(target=server.serve_forever, daemon=True).start()
 height, width, channels = card["input_shape"]
 body = json.dumps({"image": [[[0] * channels] * width] * height}).encode()
 uri = f"http://127.0.0.1:{server.server_port}/v1/models/model:predict"
-Context = collections.namedtuple("Context", "content_length request_content_type rest_uri")
-answer, kind = inference.handler(io.BytesIO(body), Context(len(body), "application/json", uri))
+Context = collections.namedtuple("Context", "content_length request_content_type rest_uri custom_attributes")
+answer, kind = inference.handler(io.BytesIO(body), Context(len(body), "application/json", uri, None))
 assert json.loads(answer)["predictions"][0]["probabilities"], "no answer"
 """
 
 
-def package(model_path, output_path="model.tar.gz", name=None, class_names=None, row=None, size=None, pixels="bytes"):
+def package(
+    model_path,
+    output_path="model.tar.gz",
+    name=None,
+    class_names=None,
+    row=None,
+    size=None,
+    pixels="bytes",
+    examples=(),
+):
     """Pack the classifier `model_path` (.keras) and return the Path of the verified archive.
 
     `name`: under which TensorFlow Serving knows the model (default: the Keras model's name);
@@ -80,9 +99,10 @@ def package(model_path, output_path="model.tar.gz", name=None, class_names=None,
     model file, else that of its name in results/trials, or the only one in trials/ beside the file,
     as train.py leaves it; none where there is none);
     `size`: (height, width) that pictures are given, for a model that takes any; `pixels`: a key of
-    `classifier.PIXELS`, what the model takes where its pictures were scaled outside of it.
+    `classifier.PIXELS`, what the model takes where its pictures were scaled outside of it;
+    `examples`: paths of a few pictures, or of a folder with them, that the local server's page offers.
     A single output, a sigmoid, becomes two: the probability of the first class is what is left.
-    Raises BadArgumentsError for a model, a name or classes that do not fit each other, and
+    Raises BadArgumentsError for a model, a name, classes or pictures that do not fit, and
     ArchiveError where the packed model does not start or answers differently; then nothing is written.
     """
     model_path, output_path = Path(model_path), Path(output_path)
@@ -94,24 +114,30 @@ def package(model_path, output_path="model.tar.gz", name=None, class_names=None,
     _check_permutation(row)
     letterbox = _is_letterboxed(row)
     names = _class_names(class_names, row, model.output_shape[1])
-    card = model_card(model, name, names, row, letterbox)
+    pictures = example_pictures.read(examples)
+    card = model_card(model, name, names, row, letterbox, pictures)
     output_path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(output_path) as partial:
         with tempfile.TemporaryDirectory(prefix="package-") as folder:
-            _stage(model, card, Path(folder), letterbox)
+            _stage(model, card, Path(folder), letterbox, pictures)
             _pack(folder, partial)
         verify(partial, model, own.get("class_names") or row.get("class_names"))
     return output_path
 
 
-def model_card(model, name, class_names, row, letterbox=False):
+def model_card(model, name, class_names, row, letterbox=False, examples=()):
     """What the archive says of itself, as a dict for JSON: nothing that changes between two packings."""
+    from sagemaker_scripts import grad_cam
+
+    explained = grad_cam.explained_layer(model)
     return {
         "name": name,
         "input_shape": list(model.input_shape[1:]),
         "class_names": class_names,
         "pixels": "0 to 255; the model rescales them itself",
         "pictures": f"turned as EXIF says, on white where transparent, {RESIZING[letterbox]}",
+        "grad_cam": explained and {"layer": explained[0].name, "size": list(explained[1])},
+        "examples": list(examples),
         "parameters": model.count_params(),
         "weights_sha256": _weights_sha256(model),
         "metrics": {key: value for key, value in row.items() if METRIC.fullmatch(key)},
@@ -147,6 +173,8 @@ def verify(path, model, class_names=None):
             "serve_uint8": signatures["serve_uint8"](pixels=tf.constant([image.tobytes() for image in images])),
             "serve_image": signatures["serve_image"](images=tf.stack([tf.io.encode_png(image) for image in images])),
         }
+        if "explain" in signatures:
+            answers["explain"] = signatures["explain"](pixels=tf.constant(images, "float32"))
     for signature, answer in answers.items():
         difference = np.abs(answer["probabilities"].numpy() - expected).max()
         if not difference <= TOLERANCE:
@@ -169,8 +197,14 @@ def make_parser():
         "--size", type=_size, metavar="PIXELS", help="for a model that takes any: 32, or 24x32 (height x width)"
     )
     parser.add_argument(
-        "--pixels", choices=classifier.PIXELS, default="bytes",
+        "--pixels",
+        choices=classifier.PIXELS,
+        default="bytes",
         help="what the model takes: bytes, 0..255, or, scaled before it, unit, 0..1, or signed, -1..1",
+    )
+    parser.add_argument(
+        "--examples", nargs="+", default=[], metavar="PICTURE",
+        help=f"at most {example_pictures.MOST} pictures, or a folder of them, for the page of serve_local.py",
     )  # fmt: skip
     return parser
 
@@ -178,7 +212,16 @@ def make_parser():
 def main(argv=None):
     options = make_parser().parse_args(argv)
     classes = _split_classes(options.classes)
-    path = package(options.model, options.output, options.name, classes, options.row, options.size, options.pixels)
+    path = package(
+        options.model,
+        options.output,
+        options.name,
+        classes,
+        options.row,
+        options.size,
+        options.pixels,
+        options.examples,
+    )
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, SHA-256 {_sha256(path)}")
     print("verified: layout, start without any package, predictions equal to the original's")
     common.print_next(f"python sagemaker_scripts/serve_local.py {path}", "try it here")
@@ -217,13 +260,16 @@ def _check_start(folder):
         raise ArchiveError(f"{HANDLERS} does not start in the container: {lines[-1]}")
 
 
-def _stage(model, card, folder, letterbox):
+def _stage(model, card, folder, letterbox, examples):
     from sagemaker_scripts import savedmodel
 
     savedmodel.export(model, folder / card["name"] / "1", letterbox)
     (folder / "code").mkdir()
     shutil.copyfile(HERE / "inference.py", folder / HANDLERS)
     shutil.copytree(HERE / "reading", folder / READING, ignore=shutil.ignore_patterns("__pycache__"))
+    for name, content in examples.items():
+        (folder / EXAMPLES).mkdir(exist_ok=True)
+        (folder / EXAMPLES / name).write_bytes(content)
     (folder / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

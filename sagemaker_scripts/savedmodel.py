@@ -7,7 +7,9 @@ import tensorflow as tf
 from google.protobuf import text_format
 from tensorflow.core.protobuf import saved_model_pb2
 
-OUTPUT = "probabilities"
+from sagemaker_scripts import grad_cam
+
+OUTPUT, MAP = "probabilities", "grad_cam"
 # A second name of a function's argument, for debugging.
 ARGUMENT_NAME = "_user_specified_name"
 COLOURS = 3
@@ -29,8 +31,10 @@ def export(model, folder, letterbox=False):
       model's size by `stretched` or, with `letterbox`, by `boxed`: as the training images were.
       Three bytes before the file say how it is decoded, see `decoded`; without them it is
       opaque and upright.
-    And decode_image(images), of the same strings, answers {"pixels": float32 (n, height, width,
-    channels)}: the pictures as the model sees them.
+    decode_image(images), of the same strings, answers {"pixels": float32 (n, height, width,
+    channels)}: the pictures as the model sees them. And where the model has a convolution,
+    explain(pixels) and explain_image(images) answer {"probabilities", "grad_cam": float32
+    (n, rows, columns)}: see grad_cam.explained.
 
     Not `keras.export.ExportArchive`: it numbers variables in the order of a set and keeps the
     seeds of dropout layers, so that no two exports have the same bytes.
@@ -166,16 +170,27 @@ def _signatures(model, resize):
     def from_files(images):
         return from_pixels(**to_pixels(images))
 
-    return {
-        "serving_default": _function(from_pixels, tf.TensorSpec((None, *image.shape), "float32", name="pixels")),
-        "serve_uint8": _function(from_bytes, tf.TensorSpec((None,), "string", name="pixels")),
-        "serve_image": _function(from_files, tf.TensorSpec((None,), "string", name="images")),
-        "decode_image": _function(to_pixels, tf.TensorSpec((None,), "string", name="images")),
+    def explain(pixels):
+        return dict(zip((OUTPUT, MAP), grad_cam.explained(model, layer, pixels), strict=True))
+
+    def explain_files(images):
+        return explain(**to_pixels(images))
+
+    pixels = tf.TensorSpec((None, *image.shape), "float32", name="pixels")
+    files = tf.TensorSpec((None,), "string", name="images")
+    functions = {
+        "serving_default": (from_pixels, pixels),
+        "serve_uint8": (from_bytes, tf.TensorSpec((None,), "string", name="pixels")),
+        "serve_image": (from_files, files),
+        "decode_image": (to_pixels, files),
     }
-
-
-def _function(function, signature):
-    return tf.function(function, input_signature=[signature], autograph=False)
+    if found := grad_cam.explained_layer(model):
+        layer, _ = found
+        functions |= {"explain": (explain, pixels), "explain_image": (explain_files, files)}
+    return {
+        name: tf.function(function, input_signature=[signature], autograph=False)
+        for name, (function, signature) in functions.items()
+    }
 
 
 def _normalise(folder):

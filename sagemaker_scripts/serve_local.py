@@ -1,7 +1,8 @@
 """Serve a model.tar.gz on this machine under SageMaker's contract, with a page to drop pictures on.
 
 GET /ping and POST /invocations answer as an endpoint does, by the archive's own inference.py,
-which is run: serve only archives that you trust. GET / is the page. Ctrl-C stops the server.
+which is run: serve only archives that you trust. GET / is the page; POST /seen answers a picture
+as the model sees it. Ctrl-C stops the server.
 Only this machine reaches it, unless --host says otherwise: then a token is needed.
 """
 
@@ -24,9 +25,11 @@ HOST = "127.0.0.1"
 EVERYWHERE = {"": HOST, "0.0.0.0": HOST, "::": "::1"}
 PORT = 8080
 PAGE = Path(__file__).resolve().parent / "page.html"
+# The header in which SageMaker hands on what a caller gives as CustomAttributes.
+ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 # The page loads nothing from elsewhere, and this lets it load nothing.
 PAGE_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src blob: data:; "
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 BODY_SECONDS = 30
@@ -37,40 +40,63 @@ STOP_SECONDS = 5
 
 def make_app(served):
     """The ASGI application that answers for `served`."""
-    from fastapi import FastAPI, Request, Response
-    from fastapi.concurrency import run_in_threadpool
-    from fastapi.responses import FileResponse, JSONResponse
-    from starlette.requests import ClientDisconnect
+    from starlette.applications import Starlette
+    from starlette.requests import ClientDisconnect, Request
+    from starlette.responses import FileResponse, JSONResponse, Response
+    from starlette.routing import Route
 
-    app = FastAPI(title=served.card.get("name") or "model", docs_url=None, redoc_url=None, openapi_url=None)
+    inference = served.inference
 
-    @app.exception_handler(served.inference.RequestError)
     async def refuse(_, error):
         # What is left of a body that was not read to its end must not be taken for the next request.
         headers = {"Connection": "close"} if error.status_code in (408, 413) else None
         return JSONResponse({"error": error.message}, error.status_code, headers)
 
-    @app.exception_handler(ClientDisconnect)
+    async def ping(_):
+        return Response(status_code=200)
+
+    async def page(_):
+        return FileResponse(PAGE, media_type="text/html", headers={"Content-Security-Policy": PAGE_POLICY})
+
+    async def model_card(_):
+        return JSONResponse(served.card)
+
+    async def example(request):
+        name = request.path_params["name"]
+        return FileResponse(served.examples[name]) if name in served.examples else Response(status_code=404)
+
+    async def answer(request):
+        query = request.scope["query_string"].decode("latin-1")
+        why = any(map(inference.asks_why, (query, request.headers.get(ATTRIBUTES))))
+        body = await _read(request, inference)
+        content, kind = await served.answer_soon(body, request.headers.get("content-type"), why)
+        return Response(content, media_type=kind)
+
+    async def seen(request):
+        body = await _read(request, inference)
+        return Response(await served.seen_soon(body, request.headers.get("content-type")), media_type="image/png")
+
     async def gone(*_):
         return Response(status_code=400)
 
-    @app.api_route("/ping", methods=["GET", "HEAD"])
-    async def ping():
-        return Response(status_code=200)
+    routes = [
+        Route("/invocations", answer, methods=["POST"]), Route("/ping", ping), Route("/", page),
+        Route("/model_card", model_card), Route("/seen", seen, methods=["POST"]), Route("/examples/{name}", example),
+    ]  # fmt: skip
+    pages = Starlette(routes=routes, exception_handlers={inference.RequestError: refuse, ClientDisconnect: gone})
 
-    @app.api_route("/", methods=["GET", "HEAD"])
-    async def page():
-        return FileResponse(PAGE, media_type="text/html", headers={"Content-Security-Policy": PAGE_POLICY})
-
-    @app.get("/model_card")
-    async def model_card():
-        return served.card
-
-    @app.post("/invocations")
-    async def invocations(request: Request):
-        body = await _read(request, served.inference)
-        answer, kind = await run_in_threadpool(served.answer, body, request.headers.get("content-type"))
-        return Response(answer, media_type=kind)
+    async def app(scope, receive, send):
+        if scope["type"] != "http" or (scope["method"], scope["path"]) != ("POST", "/invocations"):
+            return await pages(scope, receive, send)
+        # What is asked most does not go through Starlette's layers, each of which costs its share.
+        request = Request(scope, receive)
+        try:
+            response = await answer(request)
+        except inference.RequestError as error:
+            response = await refuse(request, error)
+        except ClientDisconnect:
+            response = await gone()
+        return await response(scope, receive, send)
 
     return app
 
@@ -93,14 +119,15 @@ async def _read(request, inference):
 
 
 @contextlib.contextmanager
-def start(archive, port=0, host=HOST, token=None):
+def start(archive, port=0, host=HOST, token=None, names=()):
     """Serve `archive` from threads of this process; yields the URL, and stops when the block ends.
 
     `port` 0 takes a free one; `host`: the address to listen at; `token`: what a client has to
-    know, see `guards.Guard`. Raises BadArgumentsError for a missing archive or a taken port,
-    ArchiveError for one that does not start.
+    know, and `names`, under which it may reach a proxy of this: see `guards.Guard`. Raises
+    BadArgumentsError for a missing archive or a taken port, ArchiveError for one that does not
+    start.
     """
-    with _server(archive, port, host, token) as (server, listener, url):
+    with _server(archive, port, host, token, names) as (server, listener, url):
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="server", daemon=True)
         thread.start()
         try:
@@ -111,7 +138,7 @@ def start(archive, port=0, host=HOST, token=None):
 
 
 @contextlib.contextmanager
-def _server(archive, port, host, token):
+def _server(archive, port, host, token, names):
     """(uvicorn server, its listening socket, its URL) for `archive`, not yet running."""
     import uvicorn
 
@@ -125,8 +152,8 @@ def _server(archive, port, host, token):
         gc.freeze()
         cleanup.callback(gc.unfreeze)
         config = uvicorn.Config(
-            guards.Guard(make_app(served), host, token), http=guards.BoundedProtocol, log_level="warning",
-            access_log=False, server_header=False, timeout_graceful_shutdown=STOP_SECONDS,
+            guards.Guard(make_app(served), host, token, names), http=guards.BoundedProtocol, ws="none",
+            log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=STOP_SECONDS,
         )  # fmt: skip
         yield uvicorn.Server(config), listener, _url(host, listener.getsockname()[1])
 
@@ -159,13 +186,17 @@ def make_parser():
     parser.add_argument(
         "--host", default=HOST, help="address to listen at; 0.0.0.0 lets others reach it (default: %(default)s)"
     )
+    parser.add_argument(
+        "--name", action="append", default=[], metavar="HOST",
+        help="a further name to be served under, such as a JupyterHub's that hands requests on; may be given again",
+    )  # fmt: skip
     return parser
 
 
 def main(argv=None):
     options = make_parser().parse_args(argv)
     token = None if guards.is_loopback(options.host) else secrets.token_urlsafe(16)
-    with _server(options.archive, options.port, options.host, token) as (server, listener, url):
+    with _server(options.archive, options.port, options.host, token, options.name) as (server, listener, url):
         # uvicorn stops on these and then passes them on: to nobody, so that the exit code is 0.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)

@@ -1,17 +1,23 @@
-"""A packed model that many threads ask at once: what waits is predicted together, what is decoded is bounded."""
+"""A packed model that many clients ask at once: what waits is predicted together, what is decoded is bounded."""
 
+import asyncio
 import contextlib
 import queue
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
 from sagemaker_scripts import archive
 from sagemaker_scripts.archive import ArchiveError
 
+JSON = "application/json"
 # Memory for the pictures that are decoded at once, in units of what one request may take.
 DECODED_AT_ONCE = 2
+# Threads that decode; most of the time they wait for TensorFlow's own, or for memory.
+THREADS = 32
+# A body up to this size is read in less time than handing it to a thread and back takes.
+SHORT_BODY = 64 * 1024
 
 
 class Batcher:
@@ -31,11 +37,11 @@ class Batcher:
         self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
         self._thread.start()
 
-    def __call__(self, images):
-        """The predictions of `images` (n, ...), for any thread; raises what `predict` raises."""
+    def submit(self, images):
+        """A Future of the predictions of `images` (n, ...), for any thread; it raises what `predict` raises."""
         future = Future()
         self._queue.put((images, future))
-        return future.result()
+        return future
 
     def close(self):
         """Answer what waits, then end the thread."""
@@ -68,8 +74,11 @@ class Batcher:
                 break
             if item is None:
                 return waiting, True
-            waiting.append(item)
-            count += len(item[0])
+            images, future = item
+            # Whoever asked may have gone.
+            if future.set_running_or_notify_cancel():
+                waiting.append(item)
+                count += len(images)
         return waiting, False
 
     def _predict_all(self, images):
@@ -110,9 +119,13 @@ class Served:
 
         machine.import_keras()
         self.inference = archive.load_handlers(folder)
+        self._threads = ThreadPoolExecutor(THREADS, "decoder")
         self._batcher = Batcher(lambda images: self.inference.predict_pixels(images, self._model))
         try:
             self.card = self.inference.card()
+            # {name: path} of the pictures that the page offers.
+            paths = {name: folder / archive.EXAMPLES / name for name in self.card.get("examples") or ()}
+            self.examples = {name: path for name, path in paths.items() if path.is_file()}
             self._model = self.inference.model_fn(folder)
             self._budget = Budget(DECODED_AT_ONCE * self.inference.reading.MAX_PICTURE_BYTES)
             outputs = self._warm_up()
@@ -126,19 +139,54 @@ class Served:
                 f"{archive.PACK_AGAIN}"
             )
 
-    def answer(self, body, content_type):
-        """(body, content type) of the answer; raises the archive's RequestError for a bad request."""
-        return self.inference.output_fn(self.predict(self.inference.input_fn(body, content_type)), "application/json")
+    def answer(self, body, content_type, why=False):
+        """(body, content type) of the answer; `why`: with an explanation.
 
-    def predict(self, decoded):
-        """Probabilities, float32 (n, classes), of what `inference.decode` gives: pictures are batched as arrays are."""
-        work = sum(picture.work for picture in decoded) if isinstance(decoded, list) else 0
-        with self._budget.taken(work):
-            pixels = self.inference.pixel_array(decoded, self._model)
-        return self._batcher(pixels)
+        Raises the archive's RequestError for a bad request.
+        """
+        decoded = self.inference.input_fn(body, content_type)
+        if not why:
+            return self._encoded(self._submit(decoded).result())
+        probabilities, maps = self.inference.explain_pixels(self._pixels(decoded), self._model)
+        return self.inference.encode(probabilities.tolist(), self.card, maps.tolist()), JSON
+
+    async def answer_soon(self, body, content_type, why=False):
+        """The same for an event loop, which decodes nothing itself that takes long."""
+        loop = asyncio.get_running_loop()
+        if why or len(body) > SHORT_BODY:
+            return await loop.run_in_executor(self._threads, self.answer, body, content_type, why)
+        decoded = self.inference.input_fn(body, content_type)
+        if isinstance(decoded, list):
+            future = await loop.run_in_executor(self._threads, self._submit, decoded)
+        else:
+            future = self._submit(decoded)
+        return self._encoded(await asyncio.wrap_future(future))
+
+    def seen(self, body, content_type):
+        """The first picture of a request as the model sees it, a PNG file; raises as `answer` does."""
+        pixels = self._pixels(self.inference.input_fn(body, content_type))[0]
+        return _png(np.rint(np.clip(pixels, 0, 255)).astype("uint8"))
+
+    async def seen_soon(self, body, content_type):
+        """The same for an event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self.seen, body, content_type)
 
     def close(self):
+        self._threads.shutdown(cancel_futures=True)
         self._batcher.close()
+
+    def _pixels(self, decoded):
+        """What the model sees of what `inference.decode` gives: float32 (n, height, width, channels)."""
+        work = sum(picture.work for picture in decoded) if isinstance(decoded, list) else 0
+        with self._budget.taken(work):
+            return self.inference.pixel_array(decoded, self._model)
+
+    def _submit(self, decoded):
+        """A Future of the probabilities, float32 (n, classes): pictures are batched as arrays are."""
+        return self._batcher.submit(self._pixels(decoded))
+
+    def _encoded(self, probabilities):
+        return self.inference.output_fn(probabilities, JSON)
 
     def _warm_up(self):
         """The first call of each signature traces and allocates, which no user should wait for.
@@ -146,11 +194,14 @@ class Served:
         Returns the number of the model's outputs.
         """
         black = np.zeros(self.card["input_shape"], "uint8")
-        self.predict(self.inference.Pixels((1, *black.shape), black.tobytes()))
-        return self.predict(self.inference.input_fn(_encoded(black), "image/png")).shape[1]
+        self._submit(self.inference.Pixels((1, *black.shape), black.tobytes())).result()
+        answer = self._submit(self.inference.input_fn(_png(black), "image/png")).result()
+        if self.card.get("grad_cam"):
+            self.inference.explain_pixels(black[None].astype("float32"), self._model)
+        return answer.shape[1]
 
 
-def _encoded(image):
+def _png(image):
     """A uint8 image (height, width, channels) as a PNG file."""
     import tensorflow as tf
 

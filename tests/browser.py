@@ -1,4 +1,4 @@
-"""A headless Chromium, where one is installed."""
+"""A headless Chromium, where one is installed, and what is done there to the local server's page."""
 
 import contextlib
 import shutil
@@ -12,6 +12,50 @@ FLAGS = (
     "--disable-component-update", "--no-first-run", "--window-size=1000,760",
 )  # fmt: skip
 MISSING = None if CHROMIUM and DRIVER else "needs chromium and chromedriver (Debian: chromium, chromium-driver)"
+
+DROP = """
+const [text, name, kind] = arguments;
+const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+const transfer = new DataTransfer();
+transfer.items.add(new File([bytes], name, { type: kind }));
+for (const event of ["dragenter", "dragover", "drop"])
+  document.getElementById("drop").dispatchEvent(
+    new DragEvent(event, { dataTransfer: transfer, bubbles: true, cancelable: true }));
+"""
+
+
+# The same of a paste.
+PASTE = """
+const [text, name, kind] = arguments;
+const transfer = new DataTransfer();
+if (name) {
+  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  transfer.items.add(new File([bytes], name, { type: kind }));
+} else transfer.setData("text/plain", text);
+document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true }));
+"""
+# How dark the map is, 0 to 255, in the middle of each of rows x columns fields.
+DARKNESS = """
+const [rows, columns] = arguments, map = document.getElementById("map");
+const pixels = map.getContext("2d").getImageData(0, 0, map.width, map.height).data;
+const at = (place, count, size) => Math.floor((place + 0.5) * size / count);
+return Array.from({ length: rows }, (_, y) => Array.from({ length: columns }, (_, x) =>
+  pixels[4 * (at(y, rows, map.height) * map.width + at(x, columns, map.width)) + 3]));
+"""
+# Red, green, blue in the middle of each of the model's pixels.
+SEEN = """
+const [rows, columns] = arguments, seen = document.getElementById("seen");
+const pixels = seen.getContext("2d").getImageData(0, 0, seen.width, seen.height).data;
+const at = (place, count, size) => Math.floor((place + 0.5) * size / count);
+return Array.from({ length: rows }, (_, y) => Array.from({ length: columns }, (_, x) => Array.from(pixels.slice(
+  4 * (at(y, rows, seen.height) * seen.width + at(x, columns, seen.width))).slice(0, 3))));
+"""
+# Keeps the sizes of what is sent from here on.
+COUNT_SENT = """
+const before = window.fetch;
+window.sent = [];
+window.fetch = (...all) => { if (all[1]?.body) sent.push(all[1].body.size); return before(...all); };
+"""
 
 
 @contextlib.contextmanager

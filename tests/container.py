@@ -11,6 +11,7 @@ TensorFlow, Keras, NumPy and Pillow cannot be imported here. Prints the port it 
 import collections
 import importlib.abc
 import importlib.util
+import io
 import json
 import re
 import socketserver
@@ -62,18 +63,30 @@ class Invocations:
         import falcon
 
         context = Context(
-            None, None, None, self.uri, None, None, None,
+            None, None, None, self.uri, None, None, request.get_header("X-Amzn-SageMaker-Custom-Attributes"),
             request.get_header("Content-Type") or "application/json",
             request.get_header("Accept") or "application/json",
             request.content_length, None,
         )  # fmt: skip
+        chunked = request.get_header("Transfer-Encoding") == "chunked"
+        body = io.BytesIO(unchunked(request.stream)) if chunked else request.stream
         try:
-            response.data, response.content_type = self.inference.handler(request.stream, context)
+            response.data, response.content_type = self.inference.handler(body, context)
         except Exception as error:
             if self.image == "new" and isinstance(error, falcon.HTTPError):
                 raise
             response.status = falcon.HTTP_500
             response.text = json.dumps({"error": str(error)})
+
+
+def unchunked(stream):
+    """A body that came in chunks, as gunicorn gives it to the service."""
+    parts = []
+    while size := int(stream.readline(), 16):
+        parts.append(stream.read(size))
+        stream.readline()
+    stream.readline()
+    return b"".join(parts)
 
 
 class Server(socketserver.ThreadingMixIn, wsgiref.simple_server.WSGIServer):

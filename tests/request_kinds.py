@@ -13,6 +13,8 @@ from PIL import Image
 
 JSON, NPY, PNG, JPEG = "application/json", "application/x-npy", "image/png", "image/jpeg"
 MORE_THAN_A_BODY = 6 * 1024**2 + 1
+# An image of 16x16 pixels as JSON numbers.
+BROTLI = base64.b64decode("GzAP+J0HdixtiESyPLKyWiRGZ0/KzGw1C0xXnwCBDTgRz0KMgAaEewAEUslIZuClPRmFksHMCwCiUQM=")
 
 
 def requests_of(image):
@@ -103,6 +105,13 @@ def _wrappings(image):
         "data URL body": ("text/plain", b"data:image/png;base64," + base64.b64encode(file)),
         "lines": ("application/jsonlines", document + b"\n\n"),
         "lines by another name": ("application/x-ndjson", encoded(image.tolist())),
+        "form without a file's name": (
+            "multipart/form-data; boundary=XX",
+            b'\r\n--XX\r\nContent-Disposition: form-data; name="image"\r\n\r\n' + file + b"\r\n--XX--\r\n",
+        ),
+        "base64 body in lines": ("text/plain", b"\n" + base64.encodebytes(file)),
+        "json in UTF-16": (JSON, document.decode().encode("utf-16")),
+        "json as nonsense": ("application/x-json", document),
     }
 
 
@@ -165,6 +174,9 @@ def _see_through():
         "bmp of a palette": picture(colours, "BMP"),
         "bmp of one bit": picture(Image.fromarray(tiny().images[1]).convert("1"), "BMP"),
         "png of one bit": picture(Image.fromarray(tiny().images[1]).convert("1")),
+        "png grey, one transparent": picture(Image.fromarray(tiny().images[1][..., 0]), transparency=30),
+        "png colour, one transparent": picture(tiny().images[1], transparency=tuple(tiny().images[1][3, 4].tolist())),
+        "png palette, half transparent": picture(colours, "PNG", transparency=bytes(range(0, 256, 32))),
         "png of 16 bits": picture(Image.fromarray(tiny().images[1][..., 0].astype("uint16") * 257)),
     }  # fmt: skip
     return {name: ("application/octet-stream", body, _on_white(body, name)) for name, body in files.items()}
@@ -302,6 +314,13 @@ def _bad_pictures():
         "form of nothing": ("multipart/form-data; boundary=XX", b"hello", 415, "--data-binary"),
         "gzip cut": (JSON, gzip.compress(png)[:-20], 400, "compressed body is cut off"),
         "gzip damaged": (JSON, b"\x1f\x8b\x08\x00" + b"\xff" * 60, 400, "compressed body is damaged"),
+        "gzip twice": (JSON, gzip.compress(gzip.compress(png)), 415, "compressed by gzip more than once"),
+        "two gzips": (JSON, gzip.compress(b"[") + gzip.compress(b"]"), 400, "several gzip streams"),
+        "zstd": (JSON, b"\x28\xb5\x2f\xfd" + bytes(60), 415, "compressed by zstd"),
+        "brotli": (JSON, BROTLI, 415, "compressed by brotli"),
+        "brotli of a picture": (PNG, BROTLI, 400, "compressed by brotli"),
+        "brotli of lines": ("application/jsonlines", BROTLI, 415, "compressed by brotli"),
+        "brotli of anything": ("application/octet-stream", BROTLI, 415, "compressed by brotli"),
         "gzip of a lot": (JSON, gzip.compress(bytes(2 * MORE_THAN_A_BODY)), 413, "6,291,456"),
     }
 
@@ -317,6 +336,8 @@ def _bad_kinds():
         "ICO": picture(image, "ICO"),
         "PDF": picture(image, "PDF"),
         "SVG": b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"></svg>',
+        "SVG of a Windows editor": b"\xef\xbb\xbf<svg xmlns='http://www.w3.org/2000/svg'/>",
+        "PostScript": picture(image, "EPS"),
         "HTML": b"<!DOCTYPE html><html>",
         "PNM": picture(image, "PPM"),
         "zip": b"PK\x03\x04" + bytes(60),

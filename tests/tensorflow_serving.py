@@ -1,7 +1,8 @@
 """A stand-in for TensorFlow Serving's REST interface (its "row format"), over a SavedModel.
 
 POST /v1/models/<name>:predict with {"signature_name": ..., "instances": [...]}; an instance
-{"b64": text} is a string. Answers {"predictions": [...]}, or {"error": ...} with 400 or 404.
+{"b64": text} is a string. Answers {"predictions": [...]}, of a signature with several outputs
+[{name: value, ...}, ...], or {"error": ...} with 400 or 404.
 """
 
 import base64
@@ -57,5 +58,9 @@ def predict(model, request):
         base64.b64decode(instance["b64"]) if isinstance(instance, dict) else instance
         for instance in request["instances"]
     ]
-    (output,) = signature(**{name: tf.constant(values, spec.dtype)}).values()
-    return output.numpy().tolist()
+    outputs = {
+        key: value.numpy().tolist() for key, value in signature(**{name: tf.constant(values, spec.dtype)}).items()
+    }
+    if len(outputs) == 1:
+        return outputs.popitem()[1]
+    return [dict(zip(outputs, row, strict=True)) for row in zip(*outputs.values(), strict=True)]

@@ -98,11 +98,20 @@ def card_with(**entries):
 
 def without_images(folder):
     """The SavedModel as older versions packed it."""
+    without_signatures(folder, "decode_image")
+
+
+def without_signatures(folder, *names):
     import tensorflow as tf
 
     model = tf.saved_model.load(str(folder / "cnn" / "1"))
-    signatures = {name: model.signatures[name] for name in ("serving_default", "serve_uint8", "serve_image")}
+    signatures = {name: function for name, function in model.signatures.items() if name not in names}
     tf.saved_model.save(model, str(folder / "cnn" / "1"), signatures=signatures)
+
+
+def without_explanation(folder):
+    """A SavedModel that does not hold what its card says."""
+    without_signatures(folder, "explain", "explain_image")
 
 
 @pytest.mark.parametrize(
@@ -126,6 +135,8 @@ def without_images(folder):
         (lambda folder: (folder / archive.HANDLERS).write_text("def handler(data, context): ..."), "does not start"),
         (lambda folder: shutil.rmtree(folder / archive.READING), "does not start"),
         (without_images, "decode_image"),
+        (card_with(examples=["../../x.png"]), "no valid examples"),
+        (without_explanation, "explain"),
     ],
 )
 def test_what_cannot_serve_ends_at_start_in_one_line(tiny, tmp_path, capsys, change, words):

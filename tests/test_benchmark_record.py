@@ -11,10 +11,12 @@ from cnnlab.findings import benchmarks as benchmark_findings
 from cnnlab.findings.benchmarks import AIMS, THROUGHPUT
 from cnnlab.findings.benchmarks import HANDLER_LATENCY as HANDLER
 from cnnlab.findings.benchmarks import LOADING_COST as LOADING
+from cnnlab.findings.benchmarks import MIXED_LOAD as MIXED
 from cnnlab.findings.benchmarks import NOTEBOOK_RUN as NOTEBOOK
 from cnnlab.findings.benchmarks import RATE_SHARE as CEILING
 from cnnlab.findings.benchmarks import RECIPE_TURNS as RECIPES
 from cnnlab.findings.benchmarks import SERVER_LOAD as SERVER
+from cnnlab.findings.benchmarks import SERVER_SHARE as SHARE
 from cnnlab.findings.benchmarks import TIME_TO_TARGET as TARGET
 from cnnlab.measures import ablation as benchmark_record
 
@@ -48,6 +50,8 @@ TABLES = {
          "times_faster": [1.0, 20.0, 30.0, 7.0]}
     ),
     SERVER: pd.DataFrame({"clients": [1, 8], "requests_per_second": [600.0, 1500.0], "errors": [0, 0]}),
+    SHARE: pd.DataFrame({"ratio": [1.4, 0.6]}),
+    MIXED: pd.DataFrame({"clients": [64], "unexpected": [0], "MB_before": [500.0], "MB_after": [505.0]}),
 }  # fmt: skip
 
 
@@ -67,6 +71,8 @@ def said(title, aims=AIMS):
         (NOTEBOOK, "peak_MB", 1500),
         (HANDLER, "least", 7.0),
         (SERVER, "errors", 0),
+        (SHARE, "share", 0.6),
+        (MIXED, "growth", pytest.approx(0.01)),
     ],
 )
 def test_each_table_says_what_it_shows(title, name, number):
@@ -80,6 +86,18 @@ def test_an_aim_that_is_missed_is_called_so(title, aim):
     finding = said(title, AIMS._replace(**aim))
     assert finding.numbers["reached"] is False
     assert finding.sentence.endswith("is missed.")
+
+
+def test_of_two_aims_one_may_be_missed():
+    for aims, end in (
+        ({"server_times": 1.3}, "one aim is reached, one missed."),
+        ({"server_share": 0.7}, "one aim is reached, one missed."),
+        ({"server_times": 1.3, "server_share": 0.7}, "the aims are missed."),
+    ):
+        finding = said(SHARE, AIMS._replace(**aims))
+        assert finding.numbers["reached"] is False
+        assert finding.sentence.endswith(end)
+    assert said(SHARE).sentence.endswith("the aims are reached.")
 
 
 def test_a_rate_that_only_large_batches_come_near_is_called_so():

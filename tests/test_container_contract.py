@@ -22,9 +22,16 @@ from sagemaker_scripts import serve_local
 CONTAINER = Path(__file__).with_name("container.py")
 
 
+def asking(session, url):
+    """A function of (content type, body, further headers) to requests' Response."""
+    return lambda kind, body, **headers: session.post(
+        f"{url}/invocations", body, headers={"Content-Type": kind, **headers}, timeout=30
+    )
+
+
 @contextlib.contextmanager
 def container(folder, port, image="new"):
-    """The stand-in as a process of its own; yields a function of (content type, body) to requests' Response."""
+    """The stand-in as a process of its own; yields `asking` it."""
     process = subprocess.Popen(
         [sys.executable, CONTAINER, folder, str(port), image], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -33,9 +40,7 @@ def container(folder, port, image="new"):
         if not line:
             raise RuntimeError(process.stderr.read())
         with requests.Session() as session:
-            yield lambda kind, body: session.post(
-                f"http://127.0.0.1:{int(line)}/invocations", body, headers={"Content-Type": kind}, timeout=30
-            )
+            yield asking(session, f"http://127.0.0.1:{int(line)}")
     finally:
         process.kill()
         process.communicate()
@@ -68,7 +73,7 @@ def old(tiny, port):
 def local(tiny):
     """The same function for the local server."""
     with serve_local.start(tiny.archive) as url, requests.Session() as session:
-        yield lambda kind, body: session.post(f"{url}/invocations", body, headers={"Content-Type": kind}, timeout=30)
+        yield asking(session, url)
 
 
 @pytest.mark.parametrize("image", ["old", "new"])
@@ -118,6 +123,37 @@ def test_both_servers_answer_alike(tiny, new, local):
             assert there.json() == here.json(), (kind, body[:80])
     assert set(statuses) == {200, 400, 413, 415}
     assert statuses[: len(right)] == [200] * len(right)
+
+
+def test_both_servers_explain_alike(tiny, new, old, local):
+    why = {"X-Amzn-SageMaker-Custom-Attributes": "explain"}
+    texts = [base64.b64encode(packed.picture(image)).decode() for image in tiny.images[:3]]
+    for kind, body in (
+        ("application/x-npy", packed.npy(tiny.images[:3])),
+        ("application/json", json.dumps({"instances": (tiny.images[:3] + 0.0).tolist()}).encode()),
+        ("application/json", json.dumps({"instances": [{"b64": text} for text in texts]}).encode()),
+    ):
+        here = local(kind, body, **why)
+        maps = [each["grad_cam"] for each in here.json()["predictions"]]
+        assert np.shape(maps) == (3, 8, 8)
+        for ask in (new, old):
+            there = ask(kind, body, **why)
+            assert there.status_code == 200, there.text
+            probabilities = packed.probabilities(there.content)
+            np.testing.assert_allclose(probabilities, packed.probabilities(here.content), atol=1e-6)
+            # One digit of rounding.
+            np.testing.assert_allclose([each["grad_cam"] for each in there.json()["predictions"]], maps, atol=0.0011)
+        assert "grad_cam" not in new(kind, body).text
+    damaged = packed.picture(tiny.images[0])[:-40]
+    assert new("", damaged, **why).json() == local("", damaged, **why).json()
+
+
+def test_both_servers_take_a_body_that_comes_in_chunks(tiny, new, local):
+    body = packed.picture(tiny.images[0])
+    for ask in (new, local):
+        answer = ask("image/png", iter([body[:7], body[7:100], body[100:]]))
+        assert answer.status_code == 200, answer.text
+        np.testing.assert_allclose(packed.probabilities(answer.content), packed.straight(tiny.images[:1]), atol=1e-6)
 
 
 def test_bad_requests_get_their_status_in_the_new_image_and_the_sentence_in_both(new, old):

@@ -73,6 +73,11 @@ def test_a_token_comes_as_a_header_or_in_the_address():
     assert ask(guard, path="/ping")[0] == 200
 
 
+def test_further_names_are_those_of_proxies():
+    guard = guards.Guard(hello, "127.0.0.1", names=["Hub.example", "other.example:8443"])
+    assert [ask(guard, name)[0] for name in ("hub.example", "other.example", "evil.example")] == [200, 200, 421]
+
+
 @pytest.mark.parametrize(
     ("host", "alone"),
     [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False),
@@ -120,6 +125,27 @@ def test_half_a_header_is_not_waited_for(port, monkeypatch):
     monkeypatch.setattr(guards, "HEADER_SECONDS", 0.3)
     half = [connect(port, data) for data in (b"", b"GET / HT", WHOLE[:-2], WHOLE + WHOLE[:-2])]
     assert all(map(is_closed, half))
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [b"GET /", b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ",
+     b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: ",
+     b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;x="],
+    ids=["address", "header", "trailer", "chunk"],
+)  # fmt: skip
+def test_a_header_without_end_is_refused(port, begin):
+    with connect(port, begin) as connection, pytest.raises(ConnectionError):  # noqa: PT012 - when it notices is not ours
+        for _ in range(1000):
+            connection.sendall(b"y" * 10_000)
+            time.sleep(0.001)
+
+
+def test_a_body_in_very_small_chunks_is_no_header(port):
+    body = b"1\r\ny\r\n" * 50_000 + b"0\r\n\r\n"
+    with connect(port, b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n") as connection:
+        connection.sendall(body)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200")
 
 
 def test_a_slow_drip_of_a_header_is_not_waited_for(port, monkeypatch):

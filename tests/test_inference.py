@@ -259,7 +259,7 @@ def test_the_toolkit_serves_the_four_functions(tiny, toolkit):
 
 def test_the_toolkit_passes_our_refusals_on(toolkit):
     for name, (kind, body, status, words) in request_kinds.bad_requests().items():
-        if name == "not utf-8" or name.startswith("gzip"):
+        if name == "not utf-8" or name.startswith(("gzip", "two gzips", "zstd", "brotli")):
             continue  # The toolkit takes what is called JSON for text, before it asks us.
         found, answer = toolkit(kind, body)
         assert found == status, (name, answer)

@@ -178,6 +178,12 @@ def test_the_signatures_are_those_promised(tiny):
         "serve_uint8",
         "serve_image",
         "decode_image",
+        "explain_image",
+    }
+    explained = signatures["explain"].structured_outputs
+    assert {name: spec.shape.as_list() for name, spec in explained.items()} == {
+        "probabilities": [None, 4],
+        "grad_cam": [None, 8, 8],
     }
     assert signatures["decode_image"].structured_outputs["pixels"].shape.as_list() == [None, 16, 16, 3]
 

@@ -1,32 +1,49 @@
-"""The local server's page in a real browser: drop a picture, read the answer."""
+"""The local server's page in a real browser: drop a picture, read the answer, ask why; on a phone, behind a proxy."""
 
 import base64
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from urllib.parse import urlsplit
 
 import browser
 import numpy as np
 import packed
+import proxy
 import pytest
+import request_kinds
 
-from sagemaker_scripts import serve_local
+from cnnlab.training import build
+from sagemaker_scripts import package_model, serve_local
 
 pytestmark = pytest.mark.skipif(browser.MISSING is not None, reason=str(browser.MISSING))
 SECONDS = 10
 
-DROP = """
-const [text, name, kind] = arguments;
-const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-const transfer = new DataTransfer();
-transfer.items.add(new File([bytes], name, { type: kind }));
-for (const event of ["dragenter", "dragover", "drop"])
-  document.getElementById("drop").dispatchEvent(
-    new DragEvent(event, { dataTransfer: transfer, bubbles: true, cancelable: true }));
-"""
+# What is left of a phone's screen between the bars of its browser.
+PHONE = {"width": 390, "height": 664, "deviceScaleFactor": 2, "mobile": True}
 
 
 @pytest.fixture(scope="module")
-def url():
-    with serve_local.start(packed.tiny().archive) as url:
+def url(tmp_path_factory):
+    """Of a server whose archive has two examples."""
+    tiny, folder = packed.tiny(), tmp_path_factory.mktemp("examples")
+    for number in (1, 2):
+        (folder / f"bar{number}.png").write_bytes(packed.picture(tiny.images[number]))
+    archive = package_model.package(
+        tiny.keras, folder / "model.tar.gz", class_names=tiny.dataset.class_names, row=tiny.row,
+        examples=sorted(folder.glob("*.png")),
+    )  # fmt: skip
+    with serve_local.start(archive) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def prefixed(url):
+    """The page's address behind a proxy that serves it under a prefix."""
+    with proxy.prefixed(urlsplit(url).port) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +54,19 @@ def driver():
 
 @pytest.fixture
 def page(driver, url):
+    return opened(driver, url)
+
+
+@pytest.fixture
+def phone(driver, url):
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
+    driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    yield opened(driver, url)
+    driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def opened(driver, url):
     driver.get(url)
     wait(driver, lambda: "classes" in text(driver, "about"))
     return driver
@@ -53,7 +83,7 @@ def wait(driver, condition):
 
 
 def drop(driver, content, name="picture.png", kind="image/png"):
-    driver.execute_script(DROP, base64.b64encode(content).decode(), name, kind)
+    driver.execute_script(browser.DROP, base64.b64encode(content).decode(), name, kind)
 
 
 def bars(driver):
@@ -151,3 +181,163 @@ def test_the_page_can_be_used_without_a_mouse_or_a_screen(page):
     wait(page, lambda: text(page, "verdict"))
     assert page.find_element("id", "preview").accessible_name == "The picture picture.png"
     assert page.find_element("id", "answer").find_element("xpath", "..").get_attribute("aria-live") == "polite"
+
+
+def test_a_picture_is_pasted(page):
+    image = packed.tiny().images[4]
+    page.execute_script(browser.PASTE, base64.b64encode(packed.picture(image)).decode(), "image.png", "image/png")
+    check_answer(page, image)
+    page.execute_script(browser.PASTE, "words", None, None)
+    wait(page, lambda: "no file" in text(page, "error"))
+
+
+def test_an_example_of_the_archive_is_asked_by_a_click(page):
+    buttons = page.find_elements("css selector", "#examples button")
+    pictures = page.find_elements("css selector", "#examples img")
+    wait(page, lambda: all(picture.get_property("naturalWidth") == 16 for picture in pictures))
+    assert [picture.accessible_name for picture in pictures] == ["Example bar1.png", "Example bar2.png"]
+    for number, button in enumerate(buttons, start=1):
+        button.click()
+        check_answer(page, packed.tiny().images[number])
+
+
+def test_cleared_the_page_is_as_before(page):
+    assert not page.find_element("id", "clear").is_displayed()
+    drop(page, packed.picture(packed.tiny().images[0]))
+    check_answer(page, packed.tiny().images[0])
+    page.find_element("id", "clear").click()
+    for name, shown in {"hint": True, "answer": False, "error": False, "preview": False, "why": False}.items():
+        assert page.find_element("id", name).is_displayed() == shown, name
+    drop(page, packed.picture(packed.tiny().images[1]))
+    check_answer(page, packed.tiny().images[1])
+
+
+def test_the_picture_is_shown_as_the_model_sees_it(page):
+    image = packed.tiny().images[0]
+    drop(page, packed.picture(image))
+    wait(page, lambda: "16 × 16" in text(page, "caption"))
+    np.testing.assert_array_equal(page.execute_script(browser.SEEN, 16, 16), image)
+
+
+def check_map(page, image):
+    """That the map lies on the picture, dark where nothing speaks for the answer."""
+    tiny = packed.tiny()
+    best = max(expected_of(image), key=expected_of(image).get)
+    wait(page, lambda: text(page, "caption") == f"bright: what speaks for {best}")
+    expected = tiny.handlers.explain_pixels(image[None].astype("float32"), tiny.handlers.model_fn(tiny.folder))[1][0]
+    found = np.array(page.execute_script(browser.DARKNESS, *expected.shape))
+    np.testing.assert_allclose(found, 255 * 0.85 * (1 - expected), atol=12)
+    assert np.ptp(found) > 150
+    places = [page.find_element("id", name).rect for name in ("seen", "map")]
+    assert places[0] == pytest.approx(places[1], abs=1)
+
+
+def test_why_shows_where_the_network_looked_until_it_is_pressed_again(page):
+    first, second = packed.tiny().images[:2]
+    drop(page, packed.picture(first))
+    check_answer(page, first)
+    page.find_element("id", "why").click()
+    check_map(page, first)
+    drop(page, packed.picture(second))
+    check_map(page, second)
+    check_answer(page, second)
+    page.find_element("id", "why").click()
+    wait(page, lambda: "16 × 16" in text(page, "caption"))
+    assert not np.any(page.execute_script(browser.DARKNESS, 8, 8))
+
+
+def test_a_dense_network_is_not_asked_why(driver, tmp_path):
+    build("dense", (16, 16, 3), 4, units=[8]).save(tmp_path / "dense.keras")
+    path = package_model.package(tmp_path / "dense.keras", tmp_path / "model.tar.gz", class_names=list("abcd"))
+    with serve_local.start(path) as url:
+        page = opened(driver, url)
+        drop(page, packed.picture(packed.tiny().images[0]))
+        wait(page, lambda: "16 × 16" in text(page, "caption"))
+        assert not page.find_element("id", "why").is_displayed()
+        assert not page.find_elements("css selector", "#examples button")
+
+
+def test_under_a_prefix_everything_is_found(driver, prefixed):
+    image = packed.tiny().images[2]
+    for address in (prefixed, prefixed.rstrip("/") + "/?a=b"):
+        page = opened(driver, address)
+        drop(page, packed.picture(image))
+        check_answer(page, image)
+        page.find_element("id", "why").click()
+        check_map(page, image)
+        (example, _) = page.find_elements("css selector", "#examples button")
+        example.click()
+        check_answer(page, packed.tiny().images[1])
+        assert prefixed + "invocations" in page.find_element("id", "curl").get_attribute("textContent")
+
+
+def test_on_a_phone_the_bars_are_seen_without_scrolling(phone):
+    assert phone.execute_script("return innerWidth") == PHONE["width"]
+    image = packed.tiny().images[0]
+    drop(phone, packed.picture(image))
+    check_answer(phone, image)
+    wait(phone, lambda: "16 × 16" in text(phone, "caption"))
+    assert phone.execute_script("return scrollY") == 0
+    # Ten classes, as CIFAR-10 has; these are four.
+    top, bottom = (phone.execute_script(f"return document.getElementById('bars').getBoundingClientRect().{side}")
+                   for side in ("top", "bottom"))  # fmt: skip
+    assert top + 10 * (bottom - top) / 4 < PHONE["height"]
+    assert phone.execute_script("return document.documentElement.scrollWidth") == PHONE["width"]
+
+
+def test_a_phones_camera_is_offered_where_there_is_one(phone, tmp_path):
+    button, camera = phone.find_element("id", "photograph"), phone.find_element("id", "camera")
+    assert button.is_displayed()
+    assert camera.get_attribute("capture") == "environment"
+    (tmp_path / "photograph.jpg").write_bytes(packed.picture(packed.tiny().images[0]))
+    camera.send_keys(str(tmp_path / "photograph.jpg"))
+    check_answer(phone, packed.tiny().images[0])
+
+
+def test_with_a_mouse_no_camera_is_offered(page):
+    assert not page.find_element("id", "photograph").is_displayed()
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
+def test_the_ways_that_are_shown_to_ask_from_elsewhere_work(page, tmp_path):
+    image = packed.tiny().images[0]
+    drop(page, packed.picture(image), name="bar.png")
+    check_answer(page, image)
+    (tmp_path / "bar.png").write_bytes(packed.picture(image))
+    page.find_element("css selector", "#how summary").click()
+    curl, python = (page.find_element("id", name).text for name in ("curl", "python"))
+    for command in (shlex.split(curl), [sys.executable, "-c", python]):
+        run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
+        assert max(expected_of(image), key=expected_of(image).get) in run.stdout
+    assert json.loads(subprocess.check_output(shlex.split(curl), cwd=tmp_path))["predictions"]
+
+
+@pytest.mark.parametrize("name", ["a b.png", "$(touch x).png", "-o.png", "'.png", '"+x+".png'])
+def test_a_files_name_is_no_command(page, name):
+    drop(page, packed.picture(packed.tiny().images[0]), name=name)
+    wait(page, lambda: text(page, "verdict"))
+    for way in ("curl", "python"):
+        assert "picture.jpg" in page.find_element("id", way).get_attribute("textContent")
+
+
+def test_a_photograph_is_made_smaller_before_it_is_sent(page):
+    """And is upright: the browser turns it as its camera was held, before that is lost."""
+    image = packed.tiny().images[0]
+    stored = np.kron(np.rot90(image), np.ones((150, 150, 1), "uint8"))
+    photograph = packed.picture(stored, "JPEG", quality=95, exif=request_kinds.orientation(6)) + bytes(2_000_000)
+    page.execute_script(browser.COUNT_SENT)
+    drop(page, photograph, name="photograph.jpg", kind="image/jpeg")
+    wait(page, lambda: "16 × 16" in text(page, "caption"))
+    sizes = page.execute_script("return sent")
+    assert len(sizes) == 2 and max(sizes) < 500_000
+    assert {name: share / 100 for name, (share, _) in bars(page).items()} == pytest.approx(expected_of(image), abs=0.05)
+
+
+def test_what_only_the_browser_can_read_is_read_there(page):
+    image = packed.tiny().images[0]
+    drop(
+        page, packed.picture(np.kron(image, np.ones((20, 20, 1), "uint8")), "AVIF", quality=100), "a.avif", "image/avif"
+    )
+    wait(page, lambda: text(page, "verdict"))
+    shown = {name: share / 100 for name, (share, _) in bars(page).items()}
+    assert shown == pytest.approx(expected_of(image), abs=0.05)

@@ -21,6 +21,7 @@ import request_kinds
 import requests
 import requests_fuzz
 from botocore.awsrequest import AWSResponse
+from PIL import Image
 
 from sagemaker_scripts import common, serve_local, test_endpoint
 from sagemaker_scripts.served import Batcher
@@ -89,6 +90,51 @@ def test_ping_the_card_and_the_page_answer(tiny, url):
         head = requests.head(url + path, timeout=5)
         assert head.status_code == 200 and not head.content
         assert head.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_a_picture_is_shown_as_the_model_sees_it(tiny, url):
+    large = np.repeat(np.repeat(tiny.images[0], 5, axis=0), 3, axis=1)
+    answer = requests.post(f"{url}/seen", packed.picture(large), timeout=5)
+    assert answer.headers["Content-Type"] == "image/png"
+    decoded = tiny.handlers.input_fn(packed.picture(large), "")
+    expected = np.rint(tiny.handlers.pixel_array(decoded, tiny.handlers.model_fn(tiny.folder))[0])
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(answer.content))), expected)
+    assert requests.post(f"{url}/seen", b"hello", timeout=5).status_code == 400
+
+
+def test_who_asks_why_is_told_where_the_network_looked(tiny, url):
+    body = packed.picture(tiny.images[0])
+    plain = requests.post(f"{url}/invocations", body, timeout=5).json()
+    expected = tiny.handlers.explain_pixels(tiny.images[:1].astype("float32"), tiny.handlers.model_fn(tiny.folder))[1]
+    header = {"X-Amzn-SageMaker-Custom-Attributes": "explain"}
+    for answer in (
+        requests.post(f"{url}/invocations?explain", body, timeout=5),
+        requests.post(f"{url}/invocations", body, headers=header, timeout=5),
+        requests.post(f"{url}/invocations?a=b&explain=1", packed.npy(tiny.images[0]), timeout=5),
+    ):
+        np.testing.assert_allclose(packed.probabilities(answer.content), packed.straight(tiny.images[:1]), atol=1e-6)
+        np.testing.assert_allclose(answer.json()["predictions"][0]["grad_cam"], expected[0], atol=0.001)
+    assert "grad_cam" not in plain["predictions"][0]
+    assert requests.post(f"{url}/invocations?explain", b"hello", timeout=5).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c"}, {"Expect": "100-continue"}]
+)
+def test_what_clients_ask_of_the_connection_costs_no_body(tiny, url, headers):
+    """As Java's client does, which would rather speak HTTP/2, and curl with a large body."""
+    with requests.Session() as session:
+        for _ in range(2):
+            answer = session.post(f"{url}/invocations", packed.npy(tiny.images[0]), headers=headers, timeout=5)
+            assert answer.status_code == 200, answer.text
+
+
+def test_a_proxy_is_answered_once_it_is_named(tiny, url):
+    with serve_local.start(tiny.archive, names=["hub.example:443"]) as named:
+        for server, status in ((named, 200), (url, 421)):
+            answer = requests.get(f"{server}/ping", headers={"Host": "hub.example"}, timeout=5)
+            assert answer.status_code == status
+    assert "--name" in answer.json()["error"]
 
 
 def test_a_page_of_a_stranger_reaches_nothing(url, tiny):
@@ -253,16 +299,15 @@ def test_the_batcher_puts_what_waits_together_and_hands_each_his_own():
         return values * 2
 
     batcher = Batcher(predict, largest=8)
-    with ThreadPoolExecutor(6) as pool:
-        first = pool.submit(batcher, np.array([100]))
-        assert busy.wait(10)
-        others = [pool.submit(batcher, np.array([i, i + 10])) for i in range(5)]
-        while batcher._queue.qsize() < 5:
-            threading.Event().wait(0.001)
-        go.set()
-        assert first.result(10) == [200]
-        for i, other in enumerate(others):
-            assert other.result(10).tolist() == [2 * i, 2 * i + 20]
+    first = batcher.submit(np.array([100]))
+    assert busy.wait(10)
+    others = [batcher.submit(np.array([i, i + 10])) for i in range(5)]
+    gone = batcher.submit(np.array([7, 7]))
+    assert gone.cancel()
+    go.set()
+    assert first.result(10) == [200]
+    for i, other in enumerate(others):
+        assert other.result(10).tolist() == [2 * i, 2 * i + 20]
     batcher.close()
     assert sizes == [1, 8, 2]
 
@@ -275,8 +320,8 @@ def test_a_failure_in_the_batcher_goes_to_its_callers_and_the_next_is_served():
 
     batcher = Batcher(predict)
     with pytest.raises(ValueError, match="negative"):
-        batcher(np.array([-1]))
-    assert batcher(np.array([1])).tolist() == [1]
+        batcher.submit(np.array([-1])).result(10)
+    assert batcher.submit(np.array([1])).result(10).tolist() == [1]
     batcher.close()
 
 

@@ -27,6 +27,7 @@ from .pictures import (
     MAX_PICTURE_BYTES,
     Picture,
     check_pictures,
+    compression_of,
     fault,
     from_base64,
     is_base64,
@@ -42,16 +43,15 @@ MAX_BODY_BYTES = 6 * 1024**2
 JSON_TYPES = re.compile(r"(application|text)/([\w.-]+\+)?json")
 LINES_TYPES = re.compile(r"application/(x-)?(jsonlines|jsonl|ndjson|json-lines)")
 IMAGE_TYPES = re.compile(r"image/[\w.+-]+|application/x-image")
-# What a client says that says nothing, curl -d included; and types under which JSON is sent by mistake.
-VAGUE_TYPES = ("application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded", "text/plain")
 NPY_TYPES = ("application/x-npy", "application/npy")
+CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 GZIP_MAGIC, ZLIB_MAGIC = b"\x1f\x8b", (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 KNOWN = (
     "image/png, image/jpeg, image/gif, image/bmp, image/webp, application/x-npy, application/json, "
     "application/jsonlines or multipart/form-data"
 )
 ALONE = "send the file alone: curl -H 'Content-Type: image/png' --data-binary @picture.png"
-FORM = re.compile(rb"--([^\r\n]{1,200})\r\n(?:[^\r\n]+\r\n)*?content-disposition:", re.IGNORECASE)
+FORM = re.compile(rb"\s*--([^\r\n]{1,200})\r\n(?:[^\r\n]+\r\n)*?content-disposition:", re.IGNORECASE)
 
 
 def decode(body, content_type, shape):
@@ -77,9 +77,11 @@ def decode(body, content_type, shape):
         return check_pictures(_form_pictures(body, form[1]))
     if name := name_of(body):
         raise unreadable(name)
-    if LINES_TYPES.fullmatch(kind):
+    if name := compression_of(body):
+        raise RequestError(415, f"the body is compressed by {name}; send it as it is, or by gzip")
+    if LINES_TYPES.fullmatch(kind) and not _is_binary(body):
         return from_lines(body, shape)
-    if JSON_TYPES.fullmatch(kind) or (kind in (*VAGUE_TYPES, *NPY_TYPES) and _looks_like_json(body)):
+    if _looks_like_json(body) or (JSON_TYPES.fullmatch(kind) and not _is_binary(body)):
         return from_json(body, shape)
     raise _unknown(body, kind, shape)
 
@@ -109,6 +111,8 @@ def _unpacked(body):
     check_size(len(plain), plain)
     if not stream.eof:
         raise RequestError(400, "the compressed body is cut off; expected a whole gzip stream")
+    if stream.unused_data.startswith(GZIP_MAGIC):
+        raise RequestError(400, "the body is several gzip streams, one behind the other; expected one")
     return plain
 
 
@@ -121,7 +125,8 @@ def _form_pictures(body, boundary):
         is_file = b"filename" in head.lower()
         if is_base64(content):
             pictures.append(from_base64(content.decode("latin-1")))
-        elif is_file and is_picture(content):
+        # A field of text may begin as a BMP file does.
+        elif is_picture(content) and (is_file or _is_binary(content)):
             pictures.append(read_picture(content))
         elif is_file and (name := name_of(content)):
             raise unreadable(name)
@@ -130,8 +135,18 @@ def _form_pictures(body, boundary):
     return pictures
 
 
+def _is_binary(body):
+    """Whether a body is no text of UTF-8, UTF-16 or UTF-32."""
+    if body.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return False
+    try:
+        return bool(CONTROL.search(body)) or not body.decode()
+    except UnicodeDecodeError:
+        return True
+
+
 def _looks_like_json(body):
-    return body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[", b'"')
+    return body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")
 
 
 def _unknown(body, kind, shape):
@@ -151,4 +166,6 @@ def _unknown(body, kind, shape):
 
 
 def _found(body):
-    return f"the body begins with {json.dumps(body[:8].decode('latin-1'))}"
+    """What can be said of a body that is nothing known. Brotli cannot be told from noise: it has no first bytes."""
+    begin = f"the body begins with {json.dumps(body[:8].decode('latin-1'))}"
+    return f"{begin}; if it is compressed by brotli, send it as it is, or by gzip" if _is_binary(body) else begin

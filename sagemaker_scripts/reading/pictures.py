@@ -39,17 +39,22 @@ OTHERS = (
     (rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51", "JPEG 2000"),
     (rb"\x00\x00[\x01\x02]\x00", "an icon (ICO)"),
     (rb"%PDF", "PDF"),
+    (rb"%!PS", "PostScript"),
     (rb"8BPS", "a Photoshop file (PSD)"),
-    (rb"\s*<svg|\s*<\?xml[^>]*>\s*(<!--.{0,500}?-->\s*)?(<!DOCTYPE svg[^>]*>\s*)?<svg", "SVG"),
+    (rb"(\xef\xbb\xbf)?(\s*<svg|\s*<\?xml[^>]*>\s*(<!--.{0,500}?-->\s*)?(<!DOCTYPE svg[^>]*>\s*)?<svg)", "SVG"),
     (rb"(?i)\s*(<!doctype html|<html)", "a web page (HTML)"),
     (rb"P[1-7]\s", "PNM"),
     (rb"\x1a\x45\xdf\xa3|RIFF....AVI ", "a video"),
-    (rb"PK\x03\x04", "a zip archive"),
-    (rb"\x28\xb5\x2f\xfd", "compressed by zstd"),
+    (rb"PK\x03\x04", "a zip archive, as npz files are"),
     (rb"\x80[\x02-\x05][\x8c\x95c}\]K]", "a Python pickle"),
     (rb"\x89HDF", "HDF5"),
     (rb".{128}DICM", "DICOM"),
     (rb"\xef\xbf\xbd", "text made of a picture's bytes, which are lost"),
+)  # fmt: skip
+# How compressed bodies begin that are not unpacked here.
+COMPRESSED = (
+    (b"\x28\xb5\x2f\xfd", "zstd"), (b"\xfd7zXZ\0", "xz"), (b"BZh", "bzip2"), (b"\x04\x22\x4d\x18", "lz4"),
+    (b"\x1f\x8b", "gzip more than once"),
 )  # fmt: skip
 DATA_URL = re.compile(r"data:(image/[\w.+-]+|application/[\w.-]+)?(;[\w=.-]+)*;base64,", re.IGNORECASE)
 # How PNG, JPEG, GIF, WEBP begin in base64.
@@ -77,6 +82,11 @@ def name_of(body):
     return next((name for pattern, name in OTHERS if re.match(pattern, body[:600], re.DOTALL)), None)
 
 
+def compression_of(body):
+    """By what a body is compressed that is not unpacked here; None where that is not known."""
+    return next((name for magic, name in COMPRESSED if body.startswith(magic)), None)
+
+
 def unreadable(name):
     """The RequestError for a kind of file that is not decoded here."""
     return RequestError(415, f"this is {name}; save the picture as JPEG or PNG and send that")
@@ -84,7 +94,7 @@ def unreadable(name):
 
 def is_base64(body):
     """Whether a body (bytes) is the base64 text of a picture file, or a data URL."""
-    return body.startswith((b"data:", *(magic.encode() for magic in BASE64_MAGIC)))
+    return body[:100].lstrip().startswith((b"data:", *(magic.encode() for magic in BASE64_MAGIC)))
 
 
 def from_base64(text):
