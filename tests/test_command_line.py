@@ -331,7 +331,7 @@ def test_transfer_goes_from_a_folder_of_pictures_to_a_packed_model(tmp_path, mon
     assert re.search(
         r"[\d.]+% of the test pictures are answered rightly; of others like them, [\d.]+% to [\d.]+%.", shown
     )
-    assert all(re.search(rf"\| {name} +\| 3 ", shown) for name in tiny_folder.CLASSES)
+    assert all(re.search(rf"\| {name} +\| [23] ", shown) for name in tiny_folder.CLASSES)
     archive = out.with_name("model.tar.gz")
     assert f"next: python sagemaker_scripts/serve_local.py {archive}" in shown
     card = archives.read_card(archive)

@@ -77,9 +77,9 @@ def test_one_job_carries_the_trial_the_code_and_the_limits(account, capsys):
         "--seed",
         "2",
     ]
-    account.client("s3").create_bucket(Bucket="b")
-    account.client("s3").put_object(Bucket="b", Key="cifar/a.npz", Body=b"x")
-    assert launch_training.main([*ARGUMENTS, *flags, "--hours", "2", "--data", "s3://b/cifar", "--spot"]) == 0
+    account.client("s3").create_bucket(Bucket="copies")
+    account.client("s3").put_object(Bucket="copies", Key="cifar/a.npz", Body=b"x")
+    assert launch_training.main([*ARGUMENTS, *flags, "--hours", "2", "--data", "s3://copies/cifar", "--spot"]) == 0
     (job,) = launched(account)
     expected = train.make_trial(train.make_parser().parse_args(flags))
     assert trial_of(job["HyperParameters"]) == expected and expected.class_weights
@@ -87,7 +87,7 @@ def test_one_job_carries_the_trial_the_code_and_the_limits(account, capsys):
     assert job["StoppingCondition"] == {"MaxRuntimeInSeconds": 7200, "MaxWaitTimeInSeconds": 14400}
     assert job["EnableManagedSpotTraining"]
     channels = {c["ChannelName"]: c["DataSource"]["S3DataSource"]["S3Uri"] for c in job["InputDataConfig"]}
-    assert set(channels) == {"training", "code", "sm_drivers"} and channels["training"] == "s3://b/cifar"
+    assert set(channels) == {"training", "code", "sm_drivers"} and channels["training"] == "s3://copies/cifar"
     assert job["CheckpointConfig"]["LocalPath"] == str(train.JOB_CHECKPOINTS)
     assert account.client("sagemaker").list_tags(ResourceArn=job["TrainingJobArn"])["Tags"] == aws.tags()
     uploaded = " ".join(account.left())
