@@ -423,8 +423,9 @@ CHAPTERS = {
         {"mars_ladder": _ladder_figure},
         "From what needs no network to what others' pictures have taught one. Scores are of the test images; intervals "
         "are over groups of images taken together, but for accuracy also over seeds, and over whole sols. A *vote* is "
-        "what all seeds answer together. The last rungs learn from the validation images, too, with settings that "
-        "these had chosen before. What the test images have had a hand in is in [PROTOCOL.md](PROTOCOL.md).",
+        "what all seeds answer together, a *two-sided* probe takes the mean of an image and its mirror image. What is "
+        "*refitted* learns from the validation images, too, with settings that these had chosen before. "
+        "What the test images have had a hand in is in [PROTOCOL.md](PROTOCOL.md).",
         "make mars PROFILE=full",
     ),
     "mars": Chapter(

@@ -61,10 +61,10 @@ OTHERS = {
     "conv1d": ("1-D CNN", "1-D CNN"),
     "mars_logistic": ("Logistic regression on pixels", "logistic regression"),
     "mars_probe": ("Linear probe", "the linear probe"),
-    "mars_probe_mirrored": ("Linear probe, mirror images too", "the two-sided probe"),
-    "mars_probe_all": ("Linear probe, mirror and validation images too", "the refitted probe"),
+    "mars_probe_mirrored": ("Linear probe, two-sided", "the two-sided probe"),
+    "mars_probe_all": ("Linear probe, refitted", "the refitted probe"),
     "mars_tuned": ("Fine-tuned network", "the fine-tuned network"),
-    "mars_tuned_all": ("Fine-tuned network, with validation images", "the refitted network"),
+    "mars_tuned_all": ("Fine-tuned network, refitted", "the refitted network"),
 }
 # What several seeds of a network answer together.
 VOTE = "_vote"
@@ -123,7 +123,7 @@ def readable(label):
     A label of no known form is returned as it is.
     """
     if label.endswith(VOTE):
-        return f"{readable(label.removesuffix(VOTE))}, vote of all seeds"
+        return f"{readable(label.removesuffix(VOTE))}, vote"
     match = LABEL.fullmatch(label)
     if not match:
         return OTHERS[label][0] if label in OTHERS else label

@@ -492,7 +492,7 @@ def test_errors_within_a_group_are_counted_beside_blind_guessing():
         ("mars_cnn_k3to5", "Mars CNN, 3x3 to 5x5 kernels"),
         ("conv1d", "1-D CNN"),
         ("mars_probe", "Linear probe"),
-        ("mars_tuned_vote", "Fine-tuned network, vote of all seeds"),
+        ("mars_tuned_vote", "Fine-tuned network, vote"),
         ("something_else", "something_else"),
     ],
 )

@@ -68,7 +68,6 @@ def test_a_trial_is_built_for_the_images_and_classes_of_its_data(bars_dataset):
         ("cnn", {"dropout": 1.0}, "dropout is 1.0; expected less than 1"),
         ("cnn", {"num_classes": 1}, "num_classes is 1"),
         ("cnn", {"input_shape": (32, 32)}, "input_shape is"),
-        ("dense", {"units": []}, r"units is \[\]"),
         ("dense", {"units": [8, 8], "dropout": [0.1]}, "dropout has 1 values for 2 layers"),
         ("blocks", {"filters": [4] * 4, "input_shape": (16, 16, 3)},
          "4 blocks halve 15 pixels to nothing; images of 16x16 allow 3"),

@@ -134,7 +134,7 @@ def group_scores(table, published=None):
     {who: accuracy} of others, for dotted lines.
     """
     labels = list(dict.fromkeys(table["label"]))
-    figure, axes = style.new_figure(height=0.36 * len(labels) + 1.2, columns=len(_SCORES), sharey=True)
+    figure, axes = style.new_figure(height=0.4 * len(labels) + 1.2, columns=len(_SCORES), sharey=True)
     for index, (axis, (score, name)) in enumerate(zip(axes, _SCORES.items(), strict=True)):
         mine = table[table["score"] == score].set_index("label").loc[labels]
         look = {"color": style.COLOURS[index], "marker": style.MARKERS[index], "markersize": 7, "capsize": 4}

@@ -222,7 +222,6 @@ FIGURES = {
     "mars_confusion_matrix": "Confusion matrix of the Mars classes, sorted by what they are parts of: true class by "
     "row, predicted class by column.",
     "mars_confident_errors": "Mars images that the network answers wrongly with the highest confidence.",
-    "mars_conv1_filters": "The filters of the first convolution of the Mars network shown as small colour images.",
     "mars_reliability_diagram": "Accuracy against confidence on Mars test images in bins beside the diagonal of "
     "perfect calibration, before and after temperature scaling.",
 }
