@@ -117,7 +117,7 @@ def lab_cache(tmp_path_factory):
     """A cache as `make data` leaves it: a (tiny) CIFAR-10, Mars at two sizes, and what is no data."""
     root = tmp_path_factory.mktemp("cache")
     for folder, names in {
-        "cifar10": ("x_train", "y_train", "x_test", "y_test"), "mars-128-letterbox": ("images", "listing"),
+        "cifar10": ("x_train", "y_train", "x_test", "y_test"), "mars-224-letterbox": ("images", "listing"),
         "mars-64-letterbox": ("images", "listing"),
     }.items():  # fmt: skip
         (root / folder).mkdir()
@@ -138,8 +138,8 @@ def lab_cache(tmp_path_factory):
     [
         (".", "epochs", {"cifar10"}),
         ("cifar10", "epochs", {"cifar10"}),
-        (".", "mars_kernels", {"mars-128-letterbox"}),
-        ("mars-64-letterbox", "mars_baseline", {"mars-64-letterbox", "mars-128-letterbox"}),
+        (".", "mars_kernels", {"mars-64-letterbox"}),
+        ("mars-64-letterbox", "mars_ladder", {"mars-64-letterbox", "mars-224-letterbox"}),
     ],
 )
 def test_of_the_labs_cache_only_the_data_set_is_uploaded_and_train_finds_it(
