@@ -427,6 +427,7 @@ CHAPTERS = {
         "*refitted* learns from the validation images, too, with settings that these had chosen before. "
         "What the test images have had a hand in is in [PROTOCOL.md](PROTOCOL.md).",
         "make mars PROFILE=full",
+        headline=-3,
     ),
     "mars": Chapter(
         "Mars: what does accuracy hide?",
