@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from PIL import Image
 
 # Okabe and Ito, "Color Universal Design" (2008): told apart by colour-blind readers. Their
 # yellow, which vanishes on white paper, is left out.
@@ -278,9 +279,14 @@ class FigureView:
 
 
 def figure_view(path, width=800):
-    """The saved figure at `path` for a notebook's output, `width` in pixels, with its alternative text."""
-    path = Path(path)
-    return FigureView(path.read_bytes(), alternative_text(path.stem), width)
+    """The saved figure at `path` for a notebook's output, `width` in pixels, with its alternative text.
+
+    In 256 colours where that is smaller, which it is by more than half: a notebook holds dozens of them.
+    """
+    path, content = Path(path), io.BytesIO()
+    with Image.open(path) as image:
+        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(content, "PNG", optimize=True)
+    return FigureView(min(path.read_bytes(), content.getvalue(), key=len), alternative_text(path.stem), width)
 
 
 def _stamp(figure, budget):
