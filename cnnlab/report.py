@@ -423,8 +423,8 @@ CHAPTERS = {
         {"mars_ladder": _ladder_figure},
         "From what needs no network to what others' pictures have taught one. Scores are of the test images; intervals "
         "are over groups of images taken together, but for accuracy also over seeds, and over whole sols. A *vote* is "
-        "what all seeds answer together, a *two-sided* probe takes the mean of an image and its mirror image. What is "
-        "*refitted* learns from the validation images, too, with settings that these had chosen before. "
+        "what all seeds answer together, a *mirror-averaged* probe takes the mean features of an image and its mirror "
+        "image. What is *refitted* learns from the validation images, too, with settings that these had chosen before. "
         "What the test images have had a hand in is in [PROTOCOL.md](PROTOCOL.md).",
         "make mars PROFILE=full",
         headline=-3,
@@ -456,7 +456,7 @@ CHAPTERS = {
     "mars_kernels": of_study(
         "mars_kernels",
         "Mars: test accuracy by kernel size",
-        several(lambda frame: findings.against_each(frame, MARS_CNN), findings.choose, findings.stopping),
+        several(lambda frame: findings.against_each(frame, MARS_CNN), findings.choose),
         contrasts=partial(findings.contrast_table, base=MARS_CNN),
     ),
     "audit": Chapter(

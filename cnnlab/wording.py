@@ -61,7 +61,7 @@ OTHERS = {
     "conv1d": ("1-D CNN", "1-D CNN"),
     "mars_logistic": ("Logistic regression on pixels", "logistic regression"),
     "mars_probe": ("Linear probe", "the linear probe"),
-    "mars_probe_mirrored": ("Linear probe, two-sided", "the two-sided probe"),
+    "mars_probe_mirrored": ("Linear probe, mirror images averaged", "the mirror-averaged probe"),
     "mars_probe_all": ("Linear probe, refitted", "the refitted probe"),
     "mars_tuned": ("Fine-tuned network", "the fine-tuned network"),
     "mars_tuned_all": ("Fine-tuned network, refitted", "the refitted network"),

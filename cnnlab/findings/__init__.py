@@ -17,7 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "claims": ["formula_of", "gather", "supplied"],
         "comparisons": [
             "adjacent", "against_baseline", "against_constant", "against_each", "choose", "compare",
-            "compare_predictions", "contrast_table", "epochs_confound", "stopping", "sweep",
+            "compare_predictions", "contrast_table", "epochs_confound", "sweep",
         ],
         "finding": ["BETTER", "CANNOT_TELL", "HEADLINE", "MARGIN", "SAME", "WORSE", "Finding"],
         "mars": [

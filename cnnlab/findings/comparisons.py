@@ -175,15 +175,6 @@ def compare_predictions(labels, first, second, names):
     return Finding(f"{capital(names[0])} alone {alone}: {meaning}.", verdict, numbers)
 
 
-def stopping(frame):
-    """What ended the trainings of `frame`, rows of a study: the limit of epochs, or early stopping."""
-    limit = int((frame["epochs"] == frame["epochs_trained"]).sum())
-    last = int((frame["best_epoch"] == frame["epochs_trained"]).sum())
-    more = "more epochs might change the order" if last else "more epochs would change little"
-    sentence = f"The limit of epochs ended {limit} of {len(frame)} trainings; in {last} the best epoch is the last"
-    return Finding(f"{sentence}: {more}.", None, {"limited": limit, "best_is_last": last})
-
-
 def contrast_table(frame, metric=HEADLINE, base=None):
     """The differences of a study as a table: each variant against the one before it, or against `base`, a label."""
     pairs = _against(frame, base) if base else _steps(frame)
