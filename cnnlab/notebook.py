@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import papermill
 import zmq
 from IPython.display import Markdown, display
@@ -176,7 +177,7 @@ class Page:
     """
 
     def __init__(self, budget, record=None):
-        self.budget, self.record = budget, record
+        self.budget, self.record, self._guesses = budget, record, {}
         self.recorded = drawings(record) if record is not None else {}
 
     def figure(self, figure, name, stamp=None):
@@ -207,3 +208,36 @@ class Page:
         """Show the record's tables of `chapter`, likewise."""
         for table in CHAPTERS[chapter].shown(self.record):
             display(Markdown(table))
+
+    def guess(self, quantity, low=None, high=None):
+        """Write down what a reader expects of `quantity`, in words with its unit: an interval, 90% sure to hold it.
+
+        None: no guess. Raises ValueError for half an interval, or one that ends before it begins.
+        """
+        if (low is None) != (high is None) or (low is not None and not low <= high):
+            raise ValueError(f"the guess is {low} to {high}; expected two numbers, the smaller first, or None twice")
+        self._guesses[quantity] = {"low": low, "high": high, "measured": None}
+
+    def reveal(self, quantity, measured):
+        """Show what `quantity`, as `guess` called it, was `measured` to be, a number of the same unit."""
+        if quantity not in self._guesses:
+            known = ", ".join(map(repr, self._guesses)) or "none yet"
+            raise ValueError(f"nobody guessed {quantity!r}; expected one of the guesses: {known}")
+        mine = self._guesses[quantity]
+        mine["measured"] = float(measured)
+        said = "no guess" if mine["low"] is None else f"you said {mine['low']:g} to {mine['high']:g}"
+        display(Markdown(f"> **Your guess.** {quantity.capitalize()}: {said}; measured: {measured:.3g}."))
+
+    def guesses(self):
+        """The guesses beside what was measured: a DataFrame; and above it how many intervals hold what they should."""
+        table = pd.DataFrame(self._guesses, ["low", "high", "measured"], dtype="float64").T.dropna(subset="measured")
+        made = table.dropna(subset=["low", "high"])
+        held = int(((made["low"] <= made["measured"]) & (made["measured"] <= made["high"])).sum())
+        score = (
+            f"**{held} of your {len(made)} intervals hold what was measured.** Of intervals that one is 90% sure of, "
+            "nine in ten should: with fewer, one is too sure of oneself; with all of them, one could have said more."
+            if len(made)
+            else "No guess was made in this run: set `low` and `high` where `page.guess` asks, and run it again."
+        )
+        display(Markdown(score))
+        return table.rename_axis("quantity").reset_index()

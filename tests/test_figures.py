@@ -93,7 +93,7 @@ def test_same_picture_gives_the_same_bytes_whatever_the_readers_settings(tmp_pat
 
 @pytest.mark.parametrize(
     ("name", "budget", "complaint"),
-    [("cnn_trainig", "quick", "no figure is called 'cnn_trainig'; expected one of class_distribution, .*cnn_training"),
+    [("cnn_trainig", "quick", "no figure is called 'cnn_trainig'; expected one of mean_images, .*cnn_training"),
      ("../cnn_training", "quick", "no figure is called"),
      ("cnn_training", " ", "figure cnn_training has no budget; expected a text")],
 )  # fmt: skip
@@ -132,14 +132,6 @@ def test_alternative_texts_are_sentences_without_measurements():
 
 
 # --- data --------------------------------------------------------------------------------------
-
-
-def test_class_distribution_has_a_bar_for_each_class_and_split(bars_dataset):
-    counts = exploration.class_counts(bars_dataset)
-    figure = plotting.class_distribution(counts)
-    widths = sorted(bar.get_width() for bar in figure.axes[0].patches)
-    assert widths == sorted(counts.to_numpy().ravel())
-    assert {"images", *bars_dataset.class_names} <= set(texts(figure))
 
 
 def test_sample_images_stand_in_the_row_of_their_class(bars_dataset):
@@ -301,13 +293,6 @@ def test_boxes_shrink_with_the_feature_maps(cnn):
     assert heights[1] == pytest.approx(2 * heights[2]) == pytest.approx(4 * heights[4])
 
 
-def test_progression_draws_the_layers_that_have_maps(cnn):
-    figure = plotting.feature_map_progression(inspection.layer_table(cnn))
-    sides = [bar.get_height() for bar in figure.axes[0].patches]
-    assert sides == [16, 16, 8, 8, 4, 4]
-    assert len({axis.get_title() for axis in figure.axes}) == 4
-
-
 def test_filters_and_maps_are_shown_as_they_are(cnn, bars_dataset):
     filters = inspection.first_layer_filters(cnn)
     figure = plotting.conv1_filters(filters)
@@ -446,3 +431,14 @@ def test_percent_is_written_as_short_as_it_can_be(curves):
     axis = curves.axes[0].yaxis
     write = axis.get_major_formatter()
     assert [write(value) for value in (0.5, 0.725, 1e-17, 1.0)] == ["50%", "72.5%", "0%", "100%"]
+
+
+def test_what_this_run_adds_to_the_records_picture_lies_where_it_was_measured(study):
+    live = study.groupby("label", sort=False).head(1)
+    for draw, places in (
+        (lambda: plotting.study_points(study, "Title", live=live), {0.2, 1.2}),
+        (lambda: plotting.performance_vs_parameters(study, live=live), set(live["parameters"])),
+    ):
+        (stars,) = [line for line in draw().axes[0].lines if line.get_label() == "this run"]
+        assert {round(float(x), 6) for x in stars.get_xdata()} >= places
+        np.testing.assert_array_equal(stars.get_ydata(), live["test_accuracy_best"])

@@ -469,6 +469,13 @@ def test_overfitting_shows_in_the_loss_before_it_shows_in_the_accuracy():
     assert (found.numbers["best_epoch"], found.numbers["lowest_loss_epoch"]) == (3, 2)
 
 
+def test_near_twins_in_training_are_counted_with_and_without_their_label():
+    table = pd.DataFrame({"correlation": [0.99, 0.97, 0.5, 0.949], "nearest_label": [1, 2, 3, 0]})
+    found = findings.near_duplicates(table, np.array([1, 0, 3, 0]))
+    assert found.numbers == {"twins": 2, "same_label": 1, "n": 4, "threshold": 0.95}
+    assert findings.near_duplicates(table.assign(correlation=0.1), np.array([1, 0, 3, 0])).numbers["twins"] == 0
+
+
 def test_errors_within_a_group_are_counted_beside_blind_guessing():
     names = ("cat", "dog", "ship", "truck", "car")
     groups = {"animals": ["cat", "dog"], "vehicles": ["ship", "truck", "car"]}

@@ -1,5 +1,7 @@
 """The numbers of the data chapter, against plain numpy and SciPy on the same pixels."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import synthetic
@@ -93,3 +95,20 @@ def test_a_distance_larger_than_the_image_is_refused(images):
     for distance in (0, 16):
         with pytest.raises(ValueError, match=f"distance {distance} pixels; expected 1 to 15"):
             exploration.spatial_correlation(images, distances=(distance,))
+
+
+def test_mean_images_are_those_of_each_class_in_their_split(bars_dataset):
+    means = exploration.mean_images(bars_dataset)
+    images, labels = bars_dataset.split("train")
+    assert (means.shape, means.dtype) == ((len(bars_dataset.class_names), *images.shape[1:]), np.uint8)
+    for label, mean in enumerate(means):
+        assert np.abs(mean - images[labels == label].mean(axis=0)).max() < 1
+
+
+def test_the_nearest_image_is_looked_for_in_the_array_of_its_own_split(bars_dataset):
+    train, test = bars_dataset.splits["train"], bars_dataset.splits["test"]
+    apart = dataclasses.replace(test, images=np.roll(test.images, 1, axis=0)[::-1].copy())
+    apart.images[test.indices[0]] = train.images[train.indices[7]]
+    moved = dataclasses.replace(bars_dataset, splits={**bars_dataset.splits, "test": apart})
+    first = exploration.nearest_training_image(moved, "test", side=16).iloc[0]
+    assert (first["nearest_row"], first["nearest_label"]) == (train.indices[7], train.labels[train.indices[7]])

@@ -86,3 +86,39 @@ def test_a_chapter_that_is_not_recorded_says_how_to_make_its_rows(shown, tmp_pat
 def test_sentences_say_whose_they_are(shown):
     Page(find_budget("smoke")).say(Finding("It is.", None, {}), Finding("So.", None, {}), source="the record")
     assert shown == ["> **Finding, the record.** It is.\n\n> **Finding, the record.** So."]
+
+
+def test_guesses_are_held_against_what_was_measured(shown):
+    page = Page(find_budget("smoke"))
+    page.guess("lead, points", 20, 30)
+    page.guess("cost, points", 1, 2)
+    page.guess("nothing said")
+    page.guess("never measured", 0, 1)
+    for quantity, measured in (("lead, points", 27.84), ("cost, points", 5), ("nothing said", 3)):
+        page.reveal(quantity, measured)
+    assert "27.8" in shown[0]
+    table = page.guesses().set_index("quantity")
+    assert list(table.index) == ["lead, points", "cost, points", "nothing said"]
+    assert table.loc["cost, points"].to_dict() == {"low": 1, "high": 2, "measured": 5}
+    assert "1 of your 2 intervals" in shown[-1]
+
+
+def test_a_run_without_guesses_passes_and_says_how_to_make_one(shown):
+    page = Page(find_budget("smoke"))
+    assert page.guesses().empty
+    page.guess("lead, points")
+    page.reveal("lead, points", 1)
+    assert page.guesses()["measured"].tolist() == [1]
+    assert "`low` and `high`" in shown[-1]
+
+
+@pytest.mark.parametrize("interval", [(1, None), (None, 1), (2, 1)])
+def test_half_a_guess_is_refused(interval):
+    with pytest.raises(ValueError, match="expected two numbers, the smaller first, or None twice"):
+        Page(find_budget("smoke")).guess("lead", *interval)
+
+
+def test_a_quantity_that_nobody_guessed_is_named():
+    page = Page(find_budget("smoke"))
+    with pytest.raises(ValueError, match="nobody guessed 'lead'; expected one of the guesses: none yet"):
+        page.reveal("lead", 1)

@@ -7,11 +7,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "data": [
-            "camera_shares", "captioned_images", "class_distribution", "class_imbalance", "class_samples",
+            "camera_shares", "captioned_images", "class_imbalance", "class_samples",
             "image_pipeline", "pixel_distribution", "sample_images", "spatial_correlation",
         ],
         "networks": [
-            "architecture", "conv1_filters", "feature_map_progression", "feature_maps", "receptive_field",
+            "architecture", "conv1_filters", "feature_maps", "receptive_field",
             "tsne_visualization",
         ],
         "predictions": [

@@ -4,7 +4,6 @@ import textwrap
 
 import numpy as np
 import seaborn as sns
-from matplotlib.ticker import StrMethodFormatter
 
 from cnnlab.figures import style
 
@@ -13,32 +12,6 @@ _CHANNEL_LINES = {"red": (style.VERMILLION, "-"), "green": (style.GREEN, "--"), 
 _DIRECTION_LINES = {"horizontal": (style.BLUE, "o", "-"), "vertical": (style.VERMILLION, "s", "--")}
 # Characters of a caption under a small picture.
 _CAPTION_WIDTH = 24
-
-
-@style.styled
-def class_distribution(counts):
-    """Bars of `measures.class_counts`: images a class (rows), one bar a split (columns)."""
-    figure, axis = style.new_figure(height=(0.15 * counts.shape[1] + 0.1) * len(counts) + 1)
-    thickness = 0.8 / counts.shape[1]
-    places = np.arange(len(counts))
-    for index, (look, (split, images)) in enumerate(zip(_shades(counts.shape[1]), counts.items(), strict=True)):
-        label = f"{split} ({images.sum():,} images)"
-        bars = axis.barh(places + (index + 0.5) * thickness - 0.4, images, thickness, label=label, **look)
-        axis.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=style.SMALL)
-    axis.set(yticks=places, yticklabels=counts.index, xlabel="images", title="Images of each class in each split")
-    axis.invert_yaxis()
-    axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axis.margins(x=0.08, y=0.02)
-    style.legend_below(figure, axis, ncols=counts.shape[1])
-    return figure
-
-
-def _shades(count):
-    """How each of `count` bars is filled: a shade and a hatch."""
-    return [
-        {"color": shade, "hatch": style.HATCHES[index % len(style.HATCHES)], "edgecolor": "white"}
-        for index, shade in enumerate(sns.color_palette(style.HEAT, count))
-    ]
 
 
 @style.styled
@@ -61,6 +34,14 @@ def class_imbalance(counts):
     axes[0].invert_yaxis()
     figure.supxlabel("images (each panel has its own scale)", fontsize=style.SMALL)
     return figure
+
+
+def _shades(count):
+    """How each of `count` bars is filled: a shade and a hatch."""
+    return [
+        {"color": shade, "hatch": style.HATCHES[index % len(style.HATCHES)], "edgecolor": "white"}
+        for index, shade in enumerate(sns.color_palette(style.HEAT, count))
+    ]
 
 
 @style.styled

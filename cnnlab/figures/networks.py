@@ -12,29 +12,6 @@ from cnnlab.measures import layer_table
 
 
 @style.styled
-def feature_map_progression(table):
-    """Side, channels, values and receptive field of `measures.layer_table`, of each layer that has feature maps."""
-    maps = table[(table["shape"].map(len) == 3) & table["kind"].isin(["Input", "Conv2D", "MaxPooling2D"])]
-    quantities = {
-        "side of the feature maps (pixels)": maps["shape"].str[0],
-        "channels": maps["shape"].str[2],
-        "numbers in all maps of one image": maps["values"],
-        "receptive field (pixels of the image)": maps["receptive_field"],
-    }
-    figure, axes = style.new_figure(height=5.2, rows=2, columns=2, sharex=True)
-    colours = [style.BLUE if kind == "Conv2D" else "white" for kind in maps["kind"]]
-    for axis, (title, values) in zip(axes.flat, quantities.items(), strict=True):
-        bars = axis.bar(maps["layer"], values, color=colours, edgecolor=style.BLUE, linewidth=1.5)
-        axis.bar_label(bars, fmt="{:,.0f}", fontsize=style.SMALL, padding=2)
-        axis.set_title(title, fontsize=10)
-        axis.set_yticks([])
-        axis.spines["left"].set_visible(False)
-        axis.margins(y=0.15)
-    figure.suptitle("Feature maps, layer by layer (filled: convolutions)")
-    return figure
-
-
-@style.styled
 def conv1_filters(filters, columns=8):
     """`measures.first_layer_filters` (filters, size, size, 3) in 0..1 as small colour images."""
     figure, axes = style.new_grid(len(filters), columns, cell_height=0.95)

@@ -25,14 +25,16 @@ _SCORES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "ma
 _NAME_WIDTH, _LABEL_WIDTH = 16, 22
 # Between the seeds' points and the mean beside them, where a variant has the width 1.
 _BESIDE = 0.1
+# What this run adds to the record's picture.
+_LIVE = {"marker": "*", "linestyle": "none", "color": style.VERMILLION, "markersize": 13, "zorder": 5}
 
 
 @style.styled
-def study_points(rows, title, metric=METRIC):
+def study_points(rows, title, metric=METRIC, live=None):
     """A study's variants side by side: each seed's point, joined by seed, the mean and interval beside them.
 
     `rows`: `studies.read`'s frame, with the columns label, model, seed and `metric`, a fraction 0..1. Seeds are joined
-    among variants of one model kind, which are paired.
+    among variants of one model kind, which are paired. `live`: likewise, of variants among these, from this run.
     """
     labels = list(dict.fromkeys(rows["label"]))
     figure, axis = style.new_figure(height=4.2)
@@ -46,18 +48,21 @@ def study_points(rows, title, metric=METRIC):
         name = f"{FAMILIES.get(family, family)}: " if families.ngroups > 1 else ""
         beside = [labels.index(label) + _BESIDE for label in means.index]
         _draw_means(axis, beside, means, index, name + _about_seeds(mine))
+    if live is not None:
+        axis.plot(live["label"].map(labels.index) + 2 * _BESIDE, live[metric], label="this run", **_LIVE)
     axis.set(xlim=(-0.5, len(labels) - 0.5), ylabel=_name(metric), title=title)
     axis.set_xticks(range(len(labels)), [_wrapped(readable(label)) for label in labels])
     style.percent(axis.yaxis)
-    style.legend_below(figure, axis, ncols=1 + families.ngroups)
+    style.legend_below(figure, axis, ncols=1 + families.ngroups + (live is not None))
     return figure
 
 
 @style.styled
-def performance_vs_parameters(rows, metric=METRIC):
+def performance_vs_parameters(rows, metric=METRIC, live=None):
     """Accuracy against the number of parameters (log axis), a colour and marker for each family of networks.
 
-    `rows`: frames of `studies.read`, one or several concatenated: label, seed, parameters, `metric`.
+    `rows`: frames of `studies.read`, one or several concatenated: label, seed, parameters, `metric`; `live`: a frame of
+    other networks, from this run.
     """
     rows = rows.drop_duplicates(["label", "seed"])
     figure, axis = style.new_figure(height=4.8)
@@ -72,6 +77,8 @@ def performance_vs_parameters(rows, metric=METRIC):
         for label, count in parameters.items():
             widths = label.removeprefix(f"{family}_").replace("_", "-")
             axis.annotate(widths, (count, tops[label]), (0, 6), textcoords="offset points", **look)
+    if live is not None:
+        axis.plot(live["parameters"], live[metric], label="this run", **_LIVE)
     axis.set(xscale="log", xlabel="parameters (log scale)", ylabel=_name(metric))
     axis.margins(x=0.08, y=0.1)
     axis.grid(True)

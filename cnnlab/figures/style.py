@@ -151,7 +151,8 @@ _SEEDS = "each seed's point, mean and interval."
 _CURVES = "accuracy and loss on training and validation images against the epoch, with the best epoch marked."
 # Name of each figure file to its alternative text: what the picture shows, without a measured number.
 FIGURES = {
-    "class_distribution": "Bar chart of the number of images of each class in the training, validation and test split.",
+    "mean_images": "The mean of all training images of each class, and how many there are.",
+    "near_duplicates": "Pairs of a test image and the training image most like it, with their labels.",
     "sample_images": "Grid of sample images, one row for each class.",
     "pixel_distribution": "Histogram of the pixel values 0 to 255 of all training images, one line for each of "
     "red, green and blue, with the mean and standard deviation of each channel.",
@@ -161,10 +162,9 @@ FIGURES = {
     "and number of parameters.",
     "cnn_architecture": "Diagram of the convolutional network, drawn from the model: boxes as large as each layer's "
     "feature maps, with output shape and number of parameters.",
-    "feature_map_progression": "Four bar charts over the layers of the convolutional network: side length of the "
-    "feature maps, number of channels, numbers in all maps, and receptive field in pixels.",
     "baseline_training": f"Training curves of the dense network: {_CURVES}",
     "cnn_training": f"Training curves of the convolutional network: {_CURVES}",
+    "your_network": "Test accuracy against the number of parameters of the recorded networks, and of one of your own.",
     "performance_vs_parameters": "Test accuracy against the number of parameters on a logarithmic axis, one point "
     "for each seed, with mean and interval of each network.",
     "suspect_labels": "Twelve test images that every seed of the best recipe answers alike and against the label; "

@@ -27,8 +27,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "networks": [
             "calibration_error", "commonest_confusions", "confidence_split", "correlation_by_distance",
-            "errors_within", "in_use", "overfitting", "referral", "rightly_answered", "temperature_scaling",
-            "worst_class",
+            "errors_within", "in_use", "near_duplicates", "overfitting", "referral", "rightly_answered",
+            "temperature_scaling", "worst_class",
         ],
         "recipes": ["change_table", "frontier_table", "recipe_findings", "target_table", "targets"],
         "seeds": ["ensemble", "seeds_table", "spread", "suspect_labels"],

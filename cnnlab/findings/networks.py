@@ -169,6 +169,19 @@ def overfitting(history):
     return Finding(f"Validation accuracy peaks in epoch {best + 1} of {epochs}; {ends}: {meaning}.", None, numbers)
 
 
+def near_duplicates(table, labels, threshold=0.95):
+    """How many images have a near twin in training: `measures.nearest_training_image`, and their own labels (n,)."""
+    twins = (table["correlation"] > threshold).to_numpy()
+    alike = (table["nearest_label"].to_numpy() == labels)[twins]
+    sentence = f"{twins.sum():,} of {len(twins):,} test images have a near twin in training"
+    numbers = {"twins": int(twins.sum()), "same_label": int(alike.sum()), "n": len(twins), "threshold": threshold}
+    if not twins.any():
+        return Finding("No test image has a near twin in training.", None, numbers)
+    return Finding(
+        f"{sentence}, {alike.sum():,} under the same label: the test is a little easier than it looks.", None, numbers
+    )
+
+
 def errors_within(labels, predicted, class_names, groups):
     """How many wrong answers name another class of the same group; "better" where blind guessing does so less in all.
 

@@ -17,8 +17,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "exploration": [
             "camera_shares", "channel_correlation", "class_counts", "describe_splits", "majority_share",
-            "mars_pipeline", "mars_samples", "metadata_of", "missing_classes", "nearest_training_image",
-            "pixel_histogram", "pixel_statistics", "recurring_frames", "spatial_correlation",
+            "mars_pipeline", "mars_samples", "mean_images", "metadata_of", "missing_classes",
+            "nearest_training_image", "pixel_histogram", "pixel_statistics", "recurring_frames", "spatial_correlation",
         ],
         "groups": ["mean_by_group", "share_by_group"],
         "inspection": [

@@ -25,6 +25,13 @@ def majority_share(dataset):
     return float(counts.loc[counts["train"].idxmax(), "test"] / counts["test"].sum())
 
 
+def mean_images(dataset, split="train"):
+    """The mean of each class's images in `split`, black for none: uint8 (classes, height, width, channels)."""
+    images, labels = dataset.split(split)
+    groups = [images[labels == label] for label in range(len(dataset.class_names))]
+    return np.stack([mine.mean(axis=0) if len(mine) else np.zeros(images.shape[1:]) for mine in groups]).astype("uint8")
+
+
 def pixel_histogram(images):
     """How often each value occurs in each channel: int64 frame, value 0..255 (index) by channel (columns).
 
@@ -179,21 +186,25 @@ def mars_pipeline(file, size=128, letterbox=True, path=None, cache=None):
 
 
 def nearest_training_image(dataset, split, among=("train",), side=16):
-    """The image of the splits `among` that looks most like each image of `split`: a DataFrame in its order.
+    """The image of the splits `among`, rows of one array, most like each image of `split`: a DataFrame in its order.
 
     Frames of the same commanded sequence on another sol can look alike to the pixel, under a name of their own.
     Likeness is the Pearson correlation of grey thumbnails of `side` x `side` pixels (means of blocks; bars of a
     letterbox included). Columns: row, nearest_row (of the arrays), correlation, nearest_label. Raises ValueError where
     `side` does not divide the images' side.
     """
-    images, labels, own = (getattr(dataset.splits[split], name) for name in ("images", "labels", "indices"))
+    images, own, first = dataset.splits[split].images, dataset.splits[split].indices, dataset.splits[among[0]]
     if images.shape[1] % side:
         raise ValueError(f"side is {side}; expected a divisor of the images' side, {images.shape[1]} pixels")
     others = np.concatenate([dataset.splits[name].indices for name in among])
-    correlation = _thumbnails(images, own, side) @ _thumbnails(images, others, side).T
-    nearest = others[correlation.argmax(axis=1)]
-    columns = {"row": own, "nearest_row": nearest, "correlation": correlation.max(axis=1)}
-    return pd.DataFrame({**columns, "nearest_label": labels[nearest].astype("int64")})
+    known = _thumbnails(first.images, others, side).T
+    found = []
+    for start in range(0, len(own), _CHUNK):
+        correlation = _thumbnails(images, own[start : start + _CHUNK], side) @ known
+        found.append((others[correlation.argmax(axis=1)], correlation.max(axis=1)))
+    nearest, likeness = map(np.concatenate, zip(*found, strict=True))
+    columns = {"row": own, "nearest_row": nearest, "correlation": likeness}
+    return pd.DataFrame({**columns, "nearest_label": first.labels[nearest].astype("int64")})
 
 
 def _thumbnails(images, rows, side):
