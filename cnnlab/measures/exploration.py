@@ -185,15 +185,17 @@ def mars_pipeline(file, size=128, letterbox=True, path=None, cache=None):
     return {**steps, "scaled": steps["input"].astype("float32") / np.float32(255)}
 
 
-def nearest_training_image(dataset, split, among=("train",), side=16):
+def nearest_training_image(dataset, split, among=("train",), side=None):
     """The image of the splits `among`, rows of one array, most like each image of `split`: a DataFrame in its order.
 
     Frames of the same commanded sequence on another sol can look alike to the pixel, under a name of their own.
-    Likeness is the Pearson correlation of grey thumbnails of `side` x `side` pixels (means of blocks; bars of a
-    letterbox included). Columns: row, nearest_row (of the arrays), correlation, nearest_label. Raises ValueError where
+    Likeness is the Pearson correlation of grey thumbnails of `side` x `side` pixels (None: the largest number up to 16
+    that divides the images' side), which are means of blocks; bars of a letterbox are included. Columns: row,
+    nearest_row (of the arrays), correlation, nearest_label. Raises ValueError where
     `side` does not divide the images' side.
     """
     images, own, first = dataset.splits[split].images, dataset.splits[split].indices, dataset.splits[among[0]]
+    side = side or max(size for size in range(1, 17) if images.shape[1] % size == 0)
     if images.shape[1] % side:
         raise ValueError(f"side is {side}; expected a divisor of the images' side, {images.shape[1]} pixels")
     others = np.concatenate([dataset.splits[name].indices for name in among])
