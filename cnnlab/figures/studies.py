@@ -8,6 +8,7 @@ import textwrap
 
 import numpy as np
 import pandas as pd
+from adjustText import adjust_text
 
 from cnnlab.figures import style
 from cnnlab.measures import LEVEL, t_interval
@@ -26,7 +27,7 @@ _NAME_WIDTH, _LABEL_WIDTH = 16, 22
 # Between the seeds' points and the mean beside them, where a variant has the width 1.
 _BESIDE = 0.1
 # What this run adds to the record's picture.
-_LIVE = {"marker": "*", "linestyle": "none", "color": style.VERMILLION, "markersize": 13, "zorder": 5}
+_LIVE = {"marker": "*", "linestyle": "none", "color": "black", "markersize": 13, "zorder": 5}
 
 
 @style.styled
@@ -66,22 +67,24 @@ def performance_vs_parameters(rows, metric=METRIC, live=None):
     """
     rows = rows.drop_duplicates(["label", "seed"])
     figure, axis = style.new_figure(height=4.8)
-    families = rows["label"].str.split("_").str[0]
+    families, names = rows["label"].str.split("_").str[0], []
     for index, (family, mine) in enumerate(rows.groupby(families, sort=False)):
         _draw_seeds(axis, mine["parameters"], mine[metric], index)
         means = _means(mine, "label", metric)
         parameters = mine.groupby("label", sort=False)["parameters"].first()
         _draw_means(axis, parameters, means, index, FAMILIES.get(family, family))
         tops = means["high"].fillna(means["mean"]).combine(mine.groupby("label")[metric].max(), max)
-        look = {"ha": "center", "fontsize": style.SMALL, "color": style.COLOURS[index]}
-        for label, count in parameters.items():
-            widths = label.removeprefix(f"{family}_").replace("_", "-")
-            axis.annotate(widths, (count, tops[label]), (0, 6), textcoords="offset points", **look)
+        look = {"ha": "center", "va": "bottom", "fontsize": style.SMALL, "color": style.COLOURS[index]}
+        names += [
+            axis.text(count, tops[label] + 0.01, label.removeprefix(f"{family}_").replace("_", "-"), **look)
+            for label, count in parameters.items()
+        ]
     if live is not None:
         axis.plot(live["parameters"], live[metric], label="this run", **_LIVE)
     axis.set(xscale="log", xlabel="parameters (log scale)", ylabel=_name(metric))
     axis.margins(x=0.08, y=0.1)
     axis.grid(True)
+    adjust_text(names, ax=axis, only_move="y", ensure_inside_axes=False)
     return _finished(figure, axis, rows, "Accuracy against size: the numbers are the widths of the layers")
 
 

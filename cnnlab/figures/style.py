@@ -202,11 +202,6 @@ FIGURES = {
     "recipe_waterfall": "What each change of the recipes adds to the test accuracy, with its interval: on top of the "
     "steps before, alone, and left out.",
     "recipe_filters": "The filters of a recipe's first layer, which whitens small patches, as colour images.",
-    "recipe_feature_maps": "One test image and the most active feature maps of each layer of a recipe's network.",
-    "recipe_confusion_matrix": "Confusion matrix of a recipe's network on the test set: true class by row, predicted "
-    "class by column.",
-    "recipe_reliability_diagram": "Accuracy against confidence in bins of a recipe's network, beside the diagonal of "
-    "perfect calibration.",
     "mars_class_imbalance": "Bar charts of the number of Mars images of each class, one chart a split.",
     "mars_class_samples": "Grid of Mars images, one row for each class.",
     "mars_camera_shares": "Stacked bars of the cameras' shares of the Mars images in each split.",
