@@ -201,14 +201,25 @@ def test_prediction_comparison_says_who_is_right(bars_dataset):
         assert [text.get_text() for text in axis.texts] == ["✗ dense: cat, 60%", "✓ CNN: dog, 70%"]
 
 
-def test_confusion_matrix_shows_row_percent_and_counts(answers):
+def test_confusion_matrix_shows_percent_of_the_row_and_colours_errors_alone(answers):
     labels, probabilities = answers
     counts = measures.confusion_counts(labels, probabilities.argmax(axis=1), CLASSES)
-    figure = plotting.confusion_matrix(counts, "A network")
-    cells = [text.get_text() for text in figure.axes[0].texts]
-    assert cells[1] == f"{counts.iloc[0, 1] / counts.iloc[0].sum():.1%}\n{counts.iloc[0, 1]}"
-    assert np.allclose(figure.axes[0].collections[0].get_array().reshape(4, 4).sum(axis=1), 1)
-    assert figure.axes[0].get_ylabel() == "true class"
+    axis = plotting.confusion_matrix(counts, "A network").axes[0]
+    shares = counts.div(counts.sum(axis=1), axis=0).to_numpy()
+    cells = [text.get_text() for text in axis.texts]
+    assert cells[1] == f"{100 * shares[0, 1]:.0f}"
+    coloured = axis.collections[0].get_array().reshape(4, 4)
+    np.testing.assert_allclose(coloured, np.where(np.eye(4), 0, shares))
+    assert axis.get_ylabel() == "true class"
+
+
+def test_classes_of_a_kind_stand_together_in_a_confusion_matrix(answers):
+    labels, probabilities = answers
+    counts = measures.confusion_counts(labels, probabilities.argmax(axis=1), CLASSES)
+    kinds = {"first": [CLASSES[3], CLASSES[0]], "second": [CLASSES[2], CLASSES[1]]}
+    axis = plotting.confusion_matrix(counts, "A network", kinds).axes[0]
+    assert [text.get_text() for text in axis.get_yticklabels()] == [CLASSES[place] for place in (3, 0, 2, 1)]
+    assert {line.get_ydata()[0] for line in axis.lines} >= {2}
 
 
 def test_confusion_matrix_of_many_classes_shows_counts_and_bears_an_empty_class():

@@ -2,15 +2,12 @@
 
 import numpy as np
 import seaborn as sns
-from matplotlib.colors import PowerNorm
 from matplotlib.ticker import MaxNLocator
 
 from cnnlab.figures import style
 
-# A larger matrix shows counts only: two lines no longer fit a cell.
-_CELLS_WITH_TWO_LINES = 12
-# The share from which a cell is so bright that black is read better on it than white.
-_BRIGHT = 0.25
+# Classes up to which a confusion matrix is in percent: those of more are often too small for one.
+_CELLS_WITH_PERCENT = 12
 _BINS = np.linspace(0, 1, 21)
 # Below this share a handful of images decides, and the curve is noise.
 _LEAST_COVERAGE = 0.02
@@ -57,29 +54,35 @@ def occlusion(images, maps, captions, columns=4):
 
 
 @style.styled
-def confusion_matrix(counts, title):
-    """`measures.confusion_counts` as a heat map: colour and first line percent of the true class, below it images.
+def confusion_matrix(counts, title, groups=None):
+    """`measures.confusion_counts`: right answers as numbers, errors also as colour, so that these can be compared.
 
-    With more than a dozen classes the cells show images alone, and nothing for none.
+    Cells are percent of the true class, or with more than a dozen classes images, and empty below one. `groups`, {name:
+    class names}: of a kind, which stand together between lines.
     """
+    if groups:
+        order = [name for members in groups.values() for name in members]
+        counts = counts.loc[order, order]
     classes = len(counts)
-    small = classes <= _CELLS_WITH_TWO_LINES
-    width = style.WIDTH if small else 0.36 * classes + 2.5
+    few = classes <= _CELLS_WITH_PERCENT
+    width = style.WIDTH if few else 0.36 * classes + 2.5
     shares = counts.div(counts.sum(axis=1).replace(0, 1), axis=0)
-    if small:
-        cells = counts.map("{:,}".format).radd("\n").radd(shares.map("{:.1%}".format))
-    else:
-        cells = counts.map(lambda images: f"{images:,}" if images else "")
+    cells = (100 * shares).round().astype(int) if few else counts
+    right = np.equal.outer(counts.index.to_numpy(), counts.columns.to_numpy())
     figure, axis = style.new_figure(height=0.88 * width, width=width)
     sns.heatmap(
-        shares, ax=axis, cmap=style.HEAT, norm=PowerNorm(0.5, 0, 1), annot=cells, fmt="",
-        annot_kws={"fontsize": style.SMALL}, square=True, linewidths=0.5,
-        cbar_kws={"label": "share of the true class's images (colour by its square root)", "shrink": 0.8},
+        shares.mask(right, 0), ax=axis, cmap="Blues", vmin=0, annot=cells.map(lambda n: f"{n:,}" if n else ""), fmt="",
+        annot_kws={"fontsize": 10 if few else style.SMALL}, square=True, linewidths=0.5, linecolor=style.LIGHT_GREY,
+        cbar_kws={"label": "errors: share of the true class's images", "shrink": 0.8},
     )  # fmt: skip
     style.percent(axis.collections[0].colorbar.ax.yaxis)
-    for text, share in zip(axis.texts, shares.to_numpy().flat, strict=True):
-        text.set_color("black" if share > _BRIGHT else "white")
-    axis.set(xlabel="answer", ylabel="true class", title=title)
+    for text in np.array(axis.texts)[right.ravel()]:
+        text.set(weight="bold", color="black")
+    for edge in np.cumsum([len(members) for members in (groups or {}).values()])[:-1]:
+        axis.axhline(edge, color=style.GREY, linewidth=1.5)
+        axis.axvline(edge, color=style.GREY, linewidth=1.5)
+    unit = "percent of the true class" if few else "images"
+    axis.set(xlabel=f"answer (numbers: {unit})", ylabel="true class", title=title)
     axis.set_xticklabels(counts.columns, rotation=40, ha="right", rotation_mode="anchor")
     axis.set_yticklabels(counts.index, rotation=0)
     axis.tick_params(length=0)

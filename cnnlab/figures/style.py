@@ -172,7 +172,7 @@ FIGURES = {
     "prediction_comparison": "Test images, each with its true class and the answers and confidences of the dense "
     "and the convolutional network.",
     "confusion_matrix": "Confusion matrix of the convolutional network on the test set: true class by row, predicted "
-    "class by column, in percent of the row and as counts.",
+    "class by column, in percent of the row, vehicles and animals apart.",
     "conv1_filters": "The filters of the first convolution shown as small colour images.",
     "feature_maps": "One test image and the most active feature maps that each convolution makes of it.",
     "confidence_distribution": "Histograms of the confidence of right and of wrong predictions on the test set.",
