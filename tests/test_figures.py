@@ -329,6 +329,12 @@ def test_tsne_gives_each_class_its_own_mark_and_name():
     assert {"cat", "dog", "ship"} == {text.get_text() for text in figure.axes[0].texts}
 
 
+def test_the_name_of_a_class_in_two_heaps_stands_on_the_denser_one():
+    heaps = np.random.default_rng(0).normal(size=(40, 2)) + np.repeat([[-50, 0], [50, 0]], [30, 10], axis=0)
+    (name,) = plotting.tsne_visualization(heaps, np.zeros(40, int), CLASSES[:1]).axes[0].texts
+    assert name.get_position()[0] == pytest.approx(-50, abs=3)
+
+
 def test_class_marks_differ_in_colour_or_marker_for_all_mars_classes():
     assert len(set(figures_style.class_marks(24))) == 24
     with pytest.raises(ValueError, match="1000 classes; expected at most"):

@@ -6,6 +6,7 @@ from math import log2
 import numpy as np
 from matplotlib.patches import Polygon, Rectangle
 from matplotlib.patheffects import withStroke
+from scipy.stats import gaussian_kde
 
 from cnnlab.figures import style
 from cnnlab.measures import layer_table
@@ -52,20 +53,25 @@ def feature_maps(image, maps, channels):
 def tsne_visualization(points, labels, class_names):
     """Scatter of `measures.tsne_map` points (n, 2), coloured and marked by integer `labels` (n,)."""
     figure, axis = style.new_figure(height=6.4)
-    for label, (name, (colour, marker)) in enumerate(
-        zip(class_names, style.class_marks(len(class_names)), strict=True)
-    ):
+    marks = zip(class_names, style.class_marks(len(class_names)), strict=True)
+    for label, (name, (colour, marker)) in enumerate(marks):
         mine = points[labels == label]
         if not len(mine):
             continue
-        axis.scatter(*mine.T, s=16, color=colour, marker=marker, alpha=0.6, linewidths=0, label=name)
+        axis.scatter(*mine.T, s=12, color=colour, marker=marker, alpha=0.5, linewidths=0)
         halo = [withStroke(linewidth=3, foreground="white")]
         look = {"ha": "center", "va": "center", "weight": "bold", "zorder": 3, "path_effects": halo}
-        axis.text(*np.median(mine, axis=0), name, **look)
+        axis.text(*_densest(mine), name, color=colour, **look)
     axis.set(xlabel="t-SNE dimension 1 (no unit)", ylabel="t-SNE dimension 2 (no unit)", xticks=[], yticks=[])
     axis.set_title(f"Features of {len(points):,} test images, mapped to two dimensions")
-    figure.legend(loc="outside right center", markerscale=1.8)
     return figure
+
+
+def _densest(points):
+    """The one of `points` (n, 2) where they lie closest: the median of a class in two heaps lies in neither."""
+    if len(points) < 4:  # too few for a density
+        return np.median(points, axis=0)
+    return points[gaussian_kde(points.T)(points.T).argmax()]
 
 
 @style.styled
