@@ -66,11 +66,40 @@ def test_cells_are_short_and_define_nothing_long(path):
         if cell.cell_type != "code":
             continue
         lines = cell.source.strip().splitlines()
-        assert len(lines) <= 18, f"a cell of {len(lines)} lines: {lines[0]}"
+        assert len(lines) <= 15, f"a cell of {len(lines)} lines: {lines[0]}"
         for node in ast.walk(ast.parse(cell.source)):
             assert not isinstance(node, ast.ClassDef)
             if isinstance(node, ast.FunctionDef):
                 assert node.end_lineno - node.lineno < 3, f"{node.name} belongs in the package"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_a_notebook_imports_little_and_judges_what_it_predicts(path):
+    cells = nbformat.read(path, as_version=4).cells
+    lines = [line for cell in cells if cell.cell_type == "code" for line in cell.source.splitlines()]
+    assert sum(line.startswith(("import ", "from ")) for line in lines) <= 12
+    text = prose(path)
+    assert text.count("**Prediction") == text.count("**Predicted, found, why.**") > 3
+    assert "**To remember.**" in text
+
+
+def findings_of(path):
+    """The computed findings in the outputs of the notebook at `path`."""
+    outputs = [out for cell in nbformat.read(path, as_version=4).cells for out in cell.get("outputs", [])]
+    shown = "\n".join("".join(out.get("data", {}).get("text/markdown", "")) for out in outputs)
+    return re.findall(r"> \*\*Finding, [^*]+\*\* (.+)", shown)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_no_finding_of_the_committed_notebook_is_long_or_said_twice(path):
+    said = findings_of(path)
+    assert len(said) > 5
+    assert len(set(said)) == len(said), sorted(one for one in said if said.count(one) > 1)
+    assert max(len(one.split()) for one in said) <= 25
+
+
+def test_the_findings_of_both_notebooks_are_read_in_a_few_minutes():
+    assert sum(len(one.split()) for path in NOTEBOOKS for one in findings_of(path)) < 1_800
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
