@@ -167,15 +167,12 @@ def _recipes(record):
 
 
 def _frontier(evidence):
-    frame, seconds = evidence
-    names = dict(studies.NAMES)
-    for label, _, _ in (*studies.WITHOUT, *studies.INSTEAD):
-        names[label] = f"narrow recipe, {studies.NAMES[label]}"
-    names[studies.NARROW] += ": the narrow recipe"
-    timed = measures.with_baseline_times(frame, seconds)
-    walk, beside = [recipe.label for recipe in studies.WALK], [*studies.TARGETS, studies.PUBLISHED.label]
-    time = measures.time_column(timed)
-    return figures.recipe_frontier(timed, walk, AUGMENTED, time, beside, studies.TARGETS, names)
+    timed = measures.with_baseline_times(*evidence)
+    named = {studies.NARROW: "the narrow recipe", studies.WALK[-1].label: "all steps of the walk"}
+    named |= {
+        label: studies.NAMES[label] for label in (studies.PUBLISHED.label, studies.ASSIGNMENT.label, *studies.TARGETS)
+    }
+    return figures.recipe_frontier(timed, named, AUGMENTED, measures.time_column(timed), studies.TARGETS)
 
 
 def _recipe_tables(evidence):

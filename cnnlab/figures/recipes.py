@@ -11,9 +11,6 @@ from cnnlab.figures.studies import seed_count
 from cnnlab.measures import BASELINE_TIMES, LEVEL, frontier, t_interval
 from cnnlab.studies import PUBLISHED_EPOCHS
 
-# Shares of right answers and times that are marked on the axes where they fall into their range.
-SHARES = (0.1, 0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.88, 0.9, 0.92, 0.93, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99)
-TIME_TICKS = [digit * 10.0**power for power in range(-3, 5) for digit in (1, 2, 5)]
 # Changes that are marked; up to the first the scale is even, because a log one has no nought.
 CHANGES = (0.01, 0.04, 0.2)
 EVEN = CHANGES[0]
@@ -23,60 +20,45 @@ KINDS = {
     "alone": (style.PURPLE, "s", "alone, on the assignment's CNN", 0.22),
     "left out": (style.GREEN, "^", "against leaving it out of the narrow recipe", -0.22),
 }
-# Characters of a change's name beside an axis, and of a recipe's in the list.
-_NAME_WIDTH, _KEY_WIDTH = 22, 34
+# Characters of a change's name beside an axis.
+_NAME_WIDTH = 22
 
 
 @style.styled
-def recipe_frontier(rows, walk, metric, time="seconds", endings=(), targets=None, names=None):
-    """Accuracy against the time of a training (log axis): the walk joined by a line, each step named.
+def recipe_frontier(rows, named, metric, time="seconds", targets=None):
+    """Accuracy against the time of a training, one dot a recipe, those that matter with their names.
 
-    `rows`: label, seed, `metric` (a share) and `time`, one of `ablation.TIMES`, of which the means are drawn; `walk`:
-    labels in its order; `endings`: labels beside it that are named too, as is what lies on the frontier (dashed: the
-    best accuracy within a time), the other recipes being small dots; `targets`: {label: (share, baseline times)}, drawn
-    as crosses where times are baseline times; `names`: {label: words}.
+    `rows`: label, seed, `metric` (a share) and `time`, one of `ablation.TIMES`, of which the means are drawn, with
+    intervals of the `named`, {label: words}; dashed: the best accuracy within a time; `targets`: {label: (share,
+    baseline times)}, drawn as crosses where times are baseline times.
     """
-    targets, names = targets or {}, names or {}
     found, in_baseline_times = rows.groupby("label"), time == BASELINE_TIMES
     times, scores = found[time].mean(), found[metric].agg(list).map(t_interval)
-    means = scores.map(lambda interval: interval.mean)
-    best = frontier(rows, metric, time)
-    walked = [label for label in walk if label in times]
-    ended = [label for label in (*endings, *best) if label in times and label not in walk]
-    named = dict.fromkeys(walked, style.BLUE)
-    for label in ended:
-        named[label] = style.GREEN if label in targets else style.PURPLE if label in best else style.BLACK
-    figure, (axis, key) = style.new_figure(height=7.2, columns=2, width_ratios=[1.9, 1])
-    others = [label for label in times.index if label not in named]
-    axis.plot(times[others], means[others], "o", color=style.LIGHT_GREY, markersize=4)
+    means, best = scores.map(lambda interval: interval.mean), frontier(rows, metric, time)
+    figure, axis = style.new_figure(height=5.2)
     dashed = {"where": "post", "color": style.GREY, "linewidth": 1, "linestyle": "--"}
-    axis.step([*times[best], times.max()], means[[*best, best[-1]]], **dashed)
-    axis.plot(times[walked], means[walked], color=style.BLUE, linewidth=1, alpha=0.5)
-    for label, colour in named.items():
-        _draw_mean(axis, times[label], scores[label], colour)
-    crosses = [(limit, share) for share, limit in targets.values()] if in_baseline_times else []
-    for limit, share in crosses:
-        axis.plot(limit, share, "+", color=style.VERMILLION, markersize=11, markeredgewidth=2)
-        look = {"va": "top", "ha": "center", "fontsize": style.SMALL, "color": style.VERMILLION}
-        axis.annotate(f"{100 * share:g}% in {limit:g}", (limit, share), (0, -9), textcoords="offset points", **look)
-    _mark_axes(axis, [*means, *(share for _, share in crosses)])
-    unit = f"1: {PUBLISHED_EPOCHS}" if in_baseline_times else "seconds"
-    how = ", measured side by side" * in_baseline_times
-    axis.set(
-        xlabel=f"time of a training{how} ({unit}; log scale)",
-        ylabel="test accuracy, with test-time augmentation where the recipe has it\n(scale: log of right to wrong)",
-    )
-    notes = {
-        "dashed: the best within a time": True,
-        "grey dots: other variants": bool(others),
-        "crosses: targets": bool(crosses),
-        "faint: 95% intervals, which may leave the frame": True,
-    }
-    _list_names(key, [names.get(label, label) for label in named], [note for note, so in notes.items() if so])
+    axis.step([*times[best], times.max()], means[[*best, best[-1]]], label="the best within a time", **dashed)
+    others = [label for label in times.index if label not in named]
+    axis.plot(times[others], means[others], "o", color=style.LIGHT_GREY, markersize=4, label="steps and variants")
+    shown = [label for label in named if label in times]
+    for label in shown:
+        reach = [[scores[label].mean - scores[label].low], [scores[label].high - scores[label].mean]]
+        colour = style.GREEN if label in (targets or {}) else style.BLUE
+        axis.errorbar(times[label], means[label], reach, color=colour, marker="o", capsize=3, elinewidth=1)
+    crosses = [(limit, share) for share, limit in (targets or {}).values()] if in_baseline_times else []
+    for number, cross in enumerate(crosses):
+        look = {"color": style.VERMILLION, "markersize": 11, "markeredgewidth": 2}
+        axis.plot(*cross, "+", label=None if number else "targets", **look)
+    how = f", measured side by side (1: {PUBLISHED_EPOCHS})" if in_baseline_times else " (seconds)"
+    axis.set(xlabel=f"time of a training{how}", xlim=(0, None), ylim=(_lowest(means[shown]), None))
+    axis.set_ylabel("test accuracy, with test-time\naugmentation where it is part of the recipe")
+    style.percent(axis.yaxis)
+    axis.grid(True)
     seeds = found["seed"].nunique()
     about = f"mean, {LEVEL:.0%} interval, " if max(seeds) > 1 else ""
-    figure.suptitle(f"Accuracy against time ({about}{seed_count(seeds)})")
-    _number(axis, [(times[label], means[label]) for label in named], list(named.values()), crosses)
+    axis.set_title(f"Accuracy against time ({about}{seed_count(seeds)})")
+    style.legend_below(figure, axis, ncols=3)
+    _write_names(axis, [(times[label], means[label]) for label in shown], [named[label] for label in shown], crosses)
     return figure
 
 
@@ -135,52 +117,20 @@ def _mark_changes(axis):
     axis.xaxis.set_major_formatter(lambda value, _: f"{round(100 * value, 6):+g}" if abs(value) > 1e-9 else "0")
 
 
-def _draw_mean(axis, x, interval, colour):
-    # On a scale that has no place for what is beyond 0 and 1.
-    ends = np.clip([interval.low, interval.high], 1e-3, 1 - 1e-3)
-    reach = np.abs(ends - interval.mean)[:, None] if interval.n > 1 else None
-    # Few seeds have long intervals, which lie across their neighbours: faint.
-    axis.errorbar(x, interval.mean, reach, color=colour, capsize=3, elinewidth=1, alpha=0.4)
-    axis.plot(x, interval.mean, "o", color=colour)
+def _lowest(means):
+    """Where an axis begins on which all `means`, shares, are seen, if not all of what others fell short of them."""
+    return means.min() - 0.1 * (1 - means.min())
 
 
-def _number(axis, places, colours, obstacles=()):
-    """Number `places`, (x, y) each, in `colours`, apart from one another, from the places and from `obstacles`."""
+def _write_names(axis, places, names, obstacles=()):
+    """`names` beside their `places`, (x, y) each, apart from one another, from the places and from `obstacles`."""
     white = [withStroke(linewidth=2.5, foreground="white")]
+    look = {"fontsize": style.SMALL, "path_effects": white}
     texts = [
-        axis.text(x, y, str(number), fontsize=style.SMALL, weight="bold", color=colour, path_effects=white)
-        for number, ((x, y), colour) in enumerate(zip(places, colours, strict=True))
+        axis.text(x, y, textwrap.fill(name, _NAME_WIDTH), **look) for (x, y), name in zip(places, names, strict=True)
     ]
     axis.figure.draw_without_rendering()  # Only then is it known where on the page each of them lies.
     x, y = zip(*places, *obstacles, strict=True)
     line = {"arrowstyle": "-", "color": style.GREY, "linewidth": 0.5}
     # A limit by steps: by default it is one second, and the picture that of the machine's load.
-    adjust_text(texts, x, y, ax=axis, expand=(1.3, 1.4), arrowprops=line, max_move=None, iter_lim=500)
-
-
-def _mark_axes(axis, shares):
-    """Both scales, with ticks at round shares and times; the `shares` fit in, if not all of their intervals do."""
-    axis.set(xscale="log", yscale="logit")
-    axis.margins(0.08)
-    odds = np.log(np.divide(shares, np.subtract(1, shares)))
-    room = 0.08 * np.ptp(odds) + 0.05
-    axis.set_ylim(1 / (1 + np.exp(room - odds.min())), 1 / (1 + np.exp(-room - odds.max())))
-    for ticks, (low, high), mark in (
-        (SHARES, axis.get_ylim(), axis.set_yticks),
-        (TIME_TICKS, axis.get_xlim(), axis.set_xticks),
-    ):
-        mark([tick for tick in ticks if low <= tick <= high])
-        mark([], minor=True)
-    style.percent(axis.yaxis)
-    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axis.grid(True)
-
-
-def _list_names(axis, names, notes):
-    """The names behind the numbers, and the `notes`, as text in the place of an axis."""
-    style.bare(axis)
-    # Figure spaces, which are as wide as a digit.
-    numbered = [f"{number:\u2007>2}  {name}" for number, name in enumerate(names)]
-    lines = [textwrap.fill(line, _KEY_WIDTH, subsequent_indent="\u2007" * 3) for line in numbered]
-    text = "\n".join([*lines, "", *(textwrap.fill(note, _KEY_WIDTH) for note in notes)])
-    axis.text(0, 1, text, fontsize=style.SMALL, va="top", linespacing=1.35).set_in_layout(False)
+    adjust_text(texts, x, y, ax=axis, expand=(1.1, 1.4), arrowprops=line, max_move=None, iter_lim=500)

@@ -197,8 +197,8 @@ FIGURES = {
     "epochs_confound": f"Test accuracy of one network trained for two numbers of epochs: {_SEEDS}",
     "calibration": "Reliability diagrams of the dense and the convolutional network before and after temperature "
     "scaling.",
-    "recipe_frontier": "Test accuracy against training time on a logarithmic axis for the recipes from the "
-    "assignment's network to the best one, each step named.",
+    "recipe_frontier": "Test accuracy against training time, one dot a recipe: the published code, the assignment's "
+    "network, the recipes with a target, and the ends of the walk are named.",
     "recipe_waterfall": "What each change of the recipes adds to the test accuracy, with its interval: on top of the "
     "steps before, alone, and left out.",
     "recipe_filters": "The filters of a recipe's first layer, which whitens small patches, as colour images.",
