@@ -3,7 +3,6 @@
 import textwrap
 
 import numpy as np
-from adjustText import adjust_text
 from matplotlib.patheffects import withStroke
 
 from cnnlab.figures import style
@@ -20,6 +19,7 @@ KINDS = {
     "alone": (style.PURPLE, "s", "alone, on the assignment's CNN", 0.22),
     "left out": (style.GREEN, "^", "against leaving it out of the narrow recipe", -0.22),
 }
+_HALO = withStroke(linewidth=2.5, foreground="white")
 # Characters of a change's name beside an axis.
 _NAME_WIDTH = 22
 
@@ -58,7 +58,18 @@ def recipe_frontier(rows, named, metric, time="seconds", targets=None):
     about = f"mean, {LEVEL:.0%} interval, " if max(seeds) > 1 else ""
     axis.set_title(f"Accuracy against time ({about}{seed_count(seeds)})")
     style.legend_below(figure, axis, ncols=3)
-    _write_names(axis, [(times[label], means[label]) for label in shown], [named[label] for label in shown], crosses)
+    figure.draw_without_rendering()  # Only then is it known where on the page each of them lies.
+    taken = []
+    for label in shown:
+        # To the side where there is room, and below where another name is above.
+        side, away = ("left", 7) if times[label] < 0.6 * times.max() else ("right", -7)
+        look = {"ha": side, "va": "bottom", "fontsize": style.SMALL, "path_effects": [_HALO]}
+        place = times[label], means[label]
+        words = textwrap.fill(named[label], _NAME_WIDTH)
+        name = axis.annotate(words, place, (away, 2), textcoords="offset points", **look)
+        if any(name.get_window_extent().overlaps(other) for other in taken):
+            name.set(va="top", position=(away, -2))
+        taken.append(name.get_window_extent())
     return figure
 
 
@@ -120,17 +131,3 @@ def _mark_changes(axis):
 def _lowest(means):
     """Where an axis begins on which all `means`, shares, are seen, if not all of what others fell short of them."""
     return means.min() - 0.1 * (1 - means.min())
-
-
-def _write_names(axis, places, names, obstacles=()):
-    """`names` beside their `places`, (x, y) each, apart from one another, from the places and from `obstacles`."""
-    white = [withStroke(linewidth=2.5, foreground="white")]
-    look = {"fontsize": style.SMALL, "path_effects": white}
-    texts = [
-        axis.text(x, y, textwrap.fill(name, _NAME_WIDTH), **look) for (x, y), name in zip(places, names, strict=True)
-    ]
-    axis.figure.draw_without_rendering()  # Only then is it known where on the page each of them lies.
-    x, y = zip(*places, *obstacles, strict=True)
-    line = {"arrowstyle": "-", "color": style.GREY, "linewidth": 0.5}
-    # A limit by steps: by default it is one second, and the picture that of the machine's load.
-    adjust_text(texts, x, y, ax=axis, expand=(1.1, 1.4), arrowprops=line, max_move=None, iter_lim=500)
