@@ -115,8 +115,8 @@ def test_bins_of_images_that_come_in_groups_are_less_sure():
 def test_calibration_error_of_known_cases():
     assert measures.expected_calibration_error([1.0, 1.0], [True, True]) == 0
     assert measures.expected_calibration_error([1.0, 1.0], [False, False]) == 1
-    bins = measures.reliability_bins([0.95, 0.99], [True, False], bins=10)
-    assert bins[["count", "accuracy"]].to_numpy().tolist() == [[1, 1], [1, 0]], "no more bins than images"
+    bins = measures.reliability_bins([0.99, 0.95, 0.99], [True, True, False], bins=10)
+    assert bins[["count", "accuracy"]].to_numpy().tolist() == [[1, 1], [2, 0.5]], "equal confidences stay together"
     assert measures.expected_calibration_error([1.0000001], [True]) == 0
     for impossible in (1.5, -0.1, np.nan):
         with pytest.raises(ValueError, match="expected 0 to 1"):

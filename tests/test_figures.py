@@ -244,10 +244,10 @@ def test_reliability_diagram_draws_the_bins_of_each_series_with_their_intervals(
     bins = measures.reliability_bins(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
     figure = plotting.reliability_diagram({"dense": {"as trained": bins}, "CNN": {"as trained": bins, "scaled": bins}})
     dense, cnn = figure.axes[:2]
-    assert [len(dense.lines), len(cnn.lines)] == [2, 3]  # The diagonal is one of them.
-    assert dense.lines[1].get_xdata().tolist() == bins["confidence"].tolist()
-    ends = dense.collections[0].get_segments()
-    np.testing.assert_allclose([end[:, 1] for end in ends], bins[["low", "high"]])
+    assert [len(dense.containers), len(cnn.containers)] == [1, 2]
+    points, _, (bars,) = dense.containers[0].lines
+    assert points.get_xdata().tolist() == bins["confidence"].tolist()
+    np.testing.assert_allclose([end[:, 1] for end in bars.get_segments()], bins[["low", "high"]])
 
 
 # --- networks ----------------------------------------------------------------------------------

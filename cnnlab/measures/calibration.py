@@ -19,17 +19,19 @@ def reliability_bins(confidence, correct, bins=BINS, groups=None):
 
     `confidence` (n,), the highest probability of each image, 0 to 1; `correct` bool (n,); `groups` (n,), what each was
     taken together with (None: it is alone). Bins of equal width hold a handful of images each at the low end, whose
-    accuracy is noise. Returns a DataFrame, a row a bin, of which there are no more than images: bin, count, confidence,
-    accuracy, and its interval low and high (`share_by_group`). Raises ValueError for other shapes and values.
+    accuracy is noise. Images of one confidence stay together, in the bin of the first of them. Returns a DataFrame, a
+    row a bin that has images: bin (its number), count, confidence, accuracy, and its interval low and high
+    (`share_by_group`). Raises ValueError for other shapes and values.
     Source: Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), section 2; Nguyen and O'Connor,
     "Posterior calibration and exploratory analysis for natural language processing models" (EMNLP 2015), section 3.
     """
     confidence, correct = _checked(confidence, correct)
     groups = np.arange(len(correct)) if groups is None else np.asarray(groups)
-    parts = np.array_split(np.argsort(confidence, kind="stable"), min(bins, len(confidence)))
+    places = np.searchsorted(np.sort(confidence), confidence) * bins // len(confidence)
+    parts = {number: places == number for number in np.unique(places)}
     rows = [
-        (number, len(part), confidence[part].mean(), *share_by_group(correct[part], groups[part]))
-        for number, part in enumerate(parts)
+        (number, part.sum(), confidence[part].mean(), *share_by_group(correct[part], groups[part]))
+        for number, part in parts.items()
     ]
     return pd.DataFrame(rows, columns=["bin", "count", "confidence", "accuracy", "low", "high"])
 
