@@ -13,7 +13,9 @@ EXIT_BAD_ARGUMENTS = 2
 EXIT_INTERRUPTED = 130
 BUDGET_NAMES = ("full", "quick", "smoke")
 # Those of `measures.PROBES`, which takes TensorFlow to look at.
-PROBE_NAMES = ("shift", "equivariance", "receptive_field", "tabular", "activations", "calibration", "risk_coverage")
+PROBE_NAMES = (
+    "shift", "equivariance", "receptive_field", "tabular", "activations", "calibration", "conformal", "attribution",
+)  # fmt: skip
 # The network that is trained on pictures of one's own, where nobody says which.
 OWN_VARIANT = "cnn_32_64_128"
 # Not to be written to: what a person can mend by naming another place.

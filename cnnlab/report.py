@@ -354,7 +354,7 @@ CHAPTERS = {
         "receptive_field",
         {"receptive_field": lambda rows: figures.receptive_field(rows, measures.effective_diameters(rows), IMAGE_SIZE)},
         "What a unit could see is decided by the layers below it; what it does see, by their weights. Sizes are sides "
-        "of squares, in pixels.",
+        "of squares, in pixels: of a plateau, half lies within 0.71 of its side.",
     ),
     "tabular": of_probe(
         "tabular",
@@ -366,11 +366,25 @@ CHAPTERS = {
     "calibration": of_probe(
         "calibration",
         {"calibration": lambda rows: figures.reliability_diagram(findings.reliability_panels(rows))},
-        "Before and after one number, the temperature, is fitted on validation.",
+        "Before and after one number, the temperature, is fitted on validation. Bins of equally many images.",
     ),
-    "risk_coverage": of_probe(
-        "risk_coverage",
-        about="The answers of which the network is surest, as a share of all images; the others are left to a person.",
+    "conformal": of_probe(
+        "conformal",
+        {
+            "mars_conformal_by_sol": lambda rows: figures.coverage_by_sol(
+                rows[rows["label"] == studies.MARS_MIRRORED.label]
+            )
+        },
+        "A set has all classes above a threshold, which is fitted on validation so that nine sets in ten hold the true "
+        "class, if new images come like these. *Like the fit's*: each half of the validation images with the "
+        "threshold of the other. Intervals are over images, of Mars over groups of them. An image whose set has one "
+        "class may be answered; the others are for a person.",
+    ),
+    "attribution": of_probe(
+        "attribution",
+        about="A map says where the answer comes from. Where it does, covering what it marks first makes the answer's "
+        "probability fall sooner than a random order; and the map changes where the network's weights change places. "
+        "Intervals are over images.",
     ),
     "recipe": Chapter(
         studies.find_study("recipe").question,

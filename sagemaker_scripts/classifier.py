@@ -86,9 +86,9 @@ def _with_two_classes(model, path):
 
     if model.output_shape[1] > 1:
         return model
-    from sagemaker_scripts import grad_cam
+    from cnnlab.measures import leaves
 
-    last = list(grad_cam.leaves(model))[-1]
+    last = list(leaves(model))[-1]
     if getattr(last, "activation", None) is not keras.activations.sigmoid:
         raise BadArgumentsError(
             f"{path} has one output and no sigmoid on it; expected a sigmoid or a softmax at the end"

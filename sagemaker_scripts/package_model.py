@@ -127,9 +127,9 @@ def package(
 
 def model_card(model, name, class_names, row, letterbox=False, examples=()):
     """What the archive says of itself, as a dict for JSON: nothing that changes between two packings."""
-    from sagemaker_scripts import grad_cam
+    from cnnlab.measures import explained_layer
 
-    explained = grad_cam.explained_layer(model)
+    explained = explained_layer(model)
     return {
         "name": name,
         "input_shape": list(model.input_shape[1:]),

@@ -7,7 +7,7 @@ import tensorflow as tf
 from google.protobuf import text_format
 from tensorflow.core.protobuf import saved_model_pb2
 
-from sagemaker_scripts import grad_cam
+from cnnlab.measures import explained, explained_layer
 
 OUTPUT, MAP = "probabilities", "grad_cam"
 # A second name of a function's argument, for debugging.
@@ -34,7 +34,7 @@ def export(model, folder, letterbox=False):
     decode_image(images), of the same strings, answers {"pixels": float32 (n, height, width,
     channels)}: the pictures as the model sees them. And where the model has a convolution,
     explain(pixels) and explain_image(images) answer {"probabilities", "grad_cam": float32
-    (n, rows, columns)}: see grad_cam.explained.
+    (n, rows, columns)}: see `cnnlab.measures.explained`.
 
     Not `keras.export.ExportArchive`: it numbers variables in the order of a set and keeps the
     seeds of dropout layers, so that no two exports have the same bytes.
@@ -171,7 +171,7 @@ def _signatures(model, resize):
         return from_pixels(**to_pixels(images))
 
     def explain(pixels):
-        return dict(zip((OUTPUT, MAP), grad_cam.explained(model, layer, pixels), strict=True))
+        return dict(zip((OUTPUT, MAP), explained(model, layer, pixels), strict=True))
 
     def explain_files(images):
         return explain(**to_pixels(images))
@@ -184,7 +184,7 @@ def _signatures(model, resize):
         "serve_image": (from_files, files),
         "decode_image": (to_pixels, files),
     }
-    if found := grad_cam.explained_layer(model):
+    if found := explained_layer(model):
         layer, _ = found
         functions |= {"explain": (explain, pixels), "explain_image": (explain_files, files)}
     return {

@@ -86,27 +86,37 @@ def test_mcnemar_of_a_network_with_itself_and_of_unlike_lengths():
         measures.mcnemar(labels, labels, labels[:5])
 
 
-def test_calibration_error_against_a_loop_over_bins():
+def test_calibration_error_against_a_loop_over_bins_of_equal_count():
     generator = np.random.default_rng(2)
-    confidence = np.append(generator.random(1000), [0.0, 0.2, 0.4, 1.0])
-    correct = generator.random(1004) < confidence**2
-    expected, counts = 0.0, []
+    confidence = np.append(generator.random(996), [0.0, 0.2, 0.4, 1.0])
+    correct = generator.random(1000) < confidence**2
+    table, expected = measures.reliability_bins(confidence, correct, bins=10), 0.0
+    order = sorted(range(1000), key=lambda image: confidence[image])
     for b in range(10):
-        inside = (confidence > b / 10) & (confidence <= (b + 1) / 10)
-        inside |= (b == 0) & (confidence == 0)
-        counts.append(inside.sum())
-        if inside.any():
-            expected += inside.mean() * abs(correct[inside].mean() - confidence[inside].mean())
+        inside = order[100 * b : 100 * (b + 1)]
+        assert table["accuracy"][b] == pytest.approx(correct[inside].mean())
+        assert table["confidence"][b] == pytest.approx(confidence[inside].mean())
+        wilson = stats.binomtest(int(correct[inside].sum()), 100).proportion_ci(method="wilson")
+        assert (table["low"][b], table["high"][b]) == pytest.approx((wilson.low, wilson.high))
+        expected += 0.1 * abs(correct[inside].mean() - confidence[inside].mean())
     assert measures.expected_calibration_error(confidence, correct, bins=10) == pytest.approx(expected)
-    assert list(measures.reliability_bins(confidence, correct, bins=10)["count"]) == counts
+
+
+def test_bins_of_images_that_come_in_groups_are_less_sure():
+    generator = np.random.default_rng(5)
+    groups = np.repeat(np.arange(60), 10)
+    confidence = generator.random(600)
+    correct = (generator.random(60) < 0.5)[groups]
+    alone, together = (measures.reliability_bins(confidence, correct, 4, each) for each in (None, groups))
+    assert (together["high"] - together["low"] > 1.1 * (alone["high"] - alone["low"])).all()
+    assert together["accuracy"].tolist() == alone["accuracy"].tolist()
 
 
 def test_calibration_error_of_known_cases():
     assert measures.expected_calibration_error([1.0, 1.0], [True, True]) == 0
     assert measures.expected_calibration_error([1.0, 1.0], [False, False]) == 1
-    bins = measures.reliability_bins([0.95, 0.99], [True, False], bins=10)
-    assert bins["accuracy"].iloc[-1] == 0.5
-    assert bins["accuracy"].iloc[:-1].isna().all()
+    bins = measures.reliability_bins([0.99, 0.95, 0.99], [True, True, False], bins=10)
+    assert bins[["count", "accuracy"]].to_numpy().tolist() == [[1, 1], [2, 0.5]], "equal confidences stay together"
     assert measures.expected_calibration_error([1.0000001], [True]) == 0
     for impossible in (1.5, -0.1, np.nan):
         with pytest.raises(ValueError, match="expected 0 to 1"):
@@ -153,22 +163,6 @@ def test_temperature_refuses_logits_and_impossible_values():
         measures.fit_temperature(np.array([[2.0, -1.0]]), [0])
     with pytest.raises(ValueError, match="positive"):
         measures.apply_temperature(np.array([[0.5, 0.5]]), 0)
-
-
-def test_risk_coverage_against_thresholds_one_by_one():
-    generator = np.random.default_rng(6)
-    confidence = np.round(generator.random(300), 1)  # Many ties, as with stored float16.
-    correct = generator.random(300) < confidence
-    curve = measures.risk_coverage(confidence, correct)
-    assert list(curve["threshold"]) == sorted(set(confidence), reverse=True)
-    for row in curve.itertuples():
-        answered = confidence >= row.threshold
-        assert row.coverage == pytest.approx(answered.mean())
-        assert row.accuracy == pytest.approx(correct[answered].mean())
-    coverage, accuracy = measures.accuracy_at_coverage(curve, 0.5)
-    assert coverage == curve["coverage"][curve["coverage"] >= 0.5].min()
-    assert accuracy > correct.mean()
-    assert measures.accuracy_at_coverage(curve, 1)[1] == pytest.approx(correct.mean())
 
 
 def test_per_class_counts_by_hand():

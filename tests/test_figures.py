@@ -242,23 +242,15 @@ def test_confidence_distribution_without_a_wrong_answer():
     assert "Wrong answers: 0 images" in texts(figure)
 
 
-def test_reliability_diagram_draws_the_filled_bins_of_each_series(answers):
+def test_reliability_diagram_draws_the_bins_of_each_series_with_their_intervals(answers):
     labels, probabilities = answers
     bins = measures.reliability_bins(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
     figure = plotting.reliability_diagram({"dense": {"as trained": bins}, "CNN": {"as trained": bins, "scaled": bins}})
     dense, cnn = figure.axes[:2]
-    assert [len(dense.lines), len(cnn.lines)] == [2, 3]  # The diagonal is one of them.
-    assert len(dense.lines[1].get_xdata()) == np.count_nonzero(bins["count"])
-    assert cnn.lines[1].get_marker() != cnn.lines[2].get_marker()
-    assert figure.axes[2].patches[0].get_data().values.sum() == len(labels)
-
-
-def test_risk_coverage_leaves_out_what_rests_on_a_handful(answers):
-    labels, probabilities = answers
-    curve = measures.risk_coverage(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
-    line = plotting.risk_coverage({"CNN": curve}).axes[0].lines[0]
-    assert line.get_xdata().min() >= 0.02
-    assert np.isclose(line.get_ydata()[-1], np.mean(probabilities.argmax(axis=1) == labels))
+    assert [len(dense.containers), len(cnn.containers)] == [1, 2]
+    points, _, (bars,) = dense.containers[0].lines
+    assert points.get_xdata().tolist() == bins["confidence"].tolist()
+    np.testing.assert_allclose([end[:, 1] for end in bars.get_segments()], bins[["low", "high"]])
 
 
 # --- networks ----------------------------------------------------------------------------------

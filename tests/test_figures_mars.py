@@ -95,12 +95,31 @@ def test_scores_recalls_and_days_are_drawn_where_they_lie():
     assert axis.lines[0].get_ydata().tolist() == [0.5, 0.7]
 
 
-def test_the_picture_has_each_image_beside_its_map():
+def test_the_days_of_the_fit_and_later_ones_stand_beside_the_promise():
+    nothing = dict.fromkeys(("first_sol", "last_sol"), np.nan)
+    spans = [("validation", 500, 549, 0.91), ("test", 550, 599, 0.8), ("test", 600, 649, 0.7)]
+    rows = pd.DataFrame(
+        [{"split": "test", **nothing, "coverage": 0.75, "low": 0.7, "high": 0.8}]
+        + [
+            {"split": split, "first_sol": first, "last_sol": last, "coverage": share, "low": share - 0.1, "high": 1.0}
+            for split, first, last, share in spans
+        ]
+    ).assign(promised=0.9)
+    axis = plotting.coverage_by_sol(rows).axes[0]
+    assert [line.get_ydata().tolist() for line in axis.lines if line.get_marker() in "os"] == [[0.91], [0.8, 0.7]]
+    assert axis.lines[-1].get_ydata() == [0.9, 0.9]
+
+
+def test_the_picture_has_each_image_above_its_maps():
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), "uint8")
-    maps = [np.full((2, 2), fall, "float32") for fall in (0.5, 0.0, -0.1)]
-    figure = plotting.occlusion(images, maps, ["one", "two", "three"])
+    maps = {
+        "Grad-CAM": np.full((3, 2, 2), [[[0.5]], [[0.0]], [[-0.1]]]),
+        "occlusion": np.arange(3 * 16.0).reshape(3, 4, 4),
+    }
+    figure = plotting.attribution(images, maps, ["one", "two", "three"])
     axes = [axis for axis in figure.axes if axis.images]
-    assert [axis.get_title() for axis in axes[::2]] == ["one", "two", "three"]
-    assert [axis.get_title() for axis in axes[1::2]] == [f"covered: at most -{n} points" for n in (50, 0, 0)]
+    assert [axis.get_title() for axis in axes[:3]] == ["one", "two", "three"]
+    assert [axis.get_ylabel() for axis in axes[::3]] == ["", "Grad-CAM", "occlusion"]
     assert np.array_equal(axes[0].images[0].get_array(), images[0])
-    assert np.array_equal(axes[1].images[1].get_array(), maps[0])
+    assert np.array_equal(axes[7].images[1].get_array(), maps["occlusion"][1])
+    assert axes[5].images[1].get_array().min() == 0, "what speaks against the answer is as dark as nothing"

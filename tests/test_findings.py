@@ -439,13 +439,6 @@ def test_confidence_of_right_and_wrong_answers():
     assert "no wrong answers" in findings.confidence_split([0.9], [True]).sentence
 
 
-def test_referring_the_doubtful_helps_a_network_that_knows_when_it_is_wrong():
-    confidence = np.linspace(0, 1, 100)
-    found = findings.referral(confidence, confidence > 0.3, coverage=0.5)
-    assert (found.numbers["coverage"], found.numbers["accuracy"]) == (0.5, 1)
-    assert found.numbers["all"] == pytest.approx(0.7, abs=0.01)
-
-
 def test_spatial_correlation_says_no_more_than_the_table():
     table = pd.DataFrame({"direction": "horizontal", "distance": [1, 4, 8], "correlation": [0.94, 0.6, 0.3]})
     found = findings.correlation_by_distance(table)

@@ -169,8 +169,7 @@ def test_diameters_of_a_plateau_and_of_a_peak():
         for name, values in (("flat", flat), ("peak", peak))
     )
     widths = receptive_field.effective_diameters(rows).set_index("layer")
-    assert widths.loc["flat", ["effective", "core"]].tolist() == pytest.approx([10, 50**0.5])
-    assert widths.loc["peak", ["effective", "core"]].tolist() == pytest.approx([1, 1])
+    assert widths["effective"].to_dict() == pytest.approx({"flat": 50**0.5, "peak": 1})
 
 
 def test_a_dense_network_does_not_notice_permuted_pixels(dense):
@@ -193,13 +192,6 @@ def test_temperature_mends_a_network_that_is_too_sure(dense):
     assert after["ece"].iloc[0] < before["ece"].iloc[0]
     assert after["loss"].iloc[0] < before["loss"].iloc[0]
     assert after["overall_accuracy"].iloc[0] == before["overall_accuracy"].iloc[0]
-
-
-def test_referring_nobody_leaves_the_accuracy(cnn):
-    rows = confidence.referral_curve(cnn, (IMAGES, LABELS), coverages=(0.5, 1.0))
-    assert rows["asked"].tolist() == [0.5, 1.0]
-    assert (rows["coverage"] >= rows["asked"]).all()
-    assert rows["accuracy"].iloc[-1] == np.mean(predict(cnn, IMAGES).argmax(axis=1) == LABELS)
 
 
 def test_tabular_answers_for_every_model_and_order_and_again_alike():
@@ -235,16 +227,16 @@ def bench(tmp_path, trained, monkeypatch):
     )
     asked = []
 
-    def risk_coverage(model, dataset, limit):
+    def shift(model, dataset, limit):
         asked.append(model.name)
-        return confidence.referral_curve(model, dataset.split("test", limit), (0.5, 1.0))
+        return biases.shift_accuracy(model, *dataset.split("test", limit), shifts=(0,))
 
-    probe = dataclasses.replace(probes.PROBES["risk_coverage"], measure=risk_coverage, trials=trials)
-    monkeypatch.setitem(probes.PROBES, "risk_coverage", probe)
+    probe = dataclasses.replace(probes.PROBES["shift"], measure=shift, trials=trials)
+    monkeypatch.setitem(probes.PROBES, "shift", probe)
     folders = {"models_folder": trained / "models", "results_folder": tmp_path}
     store = Store(trained / "trials")
     return (
-        lambda seeds: probes.run_probe("risk_coverage", seeds, store, **folders, progress=False),
+        lambda seeds: probes.run_probe("shift", seeds, store, **folders, progress=False),
         asked,
         tmp_path,
         trials,
@@ -262,24 +254,24 @@ def test_run_probe_trains_records_and_goes_on(bench, trained):
     assert asked == ["dense", "cnn"] * 2  # Seed 0 was not measured twice.
     pd.testing.assert_frame_equal(both[both["seed"] == 0].reset_index(drop=True), first)
     pd.testing.assert_frame_equal(run(1), first)
-    pd.testing.assert_frame_equal(probes.read_probe("risk_coverage", folder), both)
+    pd.testing.assert_frame_equal(probes.read_probe("shift", folder), both)
 
 
 def test_a_killed_probe_leaves_whole_rows_and_goes_on(bench, monkeypatch):
     run, asked, folder, _ = bench
-    probe = probes.PROBES["risk_coverage"]
+    probe = probes.PROBES["shift"]
 
     def killed(model, dataset, limit):
         if model.name == "cnn":
             raise KeyboardInterrupt
         return probe.measure(model, dataset, limit)
 
-    monkeypatch.setitem(probes.PROBES, "risk_coverage", dataclasses.replace(probe, measure=killed))
+    monkeypatch.setitem(probes.PROBES, "shift", dataclasses.replace(probe, measure=killed))
     with pytest.raises(KeyboardInterrupt):
         run(1)
-    assert [path.name for path in folder.iterdir()] == ["risk_coverage.csv"]
-    assert probes.read_probe("risk_coverage", folder)["label"].unique().tolist() == ["dense_4"]
-    monkeypatch.setitem(probes.PROBES, "risk_coverage", probe)
+    assert [path.name for path in folder.iterdir()] == ["shift.csv"]
+    assert probes.read_probe("shift", folder)["label"].unique().tolist() == ["dense_4"]
+    monkeypatch.setitem(probes.PROBES, "shift", probe)
     assert run(1)["label"].unique().tolist() == ["dense_4", "cnn_2"]
     assert asked == ["dense", "cnn"]
 
@@ -287,24 +279,24 @@ def test_a_killed_probe_leaves_whole_rows_and_goes_on(bench, monkeypatch):
 def test_rows_of_another_version_are_measured_anew(bench, monkeypatch):
     run, asked, folder, _ = bench
     run(1)
-    path = folder / "risk_coverage.csv"
+    path = folder / "shift.csv"
     pd.read_csv(path).assign(version=0, accuracy=9.0).to_csv(path, index=False)
     assert run(1)["accuracy"].max() <= 1
     assert asked == ["dense", "cnn"] * 2
     # As where what is measured changes.
-    probe = probes.PROBES["risk_coverage"]
-    monkeypatch.setitem(probes.PROBES, "risk_coverage", dataclasses.replace(probe, version=2))
+    probe = probes.PROBES["shift"]
+    monkeypatch.setitem(probes.PROBES, "shift", dataclasses.replace(probe, version=2))
     assert set(run(1)["version"]) == {2}
     assert asked == ["dense", "cnn"] * 3
 
 
 def test_rows_with_a_hash_of_known_code_in_place_of_a_version_are_kept(bench):
     run, asked, folder, _ = bench
-    rows, path = run(1), folder / "risk_coverage.csv"
+    rows, path = run(1), folder / "shift.csv"
     known, strange = next(iter(probes.VERSION_OF_CODE)), "another"
     for code in (known, strange):
         # Read back, for a record that nothing was added to stays as it was written.
-        former = probes.read_probe("risk_coverage", folder).drop(columns="version").assign(code_version=code)
+        former = probes.read_probe("shift", folder).drop(columns="version").assign(code_version=code)
         former.to_csv(path, index=False)
         pd.testing.assert_frame_equal(run(1), rows, check_dtype=False)
     assert asked == ["dense", "cnn"] * 2, "measured again for the strange code alone"
@@ -337,7 +329,9 @@ def test_no_record_is_an_empty_frame_and_a_broken_one_is_named(tmp_path):
         probes.read_probe("shift", tmp_path)
 
 
-@pytest.mark.parametrize("name", ["shift", "equivariance", "receptive_field", "calibration", "risk_coverage"])
+@pytest.mark.parametrize(
+    "name", ["shift", "equivariance", "receptive_field", "calibration", "conformal", "attribution"]
+)
 def test_every_probe_measures_a_model_at_hand(name, cnn, bars_dataset):
     trial = Trial("cnn_4_8", seed=2)
     rows = probes.measure_probe(name, cnn, bars_dataset, trial, limit=8)

@@ -8,7 +8,7 @@ import pytest
 
 from cnnlab.findings import biases as bias_findings
 from cnnlab.findings import finding as estimates
-from cnnlab.findings import tables
+from cnnlab.findings import tables, trust
 from cnnlab.findings.finding import WORSE
 from cnnlab.measures import calibration
 from cnnlab.measures.biases import ORDERS
@@ -213,7 +213,7 @@ def test_receptive_field_tells_the_widths():
         for seed in range(SEEDS)
     ).explode("sensitivity")
     finding = bias_findings.effective_fields(rows.astype({"sensitivity": float}))
-    assert finding.numbers["conv1"] == {"theoretical": 3, "effective": 2.0, "core": pytest.approx(3**0.5)}
+    assert finding.numbers["conv1"] == {"theoretical": 3, "effective": pytest.approx(3**0.5)}
     assert "could see 3 pixels across" in finding.sentence
 
 
@@ -241,31 +241,89 @@ def test_temperature_scaling_that_helps_and_that_does_not():
         bias_findings.calibration_over_seeds(calibration_rows(0.02, accuracy_after=0.69))
 
 
-def test_referral_reads_the_curve():
-    rows = pd.DataFrame(
-        {"label": "cnn_4", "seed": seed, "asked": asked, "coverage": asked, "accuracy": accuracy}
-        for seed in range(SEEDS)
-        for asked, accuracy in ((0.8, 0.9), (1.0, 0.75))
-    )
-    finding = bias_findings.referral_over_seeds(rows)
-    assert finding.numbers["cnn_4"] == {"answered": pytest.approx(0.9), "all": pytest.approx(0.75)}
-    with pytest.raises(ValueError, match="coverage 0.3 is not among the rows"):
-        bias_findings.referral_over_seeds(rows, coverage=0.3)
-
-
-def test_the_reliability_diagram_pools_the_images_of_all_seeds():
+def test_the_reliability_diagram_averages_the_bins_of_all_seeds():
     generator = np.random.default_rng(0)
     confidence, correct = generator.uniform(0.2, 1, (2, 300)), generator.random((2, 300)) < 0.6
+    each = [calibration.reliability_bins(*pair) for pair in zip(confidence, correct, strict=True)]
     rows = pd.concat(
-        calibration.reliability_bins(confidence[seed], correct[seed]).assign(
-            label="cnn_4", seed=seed, stage="before", ece=0.1 * (1 + seed)
-        )
-        for seed in range(2)
+        bins.assign(label="cnn_4", seed=seed, stage="before", ece=0.1 * (1 + seed)) for seed, bins in enumerate(each)
     )
-    expected = calibration.reliability_bins(confidence.ravel(), correct.ravel())
     (bins,) = tables.reliability_panels(rows)["CNN 4"].values()
-    pd.testing.assert_frame_equal(bins, expected)
+    np.testing.assert_allclose(bins, (each[0] + each[1]) / 2)
     assert list(tables.reliability_panels(rows)["CNN 4"]) == ["before scaling (error 15.0%)"]
+
+
+def conformal_rows(coverage, sols=False, width=0.005, own=0.9):
+    """Rows as of `measures.conformal_coverage`, of a network that says 2.2 classes; of Mars with a row a span."""
+    spans = [(np.nan, np.nan), (500.0, 549.0)] if sols else [(np.nan, np.nan)]
+    return pd.DataFrame(
+        {
+            "label": "mars_probe_mirrored" if sols else "cnn_4", "seed": seed, "split": split, "first_sol": first,
+            "last_sol": last, "coverage": share, "low": share - width, "high": share + width, "size": 2.2,
+            "single": 0.5, "single_accuracy": 0.95, "empty": 0.0, "promised": 0.9,
+        }
+        for seed in range(1 if sols else SEEDS)
+        for split, share in (("test", coverage), ("validation", own))
+        for first, last in spans
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("coverage", "width", "verdict", "end"),
+    [
+        (0.903, 0.005, "same", "2.2 classes on average, hold the truth in 90.3% of test images: as promised."),
+        (0.86, 0.005, WORSE, "86.0% of test images: less than promised."),
+        (0.94, 0.005, "better", "94.0% of test images: more than promised."),
+        (0.9, 0.05, "cannot tell", "cannot tell whether that is as promised."),
+    ],
+)
+def test_a_promise_is_kept_broken_or_open(coverage, width, verdict, end):
+    (finding,) = trust.promise_kept(conformal_rows(coverage, width=width))
+    assert (finding.verdict, finding.numbers["coverage"]) == (verdict, pytest.approx(coverage))
+    assert finding.sentence.startswith("The CNN's sets, of ") and finding.sentence.endswith(end)
+
+
+def test_a_promise_over_sols_is_held_against_its_own_days():
+    rows = pd.concat([conformal_rows(0.9), conformal_rows(0.7, sols=True, width=0.06)])
+    _, finding = trust.promise_kept(rows)
+    assert finding.verdict == WORSE
+    assert finding.sentence.endswith("90.0% of pictures of their days do so in 70.0% of later ones: days are not "
+                                     "exchangeable.")  # fmt: skip
+    for coverage, verdict in ((0.9, "same"), (0.88, "cannot tell"), (0.97, "better")):
+        width = 0.005 if verdict == "same" else 0.05
+        assert trust.promise_kept(conformal_rows(coverage, sols=True, width=width))[0].verdict == verdict
+    table = tables.probe_table("conformal", rows)
+    assert list(table["Network"]) == ["CNN 4"] * 2 + ["Linear probe, two-sided"] * 2
+    assert list(table["Images"]) == ["test", "like the fit's"] * 2
+    assert table["Sets hold the truth"].iloc[2] == "70.0% (64.0% to 76.0%)"
+    assert list(table["n"]) == [SEEDS, SEEDS, 1, 1]
+
+
+def attribution_rows(gain, kept=0.1):
+    return pd.DataFrame(
+        {
+            "label": label, "seed": seed, "map": name, "deletion": 0.4 - share, "random": 0.4, "gain": share,
+            "low": share - 0.02, "high": share + 0.02, "randomised": stays, "randomised_low": stays - 0.1,
+            "randomised_high": stays + 0.1,
+        }
+        for label in ("dense_8", "cnn_4")
+        for seed in range(2)
+        for name, share, stays in (("integrated gradients", gain, 0.0), ("occlusion", gain - 0.03, kept))
+    )  # fmt: skip
+
+
+def test_maps_are_trusted_where_deletion_gains_and_shuffled_weights_change_them():
+    for gain, verdict in ((0.12, "better"), (0.01, "cannot tell"), (-0.2, WORSE)):
+        falls, stays = trust.maps_trusted(attribution_rows(gain))
+        assert (falls.verdict, falls.numbers["gain"]) == (verdict, pytest.approx(gain))
+        assert "integrated gradients, images cost the CNN" in falls.sentence
+        assert stays.sentence.endswith("at most 0.10: maps show the network.")
+    assert "2.0 points less probability" not in falls.sentence and "20.0 points less probability" in falls.sentence
+    _, stays = trust.maps_trusted(attribution_rows(0.1, kept=-0.8))
+    assert stays.sentence.endswith("at most 0.80: occlusion shows the image, not the network.")
+    table = tables.probe_table("attribution", attribution_rows(0.12))
+    assert list(table["Map"]) == ["integrated gradients", "occlusion"] * 2
+    assert table["Gain, points"].iloc[0] == "+12.00 (+10.00 to +14.00)"
 
 
 @pytest.mark.parametrize("seeds", [1, 2, SEEDS])

@@ -15,13 +15,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "tsne_visualization",
         ],
         "predictions": [
-            "confidence_distribution", "confusion_matrix", "occlusion", "prediction_comparison", "reliability_diagram",
-            "risk_coverage", "training_curves",
+            "attribution", "confidence_distribution", "confusion_matrix", "prediction_comparison",
+            "reliability_diagram", "training_curves",
         ],
         "recipes": ["recipe_frontier", "recipe_waterfall"],
         "studies": [
-            "accuracy_by_sol", "accuracy_vs_samples", "class_recalls", "group_scores", "performance_vs_parameters",
-            "shift_curve", "study_points", "tabular_points",
+            "accuracy_by_sol", "accuracy_vs_samples", "class_recalls", "coverage_by_sol", "group_scores",
+            "performance_vs_parameters", "shift_curve", "study_points", "tabular_points",
         ],
         "style": ["FIGURES", "alternative_text", "figure_view", "save_figure"],
     },

@@ -36,20 +36,25 @@ def prediction_comparison(images, labels, class_names, answers, columns=4):
 
 
 @style.styled
-def occlusion(images, maps, captions, columns=4):
-    """Images beside what covering a part of each costs: the brighter a patch, the more its answer rests there.
+def attribution(images, maps, captions):
+    """Images beside each other, and below each what maps show: the brighter, the more speaks for the answer.
 
-    `images` uint8 (n, height, width, channels); `maps`: `measures.occlusion_map` of each; `captions`: a text each.
+    `images` uint8 (n, height, width, channels); `maps`: {kind: (n, rows, columns), of any size}, as of `measures.MAPS`;
+    `captions`: a text each. What speaks against the answer is as dark as what does nothing for it.
     """
-    figure, axes = style.new_grid(2 * len(images), columns, cell_height=2.3)
-    for place, (image, fall, caption) in enumerate(zip(images, maps, captions, strict=True)):
-        picture, beside = axes[2 * place], axes[2 * place + 1]
-        picture.imshow(image)
-        picture.set_title(caption, fontsize=style.SMALL)
-        beside.imshow(image.mean(axis=2), cmap="gray")
-        shown = {"cmap": style.HEAT, "alpha": 0.6, "extent": (0, image.shape[1], image.shape[0], 0), "vmin": 0}
-        beside.imshow(np.maximum(fall, 0), vmax=max(float(fall.max()), 0.01), **shown)
-        beside.set_title(f"covered: at most -{100 * max(float(fall.max()), 0):.0f} points", fontsize=style.SMALL)
+    count = len(images)
+    figure, axes = style.new_grid((1 + len(maps)) * count, count, cell_height=min(2.2, style.WIDTH / count))
+    for axis, image, caption in zip(axes, images, captions, strict=False):
+        axis.imshow(image)
+        axis.set_title(caption, fontsize=style.SMALL)
+    for row, (kind, found) in enumerate(maps.items(), start=1):
+        axes[row * count].set_ylabel(kind, fontsize=style.SMALL)
+        for axis, image, values in zip(axes[row * count :], images, found, strict=False):
+            axis.imshow(image.mean(axis=2), cmap="gray")
+            # Single pixels may stand out so far that the others would look alike.
+            top = max(float(np.quantile(values, 0.995)), 1e-6)
+            shown = {"cmap": style.HEAT, "alpha": 0.65, "extent": (0, image.shape[1], image.shape[0], 0), "vmin": 0}
+            axis.imshow(np.maximum(values, 0), vmax=top, **shown)
     return figure
 
 
@@ -108,49 +113,23 @@ def confidence_distribution(confidence, correct):
 
 @style.styled
 def reliability_diagram(panels):
-    """Accuracy against confidence, bin by bin, above how many images each bin holds.
+    """Accuracy against confidence, in bins of equally many images, with intervals.
 
     `panels`: {title: {series: bins}}, one panel a title, with bins as `measures.reliability_bins` gives them. A series'
     name is its legend, which is the place for its calibration error. On the diagonal, confidence is accuracy; below it
     the network is too sure of itself.
     """
-    grid = {"rows": 2, "columns": len(panels), "height_ratios": (3, 1), "squeeze": False}
-    figure, axes = style.new_figure(height=5.6, sharex=True, sharey="row", **grid)
-    for column, (title, tables) in enumerate(panels.items()):
-        axis, histogram = axes[:, column]
+    figure, axes = style.new_figure(height=4.2, columns=len(panels), sharey=True, squeeze=False)
+    for axis, (title, tables) in zip(axes.flat, panels.items(), strict=True):
         axis.plot([0, 1], [0, 1], color=style.GREY, linestyle=":", label="perfect calibration")
         for index, (series, bins) in enumerate(tables.items()):
-            look = {"color": style.COLOURS[index], "linestyle": style.LINES[index]}
-            filled = bins[bins["count"] > 0]
-            axis.plot(filled["confidence"], filled["accuracy"], marker=style.MARKERS[index], label=series, **look)
-            histogram.stairs(bins["count"], [*bins["low"], bins["high"].iloc[-1]], linewidth=1.8, **look)
-        axis.set(title=title, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+            look = {"color": style.COLOURS[index], "linestyle": style.LINES[index], "marker": style.MARKERS[index]}
+            style.error_bars(axis, bins["confidence"], bins, "accuracy", capsize=2, label=series, **look)
+        axis.set(title=title, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="confidence (probability of the answer)")
         axis.legend(loc="upper left")
-        histogram.set_xlabel("confidence (probability of the answer)")
+        style.percent(axis.xaxis)
         style.percent(axis.yaxis)
-        style.percent(histogram.xaxis)
-        axis.grid(True, axis="x")
-    figure.get_layout_engine().set(wspace=0.06)
     axes[0, 0].set_ylabel("accuracy")
-    axes[1, 0].set_ylabel("images")
-    axes[1, 0].yaxis.set_major_formatter("{x:,.0f}")
-    return figure
-
-
-@style.styled
-def risk_coverage(curves):
-    """Accuracy on what is answered against the share answered: {network: `measures.risk_coverage` frame}."""
-    figure, axis = style.new_figure(height=4)
-    for index, (network, curve) in enumerate(curves.items()):
-        curve = curve[curve["coverage"] >= _LEAST_COVERAGE]
-        tenths = np.searchsorted(curve["coverage"], np.arange(0.1, 1, 0.1))
-        look = {"color": style.COLOURS[index], "linestyle": style.LINES[index % len(style.LINES)], "label": network}
-        axis.plot(curve["coverage"], curve["accuracy"], marker=style.MARKERS[index], markevery=list(tenths), **look)
-    axis.set(xlabel="share of test images answered (the most confident first)", ylabel="accuracy on these", xlim=(0, 1))
-    axis.set_title("Accuracy when the least confident images go to a person")
-    style.percent(axis.xaxis)
-    style.percent(axis.yaxis)
-    axis.legend(loc="best")
     return figure
 
 

@@ -195,18 +195,38 @@ def class_recalls(table):
 @style.styled
 def accuracy_by_sol(table):
     """Accuracy in spans of Martian days: label, first_sol, last_sol, images, accuracy, low, high (over groups)."""
-    figure, axis = style.new_figure(height=4.2)
-    for index, (label, mine) in enumerate(table.groupby("label", sort=False)):
-        colour, middle = style.COLOURS[index], (mine["first_sol"] + mine["last_sol"]) / 2 + 3 * index
-        axis.hlines(mine["accuracy"], mine["first_sol"], mine["last_sol"], color=colour, alpha=0.4, linewidth=4)
-        look = {"color": colour, "marker": style.MARKERS[index], "capsize": 3, "label": readable(label)}
-        style.error_bars(axis, middle, mine, "accuracy", **look)
-    axis.set(xlabel="sol (Martian day of the mission); a bar is a span of sols, all of them equally long")
-    axis.set(ylabel="accuracy", ylim=(0, 1), title="Accuracy against the day the image was taken")
-    axis.grid(True)
-    style.percent(axis.yaxis)
+    figure, axis = _over_sols({readable(label): mine for label, mine in table.groupby("label", sort=False)}, "accuracy")
+    axis.set(ylabel="accuracy", title="Accuracy against the day the image was taken")
     style.legend_below(figure, axis, ncols=3)
     return figure
+
+
+@style.styled
+def coverage_by_sol(rows):
+    """How often sets hold the true class, in spans of Martian days: `measures.conformal_coverage` of Mars."""
+    spans = rows.dropna(subset=["first_sol"])
+    names = {"validation": "days of the fit (each half by the other)", "test": "later days"}
+    series = {name: spans[spans["split"] == split] for split, name in names.items()}
+    figure, axis = _over_sols(series, "coverage")
+    promised = rows["promised"].iloc[0]
+    axis.axhline(promised, color=style.GREY, linestyle=":", label=f"promised: {promised:.0%}")
+    axis.set(ylabel="sets that hold the true class", title="A promise made on some days, and asked for on later ones")
+    style.legend_below(figure, axis, ncols=3)
+    return figure
+
+
+def _over_sols(series, value):
+    """(figure, axis) with `value` of {name: rows with first_sol, last_sol, low, high}, shares, over spans of sols."""
+    figure, axis = style.new_figure(height=4.2)
+    for index, (name, rows) in enumerate(series.items()):
+        colour, middle = style.COLOURS[index], (rows["first_sol"] + rows["last_sol"]) / 2 + 3 * index
+        axis.hlines(rows[value], rows["first_sol"], rows["last_sol"], color=colour, alpha=0.4, linewidth=4)
+        look = {"color": colour, "marker": style.MARKERS[index], "capsize": 3, "label": name}
+        style.error_bars(axis, middle, rows, value, **look)
+    axis.set(xlabel="sol (Martian day of the mission); a bar is a span of sols, all of them equally long", ylim=(0, 1))
+    axis.grid(True)
+    style.percent(axis.yaxis)
+    return figure, axis
 
 
 def _finished(figure, axis, rows, title, ncols=4):

@@ -176,8 +176,8 @@ FIGURES = {
     "conv1_filters": "The filters of the first convolution shown as small colour images.",
     "feature_maps": "One test image and the most active feature maps that each convolution makes of it.",
     "confidence_distribution": "Histograms of the confidence of right and of wrong predictions on the test set.",
-    "reliability_diagram": "Accuracy against confidence in bins beside the diagonal of perfect calibration, over a "
-    "histogram of the confidences.",
+    "reliability_diagram": "Accuracy against confidence in bins with intervals, beside the diagonal of perfect "
+    "calibration.",
     "tsne_visualization": "Two-dimensional t-SNE map of the features of test images, coloured and marked by class.",
     "filters_study": f"Test accuracy of the four filter configurations with a dense layer: {_SEEDS}",
     "filters_gap_study": f"Test accuracy of the four filter configurations with global average pooling: {_SEEDS}",
@@ -192,8 +192,8 @@ FIGURES = {
     "field as a square.",
     "tabular": "Test accuracy on tabular data of a dense network, a one-dimensional convolution and gradient boosting, "
     "with the columns in their order and shuffled.",
-    "risk_coverage": "Accuracy on the images that are answered against the share that is answered when the least "
-    "confident predictions are left to a person.",
+    "attribution": "Test images, and below each where on it the answer of the convolutional network comes from, by "
+    "Grad-CAM, integrated gradients and occlusion.",
     "epochs_confound": f"Test accuracy of one network trained for two numbers of epochs: {_SEEDS}",
     "calibration": "Reliability diagrams of the dense and the convolutional network before and after temperature "
     "scaling.",
@@ -211,7 +211,10 @@ FIGURES = {
     "mars_cnn_training": "Training curves of the convolutional network on Mars images, with the best epoch marked.",
     "mars_ladder": "Accuracy, balanced accuracy and macro-F1 on the Mars test images, from constant answers and the "
     "nearest training image over networks trained from scratch to pretrained ones, with intervals.",
-    "mars_attribution": "Mars images and where on them the answer of the network rests, as heat maps.",
+    "mars_attribution": "Mars images, and below each where on it the answer of the network comes from, by Grad-CAM, "
+    "integrated gradients and occlusion.",
+    "mars_conformal_by_sol": "Share of Mars images whose set of classes holds the true one, in spans of Martian days "
+    "with intervals, on the days of the fit and on later ones, beside a line at what was promised.",
     "mars_kernels_study": f"Test accuracy on Mars images for three kernel sizes and one that grows: {_SEEDS}",
     "mars_class_recalls": "Recall of each Mars class with its interval, one mark for each network.",
     "mars_accuracy_by_sol": "Accuracy on Mars test images in spans of Martian days, with intervals.",

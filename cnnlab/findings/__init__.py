@@ -27,8 +27,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "networks": [
             "calibration_error", "commonest_confusions", "confidence_split", "correlation_by_distance",
-            "errors_within", "in_use", "near_duplicates", "overfitting", "referral", "rightly_answered",
-            "temperature_scaling", "worst_class",
+            "errors_within", "in_use", "near_duplicates", "overfitting", "rightly_answered", "temperature_scaling",
+            "worst_class",
         ],
         "recipes": ["change_table", "frontier_table", "recipe_findings", "target_table", "targets"],
         "seeds": ["ensemble", "seeds_table", "spread", "suspect_labels"],
@@ -36,6 +36,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "confusions_table", "presentable", "probe_table", "reliability_panels", "sample_size_table", "study_table",
             "to_markdown",
         ],
+        "trust": ["maps_trusted", "promise_kept"],
     },
 )
 # fmt: on

@@ -17,6 +17,7 @@ from cnnlab.findings.finding import (
     judged_one,
     overlap_spread,
 )
+from cnnlab.findings.trust import maps_trusted, promise_kept
 from cnnlab.measures import effective_diameters, paired_differences
 from cnnlab.wording import capital, family, from_to, listing, percent, points, signed_points, spelled
 
@@ -185,15 +186,15 @@ def effective_fields(rows):
     """How much of what each convolution could see matters to it, in pixels: rows of the probe `receptive_field`."""
     sizes = effective_diameters(rows).groupby("layer", sort=False)
     numbers = {
-        layer: {"theoretical": int(mine["theoretical"].iloc[0]), **mine[["effective", "core"]].mean().to_dict()}
+        layer: {"theoretical": int(mine["theoretical"].iloc[0]), "effective": float(mine["effective"].mean())}
         for layer, mine in sizes
     }
     *_, last = numbers.values()
-    seen, core = last["theoretical"], last["core"]
+    seen, half = last["theoretical"], last["effective"]
     # Half of what is seen alike everywhere lies in a square of half the area.
-    meaning = "it looks at its centre" if core < 0.9 * seen / math.sqrt(2) else "it looks everywhere alike"
+    meaning = "it looks at its centre" if half < 0.9 * seen / math.sqrt(2) else "it looks everywhere alike"
     sentence = (
-        f"The last convolution could see {seen} pixels across, but half of its sensitivity lies within {core:.1f}"
+        f"The last convolution could see {seen} pixels across, but half of its sensitivity lies within {half:.1f}"
     )
     return Finding(f"{sentence}: {meaning}.", None, numbers)
 
@@ -232,20 +233,6 @@ def silent_activations(rows):
     return Finding(f"{percent(share)} of {name}'s ReLU activations are zero: {meaning}.", None, shares.to_dict())
 
 
-def referral_over_seeds(rows, coverage=0.8):
-    """Accuracy when the least confident images go to a human; the sentence on the last label."""
-    if not np.isclose(rows["asked"], coverage).any():
-        raise ValueError(f"coverage {coverage} is not among the rows; expected one of {sorted(rows['asked'].unique())}")
-    numbers = {}
-    for label, mine in rows.groupby("label", sort=False):
-        answered, everything = (
-            mine.loc[np.isclose(mine["asked"], share), "accuracy"].mean() for share in (coverage, 1)
-        )
-        numbers[label] = {"answered": answered, "all": everything}
-    change = f"takes {family(label)} from {percent(everything)} to {percent(answered)}"
-    return Finding(f"Answering only the surest {percent(coverage)} of the images {change}.", None, numbers)
-
-
 # What the rows of each probe of `measures.PROBES` say.
 OF_PROBES = {
     "shift": shift_cost,
@@ -254,7 +241,8 @@ OF_PROBES = {
     "tabular": columns_order,
     "activations": silent_activations,
     "calibration": calibration_over_seeds,
-    "risk_coverage": referral_over_seeds,
+    "conformal": promise_kept,
+    "attribution": maps_trusted,
 }
 
 

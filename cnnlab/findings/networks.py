@@ -130,16 +130,6 @@ def confidence_split(confidence, correct, threshold=SURE):
     return Finding(sentence, BETTER if apart else CANNOT_TELL, numbers)
 
 
-def referral(confidence, correct, coverage=0.8):
-    """Accuracy when the least confident images go to a human, who then sees 1 - `coverage` of them."""
-    curve = measures.risk_coverage(confidence, correct)
-    answered, accuracy = measures.accuracy_at_coverage(curve, coverage)
-    everything = float(curve["accuracy"].iloc[-1])
-    change = f"takes its accuracy from {percent(everything)} to {percent(accuracy)}"
-    sentence = f"Leaving the least sure {percent(1 - answered)} of images to a human {change}."
-    return Finding(sentence, None, {"coverage": answered, "accuracy": accuracy, "all": everything})
-
-
 def correlation_by_distance(table):
     """How the correlation of two pixels falls with their distance: the table of `measures.spatial_correlation`."""
     series = table.groupby("distance")["correlation"].mean()

@@ -93,26 +93,42 @@ def sample_size_table(rows):
 
 
 _NETWORK, _LAYER, _ACCURACY = {"Network": "label"}, {"Layer": "layer"}, {"Accuracy": ("accuracy", percent)}
-_PIXELS = "{:.1f}".format
-# Of each probe: {heading: column} of what a row is, and {heading: (column, how it is written)} of its means.
+_PIXELS, _RATIO = "{:.1f}".format, "{:.2f}".format
+# Of each probe: {heading: column} of what a row is, and {heading: (column, how it is written)} of its means; between
+# the two the columns of its interval, where that is over images and not over seeds.
 TABLES = {
     "shift": ({**_NETWORK, "Pixels": "shift", "Images": "treatment"}, _ACCURACY),
     "receptive_field": (
         {**_LAYER, "Could see, pixels": "theoretical"},
-        {"Noticeably moved by": ("effective", _PIXELS), "Half of the sensitivity": ("core", _PIXELS)},
+        {"Half of the sensitivity, pixels": ("effective", _PIXELS)},
     ),
     "activations": ({**_NETWORK, **_LAYER}, {"Activations that are zero": ("zero_fraction", percent)}),
     "calibration": (
         {**_NETWORK, "Scaling": "stage"},
-        {"Expected calibration error": ("ece", percent), "Temperature": ("temperature", "{:.2f}".format)},
+        {"Expected calibration error": ("ece", percent), "Temperature": ("temperature", _RATIO)},
     ),
-    "risk_coverage": ({**_NETWORK, "Answered": "asked"}, _ACCURACY),
+    "conformal": (
+        {**_NETWORK, "Images": "split"},
+        {
+            "Sets hold the truth": ("coverage", "low", "high", percent), "Classes in a set": ("size", _RATIO),
+            "Sets of one class": ("single", percent), "Right among these": ("single_accuracy", percent),
+            "Empty sets": ("empty", percent),
+        },
+    ),
+    "attribution": (
+        {**_NETWORK, "Map": "map"},
+        {
+            "Mean probability, its order": ("deletion", percent), "Random order": ("random", percent),
+            "Gain, points": ("gain", "low", "high", signed_points),
+            "Rank correlation, weights shuffled": ("randomised", "randomised_low", "randomised_high", _RATIO),
+        },
+    ),
 }  # fmt: skip
 # What of a probe's rows stands in its table, where that is not all of them as they are.
 SHOWN = {
     "shift": lambda rows: rows[rows["shift"].isin([0, rows["shift"].max()])],
     "receptive_field": measures.effective_diameters,
-    "risk_coverage": lambda rows: rows[rows["asked"].isin([0.5, 0.8, 0.9, 1])],
+    "conformal": lambda rows: rows[rows["first_sol"].isna()].replace({"split": {"validation": "like the fit's"}}),
 }
 
 
@@ -132,7 +148,12 @@ def probe_table(name, rows):
     for keys, mine in SHOWN.get(name, lambda rows: rows)(rows).groupby(list(by.values()), sort=False):
         over_seeds = mine.groupby("seed").mean(numeric_only=True)
         names = dict(zip(by, (readable(str(key)) for key in keys), strict=True))
-        cells = {heading: cell(over_seeds[column], write) for heading, (column, write) in columns.items()}
+        cells = {
+            heading: with_interval(*over_seeds[[column, *ends]].mean(), write)
+            if ends
+            else cell(over_seeds[column], write)
+            for heading, (column, *ends, write) in columns.items()
+        }
         found.append({**names, **cells, "n": mine["seed"].nunique()})
     return pd.DataFrame(found)
 
@@ -160,13 +181,11 @@ def _tabular_table(finding):
 def reliability_panels(rows):
     """{network: {stage with its error: bins}}, as `measures.reliability_bins` has them, of the probe `calibration`.
 
-    The images of all seeds are taken together.
+    Means over seeds, of a network's intervals over images, too.
     """
-    panels, means = {}, ["confidence", "accuracy"]
+    panels = {}
     for (label, stage), mine in rows.groupby(["label", "stage"], sort=False):
-        sums = mine.assign(**mine[means].mul(mine["count"], axis=0))
-        bins = sums.groupby(["low", "high"], as_index=False)[["count", *means]].sum()
-        bins[means] = bins[means].div(bins["count"].where(bins["count"] > 0), axis=0)
+        bins = mine.groupby("bin", as_index=False)[["count", "confidence", "accuracy", "low", "high"]].mean()
         error = mine.groupby("seed")["ece"].first().mean()
         panels.setdefault(readable(label), {})[f"{stage} scaling (error {percent(error)})"] = bins
     return panels

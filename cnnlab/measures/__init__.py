@@ -11,10 +11,14 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "complete_seeds", "effects", "frontier", "measured", "named", "read_benchmarks", "run_benchmarks",
             "time_column", "with_baseline_times",
         ],
-        "calibration": [
-            "accuracy_at_coverage", "apply_temperature", "expected_calibration_error", "fit_temperature",
-            "reliability_bins", "risk_coverage",
+        "attribution": [
+            "MAPS", "explained", "explained_layer", "grad_cam", "integrated_gradients", "leaves", "maps_of",
+            "occlusion",
         ],
+        "calibration": [
+            "apply_temperature", "expected_calibration_error", "fit_temperature", "reliability_bins",
+        ],
+        "conformal": ["PROMISED", "conformal_coverage", "conformal_sets", "conformal_threshold"],
         "exploration": [
             "camera_shares", "channel_correlation", "class_counts", "describe_splits", "majority_share",
             "mars_pipeline", "mars_samples", "mean_images", "metadata_of", "missing_classes",
@@ -23,8 +27,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "groups": ["mean_by_group", "share_by_group"],
         "inspection": [
             "effective_diameters", "embeddings", "feature_maps", "first_layer_filters", "layer_table", "most_active",
-            "occlusion_map", "tsne_map", "zero_activations",
+            "tsne_map", "zero_activations",
         ],
+        "map_checks": ["deletion_curve", "trust_in_maps"],
         "mars": ["constant_baselines", "most_confident_wrong", "scores_with_intervals", "sorted_by_part", "vote"],
         "mars_record": ["MARS_FOLDER", "NEAREST", "evaluate_mars", "read_mars", "write_mars"],
         "probes": ["PROBES", "PROBES_FOLDER", "measure_probe", "read_probe", "run_probe"],

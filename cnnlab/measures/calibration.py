@@ -1,45 +1,45 @@
-"""Does a network know when it is wrong? Calibration, temperature, and referring the doubtful images."""
+"""Is a network right as often as it is sure? Calibration, and the temperature that mends it."""
 
 import numpy as np
 import pandas as pd
 from scipy import optimize, special
 
+from cnnlab.measures.groups import share_by_group
 from cnnlab.training import cross_entropy, predict
 
 BINS = 15
-COVERAGES = tuple(step / 20 for step in range(1, 21))
 # By which a float32 softmax may exceed 1.
 ROUNDING = 1e-5
 # Softmax inputs are divided by a temperature in this range.
 TEMPERATURES = (0.05, 20.0)
 
 
-def reliability_bins(confidence, correct, bins=BINS):
-    """Accuracy and mean confidence in `bins` equally wide bins of confidence: a reliability diagram.
+def reliability_bins(confidence, correct, bins=BINS, groups=None):
+    """Accuracy and mean confidence in `bins` bins of equally many images, the least sure first: a reliability diagram.
 
-    `confidence` (n,), the highest probability of each image, 0 to 1; `correct` bool (n,). A bin holds what lies above
-    its low edge, up to and including its high edge. Returns a DataFrame, a row a bin: low, high, count, confidence,
-    accuracy (NaN where empty). Raises ValueError for other shapes and values.
-    Source: Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), section 2.
+    `confidence` (n,), the highest probability of each image, 0 to 1; `correct` bool (n,); `groups` (n,), what each was
+    taken together with (None: it is alone). Bins of equal width hold a handful of images each at the low end, whose
+    accuracy is noise. Images of one confidence stay together, in the bin of the first of them. Returns a DataFrame, a
+    row a bin that has images: bin (its number), count, confidence, accuracy, and its interval low and high
+    (`share_by_group`). Raises ValueError for other shapes and values.
+    Source: Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), section 2; Nguyen and O'Connor,
+    "Posterior calibration and exploratory analysis for natural language processing models" (EMNLP 2015), section 3.
     """
     confidence, correct = _checked(confidence, correct)
-    edges = np.linspace(0, 1, bins + 1)
-    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
-    count = np.bincount(place, minlength=bins)
-    filled = np.where(count, count, np.nan)
-    columns = {
-        "low": edges[:-1], "high": edges[1:], "count": count,
-        "confidence": np.bincount(place, confidence, bins) / filled,
-        "accuracy": np.bincount(place, correct, bins) / filled,
-    }  # fmt: skip
-    return pd.DataFrame(columns)
+    groups = np.arange(len(correct)) if groups is None else np.asarray(groups)
+    places = np.searchsorted(np.sort(confidence), confidence) * bins // len(confidence)
+    parts = {number: places == number for number in np.unique(places)}
+    rows = [
+        (number, part.sum(), confidence[part].mean(), *share_by_group(correct[part], groups[part]))
+        for number, part in parts.items()
+    ]
+    return pd.DataFrame(rows, columns=["bin", "count", "confidence", "accuracy", "low", "high"])
 
 
 def expected_calibration_error(confidence, correct, bins=BINS):
     """Mean over images of |accuracy - confidence| of their bin, 0 to 1 (Guo et al. 2017, eq. 3)."""
     table = reliability_bins(confidence, correct, bins)
-    gaps = (table["accuracy"] - table["confidence"]).abs().fillna(0)
-    return float(np.average(gaps, weights=table["count"]))
+    return float(np.average((table["accuracy"] - table["confidence"]).abs(), weights=table["count"]))
 
 
 def fit_temperature(probabilities, labels):
@@ -77,29 +77,6 @@ def _logits(probabilities):
     return np.log(np.maximum(probabilities, np.finfo("float32").tiny))
 
 
-def risk_coverage(confidence, correct):
-    """Accuracy on the images that are answered when the least confident go to a human.
-
-    `confidence` (n,), `correct` bool (n,). Returns a DataFrame, a row for each confidence that occurs, falling:
-    threshold (answered from here up), coverage (share answered), accuracy (on those). Images of equal confidence are
-    answered or referred together.
-    Source: Geifman and El-Yaniv, "Selective Classification for Deep Neural Networks" (NIPS 2017).
-    """
-    confidence, correct = _checked(confidence, correct)
-    table = pd.DataFrame({"confidence": confidence, "correct": correct})
-    groups = table.groupby("confidence")["correct"].agg(["size", "sum"]).sort_index(ascending=False).cumsum()
-    shares = groups.assign(coverage=groups["size"] / len(table), accuracy=groups["sum"] / groups["size"])
-    return shares.rename_axis("threshold").reset_index()[["threshold", "coverage", "accuracy"]]
-
-
-def accuracy_at_coverage(curve, coverage):
-    """(coverage, accuracy) at the least coverage of `curve` (of `risk_coverage`) that is not below `coverage`."""
-    if not 0 < coverage <= 1:
-        raise ValueError(f"coverage is {coverage!r}; expected a share above 0, up to 1")
-    row = curve[curve["coverage"] >= coverage - 1e-12].iloc[0]
-    return float(row["coverage"]), float(row["accuracy"])
-
-
 def _checked(confidence, correct):
     confidence, correct = np.asarray(confidence, "float64"), np.asarray(correct, bool)
     if confidence.shape != correct.shape or confidence.ndim != 1 or not len(confidence):
@@ -129,18 +106,6 @@ def reliability(model, validation, test):
         }  # fmt: skip
         frames.append(reliability_bins(confidence, correct).assign(stage=stage, **whole))
     return pd.concat(frames, ignore_index=True)
-
-
-def referral_curve(model, test, coverages=COVERAGES):
-    """Accuracy on the most confident images of `test`, (uint8 images, labels (n,)), the rest being referred.
-
-    Returns one row for each of `coverages` (shares of the images, up to 1): asked, coverage (the least share not below
-    it that confidence allows), accuracy, images.
-    """
-    images, labels = test
-    curve = risk_coverage(*_answers(predict(model, images), labels))
-    rows = [(asked, *accuracy_at_coverage(curve, asked), len(images)) for asked in coverages]
-    return pd.DataFrame(rows, columns=["asked", "coverage", "accuracy", "images"])
 
 
 def _answers(probabilities, labels):

@@ -11,10 +11,9 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
+from cnnlab.measures.attribution import input_gradient
 from cnnlab.training import predict
 
-# Luo et al. count the pixels above 1 - 95.45% (two standard deviations of a Gaussian) of the greatest.
-NEGLIGIBLE = 1 - 0.9545
 # Images at a time where gradients, or the activations of all layers, are held at once.
 _CHUNK = 100
 
@@ -100,23 +99,19 @@ def effective_field(model, images):
 def effective_diameters(rows):
     """How wide each map among `rows` (as `effective_field` returns them) is, in pixels.
 
-    Returns one row for each layer, and label and seed where `rows` have them: theoretical; effective, the square root
-    of the number of pixels above NEGLIGIBLE of the greatest (Luo et al., section 3); core, the same of the fewest
-    pixels that hold half of all sensitivity, which tells a peak from a plateau where every pixel is above that
-    threshold.
+    Returns one row for each layer, and label and seed where `rows` have them: theoretical, and effective, the square
+    root of the number of the fewest pixels that hold half of all sensitivity. It tells a peak from a plateau, which has
+    1 / sqrt(2) of the theoretical width; of the pixels that are noticed at all (Luo et al., section 3) a network this
+    small has nearly all, peak or plateau.
     """
     keys = [name for name in ("label", "seed", "layer") if name in rows]
     groups = rows.groupby(keys, sort=False)
-    widths = groups["sensitivity"].agg(effective=_effective_width, core=_core_width)
+    widths = groups["sensitivity"].agg(effective=_half_width)
     widths.insert(0, "theoretical", groups["theoretical"].first())
     return widths.reset_index()
 
 
-def _effective_width(sensitivity):
-    return np.sqrt(np.count_nonzero(sensitivity > NEGLIGIBLE * sensitivity.max()))
-
-
-def _core_width(sensitivity):
+def _half_width(sensitivity):
     falling = np.cumsum(np.sort(sensitivity)[::-1])
     return np.sqrt(np.searchsorted(falling, falling[-1] / 2) + 1)
 
@@ -127,21 +122,8 @@ def sensitivity_map(model, layer_name, images):
     centre = keras.Model(model.inputs, output[:, output.shape[1] // 2, output.shape[2] // 2])
     total = np.zeros(images.shape[1:3])
     for start in range(0, len(images), _CHUNK):
-        total += np.abs(_input_gradient(centre, images[start : start + _CHUNK])).sum(axis=(0, 3))
+        total += np.abs(input_gradient(centre, images[start : start + _CHUNK])).sum(axis=(0, 3))
     return total / len(images)
-
-
-def _input_gradient(model, images):
-    """Gradient of the sum of `model`'s outputs with respect to `images`: float32, their shape."""
-    if (backend := keras.backend.backend()) != "tensorflow":
-        raise NotImplementedError(f"gradients need TensorFlow; Keras runs on {backend}: set KERAS_BACKEND=tensorflow")
-    import tensorflow as tf
-
-    pixels = tf.convert_to_tensor(images, "float32")
-    with tf.GradientTape() as tape:
-        tape.watch(pixels)
-        outputs = model(pixels, training=False)
-    return tape.gradient(outputs, pixels).numpy()
 
 
 def layer_table(model):
@@ -203,26 +185,6 @@ def feature_maps(model, image, names=None):
 def most_active(maps, count):
     """Indices of the `count` channels of `maps` (height, width, channels) with the largest mean, largest first."""
     return np.argsort(-maps.mean(axis=(0, 1)), kind="stable")[:count]
-
-
-def occlusion_map(model, image, patch=32, batch_size=25):
-    """How much the probability of the answer falls when a patch of the image is covered: float32 (rows, columns).
-
-    `image` uint8 (height, width, channels), whose sides `patch` divides; what is covered gets the image's mean colour.
-    `batch_size`: covered images that are answered at once. Raises ValueError for sides that it does not divide.
-    Source: Zeiler and Fergus, Visualizing and understanding convolutional networks (ECCV 2014), section 4.2.
-    """
-    height, width, _ = image.shape
-    if height % patch or width % patch:
-        raise ValueError(f"patch is {patch}; expected a divisor of the image's sides, {height} and {width} pixels")
-    places = [(top, left) for top in range(0, height, patch) for left in range(0, width, patch)]
-    covered = np.repeat(image[None], len(places), axis=0)
-    for one, (top, left) in zip(covered, places, strict=True):
-        one[top : top + patch, left : left + patch] = image.mean(axis=(0, 1)).round()
-    (whole,) = model.predict_on_batch(image[None])
-    starts = range(0, len(covered), batch_size)
-    answers = np.concatenate([model.predict_on_batch(covered[i : i + batch_size]) for i in starts])
-    return (whole.max() - answers[:, whole.argmax()]).reshape(height // patch, width // patch).astype("float32")
 
 
 def embeddings(model, images, layer="features"):

@@ -12,22 +12,25 @@ import pandas as pd
 from cnnlab import data
 from cnnlab.machine import atomic_file, release
 from cnnlab.measures.biases import equivariance, shift_accuracy, tabular_answers
-from cnnlab.measures.calibration import referral_curve, reliability
+from cnnlab.measures.calibration import reliability
+from cnnlab.measures.conformal import conformal_coverage
 from cnnlab.measures.inspection import effective_field, zero_activations
-from cnnlab.studies import CNN, DENSE, Store, find_budget, trained_model
-from cnnlab.training import Trial
+from cnnlab.measures.map_checks import trust_in_maps
+from cnnlab.studies import CNN, DENSE, MARS_MIRRORED, Store, find_budget, trained_model
+from cnnlab.training import Trial, predict
 
 # Under the folder of a budget.
 PROBES_FOLDER = Path("results") / "probes"
 # Images at most. Of shifts: 64 passes over these take a minute or two on two cores. Of the others: enough that an
-# equivariance error or a share of zeros is known to three digits, and a statistic's variance to four.
-SHIFT_IMAGES, EQUIVARIANCE_IMAGES, FIELD_IMAGES = 5_000, 100, 500
+# equivariance error or a share of zeros is known to three digits, and a statistic's variance to four. Maps of an image
+# cost some hundred passes each.
+SHIFT_IMAGES, EQUIVARIANCE_IMAGES, FIELD_IMAGES, MAP_IMAGES = 5_000, 100, 500, 100
 ACTIVATION_IMAGES = 1_000
 # In place of a trial's key where a probe trains its own small models.
 NO_TRIAL = "none"
 # Rows from before probes had a version have a hash of the source text that measured them.
 VERSION_OF_CODE = dict.fromkeys(
-    ("fa802b58e1c3", "b34c5a425f94", "57888bcc3cfe", "e52f2d36a794", "a9a07995ef38", "94386f0fd6ba", "7882016ef00a"), 1
+    ("fa802b58e1c3", "57888bcc3cfe", "e52f2d36a794", "a9a07995ef38", "94386f0fd6ba", "7882016ef00a"), 1
 )
 
 
@@ -48,10 +51,18 @@ class Probe:
     version: int = 1
 
     def parts(self, seeds, key):
-        """{(seed, key): Trial or None} of what is measured for seeds 0 to `seeds` - 1; `key`: of a trial's files."""
+        """{(seed, key): Trial or None} of what is measured for seeds 0 to `seeds` - 1; `key`: of a trial's files.
+
+        A linear probe has no seed but 0, for nothing in it is drawn.
+        """
         if not self.trials:
             return {(seed, NO_TRIAL): None for seed in range(seeds)}
-        trials = [dataclasses.replace(trial, seed=seed) for seed in range(seeds) for trial in self.trials]
+        trials = [
+            dataclasses.replace(trial, seed=seed)
+            for seed in range(seeds)
+            for trial in self.trials
+            if seed == 0 or trial.model != "probe"
+        ]
         return {(trial.seed, key(trial)): trial for trial in trials}
 
 
@@ -73,8 +84,14 @@ def _calibration(model, dataset, limit):
     return reliability(model, dataset.split("validation", limit), dataset.split("test", limit))
 
 
-def _risk_coverage(model, dataset, limit):
-    return referral_curve(model, dataset.split("test", limit))
+def _conformal(model, dataset, limit):
+    return conformal_coverage(
+        dataset, *(predict(model, dataset.split(name, limit)[0]) for name in ("validation", "test"))
+    )
+
+
+def _attribution(model, dataset, limit):
+    return trust_in_maps(model, _first(dataset, "test", MAP_IMAGES, limit)[0])
 
 
 BOTH = (DENSE, CNN)
@@ -91,10 +108,12 @@ PROBES = {
         Probe("receptive_field", "How much of what a unit could see matters to it?", _FIELD, (CNN,)),
         Probe("tabular", "Is convolution of use where neighbours mean nothing?", tabular_answers, ()),
         Probe("activations", "How much of a network is silent?", _ACTIVATIONS, BOTH),
-        Probe("calibration", "Is a network right as often as it is sure?", _calibration, BOTH),
+        Probe("calibration", "Is a network right as often as it is sure?", _calibration, BOTH, version=2),
         Probe(
-            "risk_coverage", "How good are the answers if the doubtful images go to a human?", _risk_coverage, BOTH
+            "conformal", "How many classes must it name to be right nine times in ten?", _conformal,
+            (*BOTH, MARS_MIRRORED),
         ),
+        Probe("attribution", "Do maps of where an answer comes from show what it rests on?", _attribution, BOTH),
     )
 }  # fmt: skip
 

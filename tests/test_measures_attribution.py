@@ -1,4 +1,4 @@
-"""Where a network looked: the map of the exported graph against one computed in Keras, layer by layer."""
+"""Where an answer comes from: maps against other computations of them, and tests that tell good maps from bad."""
 
 import json
 
@@ -9,9 +9,10 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
+from cnnlab.measures import attribution, map_checks
 from cnnlab.training import build
 from cnnlab.training.transfer import feature_extractor
-from sagemaker_scripts import archive, grad_cam, package_model, savedmodel
+from sagemaker_scripts import archive, package_model, savedmodel
 
 SIDE, CLASSES = 24, 5
 
@@ -39,9 +40,9 @@ def nested():
 
 
 def explained(model, pixels):
-    """`grad_cam.explained` by `model`'s own layer, in a graph, as it is exported."""
-    layer, _ = grad_cam.explained_layer(model)
-    return tf.function(lambda images: grad_cam.explained(model, layer, images), autograph=False)(tf.constant(pixels))
+    """`attribution.explained` by `model`'s own layer, in a graph, as it is exported."""
+    layer, _ = attribution.explained_layer(model)
+    return tf.function(lambda images: attribution.explained(model, layer, images), autograph=False)(tf.constant(pixels))
 
 
 def split(model):
@@ -78,7 +79,7 @@ FLAT = {
 @pytest.mark.parametrize("name", FLAT)
 def test_the_map_is_the_one_computed_in_keras(name):
     model = FLAT[name]()
-    layer, size = grad_cam.explained_layer(model)
+    layer, size = attribution.explained_layer(model)
     assert (layer.name, size) == (name, tuple(model.get_layer(name).output.shape[1:3]))
     probabilities, maps = explained(model, images())
     np.testing.assert_allclose(probabilities, model(images(), training=False), atol=1e-6)
@@ -89,7 +90,7 @@ def test_the_map_is_the_one_computed_in_keras(name):
 
 def test_a_network_within_the_network_is_looked_into():
     model = nested()
-    layer, size = grad_cam.explained_layer(model)
+    layer, size = attribution.explained_layer(model)
     assert (layer.name, size) == ("last", (12, 12))
     _, maps = explained(model, images())
     expected = computed(model.layers[0], keras.Sequential(model.layers[1:]), images())
@@ -101,7 +102,7 @@ def test_efficientnet_explains_at_its_last_maps():
     extractor = feature_extractor((SIDE, SIDE, 3))
     outputs = layers.Dense(CLASSES, "softmax")(extractor.outputs[0])
     model = keras.Model(extractor.inputs[0], outputs)
-    layer, size = grad_cam.explained_layer(model)
+    layer, size = attribution.explained_layer(model)
     backbone = extractor.get_layer("efficientnet_lite0")
     assert layer.name == "head_relu"
     assert size == backbone.output_shape[1:3]
@@ -143,7 +144,7 @@ def test_the_layers_are_as_before_afterwards():
     model = nested()
     before = model(images(), training=False)
     explained(model, images())
-    assert not [layer for layer in grad_cam.leaves(model) if "call" in vars(layer)]
+    assert not [layer for layer in attribution.leaves(model) if "call" in vars(layer)]
     np.testing.assert_array_equal(model(images(), training=False), before)
 
 
@@ -160,7 +161,7 @@ def test_the_layers_are_as_before_afterwards():
 )  # fmt: skip
 def test_what_has_no_place_to_point_to_has_no_map(make, tmp_path):
     model = make()
-    assert grad_cam.explained_layer(model) is None
+    assert attribution.explained_layer(model) is None
     savedmodel.export(model, tmp_path / "1")
     assert not {"explain", "explain_image"} & set(tf.saved_model.load(str(tmp_path / "1")).signatures)
 
@@ -170,7 +171,7 @@ def test_a_last_convolution_of_one_position_leaves_the_one_before():
         [keras.Input((SIDE, SIDE, 3)), layers.Rescaling(1 / 255), layers.Conv2D(4, 3, strides=2, name="before"),
          layers.Conv2D(8, 11), layers.Flatten(), layers.Dense(CLASSES, "softmax")]
     )  # fmt: skip
-    layer, size = grad_cam.explained_layer(model)
+    layer, size = attribution.explained_layer(model)
     assert (layer.name, size) == ("before", (11, 11))
 
 
@@ -220,3 +221,131 @@ def test_a_model_without_a_map_says_so(tmp_path):
         with pytest.raises(handlers.RequestError, match="no convolution") as caught:
             handlers.asks_why("explain")
     assert caught.value.status_code == 400
+
+
+def test_of_an_image_and_its_mirror_image_the_map_is_of_the_image():
+    seen = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(1, 1, use_bias=False, activation="relu")])
+    pixels = keras.Input((8, 8, 3))
+    both = layers.Average()([layers.GlobalAveragePooling2D()(seen(x)) for x in (pixels, keras.ops.flip(pixels, 2))])
+    model = keras.Model(pixels, layers.Dense(2, "softmax")(both))
+    seen.layers[-1].set_weights([np.ones((1, 1, 3, 1))])
+    model.layers[-1].set_weights([np.array([[-0.01, 0.01]]), np.zeros(2)])
+    image = np.zeros((1, 8, 8, 3), "float32")
+    image[:, 1, 0] = 255
+    (found,) = attribution.grad_cam(model, image)
+    assert np.argwhere(found == 1).tolist() == [[1, 0]]
+
+
+def corner(weight=4.0):
+    """Answers 1 the more surely, the brighter the lower right quarter of an 8x8 image is, and looks nowhere else."""
+    pixels = keras.Input((8, 8, 3))
+    lower = layers.Cropping2D(((4, 0), (4, 0)))(layers.Rescaling(1 / 255)(pixels))
+    model = keras.Model(pixels, layers.Dense(2, "softmax")(layers.GlobalAveragePooling2D()(lower)))
+    model.layers[-1].set_weights([np.array([[-weight, weight]] * 3), np.zeros(2)])
+    return model
+
+
+@pytest.fixture(scope="module")
+def corner_network():
+    return corner()
+
+
+def lit(count=6):
+    """Images (n, 8, 8, 3), uint8: noise, and a lower right quarter that is bright."""
+    found = np.random.default_rng(3).integers(0, 90, (count, 8, 8, 3), dtype="uint8")
+    found[:, 4:, 4:] += 150
+    return found
+
+
+def test_covering_what_the_answer_rests_on_costs_its_share_of_the_logits(corner_network, monkeypatch):
+    monkeypatch.setattr(attribution, "CELLS", 2)
+    image = np.zeros((1, 8, 8, 3), "uint8")
+    image[:, 4:, 4:] = 240
+    (found,) = attribution.occlusion(corner_network, image)
+    # The corner gets the mean of the image, 60; the logits are 12 times its brightness and -12 times it.
+    np.testing.assert_allclose(found, [[0, 0], [0, 24 * (240 - 60) / 255]], atol=1e-4)
+    assert image[:, 4:, 4:].min() == 240, "the image itself stays as it is"
+
+
+def test_integrated_gradients_of_a_linear_score_are_weight_times_change(corner_network):
+    image = lit(1)
+    (found,) = attribution.integrated_gradients(corner_network, image)
+    weight = np.zeros((8, 8, 1))
+    weight[4:, 4:] = 8 / 255 / 16
+    expected = (weight * (image[0] - image[0].mean(axis=(0, 1)))).sum(axis=-1)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "make"), [("dense", lambda: network("dense")), *FLAT.items(), ("nested", nested)])
+def test_integrated_gradients_add_up_to_the_difference_of_scores(name, make):
+    model, pixels = make(), images()
+    found = attribution.integrated_gradients(model, pixels, classes := np.array([0, 1, 4]))
+    means = np.broadcast_to(pixels.mean(axis=(1, 2), keepdims=True), pixels.shape)
+    of_image, of_mean = (
+        np.log(p / (1 - p)) for p in (model.predict_on_batch(x)[np.arange(3), classes] for x in (pixels, means))
+    )
+    np.testing.assert_allclose(
+        found.sum(axis=(1, 2)), of_image - of_mean, atol=0.0101 * max(1, np.abs(of_image - of_mean).max())
+    )
+
+
+def test_too_few_steps_are_told(monkeypatch):
+    model = network(filters=[4, 6], dense=8)
+    for layer in model.layers[2:]:
+        layer.set_weights([3 * each for each in layer.get_weights()])
+    monkeypatch.setattr(attribution, "STEPS", (1,))
+    with pytest.warns(UserWarning, match="integrated gradients of 1 steps miss their sum by"):
+        attribution.integrated_gradients(model, images(2))
+
+
+def test_cells_cover_images_of_any_size():
+    for shape in ((1, 32, 32, 3), (1, 30, 45, 3), (1, 5, 9, 3)):
+        cells, (rows, columns) = attribution.cell_numbers(np.zeros(shape))
+        assert cells.shape == shape[1:3] and (rows, columns) == (min(8, shape[1]), min(8, shape[2]))
+        sizes = np.bincount(cells.ravel(), minlength=rows * columns)
+        assert sizes.min() > 0 and sizes.max() <= 2.5 * sizes.min()
+
+
+def test_without_a_convolution_there_is_no_grad_cam():
+    model = network("dense")
+    assert attribution.maps_of(model) == ["integrated gradients", "occlusion"]
+    with pytest.raises(ValueError, match="has no convolution with positions"):
+        attribution.grad_cam(model, images())
+
+
+def test_deletion_begins_with_the_image_and_ends_with_its_mean_colour(corner_network):
+    order = np.tile(np.arange(64)[::-1], (6, 1))
+    curves = map_checks.deletion_curve(corner_network, lit(), order)
+    assert curves.shape == (6, 1 + map_checks.LOOKS)
+    plain = np.broadcast_to(lit().mean(axis=(1, 2), keepdims=True), lit().shape)
+    np.testing.assert_allclose(curves[:, 0], corner_network.predict_on_batch(lit())[:, 1], atol=1e-6)
+    np.testing.assert_allclose(curves[:, -1], corner_network.predict_on_batch(plain)[:, 1], atol=1e-6)
+
+
+def test_maps_that_know_what_matters_beat_chance_and_a_map_of_nothing_does_not(monkeypatch):
+    unsure = corner(0.6)
+    noise = np.random.default_rng(0).random((6, 8, 8)).astype("float32")
+    monkeypatch.setitem(attribution.MAPS, "noise", lambda *_: noise)
+    names = ["integrated gradients", "occlusion", "noise"]
+    table = map_checks.trust_in_maps(unsure, lit(), names=names).set_index("map")
+    assert (table["images"] == 6).all()
+    assert (table.loc[names[:2], "low"] > 0.03).all()
+    assert table.loc["noise", "low"] < 0
+    np.testing.assert_allclose(table["gain"], table["random"] - table["deletion"], atol=1e-6)
+    assert table.loc["noise", "randomised"] == pytest.approx(1), (
+        "a map that does not look at the weights stays as it is"
+    )
+    grouped = map_checks.trust_in_maps(unsure, lit(), groups=[0, 0, 0, 1, 1, 1], names=["occlusion"])
+    assert grouped["gain"].item() == pytest.approx(table.loc["occlusion", "gain"])
+    assert grouped["high"].item() != table.loc["occlusion", "high"]
+
+
+def test_maps_change_when_weights_change_places():
+    model = network(filters=[4, 6], dense=8)
+    twin = map_checks.shuffled_weights(model, np.random.default_rng(0))
+    for before, after in zip(model.get_weights(), twin.get_weights(), strict=True):
+        assert sorted(before.ravel()) == sorted(after.ravel())
+    assert not np.array_equal(model.get_weights()[0], twin.get_weights()[0])
+    table = map_checks.trust_in_maps(model, images(12)).set_index("map")
+    assert list(table.index) == list(attribution.MAPS)
+    assert table["randomised"].abs().max() < 0.6

@@ -1,0 +1,56 @@
+"""May an answer be trusted? Sets that promise to hold the true class, and maps of where an answer comes from."""
+
+from cnnlab.findings.finding import BETTER, CANNOT_TELL, SAME, WORSE, Finding, judge
+from cnnlab.wording import capital, family, percent, points
+
+# From this mean rank correlation on, a map of shuffled weights is much the same map.
+ALIKE = 0.5
+
+
+def promise_kept(rows):
+    """Whether sets hold the true class as often as promised: a Finding a label, of `measures.conformal_coverage`.
+
+    Rows of several seeds are averaged, intervals too, for they are over images. The verdict: "same" as promised, within
+    the margin, or more, or less.
+    """
+    return [_promise(label, mine) for label, mine in rows.groupby("label", sort=False)]
+
+
+def _promise(label, rows):
+    means = rows[rows["first_sol"].isna()].groupby("split").mean(numeric_only=True)
+    test, promised = means.loc["test"], means.loc["test", "promised"]
+    verdict = judge((test["low"] - promised, test["high"] - promised))
+    numbers = {**test.to_dict(), "own": means.loc["validation", "coverage"], "seeds": rows["seed"].nunique()}
+    if rows["first_sol"].notna().any():
+        meaning = {WORSE: "days are not exchangeable", CANNOT_TELL: "cannot tell whether days are exchangeable"}
+        found = (
+            f"{percent(numbers['own'])} of pictures of their days do so in {percent(test['coverage'])} of later ones"
+        )
+        sentence = f"Sets that hold the truth in {found}: {meaning.get(verdict, 'the promise carries over')}."
+    else:
+        meaning = {
+            SAME: "as promised", WORSE: "less than promised", BETTER: "more than promised",
+            CANNOT_TELL: "cannot tell whether that is as promised",
+        }[verdict]  # fmt: skip
+        sets = f"{capital(family(label))}'s sets, of {test['size']:.1f} classes on average"
+        sentence = f"{sets}, hold the truth in {percent(test['coverage'])} of test images: {meaning}."
+    return Finding(sentence, verdict, numbers)
+
+
+def maps_trusted(rows):
+    """Whether maps know what an answer rests on, and depend on what was learned: `measures.trust_in_maps`.
+
+    Two Findings on the last label: of the map that gains most over a random order, and of the one that changes least
+    where weights are shuffled. Rows of several seeds are averaged, intervals too, for they are over images.
+    """
+    label = rows["label"].iloc[-1]
+    means = rows[rows["label"] == label].groupby("map", sort=False).mean(numeric_only=True)
+    best, alike = means["gain"].idxmax(), means["randomised"].abs().idxmax()
+    gain, verdict = means.loc[best], judge((means.loc[best, "low"], means.loc[best, "high"]), margin=0)
+    meaning = {BETTER: "it shows what matters", WORSE: "it misleads", CANNOT_TELL: "which may be chance"}[verdict]
+    more = f"{points(gain['gain'])} {'less' if gain['gain'] < 0 else 'more'} probability than in random order"
+    correlation = means.loc[alike, "randomised"]
+    shows = "maps show the network" if abs(correlation) < ALIKE else f"{alike} shows the image, not the network"
+    falls = f"Covered in the order of {best}, images cost {family(label)} {more}: {meaning}."
+    stays = f"Shuffled weights leave maps a rank correlation of at most {abs(correlation):.2f}: {shows}."
+    return [Finding(falls, verdict, gain.to_dict()), Finding(stays, None, means["randomised"].to_dict())]
