@@ -378,13 +378,14 @@ CHAPTERS = {
         "A set has all classes above a threshold, which is fitted on validation so that nine sets in ten hold the true "
         "class, if new images come like these. *Like the fit's*: each half of the validation images with the "
         "threshold of the other. Intervals are over images, of Mars over groups of them. An image whose set has one "
-        "class may be answered; the others are for a person.",
+        "class may be answered; the others are for a person. Where a network is right more often than promised on the "
+        "images of the fit, some sets are empty.",
     ),
     "attribution": of_probe(
         "attribution",
         about="A map says where the answer comes from. Where it does, covering what it marks first makes the answer's "
-        "probability fall sooner than a random order; and the map changes where the network's weights change places. "
-        "Intervals are over images.",
+        "probability fall sooner than a random order; and the map changes where the network's weights change places (a "
+        "correlation of 0 where that leaves no map at all). Intervals are over images.",
     ),
     "recipe": Chapter(
         studies.find_study("recipe").question,

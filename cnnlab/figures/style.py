@@ -211,8 +211,8 @@ FIGURES = {
     "mars_cnn_training": "Training curves of the convolutional network on Mars images, with the best epoch marked.",
     "mars_ladder": "Accuracy, balanced accuracy and macro-F1 on the Mars test images, from constant answers and the "
     "nearest training image over networks trained from scratch to pretrained ones, with intervals.",
-    "mars_attribution": "Mars images, and below each where on it the answer of the network comes from, by Grad-CAM, "
-    "integrated gradients and occlusion.",
+    "mars_attribution": "Mars images, and below each where on it the answer of the network comes from, by Grad-CAM and "
+    "occlusion.",
     "mars_conformal_by_sol": "Share of Mars images whose set of classes holds the true one, in spans of Martian days "
     "with intervals, on the days of the fit and on later ones, beside a line at what was promised.",
     "mars_kernels_study": f"Test accuracy on Mars images for three kernel sizes and one that grows: {_SEEDS}",

@@ -1,5 +1,7 @@
 """Numbers as tables for readers: means with their 95% intervals, contrasts with their verdicts, ready for Markdown."""
 
+import math
+
 import pandas as pd
 
 from cnnlab import measures
@@ -94,8 +96,8 @@ def sample_size_table(rows):
 
 _NETWORK, _LAYER, _ACCURACY = {"Network": "label"}, {"Layer": "layer"}, {"Accuracy": ("accuracy", percent)}
 _PIXELS, _RATIO = "{:.1f}".format, "{:.2f}".format
-# Of each probe: {heading: column} of what a row is, and {heading: (column, how it is written)} of its means; between
-# the two the columns of its interval, where that is over images and not over seeds.
+# Of each probe: {heading: column} of what a row is, and {heading: (column, how it is written)} of its means. Where some
+# have the columns of an interval between the two, intervals are over images, and the others have none.
 TABLES = {
     "shift": ({**_NETWORK, "Pixels": "shift", "Images": "treatment"}, _ACCURACY),
     "receptive_field": (
@@ -144,13 +146,14 @@ def probe_table(name, rows):
     if name == "tabular":
         return _tabular_table(columns_order(rows))
     by, columns = TABLES[name]
+    over_images = any(len(how) > 2 for how in columns.values())
     found = []
     for keys, mine in SHOWN.get(name, lambda rows: rows)(rows).groupby(list(by.values()), sort=False):
         over_seeds = mine.groupby("seed").mean(numeric_only=True)
         names = dict(zip(by, (readable(str(key)) for key in keys), strict=True))
         cells = {
-            heading: with_interval(*over_seeds[[column, *ends]].mean(), write)
-            if ends
+            heading: with_interval(*over_seeds[[column, *ends]].mean(), *[math.nan] * (2 - len(ends)), write)
+            if over_images
             else cell(over_seeds[column], write)
             for heading, (column, *ends, write) in columns.items()
         }

@@ -16,6 +16,12 @@ from cnnlab.measures.groups import share_by_group
 from cnnlab.measures.mars import SPAN
 
 PROMISED = 0.9
+# Draws of two halves: one alone says more of which groups it holds than of the method.
+HALVES = 100
+COLUMNS = [
+    "split", "first_sol", "last_sol", "images", "groups", "coverage", "low", "high", "size", "single",
+    "single_accuracy", "empty",
+]  # fmt: skip
 
 
 def conformal_threshold(probabilities, labels, promised=PROMISED):
@@ -40,22 +46,18 @@ def conformal_coverage(dataset, unseen, answered, promised=PROMISED, seed=0):
     """How often sets hold the true class, on images like those of the fit and on the test images.
 
     `unseen` and `answered`: probabilities (n, classes) for the first n images of validation, on which the threshold is
-    fitted, and of test. Returns a DataFrame of a row for "test", and one for "validation", of which each half (whole
-    groups, drawn by `seed`) is answered by the threshold of the other; and, of Mars, one for each SPAN of sols of
-    either: split, first_sol, last_sol (NaN: all), images, groups, coverage with low and high (by groups; an image is
-    its own where nothing else is known), size (classes in a set, the mean), single (the share of sets of one class),
-    single_accuracy (of these), empty (share), promised.
+    fitted, and of test. Returns a DataFrame of a row for "test", and one for "validation", of which one half is
+    answered by the threshold of the other (whole groups, drawn HALVES times by `seed`; means); and, of Mars, one for
+    each SPAN of sols of either: split, first_sol, last_sol (NaN: all), images, groups, coverage with low and high (by
+    groups; an image is its own where nothing else is known), size (classes in a set, the mean), single (the share of
+    sets of one class), single_accuracy (of these), empty (share), promised.
     """
     fitted_on, asked = (_known(dataset, *pair) for pair in (("validation", unseen), ("test", answered)))
-    halves = np.random.default_rng(seed).permutation(fitted_on["group"].nunique()) % 2
-    first = halves[pd.factorize(fitted_on["group"])[0]] == 0
-    labels, thresholds = fitted_on["label"].to_numpy(), np.empty(len(fitted_on))
-    for half in (first, ~first):
-        thresholds[~half] = conformal_threshold(unseen[half], labels[half], promised)
-    threshold = conformal_threshold(unseen, labels, promised)
+    labels = fitted_on["label"].to_numpy()
+    sets = conformal_sets(answered, conformal_threshold(unseen, labels, promised))
     found = {
-        "test": asked.assign(**_judged(conformal_sets(answered, threshold), asked["label"].to_numpy())),
-        "validation": fitted_on.assign(**_judged(conformal_sets(unseen, thresholds[:, None]), labels)),
+        "test": pd.concat([asked, _judged(sets, asked)], axis=1),
+        "validation": pd.concat([fitted_on, _on_halves(unseen, fitted_on, promised, seed)], axis=1),
     }
     rows = [{"split": split, **_summary(table)} for split, table in found.items()]
     rows += [
@@ -67,8 +69,18 @@ def conformal_coverage(dataset, unseen, answered, promised=PROMISED, seed=0):
     return pd.DataFrame(rows).reindex(columns=COLUMNS).assign(promised=promised)
 
 
-COLUMNS = ["split", "first_sol", "last_sol", "images", "groups", "coverage", "low", "high", "size", "single",
-           "single_accuracy", "empty"]  # fmt: skip
+def _on_halves(probabilities, known, promised, seed):
+    """`_judged` of each half of the images by the threshold of the other, the mean of HALVES draws of whole groups."""
+    generator, labels = np.random.default_rng(seed), known["label"].to_numpy()
+    groups, names = pd.factorize(known["group"])
+    total = 0
+    for _ in range(HALVES):
+        first = (generator.permutation(len(names)) % 2 == 0)[groups]
+        thresholds = np.empty((len(known), 1))
+        for half in (first, ~first):
+            thresholds[~half] = conformal_threshold(probabilities[half], labels[half], promised)
+        total = total + _judged(conformal_sets(probabilities, thresholds), known)
+    return total / HALVES
 
 
 def _known(dataset, split, probabilities):
@@ -81,15 +93,19 @@ def _known(dataset, split, probabilities):
     return known.assign(**{name: of_images[name].to_numpy() for name in ("group", "sol") if name in of_images})
 
 
-def _judged(sets, labels):
-    return {"covered": sets[np.arange(len(labels)), labels], "size": sets.sum(axis=1)}
+def _judged(sets, known):
+    """What each of `sets` (n, classes) is, as numbers, by the index of `known`, which has the label."""
+    covered, size = sets[np.arange(len(known)), known["label"]], sets.sum(axis=1)
+    single = size == 1
+    columns = {"covered": covered, "size": size, "single": single, "right": single & covered, "empty": size == 0}
+    return pd.DataFrame(columns, known.index).astype("float64")
 
 
 def _summary(table):
     coverage, low, high = share_by_group(table["covered"], table["group"])
-    single = table[table["size"] == 1]
+    single = table["single"].sum()
     return {
         "images": len(table), "groups": table["group"].nunique(), "coverage": coverage, "low": low, "high": high,
-        "size": table["size"].mean(), "single": len(single) / len(table),
-        "single_accuracy": single["covered"].mean(), "empty": (table["size"] == 0).mean(),
+        "size": table["size"].mean(), "single": single / len(table),
+        "single_accuracy": table["right"].sum() / single if single else np.nan, "empty": table["empty"].mean(),
     }  # fmt: skip

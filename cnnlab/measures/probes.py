@@ -11,6 +11,7 @@ import pandas as pd
 
 from cnnlab import data
 from cnnlab.machine import atomic_file, release
+from cnnlab.measures.attribution import images_at_once
 from cnnlab.measures.biases import equivariance, shift_accuracy, tabular_answers
 from cnnlab.measures.calibration import reliability
 from cnnlab.measures.conformal import conformal_coverage
@@ -24,7 +25,7 @@ PROBES_FOLDER = Path("results") / "probes"
 # Images at most. Of shifts: 64 passes over these take a minute or two on two cores. Of the others: enough that an
 # equivariance error or a share of zeros is known to three digits, and a statistic's variance to four. Maps of an image
 # cost some hundred passes each.
-SHIFT_IMAGES, EQUIVARIANCE_IMAGES, FIELD_IMAGES, MAP_IMAGES = 5_000, 100, 500, 100
+SHIFT_IMAGES, EQUIVARIANCE_IMAGES, FIELD_IMAGES, MAP_IMAGES = 5_000, 100, 500, 50
 ACTIVATION_IMAGES = 1_000
 # In place of a trial's key where a probe trains its own small models.
 NO_TRIAL = "none"
@@ -85,9 +86,8 @@ def _calibration(model, dataset, limit):
 
 
 def _conformal(model, dataset, limit):
-    return conformal_coverage(
-        dataset, *(predict(model, dataset.split(name, limit)[0]) for name in ("validation", "test"))
-    )
+    parts = [dataset.split(name, limit)[0] for name in ("validation", "test")]
+    return conformal_coverage(dataset, *(predict(model, images, images_at_once(images)) for images in parts))
 
 
 def _attribution(model, dataset, limit):
@@ -108,12 +108,14 @@ PROBES = {
         Probe("receptive_field", "How much of what a unit could see matters to it?", _FIELD, (CNN,)),
         Probe("tabular", "Is convolution of use where neighbours mean nothing?", tabular_answers, ()),
         Probe("activations", "How much of a network is silent?", _ACTIVATIONS, BOTH),
-        Probe("calibration", "Is a network right as often as it is sure?", _calibration, BOTH, version=2),
+        Probe("calibration", "Is a network right as often as it is sure?", _calibration, BOTH, seeds=2, version=2),
         Probe(
             "conformal", "How many classes must it name to be right nine times in ten?", _conformal,
-            (*BOTH, MARS_MIRRORED),
+            (*BOTH, MARS_MIRRORED), seeds=2,
         ),
-        Probe("attribution", "Do maps of where an answer comes from show what it rests on?", _attribution, BOTH),
+        Probe(
+            "attribution", "Do maps of where an answer comes from show what it rests on?", _attribution, BOTH, seeds=2
+        ),
     )
 }  # fmt: skip
 
