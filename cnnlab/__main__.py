@@ -306,9 +306,9 @@ def _record(options):
 
 def _report(options):
     import_keras()
-    from cnnlab import report
+    from cnnlab import results
 
-    for path in report.rebuild():
+    for path in results.rebuild():
         print(f"written: {path}")
 
 

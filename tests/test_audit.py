@@ -35,7 +35,7 @@ def trained(means, seeds=5, noise=0.001, **facts):
     for label, mean in means.items():
         for seed in range(seeds):
             row = {name: mean + shared[seed] + generator.normal(0, noise) for name in columns}
-            count = measurements.parameter_count(label, nothing())[0]
+            count = measurements.parameter_count(label)
             rows.append({"label": label, "seed": seed, "key": f"{label} {seed}", "parameters": count, **row})
     return Evidence(pd.DataFrame(rows), **{"histories": {}, "predictions": lambda key: {}, **facts})
 
@@ -103,14 +103,6 @@ def test_parameter_counts_are_held_against_the_formula(claim, verdict, measured)
 def test_a_wrong_count_is_shown_with_its_distance():
     assert "64 too low" in judge(nothing(), "dense_128_64.params", "402186")["reason"]
     assert "2,154,496 too high" in judge(nothing(), "cnn_64_128_256.params", "10919562")["reason"]
-
-
-def test_a_trained_model_that_differs_from_the_formula_is_believed():
-    evidence = trained({"cnn_32_64_k5": 0.5})
-    evidence.rows["parameters"] = 5_400_000
-    row = judge(evidence, "cnn_32_64_k5.params", "5.4M")
-    assert row["verdict"] == "holds"
-    assert "the formula gives 579,402" in row["reason"]
 
 
 def test_mars_networks_are_counted_at_the_published_size_whatever_was_trained():
@@ -218,7 +210,6 @@ def test_a_ranking_needs_every_step(accuracies, verdict):
     means = {**dict(zip(FILTERS, accuracies, strict=True)), "cnn_32_64_128_15_epochs": accuracies[1] + 0.01}
     row = judge(trained(means), "filters.ranking", "monotone increasing")
     assert row["verdict"] == verdict
-    assert "the published CNN 32-64-128 had 15, which are worth +" in row["reason"]
     assert row["measured"].count(" to ") == 3
 
 
@@ -242,8 +233,8 @@ def test_a_claim_of_two_parts_needs_both():
     row = judge(evidence, quantity, "beats with fewer")
     assert row["verdict"] == "holds"
     assert "545,098 against 820,874 parameters" in row["reason"]
-    evidence.rows.loc[evidence.rows["label"] == "cnn_32_64_k3", "parameters"] = 900_000
-    assert judge(evidence, quantity, "beats with fewer")["verdict"] == "contradicted"
+    larger = trained({"cnn_32_64_128": 0.70, "dense_256_128": 0.50})
+    assert judge(larger, "cnn_32_64_128_vs_dense_256_128", "beats with fewer")["verdict"] == "contradicted"
 
 
 def test_the_verdict_follows_the_rows():
@@ -315,8 +306,6 @@ def test_probes_supply_what_the_store_cannot_say(tmp_path):
     ):
         evidence = measurements.gather(Store(tmp_path), extra={quantity: supplied})
         assert judge(evidence, quantity, published)["verdict"] == verdict
-    with pytest.raises(ValueError, match="extra has mars.imags; expected any of"):
-        measurements.gather(Store(tmp_path), extra={"mars.imags": 1})
 
 
 @pytest.fixture(scope="module")
@@ -330,7 +319,7 @@ def stored(tmp_path_factory):
         accuracy = 0.4 + place / 1000
         row = {
             "label": trial.label, **trial.resolved().configuration(), "protocol": PROTOCOL,
-            "parameters": measurements.parameter_count(trial.label, nothing())[0],
+            "parameters": measurements.parameter_count(trial.label),
             "test_accuracy_last": accuracy,
         }  # fmt: skip
         result = types.SimpleNamespace(

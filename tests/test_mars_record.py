@@ -152,19 +152,6 @@ def test_the_table_of_contests_has_a_cell_for_every_baseline_that_is_none_of_its
     assert table.loc["Mars dense 512-256", "Balanced accuracy, against Mars dense 512-256"] == ""
 
 
-@pytest.mark.parametrize(("trained", "best", "limited", "last"), [([12, 12], [5, 12], 2, 1), ([12, 9], [5, 3], 1, 0)])
-def test_what_ended_the_trainings_is_said(trained, best, limited, last):
-    frame = pd.DataFrame({"epochs": 12, "epochs_trained": trained, "best_epoch": best})
-    assert findings.stopping(frame).numbers == {"limited": limited, "best_is_last": last}
-
-
-def test_the_network_in_use_is_held_against_the_one_in_training():
-    finding = findings.in_use(0.95, 0.4, 1_000)
-    assert finding.numbers == {"running": 0.95, "measured": 0.4, "images": 1_000}
-    assert finding.sentence.endswith("do not fit them.")
-    assert findings.in_use(0.80, 0.85, 1_000).sentence.endswith("moving averages fit.")
-
-
 @pytest.mark.parametrize(
     ("gap", "verdict"),
     [((0.0, -0.005, 0.005), "same"), ((-0.2, -0.3, -0.1), "worse"), ((0.2, 0.1, 0.3), "better"),

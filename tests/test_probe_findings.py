@@ -46,24 +46,16 @@ def test_a_permutation_that_only_the_cnn_notices():
     assert finding.numbers["dense_verdict"] == "same"
     assert finding.numbers["cnn"] == pytest.approx(-0.24, abs=0.01)
     assert finding.numbers["cnn_lead"] > 0.03
-    assert finding.sentence.endswith(
-        "the dense network less than 1 point: neighbourhoods are what convolution lives on."
-    )
-    bias_findings.check_dense_unchanged(permutation_rows())
+    assert finding.sentence.endswith(": neighbourhoods are what convolution lives on.")
 
 
 def test_a_dense_network_that_changes_is_not_waved_through():
-    rows = permutation_rows(dense=0.43)
-    assert bias_findings.permutation(rows).numbers["dense_verdict"] == WORSE
-    with pytest.raises(AssertionError, match="which is not shown to be within 1 point"):
-        bias_findings.check_dense_unchanged(rows)
+    assert bias_findings.permutation(permutation_rows(dense=0.43)).numbers["dense_verdict"] == WORSE
 
 
 def test_one_seed_shows_nothing_about_a_permutation():
-    rows = permutation_rows(seeds=1)
-    assert bias_findings.permutation(rows).verdict == "cannot tell"
-    with pytest.raises(AssertionError, match="n = 1"):
-        bias_findings.check_dense_unchanged(rows)
+    found = bias_findings.permutation(permutation_rows(seeds=1))
+    assert (found.verdict, found.numbers["dense_verdict"]) == ("cannot tell", "cannot tell")
 
 
 def test_permutation_needs_both_networks():
@@ -92,12 +84,11 @@ def test_the_cnn_passes_the_dense_network():
         1000 * 2**0.5, rel=0.05
     )  # Half way from 34% to 54%, in log images.
     assert finding.sentence.startswith("The CNN leads from 1,000 images on; ")
-    assert finding.numbers["grown"] == pytest.approx(0.24, abs=0.01)
     table = tables.sample_size_table(sample_rows((0.22, 0.34, 0.54, 0.64)))
     assert list(table["Images"]) == ["500", "1,000", "2,000", "4,000"]
     assert list(table["Verdict"]) == [WORSE, "better", "better", "better"]
     shrinks = bias_findings.sample_size(sample_rows((0.46, 0.48, 0.49, 0.5)))
-    assert shrinks.numbers["grown"] == pytest.approx(-0.14, abs=0.01)
+    assert shrinks.numbers["gaps"][4000] == pytest.approx(0.06, abs=0.01)
     assert shrinks.sentence.startswith("The CNN leads at every size; ")
 
 
@@ -176,7 +167,7 @@ def shift_rows(lost=0.2, seeds=SEEDS):
 
 def test_a_network_that_minds_where_things_are_and_one_that_does_not():
     minds, does_not = bias_findings.shift_cost(shift_rows()), bias_findings.shift_cost(shift_rows(lost=0.0))
-    assert minds.verdict == WORSE and minds.sentence.endswith("the CNN does not ignore position.")
+    assert minds.verdict == WORSE
     assert minds.numbers["cnn_4"]["position"] == pytest.approx(0.2, abs=0.01)
     assert does_not.verdict == "same"
     assert minds.sentence.startswith("Shifted by 4 pixels, the CNN loses 2")
@@ -199,10 +190,10 @@ def equivariance_rows(error):
 
 def test_layers_that_move_with_the_image():
     finding = bias_findings.equivariant_layers(equivariance_rows(0.4))
-    assert "exactly by one of two layers, only some shifts by one" in finding.sentence
     assert finding.numbers["cnn_4", "conv1"] == {"exact": [1, 2, 3, 4], "error": 0.0}
     assert finding.numbers["cnn_4", "pool1"] == {"exact": [2, 4], "error": pytest.approx(0.4)}
-    assert bias_findings.equivariant_layers(equivariance_rows(1e-7)).sentence.startswith("All two layers")
+    exact = bias_findings.equivariant_layers(equivariance_rows(1e-7)).numbers
+    assert all(layer["exact"] == [1, 2, 3, 4] for layer in exact.values())
     table = tables.probe_table("equivariance", equivariance_rows(0.4)).set_index("Layer")
     assert table.loc["pool1"].tolist() == ["CNN 4", "2, 4", "0.40"]
 
@@ -249,8 +240,6 @@ def test_referral_reads_the_curve():
     )
     finding = bias_findings.referral_over_seeds(rows)
     assert finding.numbers["cnn_4"] == {"answered": pytest.approx(0.9), "all": pytest.approx(0.75)}
-    with pytest.raises(ValueError, match="coverage 0.3 is not among the rows"):
-        bias_findings.referral_over_seeds(rows, coverage=0.3)
 
 
 def test_the_reliability_diagram_pools_the_images_of_all_seeds():

@@ -11,13 +11,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "AIMS", "HANDLER_LATENCY", "LOADING_COST", "MIXED_LOAD", "NOTEBOOK_RUN", "RATE_SHARE", "RECIPE_TURNS",
             "SERVER_LOAD", "SERVER_SHARE", "THROUGHPUT", "TIME_TO_TARGET", "benchmark_findings",
         ],
-        "biases": [
-            "OF_PROBES", "check_dense_unchanged", "equivariant_layers", "permutation", "sample_size", "shift_cost",
-        ],
-        "claims": ["formula_of", "gather", "supplied"],
+        "biases": ["OF_PROBES", "equivariant_layers", "permutation", "sample_size", "shift_cost"],
+        "claims": ["gather", "supplied"],
         "comparisons": [
-            "adjacent", "against_baseline", "against_constant", "against_each", "choose", "compare",
-            "compare_predictions", "contrast_table", "epochs_confound", "stopping", "sweep",
+            "adjacent", "against_baseline", "against_constant", "choose", "compare_predictions", "contrast_table",
+            "epochs_confound", "sweep",
         ],
         "finding": ["BETTER", "CANNOT_TELL", "HEADLINE", "MARGIN", "SAME", "WORSE", "Finding"],
         "mars": [
@@ -26,9 +24,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "rungs", "score_table", "sol_trend", "two_intervals",
         ],
         "networks": [
-            "calibration_error", "commonest_confusions", "confidence_split", "correlation_by_distance",
-            "errors_within", "in_use", "overfitting", "referral", "rightly_answered", "temperature_scaling",
-            "worst_class",
+            "calibration_error", "confidence_split", "correlation_by_distance", "errors_within", "overfitting",
+            "rightly_answered", "temperature_scaling", "worst_class",
         ],
         "recipes": ["change_table", "frontier_table", "recipe_findings", "target_table", "targets"],
         "seeds": ["ensemble", "seeds_table", "spread", "suspect_labels"],

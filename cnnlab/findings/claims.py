@@ -15,9 +15,8 @@ import pandas as pd
 from cnnlab import measures, studies
 from cnnlab.data import SHAPES
 from cnnlab.findings.networks import SURE
-from cnnlab.findings.tables import with_interval
 from cnnlab.training import expected_parameters
-from cnnlab.wording import listing, percent, readable, signed_points
+from cnnlab.wording import listing, percent, readable
 
 # The published study trained this one variant longer than the others.
 CNN, LONGER = "cnn_32_64_128", "cnn_32_64_128_15_epochs"
@@ -92,19 +91,14 @@ class Evidence:
 
 
 def gather(store, dataset=None, extra=None):
-    """Evidence from a `store.Store`, from a `data.Dataset` of CIFAR-10 where one is given, and `extra` as in Evidence.
-
-    Raises ValueError for a quantity that is not in SUPPLIED.
-    """
-    if unknown := set(extra or {}) - set(SUPPLIED):
-        raise ValueError(f"extra has {', '.join(sorted(unknown))}; expected any of {', '.join(SUPPLIED)}")
+    """Evidence from a `store.Store`, a `data.Dataset` of CIFAR-10 where one is given, and `extra` as in Evidence."""
     records, by_dataset = store.records(), {}
     for study in studies.STUDIES.values():
         for trial in study.runs(study.seeds):
             by_dataset.setdefault(trial.dataset, []).append(trial)
     # One selection a data set: variants that are compared come from one code version.
     frames = [studies.select(records, trials) for trials in by_dataset.values()]
-    whole = [frame for frame in frames if len(frame)] or [pd.DataFrame(columns=["label"])]
+    rows = pd.concat([frame for frame in frames if len(frame)] or [pd.DataFrame(columns=["label"])], ignore_index=True)
     facts = {}
     if dataset is not None:
         # The published training set is the lab's training and validation splits together.
@@ -112,7 +106,6 @@ def gather(store, dataset=None, extra=None):
         pixels = measures.pixel_statistics(counts).loc["all", ["mean", "std"]].astype(float).to_dict()
         facts = {"labels": dataset.split("test")[1], "class_names": dataset.class_names, "pixels": pixels}
     histories = {record["key"]: record["history"] for record in records}
-    rows = pd.concat(whole, ignore_index=True)
     return Evidence(rows, histories, store.predictions, extra=dict(extra or {}), **facts)
 
 
@@ -153,33 +146,24 @@ def measure(evidence, quantity, published):
     raise NotMeasuredError(f"no measurement of {quantity} is defined")
 
 
-def parameter_count(label, evidence):
-    """(parameters of `label`, how known): by formula, and as counted in its trained model if there is one."""
+def parameter_count(label):
+    """Parameters of the network `label`, by formula, for the pictures it was published for."""
     defined = {trial.label: trial for study in studies.STUDIES.values() for trial in study.trials}
     if label not in defined:
         raise NotMeasuredError(f"no model called {label} is defined")
-    if label.startswith("mars_cnn"):
-        published = dataclasses.replace(defined[label], dataset="mars")
-        return formula_of(published), "by formula, for the published 128x128 pixels"
-    formula = formula_of(defined[label])
-    trained = evidence.rows[evidence.rows["label"] == label]
-    if trained.empty:
-        return formula, "by formula"
-    counted = int(trained["parameters"].iloc[0])
-    if counted == formula:
-        return counted, "by formula, and counted in the trained model"
-    return counted, f"counted in the trained model, where the formula gives {formula:,}"
-
-
-def formula_of(trial):
-    """Parameters of the network of `trial`, by formula, for the images and classes of its data set."""
-    input_shape, num_classes = SHAPES[trial.dataset]
+    trial = defined[label]
+    input_shape, num_classes = SHAPES["mars" if _smaller(label) else trial.dataset]
     return expected_parameters(trial.model, input_shape=input_shape, num_classes=num_classes, **trial.options)
 
 
+def _smaller(label):
+    """Whether the lab's pictures, of 64 pixels, are smaller than those that the network was published for."""
+    return label.startswith("mars_cnn")
+
+
 def _parameters(evidence, label, **_):
-    count, source = parameter_count(label, evidence)
-    return [Measured.exactly(count, "count", source)]
+    note = f"by formula{', for the published 128x128 pixels' * _smaller(label)}"
+    return [Measured.exactly(parameter_count(label), "count", note)]
 
 
 def _epoch(label):
@@ -191,13 +175,9 @@ def _score(evidence, label, split, kind, **_):
     epoch = "last" if split == "train" else _epoch(label)
     label = LONGER if label == CNN else label
     values = evidence.runs(label)[f"{split}_{kind}_{epoch}"].to_numpy()
-    note = f"{readable(label)}{_size(label)}, {'last' if epoch == 'last' else 'best validation'} epoch"
+    size = ", 64x64 pixels" * _smaller(label)
+    note = f"{readable(label)}{size}, {'last' if epoch == 'last' else 'best validation'} epoch"
     return [Measured([values], "share" if kind == "accuracy" else "number", note)]
-
-
-def _size(label):
-    """The published Mars networks with convolutions took pictures of 128 pixels, the lab's take smaller ones."""
-    return ", 64x64 pixels" if label.startswith("mars_cnn") else ""
 
 
 def _difference(evidence, first, *others):
@@ -209,24 +189,16 @@ def _difference(evidence, first, *others):
 
 def _versus(evidence, first, second, part, **_):
     """What `first` has more in accuracy, and fewer in parameters: `part` names one of them, or is None for both."""
-    found = [] if part == "params" else _difference(evidence, first, second)
-    if part != "test_accuracy":
-        (few, _), (many, _) = (parameter_count(label, evidence) for label in (first, second))
-        found.append(Measured.exactly(many - few, "fewer", f"{few:,} against {many:,} parameters"))
-    return found
+    few, many = parameter_count(first), parameter_count(second)
+    fewer = [Measured.exactly(many - few, "fewer", f"{few:,} against {many:,} parameters")]
+    return fewer if part == "params" else _difference(evidence, first, second) + ([] if part else fewer)
 
 
 def _ranking(evidence, **_):
-    """Each step of the filter sweep, all at 10 epochs; beside it, what the published 15 are worth."""
+    """Each step of the filter sweep, all at 10 epochs."""
     labels = [trial.label for trial in studies.find_study("filters").trials]
     steps = [evidence.differences(later, earlier) for earlier, later in pairwise(labels)]
-    longer = measures.t_interval(evidence.differences(LONGER, CNN))
-    worth = with_interval(longer.mean, longer.low, longer.high, signed_points)
-    note = (
-        f"each step at 10 epochs, at the last of them (the published {readable(CNN)} had 15, which are worth {worth} "
-        "percentage points)"
-    )
-    return [Measured(steps, "points", note)]
+    return [Measured(steps, "points", "each step, at the last of 10 epochs (one published variant had 15)")]
 
 
 def _pixels(evidence, statistic, **_):
@@ -252,9 +224,8 @@ def _mostly_sure(evidence, **_):
 def _confusion(evidence, name, published):
     """Share of class `name` taken for the claimed class, less that for its strongest rival."""
     answers = evidence.answers(LONGER)
-    for known in (name, published):
-        if known not in evidence.class_names:
-            raise NotMeasuredError(f"the data has no class {known}")
+    if unknown := {name, published} - set(evidence.class_names):
+        raise NotMeasuredError(f"the data has no class {unknown.pop()}")
     rows = [measures.confusion_counts(evidence.labels, said, evidence.class_names).loc[name] for said, _ in answers]
     shares = pd.DataFrame(rows).div(np.sum(evidence.labels == evidence.class_names.index(name)))
     means = shares.mean()

@@ -20,16 +20,16 @@ def cell(values, write=percent):
     return with_interval(interval.mean, interval.low, interval.high, write)
 
 
-def verdicts_table(pairs, judged, heading):
-    """Contrasts of `pairs` of names, or of dicts of cells, beside `judged`, as `judge_contrasts` returns them."""
+def verdicts_table(names, judged, heading):
+    """Contrasts called `names`, pairs or dicts of cells, beside `judged`, as `judge_contrasts` returns them."""
     rows = []
-    names = (pair if isinstance(pair, dict) else {"First": pair[0], "Second": pair[1]} for pair in pairs)
     for name, (verdict, numbers) in zip(names, judged, strict=True):
         several = numbers["n"] > 1
         p = p_value(numbers["p_holm"]).removeprefix("p ").removeprefix("= ") if several else ""
         ends = from_to(numbers["low"], numbers["high"], signed_points) if several else "one run"
-        row = {heading: signed_points(numbers["mean"]), "95% interval": ends, "n": numbers["n"], "p, after Holm": p}
-        rows.append({**name, **row, "Verdict": verdict})
+        row = name if isinstance(name, dict) else dict(zip(("First", "Second"), name, strict=True))
+        row |= {heading: signed_points(numbers["mean"]), "95% interval": ends, "n": numbers["n"], "p, after Holm": p}
+        rows.append(row | {"Verdict": verdict})
     return pd.DataFrame(rows)
 
 
