@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from cnnlab import figures, findings, measures, studies
-from cnnlab.findings import HEADLINE, presentable, study_table, to_markdown
+from cnnlab.findings import HEADLINE, study_table, to_markdown
 from cnnlab.studies import Store, find_budget
 from cnnlab.training import PROTOCOL
 from cnnlab.wording import listing
@@ -192,7 +192,7 @@ def of_study(name, title=None, says=findings.adjacent, about="", metric=HEADLINE
         study.question,
         lambda record: record.get(name),
         says,
-        lambda frame: [*of_older_protocol(frame), presentable(study_table(frame, metric)), contrasts(frame)],
+        lambda frame: [*of_older_protocol(frame), study_table(frame, metric), contrasts(frame)],
         drawn or {},
         about,
         f"cnnlab study {name}",

@@ -9,7 +9,7 @@ import pandas as pd
 
 from cnnlab import figures, findings, measures, studies
 from cnnlab.data import CIFAR10_CLASSES, load_cifar10
-from cnnlab.findings import presentable, study_table
+from cnnlab.findings import study_table
 from cnnlab.measures import AUGMENTED, METRIC
 from cnnlab.record import MARS_CNN, Chapter, Record, made_on, of_older_protocol, of_probe, of_study, plan, several
 from cnnlab.training import PROTOCOL
@@ -39,7 +39,7 @@ def _networks(record):
 
 def _contrast_table(evidence):
     rows, wanted = evidence[1], [label for contrast in CONTRASTS for label in contrast]
-    return [presentable(study_table(rows[rows["label"].isin(wanted)]))]
+    return [study_table(rows[rows["label"].isin(wanted)])]
 
 
 def _recipes(record):
@@ -67,7 +67,7 @@ def _frontier(evidence):
 def _recipe_tables(evidence):
     frame, seconds = evidence
     one_view = "All recipes, from one view of each image, without test-time augmentation:"
-    every = presentable(study_table(measures.named(frame), METRIC))
+    every = study_table(measures.named(frame), METRIC)
     return [*of_older_protocol(frame), findings.frontier_table(frame, seconds), one_view, every]
 
 
@@ -154,9 +154,10 @@ def _when_and_where(table):
 def _audited(record):
     if not (record.root / findings.CLAIMS).exists():
         return None
-    probed = findings.supplied(record.probes["activations"], record.probes["shift"], record.mars)
-    evidence = findings.gather(record.store, load_cifar10(), probed)
-    return findings.audit_claims(findings.published_claims(record.root / findings.CLAIMS), evidence)
+    probed = measures.supplied(record.probes["activations"], record.probes["shift"], record.mars)
+    return findings.audit_claims(
+        record.root / findings.CLAIMS, measures.gather_evidence(record.store, load_cifar10(), probed)
+    )
 
 
 CHAPTERS = {
@@ -252,7 +253,7 @@ CHAPTERS = {
     "activations": of_probe("activations"),
     "calibration": of_probe(
         "calibration",
-        {"calibration": lambda rows: figures.reliability_diagram(findings.reliability_panels(rows))},
+        {"calibration": lambda rows: figures.reliability_diagram(measures.reliability_panels(rows))},
         "Before and after one number, the temperature, is fitted on validation.",
     ),
     "risk_coverage": of_probe(

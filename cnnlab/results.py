@@ -12,7 +12,7 @@ from cnnlab.measures import AUGMENTED
 from cnnlab.record import MARS_CNN, RECORD, Record, compact, picture
 from cnnlab.report import CHAPTERS, drawings
 from cnnlab.studies import TARGETS
-from cnnlab.wording import duration, from_to, percent, readable, whole_points
+from cnnlab.wording import duration, readable, whole_points
 
 README, RESULTS = Path("README.md"), Path("results") / "RESULTS.md"
 NOTEBOOKS = ("cnn_assignment.ipynb", "cnn_exploration.ipynb")
@@ -130,14 +130,12 @@ def summary(record):
         wanted = frame[frame["label"] == label]
         if wanted.empty:
             continue
-        (row,) = study_table(wanted, metric).itertuples()
+        (row,) = study_table(wanted, metric).to_dict("records")
         rows.append(
             {
                 "Network": f"recipe `{label}`" if label in TARGETS else readable(label),
                 "Data": data,
-                "Test accuracy": percent(row.accuracy),
-                "95% interval": from_to(row.low, row.high, percent) or "one run",
-                "Seeds": row.n,
+                **{column: row[column] for column in ("Test accuracy", "95% interval", "Seeds")},
                 "Training": duration(wanted["seconds"].median()),
             }
         )

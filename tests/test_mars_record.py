@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from cnnlab import findings, report
-from cnnlab.findings import claims as measurements
 from cnnlab.findings import mars as mars_findings
+from cnnlab.measures import claims as measurements
 from cnnlab.measures import mars_record
 from cnnlab.studies import MARS_STUDIES
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cnnlab import measures
 from cnnlab.findings import biases as bias_findings
 from cnnlab.findings import finding as estimates
 from cnnlab.findings import tables
@@ -113,7 +114,7 @@ def test_a_study_cut_short_counts_the_seeds_that_are_whole():
 def test_images_needed_at_the_ends_and_between():
     curves = pd.DataFrame([[0.2, 0.4, 0.6]] * 3, columns=[100, 1000, 10000])
     targets = pd.Series([0.1, 0.3, 0.7])
-    assert bias_findings.images_needed(curves, targets) == pytest.approx([100, 10**2.5, np.inf])
+    assert measures.images_needed(curves, targets) == pytest.approx([100, 10**2.5, np.inf])
 
 
 def tabular_rows(shuffled=0.95, splits=3):
@@ -141,7 +142,7 @@ def test_columns_whose_order_means_nothing_and_something():
 def test_overlapping_splits_widen_the_error():
     values = np.array([0.01, 0.03, 0.02, 0.04, 0.0])
     ((_, plain),) = estimates.judge_contrasts([values])
-    ((_, wide),) = estimates.judge_contrasts([values], spread=estimates.overlap_spread(5, test_share=0.25))
+    ((_, wide),) = estimates.judge_contrasts([values], spread=measures.overlap_spread(5, test_share=0.25))
     # Nadeau and Bengio: (1/n + test/train) s^2 in place of s^2 / n.
     half = values.std(ddof=1) * (1 / 5 + 0.25 / 0.75) ** 0.5 * 2.7764451
     assert wide["mean"] == pytest.approx(plain["mean"])
@@ -252,9 +253,9 @@ def test_the_reliability_diagram_pools_the_images_of_all_seeds():
         for seed in range(2)
     )
     expected = calibration.reliability_bins(confidence.ravel(), correct.ravel())
-    (bins,) = tables.reliability_panels(rows)["CNN 4"].values()
+    (bins,) = calibration.reliability_panels(rows)["CNN 4"].values()
     pd.testing.assert_frame_equal(bins, expected)
-    assert list(tables.reliability_panels(rows)["CNN 4"]) == ["before scaling (error 15.0%)"]
+    assert list(calibration.reliability_panels(rows)["CNN 4"]) == ["before scaling (error 15.0%)"]
 
 
 @pytest.mark.parametrize("seeds", [1, 2, SEEDS])

@@ -6,13 +6,12 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "audit": ["CLAIMS", "audit_claims", "audit_summary", "audit_table", "published_claims"],
+        "audit": ["CLAIMS", "audit_claims", "audit_summary", "audit_table"],
         "benchmarks": [
             "AIMS", "HANDLER_LATENCY", "LOADING_COST", "MIXED_LOAD", "NOTEBOOK_RUN", "RATE_SHARE", "RECIPE_TURNS",
             "SERVER_LOAD", "SERVER_SHARE", "THROUGHPUT", "TIME_TO_TARGET", "benchmark_findings",
         ],
         "biases": ["OF_PROBES", "equivariant_layers", "permutation", "sample_size", "shift_cost"],
-        "claims": ["gather", "supplied"],
         "comparisons": [
             "adjacent", "against_baseline", "against_constant", "choose", "compare_predictions", "contrast_table",
             "epochs_confound", "sweep",
@@ -30,7 +29,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "recipes": ["change_table", "frontier_table", "recipe_findings", "target_table", "targets"],
         "seeds": ["ensemble", "seeds_table", "spread", "suspect_labels"],
         "tables": [
-            "confusions_table", "presentable", "probe_table", "reliability_panels", "sample_size_table", "study_table",
+            "confusions_table", "probe_table", "sample_size_table", "study_table",
             "to_markdown",
         ],
     },

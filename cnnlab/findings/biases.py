@@ -15,9 +15,8 @@ from cnnlab.findings.finding import (
     effect,
     judge_contrasts,
     judged_one,
-    overlap_spread,
 )
-from cnnlab.measures import effective_diameters, paired_differences
+from cnnlab.measures import effective_diameters, images_needed, overlap_spread, paired_differences
 from cnnlab.wording import family, listing, percent, points, spelled
 
 PERMUTED = "_permuted"
@@ -63,21 +62,6 @@ def sample_size(rows):
     sentence = f"The CNN leads {leading}; to match what the dense network learns from {last:,} images it needs {about}."
     (verdict, numbers), gaps = judged[last], {images: each["mean"] for images, (_, each) in judged.items()}
     return Finding(sentence, verdict, {**numbers, "ahead_from": ahead, "gaps": gaps, "needed": mean})
-
-
-def images_needed(curves, targets):
-    """Training images at which each seed's accuracy first reaches its target: float64 (seeds,), infinite where never.
-
-    `curves`: a row a seed, a column a number of images, rising; `targets`: an accuracy a seed. Linear in the logarithm
-    of the images between two sizes; the smallest size where that is already enough.
-    """
-    sizes, found = np.log(curves.columns.to_numpy("float64")), []
-    for seed, target in targets.items():
-        accuracy = curves.loc[seed].to_numpy()
-        after = int((accuracy >= target).argmax())
-        step = slice(max(after - 1, 0), after + 1)
-        found.append(np.exp(np.interp(target, accuracy[step], sizes[step])) if accuracy.max() >= target else np.inf)
-    return np.array(found)
 
 
 def columns_order(rows):

@@ -70,7 +70,7 @@ def choose(frame, metric=HEADLINE):
 
     The verdict is the choice against the runner-up on `metric`, in which the test set had no part.
     """
-    measures.check_frame(frame, [], [metric, SELECTION, "parameters"])
+    measures.check_frame(frame, [], [metric, SELECTION])
     labels = _labels(frame)
     means = frame.groupby("label")[SELECTION].mean()
     best, runner_up = means.sort_values(ascending=False, kind="stable").index[:2]
@@ -81,9 +81,7 @@ def choose(frame, metric=HEADLINE):
     )
     place = "at the sweep's edge" if edge else "inside the sweep"
     sentence = f"Validation chooses {short(best)}, {place}; on the test images the runner-up {rival}."
-    parameters = frame.groupby("label", sort=False)["parameters"].first().astype(int).to_dict()
-    chosen = {"chosen": best, "runner_up": runner_up, "edge": edge, "parameters": parameters}
-    return Finding(sentence, verdict, {**numbers, **chosen})
+    return Finding(sentence, verdict, {**numbers, "chosen": best, "edge": edge})
 
 
 def against_constant(frame, shares, metric=HEADLINE):
@@ -101,21 +99,18 @@ def against_constant(frame, shares, metric=HEADLINE):
 
 
 def against_baseline(frame, model, baseline, metric=HEADLINE):
-    """Variant `model` against `baseline`, paired by seed; between families parameters, too: `numbers` has both labels.
+    """Variant `model` against `baseline`, paired by seed; between families also the ratio of parameters.
 
     Raises ValueError where a label or the metric is missing, or no seed has both.
     """
     name = metric_name(metric)
     measures.check_frame(frame, [model, baseline], [metric, "parameters"])
     ((verdict, numbers),) = _judge_pairs(frame, [(model, baseline)], metric)
-    for label in (model, baseline):
-        rows = frame[frame["label"] == label]
-        parameters = int(rows["parameters"].iloc[0])
-        numbers[label] = {**dataclasses.asdict(measures.t_interval(rows[metric])), "parameters": parameters}
     if family(model) == family(baseline):
         return contrast(short(model), short(baseline), verdict, numbers, name)
-    ratio = numbers[model]["parameters"] / numbers[baseline]["parameters"]
-    cost = f", with {ratio:.1f} times the parameters"
+    parameters = frame.groupby("label")["parameters"].first()
+    numbers["parameters"] = parameters[model] / parameters[baseline]
+    cost = f", with {numbers['parameters']:.1f} times the parameters"
     return contrast(family(model), family(baseline), verdict, numbers, name, cost)
 
 

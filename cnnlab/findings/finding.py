@@ -130,12 +130,3 @@ def judge_contrasts(contrasts, margin=MARGIN, spread=1.0):
 def judged_one(differences, margin=MARGIN):
     """(verdict, numbers) of the one contrast `differences`, as `judge_contrasts` has them."""
     return judge_contrasts([differences], margin)[0]
-
-
-def overlap_spread(n, test_share):
-    """Factor on the standard deviation of `n` results of random splits, `test_share` of whose rows are tested.
-
-    Their training parts overlap: the variance of the mean is (1/n + test/train) s^2 in place of s^2 / n (Nadeau and
-    Bengio, Machine Learning 52, 2003, equation 9).
-    """
-    return math.sqrt(1 + n * test_share / (1 - test_share))

@@ -13,7 +13,6 @@ from cnnlab import measures
 from cnnlab.findings.finding import BETTER, CANNOT_TELL, SAME, WITHIN, WORSE, Finding, judge
 from cnnlab.wording import from_to, listing, percent, points
 
-SURE = 0.8
 # Validation accuracy may lie so far below that of training before the sentence calls it memorising.
 MEMORISED = 0.05
 
@@ -97,7 +96,7 @@ def temperature_scaling(validation, validation_labels, test, test_labels, groups
     return Finding(f"A temperature of {temperature:.2f} {change}: {meaning}.", verdict, numbers)
 
 
-def confidence_split(confidence, correct, threshold=SURE):
+def confidence_split(confidence, correct, threshold=0.8):
     """The share of right, and of wrong, answers that are given with more than `threshold`; its verdict their order."""
     confidence, correct = np.asarray(confidence), np.asarray(correct, bool)
     numbers, intervals = {"threshold": threshold}, {}

@@ -13,8 +13,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "calibration": [
             "accuracy_at_coverage", "apply_temperature", "expected_calibration_error", "fit_temperature",
-            "reliability_bins", "risk_coverage",
+            "reliability_bins", "reliability_panels", "risk_coverage",
         ],
+        "claims": ["NotMeasuredError", "gather_evidence", "measure_claim", "supplied"],
         "exploration": [
             "camera_shares", "channel_correlation", "class_counts", "describe_splits", "majority_share",
             "mars_pipeline", "mars_samples", "metadata_of", "missing_classes", "nearest_training_image",
@@ -30,8 +31,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "probes": ["PROBES", "PROBES_FOLDER", "measure_probe", "read_probe", "run_probe"],
         "seeds": ["contradicted", "ensemble_gain", "seed_spread", "vote"],
         "stats": [
-            "ALPHA", "LEVEL", "check_frame", "confusion_counts", "mcnemar", "paired_differences", "paired_tests",
-            "paired_values", "per_class", "prediction_interval", "share_interval", "t_interval",
+            "ALPHA", "LEVEL", "check_frame", "confusion_counts", "images_needed", "mcnemar", "overlap_spread",
+            "paired_differences", "paired_tests", "paired_values", "per_class", "prediction_interval",
+            "share_interval", "t_interval",
         ],
     },
 )

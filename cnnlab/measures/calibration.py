@@ -5,6 +5,7 @@ import pandas as pd
 from scipy import optimize, special
 
 from cnnlab.training import cross_entropy, predict
+from cnnlab.wording import percent, readable
 
 BINS = 15
 COVERAGES = tuple(step / 20 for step in range(1, 21))
@@ -33,6 +34,21 @@ def reliability_bins(confidence, correct, bins=BINS):
         "accuracy": np.bincount(place, correct, bins) / filled,
     }  # fmt: skip
     return pd.DataFrame(columns)
+
+
+def reliability_panels(rows):
+    """{network: {stage with its error: bins}}, as `reliability_bins` has them, of the probe `calibration`.
+
+    The images of all seeds are taken together.
+    """
+    panels, means = {}, ["confidence", "accuracy"]
+    for (label, stage), mine in rows.groupby(["label", "stage"], sort=False):
+        sums = mine.assign(**mine[means].mul(mine["count"], axis=0))
+        bins = sums.groupby(["low", "high"], as_index=False)[["count", *means]].sum()
+        bins[means] = bins[means].div(bins["count"].where(bins["count"] > 0), axis=0)
+        error = mine.groupby("seed")["ece"].first().mean()
+        panels.setdefault(readable(label), {})[f"{stage} scaling (error {percent(error)})"] = bins
+    return panels
 
 
 def expected_calibration_error(confidence, correct, bins=BINS):

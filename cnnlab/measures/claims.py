@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cnnlab import measures, studies
+from cnnlab import studies
 from cnnlab.data import SHAPES
-from cnnlab.findings.networks import SURE
+from cnnlab.measures.exploration import pixel_histogram, pixel_statistics
+from cnnlab.measures.stats import confusion_counts, paired_differences
 from cnnlab.training import expected_parameters
 from cnnlab.wording import listing, percent, readable
 
+# What the published study calls a sure answer: a confidence above it.
+SURE = 0.8
 # The published study trained this one variant longer than the others.
 CNN, LONGER = "cnn_32_64_128", "cnn_32_64_128_15_epochs"
 # Two standard errors of an accuracy measured on 10,000 validation images.
@@ -51,8 +54,8 @@ class Evidence:
     """All that was measured.
 
     `rows`: of all studies; `histories`: {key of a row: its training curves}; `predictions`: from such a key to
-    {"predicted", "confidence"}; `labels`: true classes of the test set; `pixels`: {"mean", "std"} in 0..255; `extra`:
-    {quantity of SUPPLIED: a number (exact), or an array of one value a seed}.
+    {"predicted", "confidence"}; `labels`: true classes of the test set; `extra`: {quantity of SUPPLIED: a number
+    (exact), or an array of one value a seed}.
     """
 
     rows: pd.DataFrame
@@ -60,7 +63,6 @@ class Evidence:
     predictions: Callable[[str], dict]
     labels: np.ndarray | None = None
     class_names: tuple[str, ...] = ()
-    pixels: dict[str, float] = dataclasses.field(default_factory=dict)
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def runs(self, label):
@@ -76,7 +78,7 @@ class Evidence:
         """`first` minus `second`, by seed: float64 (n,)."""
         self.runs(first), self.runs(second)
         try:
-            return measures.paired_differences(self.rows, first, second, metric)
+            return paired_differences(self.rows, first, second, metric)
         except ValueError as error:
             raise NotMeasuredError(f"not measured yet: {error}") from None
 
@@ -90,7 +92,7 @@ class Evidence:
         return [(answer["predicted"], answer["confidence"].astype("float64")) for answer in found]
 
 
-def gather(store, dataset=None, extra=None):
+def gather_evidence(store, dataset=None, extra=None):
     """Evidence from a `store.Store`, a `data.Dataset` of CIFAR-10 where one is given, and `extra` as in Evidence."""
     records, by_dataset = store.records(), {}
     for study in studies.STUDIES.values():
@@ -99,14 +101,15 @@ def gather(store, dataset=None, extra=None):
     # One selection a data set: variants that are compared come from one code version.
     frames = [studies.select(records, trials) for trials in by_dataset.values()]
     rows = pd.concat([frame for frame in frames if len(frame)] or [pd.DataFrame(columns=["label"])], ignore_index=True)
-    facts = {}
+    facts, known = {}, dict(extra or {})
     if dataset is not None:
         # The published training set is the lab's training and validation splits together.
-        counts = sum(measures.pixel_histogram(dataset.split(name)[0]) for name in ("train", "validation"))
-        pixels = measures.pixel_statistics(counts).loc["all", ["mean", "std"]].astype(float).to_dict()
-        facts = {"labels": dataset.split("test")[1], "class_names": dataset.class_names, "pixels": pixels}
+        counts = sum(pixel_histogram(dataset.split(name)[0]) for name in ("train", "validation"))
+        pixels = pixel_statistics(counts).loc["all"]
+        known |= {f"pixels.{name}": float(pixels[name]) for name in ("mean", "std")}
+        facts = {"labels": dataset.split("test")[1], "class_names": dataset.class_names}
     histories = {record["key"]: record["history"] for record in records}
-    return Evidence(rows, histories, store.predictions, extra=dict(extra or {}), **facts)
+    return Evidence(rows, histories, store.predictions, extra=known, **facts)
 
 
 def supplied(activations, shift, mars):
@@ -128,16 +131,16 @@ def supplied(activations, shift, mars):
     return found
 
 
-def measure(evidence, quantity, published):
+def measure_claim(evidence, quantity, published):
     """The list of Measured that the claim about `quantity` rests on; all of them must bear it out.
 
     `published` is the claimed value as text. Raises NotMeasuredError with the reason.
     """
     if quantity in SUPPLIED:
         if quantity not in evidence.extra:
-            raise NotMeasuredError("not measured yet: the store cannot say it, and no probe has supplied it")
-        values = np.asarray(evidence.extra[quantity], "float64")
-        return [Measured([np.atleast_1d(values)], SUPPLIED[quantity], exact=values.ndim == 0)]
+            raise NotMeasuredError("not measured yet: the store cannot say it, and nothing has supplied it")
+        values, note = np.asarray(evidence.extra[quantity], "float64"), NOTES.get(quantity.split(".")[0], "")
+        return [Measured([np.atleast_1d(values)], SUPPLIED[quantity], note, exact=values.ndim == 0)]
     if quantity in DIFFERENCES:
         return _difference(evidence, *DIFFERENCES[quantity])
     for pattern, function in QUANTITIES:
@@ -201,12 +204,6 @@ def _ranking(evidence, **_):
     return [Measured(steps, "points", "each step, at the last of 10 epochs (one published variant had 15)")]
 
 
-def _pixels(evidence, statistic, **_):
-    if statistic not in evidence.pixels:
-        raise NotMeasuredError("the images were not at hand")
-    return [Measured.exactly(evidence.pixels[statistic], "number", "all pixels of training and validation together")]
-
-
 def _plateau_epoch(evidence, label, **_):
     """First epoch whose validation accuracy is within PLATEAU_TOLERANCE of the best of its run."""
     curves = [np.array(evidence.histories[key]["val_accuracy"]) for key in evidence.runs(label)["key"]]
@@ -226,7 +223,7 @@ def _confusion(evidence, name, published):
     answers = evidence.answers(LONGER)
     if unknown := {name, published} - set(evidence.class_names):
         raise NotMeasuredError(f"the data has no class {unknown.pop()}")
-    rows = [measures.confusion_counts(evidence.labels, said, evidence.class_names).loc[name] for said, _ in answers]
+    rows = [confusion_counts(evidence.labels, said, evidence.class_names).loc[name] for said, _ in answers]
     shares = pd.DataFrame(rows).div(np.sum(evidence.labels == evidence.class_names.index(name)))
     means = shares.mean()
     rival = means.drop([name, published]).idxmax()
@@ -240,7 +237,10 @@ SUPPLIED = {
     "shift.cnn_accuracy_drop": "points",
     "mars.images": "count",
     "mars.classes": "count",
+    "pixels.mean": "number",
+    "pixels.std": "number",
 }
+NOTES = {"pixels": "all pixels of training and validation together"}
 # Differences in test accuracy: of the first label and each of the others.
 DIFFERENCES = {
     "cnn_minus_dense.test_accuracy_pp": (LONGER, "dense_128_64"),
@@ -255,7 +255,6 @@ QUANTITIES = (
     (r"filters\.ranking", _ranking),
     (r"(\w+)\.params", _parameters),
     (r"(\w+)\.(test|val|train)_(accuracy|loss)", _score),
-    (r"pixels\.(mean|std)", _pixels),
     (r"(\w+)\.plateau_epoch", _plateau_epoch),
     (r"confidence\.correct_above_0_8", _mostly_sure),
     (r"confusion\.(\w+)", _confusion),
