@@ -83,19 +83,19 @@ def _waterfall(evidence):
 
 
 def _seeds(record):
-    """({label of SEEDED: (classes, confidences), each (seeds, images)}, the test split); None without a row."""
-    chosen = {name: study for name, study in studies.STUDIES.items() if study.dataset == "cifar10"}
-    if not any(len(frame) for frame in studies.read_all(chosen, record.store).values()):
+    """({label of SEEDED: (classes, confidences), each (seeds, images)}, the test split); None without BEST_RECIPE's."""
+    if "targets" not in record:
         return None
+    chosen = {name: study for name, study in studies.STUDIES.items() if study.dataset == "cifar10"}
     predicted, confidence = (studies.predictions(chosen, record.store, part) for part in ("predicted", "confidence"))
-    several = [label for label in SEEDED if len(predicted.get(label, ())) > 1]
-    return {label: (predicted[label], confidence[label]) for label in several}, load_cifar10().splits["test"]
+    several = {label: (predicted[label], confidence[label]) for label in SEEDED if len(predicted.get(label, ())) > 1}
+    return (several, load_cifar10().splits["test"]) if BEST_RECIPE in several else None
 
 
 def _said_of_seeds(evidence):
     answers, (_, labels) = evidence[0], evidence[1].take()
-    best = [findings.suspect_labels(BEST_RECIPE, *answers[BEST_RECIPE], labels)] if BEST_RECIPE in answers else []
-    return [findings.spread(answers, labels), findings.ensemble(answers, labels), *best]
+    suspects = findings.suspect_labels(BEST_RECIPE, *answers[BEST_RECIPE], labels)
+    return [findings.spread(answers, labels), findings.ensemble(answers, labels), suspects]
 
 
 def _suspects(evidence):

@@ -90,11 +90,8 @@ def shift_cost(rows):
     """
     furthest = int(rows["shift"].max())
     by_seed = rows.pivot_table(index=["label", "seed", "shift"], columns="treatment", values="accuracy", sort=False)
-    costs, numbers = {}, {"shift": furthest}
-    for label in rows["label"].unique():
-        after = by_seed.loc[label].xs(furthest, level="shift")
-        costs[label] = (after["shifted"] - after["held"]).to_numpy()
-        numbers[label] = {**after[["shifted", "held"]].mean().to_dict(), "position": -costs[label].mean()}
+    after = by_seed.xs(furthest, level="shift")
+    costs = {label: (after["shifted"] - after["held"]).loc[label].to_numpy() for label in rows["label"].unique()}
     judged = dict(zip(map(family, costs), judge_contrasts(costs.values()), strict=True))
     parts = listing(
         f"{name} {'loses' if test['mean'] < 0 else 'gains'} {points(test['mean'])}"
@@ -107,7 +104,8 @@ def shift_cost(rows):
         BETTER: f"{last} does better out of place",
         CANNOT_TELL: "cannot tell whether position alone matters",
     }[verdict]
-    return Finding(f"Shifted by {furthest} pixels, {parts}: {meaning}.", verdict, {**numbers, **test})
+    numbers = {"shift": furthest, "costs": {label: float(cost.mean()) for label, cost in costs.items()}, **test}
+    return Finding(f"Shifted by {furthest} pixels, {parts}: {meaning}.", verdict, numbers)
 
 
 def equivariant_layers(rows):
