@@ -206,13 +206,13 @@ def _study_of_folder(options):
     studies.run_study(study, store, 1, models_folder=budget.models_folder)
     models_folder = budget.models_folder if options.keep_models else None
     frame = studies.run_study(study, store, options.seeds, models_folder=models_folder)
-    print(f"\n{study.question}\n\n{findings.to_markdown(findings.presentable(findings.study_table(frame)))}\n")
+    print(f"\n{study.question}\n\n{findings.to_markdown(findings.study_table(frame))}\n")
     shares = {int(seed): measures.majority_share(data.load(dataset.key, int(seed))) for seed in frame["seed"].unique()}
     said, chosen = findings.against_constant(frame, shares), frame["label"].iloc[0]
     if frame["label"].nunique() > 1:
         print(findings.to_markdown(findings.contrast_table(frame)), "\n")
         choice = findings.choose(frame)
-        said, chosen = [*said, *findings.adjacent(frame), choice], choice.numbers["chosen"]
+        said, chosen = [*said, choice], choice.numbers["chosen"]
     print(*(finding.sentence for finding in said), sep="\n")
     row = frame[frame["label"] == chosen].iloc[0]
     path = training.model_path(budget.models_folder, row["key"])
@@ -308,9 +308,9 @@ def _record(options):
 
 def _report(options):
     import_keras()
-    from cnnlab import report
+    from cnnlab import results
 
-    for path in report.rebuild():
+    for path in results.rebuild():
         print(f"written: {path}")
 
 

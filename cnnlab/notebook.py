@@ -20,7 +20,8 @@ from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from cnnlab import data
 from cnnlab.figures import figure_view, save_figure
 from cnnlab.machine import CACHE_VARIABLE, ROOT_VARIABLE, check_writable, root
-from cnnlab.report import CHAPTERS, RECORD, drawings
+from cnnlab.record import RECORD
+from cnnlab.report import CHAPTERS, drawings
 from cnnlab.studies import PROFILE_VARIABLE, record_store
 
 PARAMETERS_TAG = "parameters"

@@ -1,30 +1,22 @@
-"""What is recorded, each part read once, and the tables over all of it."""
+"""What is recorded, each part read once, and the Chapters that put questions to it."""
 
-from collections.abc import Mapping
-from functools import cached_property
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from cnnlab import findings, measures, studies
-from cnnlab.findings import HEADLINE, study_table
-from cnnlab.measures import AUGMENTED
-from cnnlab.studies import TARGETS, Store, find_budget
-from cnnlab.wording import duration, from_to, listing, percent, readable
+from cnnlab import figures, findings, measures, studies
+from cnnlab.findings import HEADLINE, study_table, to_markdown
+from cnnlab.studies import Store, find_budget
+from cnnlab.training import PROTOCOL
+from cnnlab.wording import listing
 
 RECORD = find_budget("full")
 MARS_CNN = studies.MARS_CNN.label
-# The README's table: study, label, metric, data.
-SUMMARY = (
-    ("baselines", "dense_128_64", HEADLINE, "CIFAR-10"),
-    ("filters", "cnn_32_64_128", HEADLINE, "CIFAR-10"),
-    ("filters", "cnn_128_256_512", HEADLINE, "CIFAR-10"),
-    ("targets", "to_74", AUGMENTED, "CIFAR-10"),
-    ("targets", "to_93", AUGMENTED, "CIFAR-10"),
-    ("targets", "to_94", AUGMENTED, "CIFAR-10"),
-    ("mars_ladder", MARS_CNN, HEADLINE, "Mars"),
-    ("mars_ladder", studies.MARS_PROBE_ALL.label, "test_accuracy_last", "Mars"),
-)
 
 
 class Record(Mapping):
@@ -110,31 +102,6 @@ def made_on(record):
     return f"{len(rows)} trainings on {machines} ({precisions}; {software}), {hours:.1f} processor hours in all."
 
 
-def summary(record):
-    """The README's table, a row for each of SUMMARY: accuracy with its interval over seeds, and minutes of a training.
-
-    The answers of recipes with a target are means over views.
-    """
-    rows = []
-    for study, label, metric, data in SUMMARY:
-        frame = record.get(study, pd.DataFrame(columns=["label", "seed"]))
-        wanted = frame[frame["label"] == label]
-        if wanted.empty:
-            continue
-        (row,) = study_table(wanted, metric).itertuples()
-        rows.append(
-            {
-                "Network": f"recipe `{label}`" if label in TARGETS else readable(label),
-                "Data": data,
-                "Test accuracy": percent(row.accuracy),
-                "95% interval": from_to(row.low, row.high, percent) or "one run",
-                "Seeds": row.n,
-                "Training": duration(wanted["seconds"].median()),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
 def plan(record):
     """A row a study: what it varies, how many seeds it plans and has, and what they took; some share trainings."""
     rows = []
@@ -152,3 +119,117 @@ def plan(record):
             }
         )
     return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A question, its evidence, and what is made of it.
+
+    `evidence`: from a Record to what the next three take, None or empty where nothing is recorded; `says`: to a
+    Finding or several, of which number `headline` answers in one line; `tables`: to DataFrames, and lines of text
+    between them; `figures`: {name of a file in images/: function to a Figure}; `about`: what a person wrote;
+    `command` makes the rows.
+    """
+
+    question: str
+    evidence: Callable[[Record], Any]
+    says: Callable = lambda evidence: []
+    tables: Callable = lambda evidence: []
+    figures: dict[str, Callable] = field(default_factory=dict)
+    about: str = ""
+    command: str = "cnnlab record"
+    headline: int = 0
+
+    def of(self, record):
+        """Its evidence in `record`, None where there is none."""
+        found = record.once(self.evidence)
+        return None if found is None or not len(found) else found
+
+    def findings(self, record):
+        """Its Findings of `record`, [] where nothing is recorded."""
+        return record.once(self._said)
+
+    def _said(self, record):
+        found = self.of(record)
+        return [] if found is None else listed(self.says(found))
+
+    def answer(self, record):
+        """The one sentence of them that answers the question."""
+        said = self.findings(record)
+        return said[self.headline].sentence if said else f"Not recorded yet: `{self.command}` makes the rows."
+
+    def shown(self, record):
+        """Its tables of `record` in Markdown."""
+        found = self.of(record)
+        tables = [] if found is None else self.tables(found)
+        return [table if isinstance(table, str) else compact(table) for table in tables]
+
+    def section(self, name, record):
+        """Its section of RESULTS.md, to be linked to as `name`: what it says, its figures, its tables."""
+        found, parts = self.of(record), [f'<a id="{name}"></a>', f"## {self.question}", self.about]
+        if found is None:
+            parts.append(self.answer(record))
+        else:
+            parts.append("\n".join(f"- {finding.sentence}" for finding in self.findings(record)))
+            parts += [picture(name, "../images") for name in self.figures]
+            parts += self.shown(record)
+        return "\n\n".join(filter(None, parts))
+
+
+def of_study(name, title=None, says=findings.adjacent, about="", metric=HEADLINE, drawn=None, contrasts=None):
+    """The Chapter of the study `name`: its tables and, where it has a `title`, a figure of every seed's `metric`.
+
+    `says`: from its tidy frame to Findings; `drawn`: {figure name: function of the frame} in place of that figure,
+    <name>_study; `contrasts`: from the frame to the table of its differences (default: each variant against the one
+    before it).
+    """
+    study = studies.find_study(name)
+    contrasts = contrasts or partial(findings.contrast_table, metric=metric)
+    if title and not drawn:
+        drawn = {f"{name}_study": lambda frame: figures.study_points(frame, title, metric)}
+    about = f"{about}\n\nVaried: {study.varied}. Held still: {study.fixed}.".strip()
+    return Chapter(
+        study.question,
+        lambda record: record.get(name),
+        says,
+        lambda frame: [*of_older_protocol(frame), study_table(frame, metric), contrasts(frame)],
+        drawn or {},
+        about,
+        f"cnnlab study {name}",
+    )
+
+
+def of_older_protocol(frame):
+    """What to say of rows of a study that training as it is today would not give, [] where there is nothing."""
+    protocol = frame.attrs.get("protocol", PROTOCOL)
+    if protocol == PROTOCOL:
+        return []
+    return [f"These rows are of protocol {protocol}; [PROTOCOL.md](PROTOCOL.md) says what they cannot tell."]
+
+
+def of_probe(name, drawn=None, about=""):
+    """The Chapter of the probe `name`, with the figures `drawn` from its rows."""
+    return Chapter(
+        measures.PROBES[name].question,
+        lambda record: record.probes[name],
+        findings.OF_PROBES[name],
+        lambda rows: [findings.probe_table(name, rows)],
+        drawn or {},
+        about,
+        f"cnnlab probe {name}",
+    )
+
+
+def several(*functions):
+    """One function from evidence to the Findings of all of `functions`."""
+    return lambda evidence: [found for says in functions for found in listed(says(evidence))]
+
+
+def compact(table):
+    """A DataFrame as a Markdown table without padding, so that a new row changes no other line."""
+    return re.sub(r"-{3,}", "---", re.sub(r" {2,}", " ", to_markdown(table)))
+
+
+def picture(name, folder="images"):
+    """The figure `name` in Markdown, with its alternative text."""
+    return f"![{figures.alternative_text(name)}]({folder}/{name}.png)"

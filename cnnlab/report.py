@@ -1,31 +1,21 @@
-"""The record in words and pictures: CHAPTERS has one entry a study, probe or other evidence, and `rebuild` writes all.
+"""The record in words and pictures: CHAPTERS has one entry a study, probe or other evidence.
 
 A new study is one declaration in the studies and one entry here: `"name": of_study("name", "title of its figure")`.
 """
 
-import json
-import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from cnnlab import figures, findings, measures, studies
 from cnnlab.data import CIFAR10_CLASSES, load_cifar10
-from cnnlab.findings import HEADLINE, presentable, study_table, to_markdown
+from cnnlab.findings import study_table
 from cnnlab.measures import AUGMENTED, METRIC
-from cnnlab.record import MARS_CNN, RECORD, Record, listed, made_on, plan, summary
+from cnnlab.record import MARS_CNN, Chapter, Record, made_on, of_older_protocol, of_probe, of_study, plan, several
 from cnnlab.training import PROTOCOL
-from cnnlab.wording import listing, whole_points
+from cnnlab.wording import listing
 
-README, RESULTS = Path("README.md"), Path("results") / "RESULTS.md"
-NOTEBOOKS = ("cnn_assignment.ipynb", "cnn_exploration.ipynb")
-BLOCK = re.compile(r"(<!-- begin:(\S+) -->\n).*?(<!-- end:\2 -->)", re.DOTALL)
-# Bookkeeping of a row that a reader of the table does without; it stays in the row's own file.
-UNTABLED = ["options", "class_names", "finished", "python", "numpy", "data_version"]
+__all__ = ["CHAPTERS", "Chapter", "Record", "drawings", "of_study"]
 # Networks with and without convolution: the assignment's two, and two of which the first has somewhat fewer parameters.
 CONTRASTS = (("cnn_32_64_128", "dense_128_64"), ("cnn_32_64_k3", "dense_256_128"))
 # Variants whose seeds are looked at together, and how many of the labels that they contradict are shown.
@@ -39,110 +29,6 @@ LADDER = tuple(trial.label for trial in studies.find_study("mars_ladder").trials
 MARS_TABLES = ("recalls", "cameras", "trend", "frames")
 
 
-@dataclass(frozen=True)
-class Chapter:
-    """A question, its evidence, and what is made of it.
-
-    `evidence`: from a Record to what the next three take, None or empty where nothing is recorded; `says`: to a
-    Finding or several, of which number `headline` answers in one line; `tables`: to DataFrames, and lines of text
-    between them; `figures`: {name of a file in images/: function to a Figure}; `about`: what a person wrote;
-    `command` makes the rows.
-    """
-
-    question: str
-    evidence: Callable[[Record], Any]
-    says: Callable = lambda evidence: []
-    tables: Callable = lambda evidence: []
-    figures: dict[str, Callable] = field(default_factory=dict)
-    about: str = ""
-    command: str = "cnnlab record"
-    headline: int = 0
-
-    def of(self, record):
-        """Its evidence in `record`, None where there is none."""
-        found = record.once(self.evidence)
-        return None if found is None or not len(found) else found
-
-    def findings(self, record):
-        """Its Findings of `record`, [] where nothing is recorded."""
-        return record.once(self._said)
-
-    def _said(self, record):
-        found = self.of(record)
-        return [] if found is None else listed(self.says(found))
-
-    def answer(self, record):
-        """The one sentence of them that answers the question."""
-        said = self.findings(record)
-        return said[self.headline].sentence if said else f"Not recorded yet: `{self.command}` makes the rows."
-
-    def shown(self, record):
-        """Its tables of `record` in Markdown."""
-        found = self.of(record)
-        tables = [] if found is None else self.tables(found)
-        return [table if isinstance(table, str) else compact(table) for table in tables]
-
-    def section(self, name, record):
-        """Its section of RESULTS.md, to be linked to as `name`: what it says, its figures, its tables."""
-        found, parts = self.of(record), [f'<a id="{name}"></a>', f"## {self.question}", self.about]
-        if found is None:
-            parts.append(self.answer(record))
-        else:
-            parts.append("\n".join(f"- {finding.sentence}" for finding in self.findings(record)))
-            parts += [picture(name, "../images") for name in self.figures]
-            parts += self.shown(record)
-        return "\n\n".join(filter(None, parts))
-
-
-def of_study(name, title=None, says=findings.adjacent, about="", metric=HEADLINE, drawn=None, contrasts=None):
-    """The Chapter of the study `name`: its tables and, where it has a `title`, a figure of every seed's `metric`.
-
-    `says`: from its tidy frame to Findings; `drawn`: {figure name: function of the frame} in place of that figure,
-    <name>_study; `contrasts`: from the frame to the table of its differences (default: each variant against the one
-    before it).
-    """
-    study = studies.find_study(name)
-    contrasts = contrasts or partial(findings.contrast_table, metric=metric)
-    if title and not drawn:
-        drawn = {f"{name}_study": lambda frame: figures.study_points(frame, title, metric)}
-    about = f"{about}\n\nVaried: {study.varied}. Held still: {study.fixed}.".strip()
-    return Chapter(
-        study.question,
-        lambda record: record.get(name),
-        says,
-        lambda frame: [*of_older_protocol(frame), presentable(study_table(frame, metric)), contrasts(frame)],
-        drawn or {},
-        about,
-        f"cnnlab study {name}",
-    )
-
-
-def of_older_protocol(frame):
-    """What to say of rows of a study that training as it is today would not give, [] where there is nothing."""
-    protocol = frame.attrs.get("protocol", PROTOCOL)
-    if protocol == PROTOCOL:
-        return []
-    return [f"These rows are of protocol {protocol}; [PROTOCOL.md](PROTOCOL.md) says what they cannot tell."]
-
-
-def of_probe(name, drawn=None, about=""):
-    """The Chapter of the probe `name`, with the figures `drawn` from its rows."""
-    return Chapter(
-        measures.PROBES[name].question,
-        lambda record: record.probes[name],
-        findings.OF_PROBES[name],
-        lambda rows: [findings.probe_table(name, rows)],
-        drawn or {},
-        about,
-        f"cnnlab probe {name}",
-    )
-
-
-def several(*functions):
-    """One function from evidence to the Findings of all of `functions`."""
-    return lambda evidence: [found for says in functions for found in listed(says(evidence))]
-
-
 def _networks(record):
     """Rows of dense and convolutional networks: those of baselines and filters, and these with kernels' added."""
     if not {"baselines", "filters", "kernels"} <= record.keys():
@@ -153,7 +39,7 @@ def _networks(record):
 
 def _contrast_table(evidence):
     rows, wanted = evidence[1], [label for contrast in CONTRASTS for label in contrast]
-    return [presentable(study_table(rows[rows["label"].isin(wanted)]))]
+    return [study_table(rows[rows["label"].isin(wanted)])]
 
 
 def _recipes(record):
@@ -178,7 +64,7 @@ def _frontier(evidence):
 def _recipe_tables(evidence):
     frame, seconds = evidence
     one_view = "All recipes, from one view of each image, without test-time augmentation:"
-    every = presentable(study_table(measures.named(frame), METRIC))
+    every = study_table(measures.named(frame), METRIC)
     return [*of_older_protocol(frame), findings.frontier_table(frame, seconds), one_view, every]
 
 
@@ -194,21 +80,19 @@ def _waterfall(evidence):
 
 
 def _seeds(record):
-    """({label of SEEDED: (classes, confidences), each (seeds, images)}, the test split); None without a row."""
-    chosen = {name: study for name, study in studies.STUDIES.items() if study.dataset == "cifar10"}
-    if not any(len(frame) for frame in studies.read_all(chosen, record.store).values()):
+    """({label of SEEDED: (classes, confidences), each (seeds, images)}, the test split); None without BEST_RECIPE's."""
+    if "targets" not in record:
         return None
+    chosen = {name: study for name, study in studies.STUDIES.items() if study.dataset == "cifar10"}
     predicted, confidence = (studies.predictions(chosen, record.store, part) for part in ("predicted", "confidence"))
-    several = [label for label in SEEDED if len(predicted.get(label, ())) > 1]
-    return {label: (predicted[label], confidence[label]) for label in several}, load_cifar10().splits["test"]
+    several = {label: (predicted[label], confidence[label]) for label in SEEDED if len(predicted.get(label, ())) > 1}
+    return (several, load_cifar10().splits["test"]) if BEST_RECIPE in several else None
 
 
 def _said_of_seeds(evidence):
-    answers, test = evidence
-    _, labels = test.take()
-    said = [findings.spread(label, predicted == labels) for label, (predicted, _) in answers.items()]
-    said += [findings.ensemble(label, *each, labels) for label, each in answers.items()]
-    return said + [findings.suspect_labels(label, *answers[label], labels) for label in answers if label == BEST_RECIPE]
+    answers, (_, labels) = evidence[0], evidence[1].take()
+    suspects = findings.suspect_labels(BEST_RECIPE, *answers[BEST_RECIPE], labels)
+    return [findings.spread(answers, labels), findings.ensemble(answers, labels), suspects]
 
 
 def _suspects(evidence):
@@ -223,7 +107,7 @@ def _suspects(evidence):
 
 def _of_networks(says, table):
     """The Findings of `says` on the Mars table `table`, of each network that is looked at closely."""
-    return lambda evidence: [found for label in evidence[1] for found in listed(says(evidence[0][table], label))]
+    return lambda evidence: [says(evidence[0][table], label) for label in evidence[1]]
 
 
 def _ladder(record):
@@ -267,9 +151,10 @@ def _when_and_where(table):
 def _audited(record):
     if not (record.root / findings.CLAIMS).exists():
         return None
-    probed = findings.supplied(record.probes["activations"], record.probes["shift"], record.mars)
-    evidence = findings.gather(record.store, load_cifar10(), probed)
-    return findings.audit_claims(findings.published_claims(record.root / findings.CLAIMS), evidence)
+    probed = measures.supplied(record.probes["activations"], record.probes["shift"], record.mars)
+    return findings.audit_claims(
+        record.root / findings.CLAIMS, measures.gather_evidence(record.store, load_cifar10(), probed)
+    )
 
 
 CHAPTERS = {
@@ -365,7 +250,7 @@ CHAPTERS = {
     "activations": of_probe("activations"),
     "calibration": of_probe(
         "calibration",
-        {"calibration": lambda rows: figures.reliability_diagram(findings.reliability_panels(rows))},
+        {"calibration": lambda rows: figures.reliability_diagram(measures.reliability_panels(rows))},
         "Before and after one number, the temperature, is fitted on validation. Bins of equally many images.",
     ),
     "conformal": of_probe(
@@ -390,7 +275,7 @@ CHAPTERS = {
     "recipe": Chapter(
         studies.find_study("recipe").question,
         _recipes,
-        lambda evidence: findings.recipe_findings(*evidence),
+        lambda evidence: findings.recipe_findings(evidence[0]),
         _recipe_tables,
         {"recipe_frontier": _frontier},
         "The assignment's list of future work (augmentation, batch normalisation, schedules) and more, one change a "
@@ -399,7 +284,6 @@ CHAPTERS = {
         "minutes; there changes are left out, and what could stand in a part's place is compared on validation. What "
         "the test images have had a hand in is in [PROTOCOL.md](PROTOCOL.md).",
         "cnnlab study recipe",
-        headline=1,
     ),
     "targets": Chapter(
         studies.find_study("targets").question,
@@ -468,7 +352,7 @@ CHAPTERS = {
     "mars_kernels": of_study(
         "mars_kernels",
         "Mars: test accuracy by kernel size",
-        several(lambda frame: findings.against_each(frame, MARS_CNN), findings.choose),
+        findings.sweep,
         contrasts=partial(findings.contrast_table, base=MARS_CNN),
     ),
     "audit": Chapter(
@@ -498,37 +382,6 @@ CHAPTERS = {
         "against targets, and the published code, have more seeds than the plan says.",
     ),
 }
-# What the README asks, and answers in one line.
-QUESTIONS = ("filters", "permutation", "sample_size", "shift", "targets")
-PREFACE = f"""# Results
-
-Every number on this page is computed from the rows in this folder, by `make report`.
-
-**How to read it.** An accuracy is a mean over seeds, with its 95% t-interval: where the mean over many more seeds would
-lie, if this procedure is right 95 times in 100. Differences are paired, seed by seed, and *p* is after Holm's
-correction for the comparisons made together. *Same* is a difference shown to be within {whole_points(findings.MARGIN)},
-*cannot tell* one whose interval is wider than what would matter. The loss is of the same epoch as the accuracy.
-Processor time counts all cores together; the machines did other work meanwhile, so read differences below a factor of
-two as none. [PROTOCOL.md](PROTOCOL.md) says what the test images decided, and what makes a row valid."""
-
-
-def rebuild(root=None):
-    """Write the studies' CSVs, the record's figures, RESULTS.md and the README's blocks under `root` (None: the lab's).
-
-    The same rows give the same bytes. Returns the paths written. Raises ValueError, with nothing written, where nothing
-    is recorded or the README has a block that nothing fills, FileNotFoundError without a README.
-    """
-    record = Record(root)
-    if not record:
-        raise ValueError(f"{record.store.folder} holds no finished trials; run a study first")
-    readme, results = record.root / README, record.root / RESULTS
-    filled = fill(readme.read_text(encoding="utf-8"), blocks(record))
-    written = [write_table(name, frame, record.root) for name, frame in record.items()]
-    for name, draw in drawings(record).items():
-        written.append(figures.save_figure(draw(), name, record.root / "images", RECORD.label))
-    results.write_text(results_page(record), encoding="utf-8")
-    readme.write_text(filled, encoding="utf-8")
-    return [*written, results, readme]
 
 
 def drawings(record):
@@ -540,69 +393,3 @@ def drawings(record):
         if evidence is not None
         for name, draw in chapter.figures.items()
     }
-
-
-def results_page(record):
-    """The text of RESULTS.md: how to read it, a list of contents, and a section a chapter."""
-    contents = "\n".join(f"- [{chapter.question}](#{name})" for name, chapter in CHAPTERS.items())
-    return (
-        "\n\n".join([PREFACE, contents, *(chapter.section(name, record) for name, chapter in CHAPTERS.items())]) + "\n"
-    )
-
-
-def blocks(record):
-    """{block name: Markdown} of everything that the README states as measured."""
-    said = CHAPTERS["answer"].findings(record)
-    cost = {title: table for title, table in record.benchmarks.items() if title == findings.NOTEBOOK_RUN}
-    return {
-        "answer": "\n\n".join([picture("performance_vs_parameters"), " ".join(map(str, said))]),
-        "questions": "\n".join(
-            f"- **[{CHAPTERS[name].question}]({RESULTS.as_posix()}#{name})** {CHAPTERS[name].answer(record)}"
-            for name in QUESTIONS
-        ),
-        "cost": " ".join(map(str, findings.benchmark_findings(cost))),
-        "chapters": chapter_table(record.root),
-        "results": compact(summary(record)),
-        "mars": "\n\n".join([CHAPTERS["mars_ladder"].answer(record), picture("mars_ladder")]),
-    }
-
-
-def fill(text, content):
-    """`text` with each `<!-- begin:NAME -->...<!-- end:NAME -->` block holding content[NAME]."""
-
-    def put(match):
-        begin, name, end = match.groups()
-        if name not in content:
-            raise ValueError(f"the README has a block {name!r} that nothing fills; expected {', '.join(content)}")
-        return f"{begin}{content[name].strip()}\n{end}"
-
-    return BLOCK.sub(put, text)
-
-
-def write_table(name, frame, root):
-    """Write the tidy rows of study `name` as results/<name>.csv under `root`; returns the path."""
-    path = Path(root) / "results" / f"{name}.csv"
-    frame.drop(columns=UNTABLED, errors="ignore").to_csv(path, index=False, float_format="%.6g")
-    return path
-
-
-def chapter_table(root):
-    """The notebooks' chapters side by side, by their headings: a table in Markdown."""
-    columns = []
-    for name in NOTEBOOKS:
-        path = root / name
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"] if path.exists() else []
-        prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-        chapters = re.findall(r"^## (\d+\..*)$", prose, re.MULTILINE)
-        columns.append(pd.Series(chapters, name=f"[{path.stem}]({name})", dtype=object))
-    return compact(pd.concat(columns, axis=1).fillna(""))
-
-
-def compact(table):
-    """A DataFrame as a Markdown table without padding, so that a new row changes no other line."""
-    return re.sub(r"-{3,}", "---", re.sub(r" {2,}", " ", to_markdown(table)))
-
-
-def picture(name, folder="images"):
-    """The figure `name` in Markdown, with its alternative text."""
-    return f"![{figures.alternative_text(name)}]({folder}/{name}.png)"

@@ -69,27 +69,19 @@ OTHERS = {
 # What several seeds of a network answer together.
 VOTE = "_vote"
 FAMILIES = {"dense": "dense", "cnn": "CNN", "gap": "CNN with global average pooling"}
+# Of a label's ending: its pattern, what a table says of it, and the form of a sentence.
 SUFFIXES = (
-    (r"_k(\d+)to(\d+)", r", \1x\1 to \2x\2 kernels"),
-    (r"_k(\d+)", r", \1x\1 kernels"),
-    (r"_(\d+)_epochs", r", \1 epochs"),
-    (r"_n(\d+)", lambda match: f", {int(match[1]):,} training images"),
-    (r"_permuted", ", permuted pixels"),
-    (r"_weighted", ", rare classes weighted"),
-    (r"_augmented", ", augmented"),
+    (r"_weighted", ", rare classes weighted", "{} with rare classes weighted"),
+    (r"_augmented", ", augmented", "augmented {}"),
+    (r"_permuted", ", permuted pixels", "{} on permuted pixels"),
+    (r"_n(\d+)", lambda match: f", {int(match[1]):,} training images", "{} on {} images"),
+    (r"_(\d+)_epochs", r", \1 epochs", "{} of {} epochs"),
+    (r"_k(\d+)to(\d+)", r", \1x\1 to \2x\2 kernels", "{} with mixed kernels"),
+    (r"_k(\d+)", r", \1x\1 kernels", "{} with {}-pixel kernels"),
 )
 # What a sentence tells variants of one study apart by, with at most one number.
 LABEL = re.compile(r"(mars_)?(dense|cnn|gap)((?:_\d+(?!\d*_epochs))*)(.*)")
 NOUNS = {"dense": "dense network", "cnn": "CNN", "gap": "pooled CNN"}
-SHORT_SUFFIXES = (
-    ("_weighted", "{} with rare classes weighted"),
-    ("_augmented", "augmented {}"),
-    ("_permuted", "{} on permuted pixels"),
-    (r"_n(\d+)", "{} on {} images"),
-    (r"_(\d+)_epochs", "{} of {} epochs"),
-    (r"_k\d+to\d+", "{} with mixed kernels"),
-    (r"_k(\d+)", "{} with {}-pixel kernels"),
-)
 
 
 def family(label):
@@ -109,7 +101,7 @@ def short(label):
     if not match:
         return OTHERS[label][1] if label in OTHERS else label
     mars, kind, widths, rest = match.groups()
-    for pattern, text in SHORT_SUFFIXES:
+    for pattern, _, text in SUFFIXES:
         if found := re.search(pattern, rest):
             return "the " + text.format(NOUNS[kind], *(spelled(int(number)) for number in found.groups()))
     first = widths.strip("_").split("_")[0]
@@ -128,7 +120,7 @@ def readable(label):
     if not match:
         return OTHERS[label][0] if label in OTHERS else label
     mars, family, widths, rest = match.groups()
-    for pattern, text in SUFFIXES:
+    for pattern, text, _ in SUFFIXES:
         rest = re.sub(pattern, text, rest)
     name = f"{'Mars ' if mars else ''}{FAMILIES[family]} {widths.strip('_').replace('_', '-')}".strip()
     return name + rest.replace("_", " ")

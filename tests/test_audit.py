@@ -1,5 +1,6 @@
 """The audit: a verdict on every published claim, each by a rule whose outcome is known beforehand."""
 
+import io
 import types
 from pathlib import Path
 
@@ -11,13 +12,14 @@ from scipy import stats
 
 from cnnlab import studies
 from cnnlab.findings import audit
-from cnnlab.findings import claims as measurements
-from cnnlab.findings.claims import Evidence, Measured
+from cnnlab.measures import claims as measurements
+from cnnlab.measures.claims import Evidence, Measured
 from cnnlab.studies import Store
 from cnnlab.training import PROTOCOL
 
 ROOT = Path(__file__).parents[1]
-CLAIMS = audit.published_claims(ROOT / audit.CLAIMS)
+PATH = ROOT / audit.CLAIMS
+CLAIMS = pd.read_csv(PATH, dtype=str, keep_default_na=False)
 FACTS = ROOT.parent / "shared" / "published_claims.csv"
 CLASSES = ("cat", "dog", "bird", "ship")
 
@@ -35,22 +37,15 @@ def trained(means, seeds=5, noise=0.001, **facts):
     for label, mean in means.items():
         for seed in range(seeds):
             row = {name: mean + shared[seed] + generator.normal(0, noise) for name in columns}
-            count = measurements.parameter_count(label, nothing())[0]
+            count = measurements.parameter_count(label)
             rows.append({"label": label, "seed": seed, "key": f"{label} {seed}", "parameters": count, **row})
     return Evidence(pd.DataFrame(rows), **{"histories": {}, "predictions": lambda key: {}, **facts})
 
 
 def judge(evidence, quantity, published):
     """The audited row of one claim."""
-    claim = {
-        "source": "a page",
-        "dataset": "cifar10",
-        "id": "X1",
-        "claim": "it is so",
-        "quantity": quantity,
-        "published": published,
-    }
-    return audit.audit_claims(pd.DataFrame([claim]), evidence).iloc[0]
+    claims = pd.DataFrame([{"claim": "it is so", "quantity": quantity, "published": published}])
+    return audit.audit_claims(io.StringIO(claims.to_csv(index=False)), evidence).iloc[0]
 
 
 def test_the_committed_claims_are_the_facts_that_were_handed_over():
@@ -60,6 +55,12 @@ def test_the_committed_claims_are_the_facts_that_were_handed_over():
     pd.testing.assert_frame_equal(CLAIMS[facts], pd.read_csv(FACTS, dtype=str)[facts])
 
 
+def test_every_claim_is_whole_and_has_an_id_of_its_own():
+    assert list(CLAIMS) == ["source", "dataset", "id", "claim", "quantity", "published"]
+    assert (CLAIMS != "").all(axis=None)
+    assert CLAIMS["id"].is_unique
+
+
 def test_sources_are_told_apart_and_not_named():
     assert CLAIMS["source"].str.fullmatch(r"source \d{3} (README|notebook)").all()
     assert CLAIMS.groupby("source")["dataset"].nunique().eq(1).all()
@@ -67,7 +68,7 @@ def test_sources_are_told_apart_and_not_named():
 
 
 def test_every_claim_gets_a_verdict_with_a_reason_even_where_nothing_was_measured():
-    audited = audit.audit_claims(CLAIMS, nothing())
+    audited = audit.audit_claims(PATH, nothing())
     assert list(audited["id"]) == list(CLAIMS["id"])
     assert set(audited["verdict"]) <= set(audit.VERDICTS)
     assert (audited["reason"] != "").all()
@@ -95,7 +96,7 @@ def test_every_claim_gets_a_verdict_with_a_reason_even_where_nothing_was_measure
     ],
 )
 def test_parameter_counts_are_held_against_the_formula(claim, verdict, measured):
-    row = audit.audit_claims(CLAIMS[CLAIMS["id"] == claim], nothing()).iloc[0]
+    row = judge(nothing(), *CLAIMS.set_index("id").loc[claim, ["quantity", "published"]])
     assert (row["verdict"], row["measured"]) == (verdict, measured)
     assert claim == "D01" or "by formula" in row["reason"]
 
@@ -103,14 +104,6 @@ def test_parameter_counts_are_held_against_the_formula(claim, verdict, measured)
 def test_a_wrong_count_is_shown_with_its_distance():
     assert "64 too low" in judge(nothing(), "dense_128_64.params", "402186")["reason"]
     assert "2,154,496 too high" in judge(nothing(), "cnn_64_128_256.params", "10919562")["reason"]
-
-
-def test_a_trained_model_that_differs_from_the_formula_is_believed():
-    evidence = trained({"cnn_32_64_k5": 0.5})
-    evidence.rows["parameters"] = 5_400_000
-    row = judge(evidence, "cnn_32_64_k5.params", "5.4M")
-    assert row["verdict"] == "holds"
-    assert "the formula gives 579,402" in row["reason"]
 
 
 def test_mars_networks_are_counted_at_the_published_size_whatever_was_trained():
@@ -167,7 +160,7 @@ def test_an_accuracy_holds_is_within_noise_or_is_contradicted():
 def test_a_run_of_the_same_protocol_is_rarely_contradicted():
     generator, claims = np.random.default_rng(0), 400
     contradicted = sum(
-        audit._judge_number(Measured([draw[:5]], "share"), draw[5], draw[5])["verdict"] == "contradicted"
+        audit._judge_number(Measured([draw[:5]], "share"), draw[5], draw[5])[0] == "contradicted"
         for draw in generator.normal(0.7, 0.005, (claims, 6))
     )
     low, high = stats.binom.interval(0.999, claims, 0.05)
@@ -218,7 +211,6 @@ def test_a_ranking_needs_every_step(accuracies, verdict):
     means = {**dict(zip(FILTERS, accuracies, strict=True)), "cnn_32_64_128_15_epochs": accuracies[1] + 0.01}
     row = judge(trained(means), "filters.ranking", "monotone increasing")
     assert row["verdict"] == verdict
-    assert "the published CNN 32-64-128 had 15, which are worth +" in row["reason"]
     assert row["measured"].count(" to ") == 3
 
 
@@ -242,8 +234,8 @@ def test_a_claim_of_two_parts_needs_both():
     row = judge(evidence, quantity, "beats with fewer")
     assert row["verdict"] == "holds"
     assert "545,098 against 820,874 parameters" in row["reason"]
-    evidence.rows.loc[evidence.rows["label"] == "cnn_32_64_k3", "parameters"] = 900_000
-    assert judge(evidence, quantity, "beats with fewer")["verdict"] == "contradicted"
+    larger = trained({"cnn_32_64_128": 0.70, "dense_256_128": 0.50})
+    assert judge(larger, "cnn_32_64_128_vs_dense_256_128", "beats with fewer")["verdict"] == "contradicted"
 
 
 def test_the_verdict_follows_the_rows():
@@ -313,10 +305,8 @@ def test_probes_supply_what_the_store_cannot_say(tmp_path):
         ("mars.images", "6691", 6691, "holds"),
         ("mars.images", "6691", 6737, "contradicted"),
     ):
-        evidence = measurements.gather(Store(tmp_path), extra={quantity: supplied})
+        evidence = measurements.gather_evidence(Store(tmp_path), extra={quantity: supplied})
         assert judge(evidence, quantity, published)["verdict"] == verdict
-    with pytest.raises(ValueError, match="extra has mars.imags; expected any of"):
-        measurements.gather(Store(tmp_path), extra={"mars.imags": 1})
 
 
 @pytest.fixture(scope="module")
@@ -330,7 +320,7 @@ def stored(tmp_path_factory):
         accuracy = 0.4 + place / 1000
         row = {
             "label": trial.label, **trial.resolved().configuration(), "protocol": PROTOCOL,
-            "parameters": measurements.parameter_count(trial.label, nothing())[0],
+            "parameters": measurements.parameter_count(trial.label),
             "test_accuracy_last": accuracy,
         }  # fmt: skip
         result = types.SimpleNamespace(
@@ -343,12 +333,12 @@ def stored(tmp_path_factory):
 
 def test_evidence_is_gathered_from_the_store_and_the_data(stored):
     store, dataset = stored
-    evidence = measurements.gather(store, dataset)
+    evidence = measurements.gather_evidence(store, dataset)
     assert evidence.rows.groupby("label").size().to_dict() == {
         "dense_128_64": 2, "dense_256_128": 2, "dense_512_256": 2, "cnn_32_64_128": 2, "cnn_32_64_128_15_epochs": 2,
     }  # fmt: skip
     images = np.concatenate([dataset.split(name)[0] for name in ("train", "validation")])
-    assert evidence.pixels == pytest.approx({"mean": images.mean(), "std": images.std()})
+    assert evidence.extra == pytest.approx({"pixels.mean": images.mean(), "pixels.std": images.std()})
     assert judge(evidence, "pixels.mean", "255")["verdict"] == "contradicted"
     assert judge(evidence, "pixels.std", f"{images.std():.0f}")["verdict"] == "holds"
     predicted, confidence = evidence.answers("cnn_32_64_128")[0]
@@ -366,7 +356,7 @@ def test_a_claim_that_nobody_can_measure_is_named():
 
 def test_the_table_for_readers_speaks_one_unit():
     histories = {f"dense_128_64 {seed}": {"val_accuracy": [0.4, 0.5]} for seed in range(5)}
-    audited = audit.audit_claims(CLAIMS, trained({"dense_128_64": 0.47}, histories=histories))
+    audited = audit.audit_claims(PATH, trained({"dense_128_64": 0.47}, histories=histories))
     table = audit.audit_table(audited).set_index(audited["id"])
     assert table.loc["A06", "Published"] == "46.97%"
     assert table.loc["A06", "Measured"].startswith("47.")
@@ -376,18 +366,3 @@ def test_the_table_for_readers_speaks_one_unit():
     assert sum(numbers.values()) == len(CLAIMS)
     assert numbers["holds"] == (audited["verdict"] == "holds").sum()
     assert audit.audit_summary(audited).sentence.startswith(f"Of {len(CLAIMS)} published claims {numbers['holds']} ")
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("id,claim\n1,a\n", "no column source, dataset, quantity, published"),
-        ("source,dataset,id,claim,quantity,published\na,f,b,c,,e\n", "empty cells"),
-        ("source,dataset,id,claim,quantity,published\na,f,b,c,d,e\na,f,b,c,d,e\n", "the id b twice"),
-    ],
-)
-def test_a_broken_list_of_claims_is_refused(tmp_path, text, message):
-    path = tmp_path / "claims.csv"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match=message):
-        audit.published_claims(path)

@@ -64,7 +64,6 @@ def said(title, aims=AIMS):
     ("title", "name", "number"),
     [
         (THROUGHPUT, "times_published", 2.3),
-        (RECIPES, "baseline_times", {"published": 1.0, "to_93": 2.5}),
         (CEILING, "shares", [0.4, 0.56, 0.7, 0.8]),
         (LOADING, "seconds_ratio", 0.5),
         (TARGET, "baseline_times", 0.1),

@@ -43,8 +43,8 @@ RISING = {"cnn_16_32_64": 0.70, "cnn_32_64_128": 0.73, "cnn_64_128_256": 0.73}
 
 def test_better_and_worse_are_two_sides_of_one_difference():
     rows = frame(RISING)
-    better = findings.compare(rows, "cnn_32_64_128", "cnn_16_32_64")
-    worse = findings.compare(rows, "cnn_16_32_64", "cnn_32_64_128")
+    better = findings.against_baseline(rows, "cnn_32_64_128", "cnn_16_32_64")
+    worse = findings.against_baseline(rows, "cnn_16_32_64", "cnn_32_64_128")
     assert (better.verdict, worse.verdict) == ("better", "worse")
     assert better.numbers["low"] < 0.03 < better.numbers["high"]
 
@@ -54,7 +54,7 @@ def test_better_and_worse_are_two_sides_of_one_difference():
 )
 def test_a_small_difference_is_the_same_where_it_is_known_well_and_else_cannot_be_told(accuracy, noise, verdict):
     rows = frame({"cnn_16_32_64": 0.73, "cnn_32_64_128": accuracy}, noise=noise)
-    assert findings.compare(rows, "cnn_32_64_128", "cnn_16_32_64").verdict == verdict
+    assert findings.against_baseline(rows, "cnn_32_64_128", "cnn_16_32_64").verdict == verdict
 
 
 @pytest.mark.parametrize(
@@ -90,34 +90,32 @@ def test_pairing_sees_what_the_spread_of_seeds_would_hide():
     rows = frame({"cnn_16_32_64": 0.70, "cnn_32_64_128": 0.712}, noise=0.0005, seed=3)
     values = [group["test_accuracy_best"] for _, group in rows.groupby("label")]
     assert stats.ttest_ind(*values).pvalue > 0.05
-    assert findings.compare(rows, "cnn_32_64_128", "cnn_16_32_64").verdict == "better"
+    assert findings.against_baseline(rows, "cnn_32_64_128", "cnn_16_32_64").verdict == "better"
 
 
 def test_one_seed_draws_no_conclusion():
     rows = frame(RISING, seeds=1)
     for found in (
-        findings.compare(rows, "cnn_32_64_128", "cnn_16_32_64"),
         findings.choose(rows),
+        findings.sweep(rows),
         findings.against_baseline(rows, "cnn_32_64_128", "cnn_16_32_64"),
         *findings.adjacent(rows),
     ):
         assert found.verdict == "cannot tell"
         assert "low" not in found.numbers
-        assert found.sentence.startswith("One seed") or "cannot tell" in found.sentence
-    assert findings.sweep(rows).sentence == "One seed cannot tell where more filters stop helping."
 
 
 def test_only_seeds_that_both_variants_have_are_paired():
     rows = frame(RISING)
     rows = rows[~((rows["label"] == "cnn_16_32_64") & (rows["seed"] > 2))]
-    assert findings.compare(rows, "cnn_32_64_128", "cnn_16_32_64").numbers["n"] == 3
+    assert findings.against_baseline(rows, "cnn_32_64_128", "cnn_16_32_64").numbers["n"] == 3
 
 
 def test_findings_change_when_the_rows_change():
     rows = frame(RISING)
-    before = findings.compare(rows, "cnn_32_64_128", "cnn_16_32_64")
+    before = findings.against_baseline(rows, "cnn_32_64_128", "cnn_16_32_64")
     rows.loc[rows["label"] == "cnn_32_64_128", "test_accuracy_best"] -= 0.06
-    after = findings.compare(rows, "cnn_32_64_128", "cnn_16_32_64")
+    after = findings.against_baseline(rows, "cnn_32_64_128", "cnn_16_32_64")
     assert (before.verdict, after.verdict) == ("better", "worse")
     assert before.sentence != after.sentence
 
@@ -140,7 +138,7 @@ def test_findings_change_when_the_rows_change():
 )
 def test_what_cannot_be_compared_is_refused_in_one_line(change, arguments, message):
     with pytest.raises(ValueError, match=message) as error:
-        findings.compare(change(frame(RISING)), *arguments)
+        findings.against_baseline(change(frame(RISING)), *arguments)
     assert "\n" not in str(error.value)
 
 
@@ -151,22 +149,19 @@ def test_adjacent_steps_follow_the_order_of_the_sweep():
 
 
 @pytest.mark.parametrize(
-    ("means", "stops_at", "verdict", "words"),
+    ("means", "stops_at", "verdict", "gain"),
     [
-        ((0.70, 0.73, 0.76), "cnn_64_128_256", "better", "More filters help at every step, up to the 64-filter CNN"),
-        ((0.70, 0.73, 0.73), "cnn_32_64_128", "same", "; beyond it, they change less than 1 point."),
-        ((0.70, 0.73, 0.70), "cnn_32_64_128", "worse", "; beyond it, they hurt."),
-        ((0.73, 0.73, 0.76), "cnn_16_32_64", "same", "add less than 1 point at the first step"),
-        ((0.73, 0.70, 0.73), "cnn_16_32_64", "worse", "More filters hurt from the start"),
+        ((0.70, 0.73, 0.76), "cnn_64_128_256", "better", 0.06),
+        ((0.70, 0.73, 0.73), "cnn_32_64_128", "same", 0.03),
+        ((0.70, 0.73, 0.70), "cnn_32_64_128", "worse", 0.03),
+        ((0.73, 0.73, 0.76), "cnn_16_32_64", "same", 0.0),
+        ((0.73, 0.70, 0.73), "cnn_16_32_64", "worse", -0.03),
     ],
 )
-def test_a_sweep_says_where_more_stops_helping(means, stops_at, verdict, words):
+def test_a_sweep_says_where_more_stops_helping(means, stops_at, verdict, gain):
     found = findings.sweep(frame(dict(zip(RISING, means, strict=True))))
     assert (found.numbers["stops_at"], found.verdict) == (stops_at, verdict)
-    assert found.numbers["mean"] == pytest.approx(max(means[1] - means[0], means[2] - means[0], 0), abs=0.004) or (
-        found.numbers["mean"] == pytest.approx(means[list(RISING).index(stops_at)] - means[0], abs=0.004)
-    )
-    assert words in found.sentence
+    assert found.numbers["mean"] == pytest.approx(gain, abs=0.004)
 
 
 def test_a_sweep_in_noise_cannot_tell_and_one_of_two_kinds_is_refused():
@@ -189,7 +184,7 @@ def test_no_form_of_a_sentence_is_too_long(effect, noise, seeds, metric, monkeyp
     longest = sorted(dict.fromkeys(LABELS), key=lambda label: len(wording.short(label).split()))[-8:]
     for first, second in itertools.pairwise(longest):
         rows = frame({first: 0.5, second: 0.5 + effect}, seeds=seeds, noise=noise)
-        findings.compare(rows, second, first, metric)
+        findings.adjacent(rows, metric)
         findings.against_baseline(rows, second, first, metric)
         findings.epochs_confound(rows, second, first)
         findings.choose(rows, metric)
@@ -220,7 +215,7 @@ def test_the_table_of_contrasts_has_what_the_sentences_leave_out():
 def test_holm_can_take_back_what_one_contrast_alone_would_show():
     means = {"cnn_16_32_64": 0.70, "cnn_32_64_128": 0.7175, "cnn_64_128_256": 0.7175, "dense": 0.7175}
     rows = frame(means, noise=0.01, seed=7)
-    alone = findings.compare(rows, "cnn_32_64_128", "cnn_16_32_64")
+    alone = findings.against_baseline(rows, "cnn_32_64_128", "cnn_16_32_64")
     assert alone.verdict == "better"
     together = findings.adjacent(rows)[0]
     assert together.numbers["p_holm"] == pytest.approx(3 * alone.numbers["p_value"])
@@ -230,7 +225,7 @@ def test_holm_can_take_back_what_one_contrast_alone_would_show():
 def test_false_alarms_are_as_rare_as_the_level_says():
     repetitions = 200
     alarms = sum(
-        findings.compare(frame({"cnn_a": 0.7, "cnn_b": 0.7}, noise=0.02, seed=k), "cnn_a", "cnn_b").verdict
+        findings.against_baseline(frame({"cnn_a": 0.7, "cnn_b": 0.7}, noise=0.02, seed=k), "cnn_a", "cnn_b").verdict
         != "cannot tell"
         for k in range(repetitions)
     )
@@ -254,7 +249,9 @@ def test_a_difference_that_the_power_is_made_for_is_seen_four_times_in_five():
     # The noise of a difference of two is sqrt(2) times that of one.
     size = TTestPower().solve_power(nobs=5, alpha=0.05, power=0.8) * noise * np.sqrt(2)
     seen = sum(
-        findings.compare(frame({"cnn_a": 0.7, "cnn_b": 0.7 + size}, noise=noise, seed=k), "cnn_b", "cnn_a").verdict
+        findings.against_baseline(
+            frame({"cnn_a": 0.7, "cnn_b": 0.7 + size}, noise=noise, seed=k), "cnn_b", "cnn_a"
+        ).verdict
         == "better"
         for k in range(repetitions)
     )
@@ -274,8 +271,6 @@ def test_the_choice_says_whether_it_lies_on_the_edge(means, chosen, edge):
     found = findings.choose(frame(means))
     assert (found.numbers["chosen"], found.numbers["edge"]) == (chosen, edge)
     assert found.verdict == "better"
-    assert ("at the edge" in found.sentence) == edge
-    assert found.numbers["parameters"] == PARAMETERS
 
 
 def test_the_choice_is_made_on_validation_and_not_on_the_test_set():
@@ -294,7 +289,7 @@ def test_baseline_sentence_has_both_scores_and_both_costs():
     assert found.verdict == "better"
     assert found.sentence.startswith("The CNN beats the dense network by ")
     assert found.sentence.endswith(" with 10.7 times the parameters.")
-    assert (found.numbers["dense_128_64"]["parameters"], found.numbers["cnn_32_64_128"]["n"]) == (402_250, 5)
+    assert found.numbers["parameters"] == PARAMETERS["cnn_32_64_128"] / 402_250
 
 
 def test_longer_training_is_compared_at_the_last_epoch():
@@ -320,16 +315,16 @@ def test_two_networks_on_the_same_images():
 def test_table_of_a_study_has_means_with_intervals():
     rows = frame(RISING)
     table = findings.study_table(rows)
-    assert list(table["label"]) == list(RISING)
     values = rows[rows["label"] == "cnn_32_64_128"]["test_accuracy_best"]
-    row = table.set_index("label").loc["cnn_32_64_128"]
     low, high = stats.t.interval(0.95, 4, values.mean(), stats.sem(values))
-    assert (row["accuracy"], row["low"], row["high"]) == pytest.approx((values.mean(), low, high))
-    assert (row["n"], row["seconds"], row["parameters"]) == (5, 112, 4_293_194)
+    assert table.loc[1].tolist() == [
+        "CNN 32-64-128", "4,293,194", 5, f"{values.mean():.1%}", f"{low:.1%} to {high:.1%}",
+        f"{2 - values.mean():.3f}", "112 s",
+    ]  # fmt: skip
 
 
 def test_table_as_markdown_reads_back():
-    text = findings.to_markdown(findings.presentable(findings.study_table(frame(RISING, seeds=1))))
+    text = findings.to_markdown(findings.study_table(frame(RISING, seeds=1)))
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
     assert lines[0][:3] == ["Variant", "Parameters", "Seeds"]
     assert {len(line) for line in lines} == {7}
@@ -368,8 +363,7 @@ def test_worst_of_several_classes_pays_for_having_been_looked_for():
 
 def test_class_names_may_be_numbers_and_long():
     names = ("0", "1.5", "2", "no. 3 of the left-hand shelf, as it was found in 1987")
-    for say in (findings.worst_class, findings.commonest_confusions):
-        assert names[3] in say(*predictions([0.9, 0.8, 0.7, 0.4]), names).sentence
+    assert names[3] in findings.worst_class(*predictions([0.9, 0.8, 0.7, 0.4]), names).sentence
     with pytest.raises(ValueError, match="6 numbers"):
         findings.Finding("1 for 2, 3 for 4, 5 for 6.", None, {})
 
@@ -381,13 +375,6 @@ def test_networks_against_the_same_answer_always():
     assert better.numbers["mean"] == pytest.approx(rows.iloc[::2]["test_accuracy_best"].mean() - 0.4004)
     assert re.match(r"The 16-filter CNN beats the same answer always by [\d.]+ points of test accuracy\.", str(better))
     assert same.verdict in ("same", "cannot tell")
-
-
-def test_commonest_confusions_are_ranked():
-    found = findings.commonest_confusions(*predictions([0.5, 0.9, 0.7, 1.0]), CLASSES, count=2)
-    assert [pair[:2] for pair in found.numbers["confusions"]] == [("cat", "dog"), ("bird", "ship")]
-    labels = np.arange(8) % 4
-    assert "No image" in findings.commonest_confusions(labels, labels, CLASSES).sentence
 
 
 def test_the_share_of_right_answers_comes_with_its_interval():
@@ -442,7 +429,7 @@ def test_confidence_of_right_and_wrong_answers():
 def test_spatial_correlation_says_no_more_than_the_table():
     table = pd.DataFrame({"direction": "horizontal", "distance": [1, 4, 8], "correlation": [0.94, 0.6, 0.3]})
     found = findings.correlation_by_distance(table)
-    assert (found.numbers["near"], found.numbers["half"]) == (0.94, 8)
+    assert (found.numbers["near"], found.numbers["far"]) == (0.94, 0.3)
     assert "small kernels" in found.sentence
     noise = findings.correlation_by_distance(table.assign(correlation=[0.01, 0.0, 0.01]))
     assert "say little about each other" in noise.sentence
@@ -450,7 +437,7 @@ def test_spatial_correlation_says_no_more_than_the_table():
 
 def test_overfitting_is_read_from_the_curves():
     found = findings.overfitting({"accuracy": [0.5, 0.7, 0.9], "val_accuracy": [0.5, 0.64, 0.6]})
-    assert found.numbers == pytest.approx({"best_epoch": 2, "epochs": 3, "lost": 0.04, "gap": 0.3})
+    assert found.numbers == pytest.approx({"best_epoch": 2, "epochs": 3, "gap": 0.3})
     assert found.sentence.endswith("training ends 30.0 points above it: it memorises.")
     rising = findings.overfitting({"accuracy": [0.5, 0.7], "val_accuracy": [0.5, 0.74]})
     assert rising.sentence.endswith("4.0 points below it: little is memorised.")

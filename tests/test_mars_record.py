@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from cnnlab import findings, report
-from cnnlab.findings import claims as measurements
 from cnnlab.findings import mars as mars_findings
+from cnnlab.measures import claims as measurements
 from cnnlab.measures import mars_record
 from cnnlab.studies import MARS_STUDIES
 
@@ -150,13 +150,6 @@ def test_the_table_of_contests_has_a_cell_for_every_baseline_that_is_none_of_its
     assert row["Accuracy, against always rock"].startswith("+50.00 (")
     assert row["Balanced accuracy, against Mars dense 512-256"] == "+100.00 (+100.00 to +100.00)"
     assert table.loc["Mars dense 512-256", "Balanced accuracy, against Mars dense 512-256"] == ""
-
-
-def test_the_network_in_use_is_held_against_the_one_in_training():
-    finding = findings.in_use(0.95, 0.4, 1_000)
-    assert finding.numbers == {"running": 0.95, "measured": 0.4, "images": 1_000}
-    assert finding.sentence.endswith("do not fit them.")
-    assert findings.in_use(0.80, 0.85, 1_000).sentence.endswith("moving averages fit.")
 
 
 @pytest.mark.parametrize(

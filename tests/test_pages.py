@@ -11,7 +11,7 @@ from nbconvert import HTMLExporter
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from cnnlab import figures as plotting
-from cnnlab import find_budget, report
+from cnnlab import find_budget, report, results
 from cnnlab.findings.finding import Finding
 from cnnlab.notebook import Page
 
@@ -74,8 +74,8 @@ def test_the_record_is_quoted_as_results_has_it(shown):
     page.quote("filters")
     assert shown[0].count("> **Finding, the record.** ") == len(report.CHAPTERS["filters"].findings(recorded))
     page.table("filters")
-    results = (ROOT / report.RESULTS).read_text(encoding="utf-8")
-    assert all(table in results for table in shown[1:])
+    written = (ROOT / results.RESULTS).read_text(encoding="utf-8")
+    assert all(table in written for table in shown[1:])
 
 
 def test_a_chapter_that_is_not_recorded_says_how_to_make_its_rows(shown, tmp_path):

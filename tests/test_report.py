@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import tiny_study
 
-from cnnlab import findings, record, report, studies
+from cnnlab import findings, record, report, results, studies
 from cnnlab.studies import Store
 from cnnlab.training import PROTOCOL
 
@@ -27,7 +27,7 @@ def toy(tmp_path, monkeypatch):
     study = replace(tiny_study.CNNS, name="toy", question="Does anything play?", seeds=3)
     monkeypatch.setitem(studies.STUDIES, "toy", study)
     monkeypatch.setitem(report.CHAPTERS, "toy", report.of_study("toy", "A toy"))
-    monkeypatch.setattr(report, "QUESTIONS", ("toy",))
+    monkeypatch.setattr(results, "QUESTIONS", ("toy",))
     folder = tmp_path / "results" / "trials"
     folder.mkdir(parents=True)
     for number, trial in enumerate(study.runs(seeds=3)):
@@ -40,50 +40,50 @@ def toy(tmp_path, monkeypatch):
             "val_accuracy_best": accuracy,
         }  # fmt: skip
         pd.Series(row).to_json(folder / f"{row['key']}.json")
-    (tmp_path / report.README).write_text("<!-- begin:questions -->\n<!-- end:questions -->\n")
+    (tmp_path / results.README).write_text("<!-- begin:questions -->\n<!-- end:questions -->\n")
     return tmp_path
 
 
 def test_a_new_study_is_one_declaration_and_one_chapter(toy):
-    written = {path.relative_to(toy).as_posix() for path in report.rebuild(toy)}
+    written = {path.relative_to(toy).as_posix() for path in results.rebuild(toy)}
     assert written == {"results/toy.csv", "images/toy_study.png", "results/RESULTS.md", "README.md"}
     assert len(pd.read_csv(toy / "results" / "toy.csv")) == 6
-    results = (toy / report.RESULTS).read_text()
-    (said,) = report.listed(findings.adjacent(report.Record(toy)["toy"]))
-    assert f"- {said.sentence}\n" in results
-    assert "(../images/toy_study.png)" in results
-    assert re.search(r"^\| CNN 4 \| 10 \| 3 \| 60\.3% \|", results, re.MULTILINE)
-    assert f"(results/RESULTS.md#toy)** {said.sentence}" in (toy / report.README).read_text()
+    page = (toy / results.RESULTS).read_text()
+    (said,) = record.listed(findings.adjacent(report.Record(toy)["toy"]))
+    assert f"- {said.sentence}\n" in page
+    assert "(../images/toy_study.png)" in page
+    assert re.search(r"^\| CNN 4 \| 10 \| 3 \| 60\.3% \|", page, re.MULTILINE)
+    assert f"(results/RESULTS.md#toy)** {said.sentence}" in (toy / results.README).read_text()
 
 
 def test_what_is_rebuilt_again_is_the_same(toy):
-    first = {path: path.read_bytes() for path in report.rebuild(toy)}
-    assert {path: path.read_bytes() for path in report.rebuild(toy)} == first
+    first = {path: path.read_bytes() for path in results.rebuild(toy)}
+    assert {path: path.read_bytes() for path in results.rebuild(toy)} == first
 
 
 def test_a_readme_with_a_block_that_nothing_fills_leaves_all_as_it_was(toy):
-    (toy / report.README).write_text("<!-- begin:b -->\n<!-- end:b -->")
+    (toy / results.README).write_text("<!-- begin:b -->\n<!-- end:b -->")
     with pytest.raises(ValueError, match="the README has a block 'b' that nothing fills; expected answer"):
-        report.rebuild(toy)
+        results.rebuild(toy)
     assert not (toy / "results" / "toy.csv").exists()
 
 
 def test_a_record_without_rows_is_refused(tmp_path):
-    shutil.copy(ROOT / report.README, tmp_path)
+    shutil.copy(ROOT / results.README, tmp_path)
     with pytest.raises(ValueError, match="no finished trials"):
-        report.rebuild(tmp_path)
+        results.rebuild(tmp_path)
 
 
 def test_the_pages_say_what_the_rows_say(recorded):
-    readme = (ROOT / report.README).read_text(encoding="utf-8")
-    assert report.fill(readme, report.blocks(recorded)) == readme, "run `make report`"
-    assert report.results_page(recorded) == (ROOT / report.RESULTS).read_text(encoding="utf-8"), "run `make report`"
+    readme = (ROOT / results.README).read_text(encoding="utf-8")
+    assert results.fill(readme, results.blocks(recorded)) == readme, "run `make report`"
+    assert results.results_page(recorded) == (ROOT / results.RESULTS).read_text(encoding="utf-8"), "run `make report`"
 
 
 def test_the_tables_of_the_record_are_those_of_the_rows(recorded, tmp_path):
     (tmp_path / "results").mkdir()
     for name, frame in recorded.items():
-        written = report.write_table(name, frame, tmp_path)
+        written = results.write_table(name, frame, tmp_path)
         assert written.read_bytes() == (ROOT / "results" / written.name).read_bytes(), "run `make report`"
 
 
@@ -114,7 +114,7 @@ def test_a_chapter_without_rows_says_how_to_make_them(tmp_path):
 
 
 def test_the_summary_has_eight_rows_of_which_targets_count_their_augmentation(recorded):
-    table = record.summary(recorded).set_index("Network")
+    table = results.summary(recorded).set_index("Network")
     assert len(table) == 8
     rows = recorded["targets"].query("label == 'to_94'")["test_accuracy_tta"]
     assert table.loc["recipe `to_94`", "Seeds"] == len(rows)
@@ -123,6 +123,6 @@ def test_the_summary_has_eight_rows_of_which_targets_count_their_augmentation(re
 
 def test_a_block_is_filled_and_the_rest_left_alone():
     text = "one\n<!-- begin:a -->\nold\n<!-- end:a -->\ntwo\n"
-    filled = report.fill(text, {"a": "new"})
+    filled = results.fill(text, {"a": "new"})
     assert filled == "one\n<!-- begin:a -->\nnew\n<!-- end:a -->\ntwo\n"
-    assert report.fill(filled, {"a": "new"}) == filled
+    assert results.fill(filled, {"a": "new"}) == filled

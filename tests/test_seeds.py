@@ -53,14 +53,23 @@ def test_a_spread_needs_two_seeds(correct):
     ("seeds", "shift", "verdict"),
     [(100, 0.0, "same"), (100, 0.02, "worse"), (10, 0.03, "worse"), (3, 0.0, "cannot tell")],
 )
-def test_the_verdict_on_the_spread(seeds, shift, verdict):
-    said = findings.spread(LABEL, drawn(seeds, shift))
-    assert said.verdict == verdict
-    assert said.numbers["n"] == seeds
+def test_the_verdict_on_the_spread(seeds, shift, verdict, labels):
+    said = findings.spread({LABEL: answers(drawn(seeds, shift), labels)}, labels)
+    assert said.verdict == said.numbers[LABEL]["verdict"] == verdict
+    assert said.numbers[LABEL]["n"] == seeds
 
 
-def test_false_alarms_about_real_variance_are_as_rare_as_the_level_says():
-    alarms = sum(findings.spread(LABEL, drawn(5, seed=seed)).verdict == "worse" for seed in range(200))
+def test_of_several_variants_the_worst_verdict_counts(labels):
+    found = {"to_93": answers(drawn(10, 0.03), labels), "to_94": answers(drawn(3), labels)}
+    said = findings.spread(found, labels)
+    assert said.verdict == "worse"
+    assert said.sentence == "The recipe for 93% varied by seed more than test noise explains; of one, cannot tell."
+
+
+def test_false_alarms_about_real_variance_are_as_rare_as_the_level_says(labels):
+    found = {seed: answers(drawn(5, seed=seed), labels) for seed in range(200)}
+    spreads = [findings.spread({LABEL: each}, labels) for each in found.values()]
+    alarms = sum(said.verdict == "worse" for said in spreads)
     assert alarms <= 12  # 2.5% of 200 are 5; more than 12 come once in a thousand times.
 
 
@@ -71,10 +80,11 @@ def test_the_larger_sum_of_confidences_wins_the_vote():
 
 
 def test_a_vote_gains_where_errors_differ_and_not_where_they_are_shared(labels):
-    apart = findings.ensemble(LABEL, *answers(drawn(5), labels), labels)
-    assert apart.verdict == "better" and apart.numbers["low"] > 0.1
-    alike = findings.ensemble(LABEL, *(np.repeat(each, 5, axis=0) for each in answers(drawn(1), labels)), labels)
-    assert alike.verdict == "cannot tell" and alike.numbers["gain"] == 0
+    apart = findings.ensemble({LABEL: answers(drawn(5), labels)}, labels)
+    assert apart.verdict == "better" and apart.numbers[LABEL]["low"] > 0.1
+    copies = tuple(np.repeat(each, 5, axis=0) for each in answers(drawn(1), labels))
+    alike = findings.ensemble({LABEL: copies}, labels)
+    assert alike.verdict == "cannot tell" and alike.numbers[LABEL]["gain"] == 0
 
 
 def test_planted_labels_are_found_surest_first_and_left_out(labels):

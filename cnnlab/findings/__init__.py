@@ -6,18 +6,15 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "audit": ["CLAIMS", "audit_claims", "audit_summary", "audit_table", "published_claims"],
+        "audit": ["CLAIMS", "audit_claims", "audit_summary", "audit_table"],
         "benchmarks": [
             "AIMS", "HANDLER_LATENCY", "LOADING_COST", "MIXED_LOAD", "NOTEBOOK_RUN", "RATE_SHARE", "RECIPE_TURNS",
             "SERVER_LOAD", "SERVER_SHARE", "THROUGHPUT", "TIME_TO_TARGET", "benchmark_findings",
         ],
-        "biases": [
-            "OF_PROBES", "check_dense_unchanged", "equivariant_layers", "permutation", "sample_size", "shift_cost",
-        ],
-        "claims": ["formula_of", "gather", "supplied"],
+        "biases": ["OF_PROBES", "equivariant_layers", "permutation", "sample_size", "shift_cost"],
         "comparisons": [
-            "adjacent", "against_baseline", "against_constant", "against_each", "choose", "compare",
-            "compare_predictions", "contrast_table", "epochs_confound", "sweep",
+            "adjacent", "against_baseline", "against_constant", "choose", "compare_predictions", "contrast_table",
+            "epochs_confound", "sweep",
         ],
         "finding": ["BETTER", "CANNOT_TELL", "HEADLINE", "MARGIN", "SAME", "WORSE", "Finding"],
         "mars": [
@@ -26,14 +23,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "rungs", "score_table", "sol_trend", "two_intervals",
         ],
         "networks": [
-            "calibration_error", "commonest_confusions", "confidence_split", "correlation_by_distance",
-            "errors_within", "in_use", "near_duplicates", "overfitting", "rightly_answered", "temperature_scaling",
-            "worst_class",
+            "calibration_error", "confidence_split", "correlation_by_distance", "errors_within", "near_duplicates",
+            "overfitting", "rightly_answered", "temperature_scaling", "worst_class",
         ],
         "recipes": ["change_table", "frontier_table", "recipe_findings", "target_table", "targets"],
         "seeds": ["ensemble", "seeds_table", "spread", "suspect_labels"],
         "tables": [
-            "confusions_table", "presentable", "probe_table", "reliability_panels", "sample_size_table", "study_table",
+            "confusions_table", "probe_table", "sample_size_table", "study_table",
             "to_markdown",
         ],
         "trust": ["maps_trusted", "promise_kept"],

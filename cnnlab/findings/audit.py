@@ -22,14 +22,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from cnnlab.findings.claims import NotMeasuredError, measure
 from cnnlab.findings.finding import CANNOT_TELL, Finding
 from cnnlab.findings.tables import with_interval
-from cnnlab.measures import paired_tests, prediction_interval, t_interval
+from cnnlab.measures import NotMeasuredError, measure_claim, paired_tests, prediction_interval, t_interval
 from cnnlab.wording import from_to, listing, p_value, percent, points, signed_points
 
 CLAIMS = Path("results") / "published_claims.csv"
-COLUMNS = ("source", "dataset", "id", "claim", "quantity", "published")
 HOLDS, WITHIN_NOISE, CONTRADICTED, NOT_TESTABLE = "holds", "within noise", "contradicted", "not testable"
 # A claim of several parts is as good as its worst part: later in this list is worse.
 VERDICTS = (HOLDS, WITHIN_NOISE, CANNOT_TELL, NOT_TESTABLE, CONTRADICTED)
@@ -47,27 +45,14 @@ WRITERS = {
 }
 
 
-def published_claims(path=CLAIMS):
-    """The claims as published, all columns text: COLUMNS, of which `dataset` is cifar10 or mars.
+def audit_claims(path, evidence):
+    """A verdict on each of the claims in the CSV file `path` by `evidence` (of `measures.gather_evidence`).
 
-    Raises ValueError where a column is missing, a cell is empty or an id occurs twice.
+    Returns the claims (source, dataset, id, claim, quantity, published: text) with the columns measured (text), value,
+    low, high (95%; NaN where there is none), n (seeds, 0 for an exact quantity), unit, verdict (one of VERDICTS) and
+    reason.
     """
     claims = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if missing := [name for name in COLUMNS if name not in claims]:
-        raise ValueError(f"{path} has no column {', '.join(missing)}; expected {', '.join(COLUMNS)}")
-    if (claims[list(COLUMNS)] == "").any(axis=None):
-        raise ValueError(f"{path} has empty cells; every claim needs {', '.join(COLUMNS)}")
-    if claims["id"].duplicated().any():
-        raise ValueError(f"{path} has the id {claims.loc[claims['id'].duplicated(), 'id'].iloc[0]} twice")
-    return claims
-
-
-def audit_claims(claims, evidence):
-    """A verdict on each of `claims` (of `published_claims`) by `evidence` (of `gather`).
-
-    Returns the claims with the columns measured (text), value, low, high (95%; NaN where there
-    is none), n (seeds, 0 for an exact quantity), unit, verdict (one of VERDICTS) and reason.
-    """
     return pd.DataFrame([{**claim, **_judge(claim, evidence)} for claim in claims.to_dict("records")])
 
 
@@ -89,9 +74,9 @@ def audit_summary(audited):
 
 
 def _judge(claim, evidence):
+    published = claim["published"]
     try:
-        parts = measure(evidence, claim["quantity"], claim["published"])
-        judged = [_judge_part(part, claim["published"]) for part in parts]
+        judged = [_judge_part(part, published) for part in measure_claim(evidence, claim["quantity"], published)]
     except NotMeasuredError as error:
         none = dict.fromkeys(("value", "low", "high"), math.nan)
         return {"verdict": NOT_TESTABLE, "reason": str(error), "measured": "", **none, "n": 0, "unit": ""}
@@ -100,12 +85,23 @@ def _judge(claim, evidence):
 
 
 def _judge_part(part, published):
+    """The judgement on one part of a claim: its verdict, and what was measured, written out and in numbers."""
     number, absence = parse_number(published, part.unit), published in ABSENCES
+    intervals = [t_interval(values) for values in part.contrasts]
+    n, first = 0 if part.exact else min(each.n for each in intervals), intervals[0]
     if part.exact:
-        return _judge_exact(part, number, absence)
-    if min(map(len, part.contrasts)) < 2:
-        return _describe(part, NOT_TESTABLE, "one run has no interval: run more seeds")
-    return _judge_differences(part, absence) if number is None else _judge_number(part, *number)
+        verdict, reason = _judge_exact(part, number, absence)
+    elif n < 2:
+        verdict, reason = NOT_TESTABLE, "one run has no interval: run more seeds"
+    else:
+        verdict, reason = _judge_differences(part, absence) if number is None else _judge_number(part, *number)
+    texts = ", ".join(with_interval(each.mean, each.low, each.high, WRITERS[part.unit]) for each in intervals)
+    return {
+        "verdict": verdict,
+        "reason": f"{part.note}: {reason}" if part.note else reason,
+        "measured": f"{texts}{' percentage points' * (part.unit == 'points')}{f', n = {n}' if n else ''}",
+        "value": first.mean, "low": first.low, "high": first.high, "n": n, "unit": part.unit,
+    }  # fmt: skip
 
 
 def parse_number(published, unit="number"):
@@ -126,26 +122,25 @@ def parse_number(published, unit="number"):
 def _judge_exact(part, number, absence):
     value = float(part.contrasts[0][0])
     if number is None:
-        holds = value == 0 if absence else value > 0
-        return _describe(part, HOLDS if holds else CONTRADICTED, "exact")
+        return HOLDS if (value == 0 if absence else value > 0) else CONTRADICTED, "exact"
     low, high = number
     if low <= value <= high:
-        return _describe(part, HOLDS, "equal to the digits given" if high < math.inf else "exact")
+        return HOLDS, "equal to the digits given" if high < math.inf else "exact"
     gap = low - value if high == math.inf else (low + high) / 2 - value
     size = WRITERS[part.unit](abs(gap)).lstrip("+")
-    return _describe(part, CONTRADICTED, f"the published figure is {size} too {'high' if gap > 0 else 'low'}")
+    return CONTRADICTED, f"the published figure is {size} too {'high' if gap > 0 else 'low'}"
 
 
 def _judge_number(part, low, high):
     mean, one_run = t_interval(part.contrasts[0]), prediction_interval(part.contrasts[0])
     span = from_to(one_run.low, one_run.high, WRITERS[part.unit])
     if one_run.low > high or low > one_run.high:
-        return _describe(part, CONTRADICTED, f"outside {span}, where one run would lie")
+        return CONTRADICTED, f"outside {span}, where one run would lie"
     if _wide(part, mean):
-        return _describe(part, CANNOT_TELL, f"the mean is known only to within {points(mean.high - mean.mean)}")
+        return CANNOT_TELL, f"the mean is known only to within {points(mean.high - mean.mean)}"
     if mean.low <= high and low <= mean.high:
-        return _describe(part, HOLDS, "in the interval of the mean")
-    return _describe(part, WITHIN_NOISE, f"one run may lie anywhere in {span}")
+        return HOLDS, "in the interval of the mean"
+    return WITHIN_NOISE, f"one run may lie anywhere in {span}"
 
 
 def _judge_differences(part, absence):
@@ -153,28 +148,15 @@ def _judge_differences(part, absence):
     found, up = tests["differs"], tests["mean"] > 0
     reason = f"{listing(p_value(value) for value in tests['p_holm'])}{' after Holm' * (len(tests) > 1)}"
     if (found if absence else found & ~up).any():
-        return _describe(part, CONTRADICTED, reason)
+        return CONTRADICTED, reason
     if any(_wide(part, test) for test in tests[~found].itertuples()):
-        return _describe(part, CANNOT_TELL, f"{reason}; the intervals are too wide to say")
-    return _describe(part, HOLDS if absence or found.all() else WITHIN_NOISE, reason)
+        return CANNOT_TELL, f"{reason}; the intervals are too wide to say"
+    return HOLDS if absence or found.all() else WITHIN_NOISE, reason
 
 
 def _wide(part, interval):
     """Whether the 95% interval of a mean share is too wide to bear out a claim."""
     return part.unit in ("share", "points") and (interval.high - interval.low) / 2 > WIDE
-
-
-def _describe(part, verdict, reason):
-    """The judgement on one part of a claim: its verdict, and what was measured, written out and in numbers."""
-    intervals = [t_interval(values) for values in part.contrasts]
-    texts = ", ".join(with_interval(each.mean, each.low, each.high, WRITERS[part.unit]) for each in intervals)
-    n, first = 0 if part.exact else min(each.n for each in intervals), intervals[0]
-    return {
-        "verdict": verdict,
-        "reason": f"{part.note}: {reason}" if part.note else reason,
-        "measured": f"{texts}{' percentage points' * (part.unit == 'points')}{f', n = {n}' if n else ''}",
-        "value": first.mean, "low": first.low, "high": first.high, "n": n, "unit": part.unit,
-    }  # fmt: skip
 
 
 def _published(row):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from cnnlab.findings.finding import Finding
 from cnnlab.studies import TARGETS
-from cnnlab.wording import duration, listing, percent, spelled
+from cnnlab.wording import duration, percent, spelled
 
 THROUGHPUT = "training the assignment's CNN"
 RECIPE_TURNS = "the recipes' trainings side by side"
@@ -20,8 +20,6 @@ HANDLER_LATENCY = "handler"
 SERVER_LOAD = "server"
 SERVER_SHARE = "server against the model alone"
 MIXED_LOAD = "server, all kinds of requests"
-
-
 # What memory that leaks would exceed in a minute.
 FLAT = 0.05
 
@@ -44,7 +42,7 @@ AIMS = Aims()
 
 
 def benchmark_findings(tables, aims=AIMS):
-    """A Finding for each of `tables`, {title: DataFrame}, that this module knows.
+    """A Finding for each of `tables`, {title: DataFrame}, that has a sentence here (the recipes' is that of `targets`).
 
     `numbers` has reached, a bool: of the aim, or of being better at all where there is none.
     """
@@ -59,27 +57,13 @@ def _throughput(table, aims):
     return f"{said}: the aim, {aims.speedup:g} times, {_is(reached)}", {"times_published": times}, reached
 
 
-def _recipes(table, _):
-    times = table.set_index("recipe")["baseline_times"].to_dict()
-    written = listing(f"{times[label]:.2f}" for label in TARGETS if label in times)
-    said = f"Trained in turns, the recipes for the targets take {written} times as long as the published code"
-    return said, {"baseline_times": times}, True
-
-
 def _ceiling(table, aims):
-    networks = table.iloc[1:]
-    enough, large_enough = (
-        int((networks[share].to_numpy() >= aims.shares).sum()) for share in ("share", "share_large")
-    )
-    least, most = networks["share"].agg(["min", "max"])
-    said = f"The networks train at {least:.0%} to {most:.0%} of a matrix product's rate"
-    count, reached = spelled(enough) if enough else "none", enough == len(networks)
-    why = f", {spelled(large_enough)} in larger batches" if large_enough > enough else ""
-    return (
-        f"{said}: {count} of {spelled(len(networks))} reach their aim{why}",
-        {"shares": [*networks["share"]]},
-        reached,
-    )
+    shares, large = (table[share].to_numpy()[1:] for share in ("share", "share_large"))
+    enough, large_enough = (int((each >= aims.shares).sum()) for each in (shares, large))
+    said = f"The networks train at {shares.min():.0%} to {shares.max():.0%} of a matrix product's rate"
+    count, more = spelled(enough) if enough else "none", f", {spelled(large_enough)} in larger batches"
+    said = f"{said}: {count} of {spelled(len(shares))} reach their aim{more if large_enough > enough else ''}"
+    return said, {"shares": [*shares]}, enough == len(shares)
 
 
 def _loading(table, _):
@@ -118,12 +102,10 @@ def _server(table, _):
 
 def _against_the_model(table, aims):
     times, share = table["ratio"]
-    enough = times <= aims.server_times, share >= aims.server_share
-    said = (
-        f"The local server takes {times:.2f} times the model's time for one client, and reaches {share:.2f} of its rate"
-    )
-    both = f"the aims {_are(all(enough))}" if enough[0] == enough[1] else f"one aim {_is(True)}, one {_is(False)[3:]}"
-    return f"{said}: {both}", {"times": times, "share": share}, all(enough)
+    reached = times <= aims.server_times, share >= aims.server_share
+    aimed = ("the aims are missed", "one aim is reached, one missed", "the aims are reached")[sum(reached)]
+    cost = f"{times:.2f} times the model's time for one client, and reaches {share:.2f} of its rate"
+    return f"The local server takes {cost}: {aimed}", {"times": times, "share": share}, all(reached)
 
 
 def _mixed(table, _):
@@ -134,17 +116,12 @@ def _mixed(table, _):
     return said, {"errors": errors, "growth": growth}, errors == 0 and growth < FLAT
 
 
-def _are(reached):
-    return _is(reached).replace("is", "are", 1)
-
-
 def _is(reached):
     return "is reached" if reached else "is missed"
 
 
 _WRITERS = {
     THROUGHPUT: _throughput,
-    RECIPE_TURNS: _recipes,
     RATE_SHARE: _ceiling,
     LOADING_COST: _loading,
     TIME_TO_TARGET: _target,

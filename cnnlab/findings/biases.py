@@ -1,6 +1,7 @@
 """When is convolution appropriate, and what do its networks do? Two studies and the probes of trained networks say."""
 
 import math
+from itertools import takewhile
 
 import numpy as np
 
@@ -8,18 +9,16 @@ from cnnlab.findings.finding import (
     BETTER,
     CANNOT_TELL,
     HEADLINE,
-    MARGIN,
     SAME,
-    WITHIN,
     WORSE,
     Finding,
+    effect,
     judge_contrasts,
     judged_one,
-    overlap_spread,
 )
 from cnnlab.findings.trust import maps_trusted, promise_kept
-from cnnlab.measures import effective_diameters, paired_differences
-from cnnlab.wording import capital, family, from_to, listing, percent, points, signed_points, spelled
+from cnnlab.measures import effective_diameters, images_needed, overlap_spread, paired_differences
+from cnnlab.wording import family, listing, percent, points, spelled
 
 PERMUTED = "_permuted"
 # Rounding of float32 stays below; a map that does not move with the image is at 0.1 and more.
@@ -27,39 +26,18 @@ EXACT = 1e-4
 
 
 def permutation(rows, metric=HEADLINE):
-    """What one permutation of all pixels does to the dense network and, the verdict, to the CNN: rows of that study."""
+    """What one permutation of all pixels does to the dense network and, the verdict, to the CNN: rows of that study.
+
+    `numbers`: dense_verdict is "same" unless the laboratory has a fault, or too few seeds to show that it has none.
+    """
     dense, cnn = (_with_and_without(rows, kind) for kind in ("dense", "cnn"))
     unchanged, of_dense = judged_one(paired_differences(rows, *dense, metric))
     verdict, of_cnn = judged_one(paired_differences(rows, *cnn, metric))
     lead = paired_differences(rows, cnn[0], dense[0], metric)
-    size, moved = points(of_cnn["mean"]), points(of_dense["mean"])
-    effect = {
-        WORSE: f"costs the CNN {size}",
-        BETTER: f"gives the CNN {size}",
-        SAME: f"costs the CNN less than {WITHIN}",
-        CANNOT_TELL: f"moves the CNN by {size}, which may be noise",
-    }[verdict]
-    of_it = {SAME: f"the dense network less than {WITHIN}", CANNOT_TELL: "for the dense network, cannot tell"}
-    beside = of_it.get(unchanged, f"the dense network, which it should not touch, {moved}")
     so_what = ": neighbourhoods are what convolution lives on" if (verdict, unchanged) == (WORSE, SAME) else ""
-    low, high = (of_dense.get(end, math.nan) for end in ("low", "high"))
-    numbers = {"dense": of_dense["mean"], "dense_low": low, "dense_high": high, "dense_verdict": unchanged}
-    numbers |= {"margin": MARGIN, "cnn": of_cnn["mean"], "cnn_lead": float(lead.mean()), "n": len(lead)}
-    return Finding(f"Permuting all pixels {effect}, {beside}{so_what}.", verdict, numbers)
-
-
-def check_dense_unchanged(rows):
-    """Raise AssertionError unless permuting the pixels leaves the dense network, blind to their order, the same.
-
-    Else the laboratory has a fault, or there are too few seeds to show that it has none.
-    """
-    numbers = permutation(rows).numbers
-    if numbers["dense_verdict"] != SAME:
-        ends = from_to(numbers["dense_low"], numbers["dense_high"], signed_points) or "none"
-        raise AssertionError(
-            f"the dense network changes by {signed_points(numbers['dense'])} percentage points under a permutation of "
-            f"the pixels (95% interval {ends}, n = {numbers['n']}), which is not shown to be within {WITHIN}"
-        )
+    effects = f"{effect(verdict, of_cnn, 'the CNN')}, and {effect(unchanged, of_dense, 'the dense network')}"
+    numbers = {"dense": of_dense["mean"], "dense_verdict": unchanged, "cnn": of_cnn["mean"], "cnn_lead": lead.mean()}
+    return Finding(f"Permuting all pixels {effects}{so_what}.", verdict, numbers)
 
 
 def sample_size(rows):
@@ -72,36 +50,19 @@ def sample_size(rows):
     whole = cnn.dropna().index.intersection(dense.dropna().index)
     if whole.empty:
         raise ValueError("no seed of sample_size has all sizes; run `python -m cnnlab study sample_size`")
-    needed = images_needed(cnn.loc[whole], dense.loc[whole].iloc[:, -1])
-    mean = float(np.exp(np.mean(np.log(needed)))) if np.isfinite(needed).all() else math.inf
+    mean = float(np.exp(np.mean(np.log(images_needed(cnn.loc[whole], dense.loc[whole].iloc[:, -1])))))
     # From the largest size down; one seed counts as it is.
-    ahead = None
-    for images, (verdict, numbers) in reversed(judged.items()):
-        if not (verdict == BETTER or (numbers["n"] < 2 and numbers["mean"] > 0)):
-            break
-        ahead = images
+    leads = takewhile(
+        lambda images: judged[images][0] == BETTER or (judged[images][1]["n"] < 2 and judged[images][1]["mean"] > 0),
+        reversed(judged),
+    )
+    ahead = min(leads, default=None)
     first, last = cnn.columns[0], cnn.columns[-1]
     leading = "at every size" if ahead == first else f"from {ahead:,} images on" if ahead else "at no size"
     about = f"about {mean:,.0f}" if np.isfinite(mean) else "more than all of them"
     sentence = f"The CNN leads {leading}; to match what the dense network learns from {last:,} images it needs {about}."
-    (verdict, numbers), leads = judged[last], {images: each["mean"] for images, (_, each) in judged.items()}
-    more = {"ahead_from": ahead, "gaps": leads, "grown": leads[last] - leads[first], "needed": mean}
-    return Finding(sentence, verdict, {**numbers, **more})
-
-
-def images_needed(curves, targets):
-    """Training images at which each seed's accuracy first reaches its target: float64 (seeds,), infinite where never.
-
-    `curves`: a row a seed, a column a number of images, rising; `targets`: an accuracy a seed. Linear in the logarithm
-    of the images between two sizes; the smallest size where that is already enough.
-    """
-    sizes, found = np.log(curves.columns.to_numpy("float64")), []
-    for seed, target in targets.items():
-        accuracy = curves.loc[seed].to_numpy()
-        after = int((accuracy >= target).argmax())
-        step = slice(max(after - 1, 0), after + 1)
-        found.append(np.exp(np.interp(target, accuracy[step], sizes[step])) if accuracy.max() >= target else np.inf)
-    return np.array(found)
+    (verdict, numbers), gaps = judged[last], {images: each["mean"] for images, (_, each) in judged.items()}
+    return Finding(sentence, verdict, {**numbers, "ahead_from": ahead, "gaps": gaps, "needed": mean})
 
 
 def columns_order(rows):
@@ -116,14 +77,8 @@ def columns_order(rows):
     ours = table["conv1d", "published"]
     contrasts = [table["conv1d", "shuffled"] - ours, *(ours - table[rival, "published"] for rival in rivals)]
     (verdict, order), *others = judge_contrasts(contrasts, spread=overlap_spread(len(table), share))
-    size, shuffling = points(order["mean"]), "Shuffling a table's columns"
-    sentence = {
-        SAME: f"{shuffling} changes the convolution by less than {WITHIN}: their order means nothing to it.",
-        WORSE: f"{shuffling} costs the convolution {size}: their order means something to it.",
-        BETTER: f"{shuffling} gives the convolution {size}: the published order is not the best.",
-        CANNOT_TELL: "Cannot tell whether the order of a table's columns matters: shuffling moves the convolution by "
-        f"{size}.",
-    }[verdict]
+    meaning = {SAME: ": their order means nothing to it", WORSE: ": their order means something to it"}.get(verdict, "")
+    sentence = f"Shuffling a table's columns {effect(verdict, order, 'the convolution')}{meaning}."
     against = {rival: {"verdict": word, **numbers} for rival, (word, numbers) in zip(rivals, others, strict=True)}
     return Finding(sentence, verdict, {"accuracy": table.mean().to_dict(), "against": against, **order})
 
@@ -136,26 +91,22 @@ def shift_cost(rows):
     """
     furthest = int(rows["shift"].max())
     by_seed = rows.pivot_table(index=["label", "seed", "shift"], columns="treatment", values="accuracy", sort=False)
-    costs, numbers = {}, {"shift": furthest}
-    for label in rows["label"].unique():
-        after = by_seed.loc[label].xs(furthest, level="shift")
-        costs[label] = (after["shifted"] - after["held"]).to_numpy()
-        numbers[label] = {**after[["shifted", "held"]].mean().to_dict(), "position": -costs[label].mean()}
+    after = by_seed.xs(furthest, level="shift")
+    costs = {label: (after["shifted"] - after["held"]).loc[label].to_numpy() for label in rows["label"].unique()}
     judged = dict(zip(map(family, costs), judge_contrasts(costs.values()), strict=True))
-    *others, verdict = (verdict for verdict, _ in judged.values())
-    parts = [
+    parts = listing(
         f"{name} {'loses' if test['mean'] < 0 else 'gains'} {points(test['mean'])}"
-        for name, (_, test) in judged.items()
-    ]
-    last = list(judged)[-1]
+        for name, (_, test) in reversed(judged.items())
+    )
+    last, (verdict, test) = list(judged.items())[-1]
     meaning = {
-        WORSE: "neither ignores position" if others == [WORSE] else f"{last} does not ignore position",
+        WORSE: "position alone matters",
         SAME: f"{last} ignores position",
         BETTER: f"{last} does better out of place",
         CANNOT_TELL: "cannot tell whether position alone matters",
     }[verdict]
-    sentence = f"Shifted by {furthest} pixels, {listing(reversed(parts))}: {meaning}."
-    return Finding(sentence, verdict, {**numbers, **judged[last][1]})
+    numbers = {"shift": furthest, "costs": {label: float(cost.mean()) for label, cost in costs.items()}, **test}
+    return Finding(f"Shifted by {furthest} pixels, {parts}: {meaning}.", verdict, numbers)
 
 
 def equivariant_layers(rows):
@@ -171,15 +122,10 @@ def equivariant_layers(rows):
         exact = [int(pixels) for pixels in worst.index[worst < EXACT]]
         numbers[key] = {"exact": exact, "error": broken.mean() if len(broken) else 0.0}
     followed = [len(found["exact"]) for found in numbers.values()]
-    every, layers = followed.count(shifts), spelled(len(followed))
-    partly = spelled(sum(0 < shifts_followed < shifts for shifts_followed in followed))
-    sentence = f"All {layers} layers with positions move exactly with the image: shift in, shift out."
-    if every < len(followed):
-        sentence = (
-            f"Every shift of the image is followed exactly by {spelled(every)} of {layers} layers, only some shifts by "
-            f"{partly}: pooling breaks equivariance."
-        )
-    return Finding(capital(sentence), None, numbers)
+    every, some = followed.count(shifts), sum(0 < each < shifts for each in followed)
+    layers = f"{spelled(every)} of {spelled(len(followed))} layers"
+    meaning = f", only some shifts by {spelled(some)}: pooling breaks equivariance" if some else ": shift in, shift out"
+    return Finding(f"Every shift of the image is followed exactly by {layers}{meaning}.", None, numbers)
 
 
 def effective_fields(rows):
@@ -193,10 +139,8 @@ def effective_fields(rows):
     seen, half = last["theoretical"], last["effective"]
     # Half of what is seen alike everywhere lies in a square of half the area.
     meaning = "it looks at its centre" if half < 0.9 * seen / math.sqrt(2) else "it looks everywhere alike"
-    sentence = (
-        f"The last convolution could see {seen} pixels across, but half of its sensitivity lies within {half:.1f}"
-    )
-    return Finding(f"{sentence}: {meaning}.", None, numbers)
+    could = f"The last convolution could see {seen} pixels across, but half of its sensitivity lies within {half:.1f}"
+    return Finding(f"{could}: {meaning}.", None, numbers)
 
 
 def calibration_over_seeds(rows):
@@ -214,14 +158,12 @@ def calibration_over_seeds(rows):
         errors = {"before": before["ece"].mean(), "after": after["ece"].mean()}
         numbers[label] = errors | {"temperature": after["temperature"].mean()}
     verdict, test = judge_contrasts(gains)[-1]
-    error = f"the calibration error of {family(label)}"
-    change = f"{error} from {percent(errors['before'])} to {percent(errors['after'])}"
-    sentence = {
-        BETTER: f"Temperature scaling cuts {change} and changes no answer.",
-        WORSE: f"Temperature scaling raises {change}: it harms.",
-        SAME: f"Temperature scaling changes {error} by less than {WITHIN}: it needs none.",
-        CANNOT_TELL: f"Cannot tell whether temperature scaling helps: it takes {change}.",
-    }[verdict]
+    meaning = {
+        BETTER: "it helps, and changes no answer", WORSE: "it harms", SAME: "it needs none",
+        CANNOT_TELL: "cannot tell whether it helps",
+    }[verdict]  # fmt: skip
+    change = f"{family(label)} from {percent(errors['before'])} to {percent(errors['after'])}"
+    sentence = f"Temperature scaling takes the calibration error of {change}: {meaning}."
     return Finding(sentence, verdict, {**numbers, **test})
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from statsmodels.stats.weightstats import DescrStatsW
 
 from cnnlab.measures import ALPHA, paired_tests, t_interval
-from cnnlab.wording import whole_points
+from cnnlab.wording import capital, points, whole_points
 
 BETTER, WORSE, SAME, CANNOT_TELL = VERDICTS = ("better", "worse", "same", "cannot tell")
 MAX_WORDS, MAX_NUMBERS = 25, 3
@@ -64,6 +64,29 @@ def metric_name(column):
     return f"{'final ' * column.endswith('_last')}{split} accuracy"
 
 
+def contrast(first, second, verdict, numbers, metric, more=""):
+    """The Finding that sets `first` against `second`, two names; `numbers` with the mean difference of `metric`."""
+    size = f"{points(numbers['mean'])} of {metric}"
+    clause = {
+        BETTER: f"beats {second} by {size}",
+        WORSE: f"is worse than {second} by {size}",
+        SAME: f"is as good as {second}, within {WITHIN} of {metric}",
+        CANNOT_TELL: f"cannot be told from {second}: {size} may be noise",
+    }[verdict]
+    return Finding(f"{capital(first)} {clause}{more}.", verdict, numbers)
+
+
+def effect(verdict, numbers, on, margin=MARGIN):
+    """What the change that is named before it does to `on`, a clause: 'adds 1.5 points to the CNN'."""
+    size = points(numbers["mean"])
+    return {
+        BETTER: f"adds {size} to {on}",
+        WORSE: f"costs {on} {size}",
+        SAME: f"changes {on} by less than {whole_points(margin)}",
+        CANNOT_TELL: f"moves {on} by {size}, which may be noise",
+    }[verdict]
+
+
 def judge(evidence, margin=MARGIN, differs=None):
     """The verdict on a mean difference of which more is better: `evidence`, an array (n,), or its interval (low, high).
 
@@ -107,12 +130,3 @@ def judge_contrasts(contrasts, margin=MARGIN, spread=1.0):
 def judged_one(differences, margin=MARGIN):
     """(verdict, numbers) of the one contrast `differences`, as `judge_contrasts` has them."""
     return judge_contrasts([differences], margin)[0]
-
-
-def overlap_spread(n, test_share):
-    """Factor on the standard deviation of `n` results of random splits, `test_share` of whose rows are tested.
-
-    Their training parts overlap: the variance of the mean is (1/n + test/train) s^2 in place of s^2 / n (Nadeau and
-    Bengio, Machine Learning 52, 2003, equation 9).
-    """
-    return math.sqrt(1 + n * test_share / (1 - test_share))

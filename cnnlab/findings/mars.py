@@ -7,8 +7,7 @@ trained networks on other pictures of the same sols, not of networks trained ane
 import pandas as pd
 from scipy.stats import spearmanr
 
-from cnnlab.findings.comparisons import contrast_sentence
-from cnnlab.findings.finding import BETTER, CANNOT_TELL, MARGIN, SAME, WITHIN, WORSE, Finding, judge
+from cnnlab.findings.finding import BETTER, CANNOT_TELL, MARGIN, SAME, WITHIN, WORSE, Finding, contrast, judge
 from cnnlab.findings.tables import with_interval
 from cnnlab.measures import ALPHA
 from cnnlab.wording import capital, duration, from_to, listing, percent, points, readable, short, signed_points
@@ -163,8 +162,7 @@ def contests(against, label, score="balanced_accuracy", baseline=None):
     row = mine.loc[baseline] if baseline else mine[~mine.index.str.startswith(CONSTANT)].iloc[0]
     verdict = judge((row["low"], row["high"]))
     numbers = {"mean": row["difference"], "n": int(row["groups"]), **row.drop("label").to_dict()}
-    sentence = contrast_sentence(short(label), short(row.name), verdict, numbers, SCORE_NAMES[score])
-    return Finding(sentence, verdict, numbers)
+    return contrast(short(label), short(row.name), verdict, numbers, SCORE_NAMES[score])
 
 
 def lost_classes(table, label, lost=LOST):

@@ -4,14 +4,15 @@ Each returns a `Finding`; its verdict is None unless the sentence sets one thing
 against another. `n` counts images of the test set, or epochs of one run.
 """
 
+import dataclasses
+
 import numpy as np
 from scipy import stats
 
 from cnnlab import measures
-from cnnlab.findings.finding import BETTER, CANNOT_TELL, MARGIN, SAME, WITHIN, WORSE, Finding, judge
+from cnnlab.findings.finding import BETTER, CANNOT_TELL, SAME, WITHIN, WORSE, Finding, judge
 from cnnlab.wording import from_to, listing, percent, points
 
-SURE = 0.8
 # Validation accuracy may lie so far below that of training before the sentence calls it memorising.
 MEMORISED = 0.05
 
@@ -35,31 +36,16 @@ def worst_class(labels, predicted, class_names):
     verdict, sentence = CANNOT_TELL, f"Cannot tell the lowest class, {name}, from the others: {scores}."
     if p < measures.ALPHA:
         verdict, sentence = WORSE, f"The worst class is {name}{taken}: {scores}."
-    numbers = {"class": name, "accuracy": accuracy, "low": worst["low"], "high": worst["high"]}
-    numbers |= {"others": rest, "mean": accuracy - rest, "p_value": p}
+    numbers = {"class": name, "accuracy": accuracy, "others": rest, "mean": accuracy - rest, "p_value": p}
     return Finding(sentence, verdict, numbers, tuple(class_names))
 
 
 def rightly_answered(correct, groups):
     """The share of images that are answered rightly, `correct` (n,) bools, with its interval over `groups` (n,)."""
     share, low, high = measures.share_by_group(correct, groups)
-    numbers = {"accuracy": share, "low": low, "high": high, "n": len(correct)}
     others = from_to(low, high, percent)
-    return Finding(
-        f"{percent(share)} of the test pictures are answered rightly; of others like them, {others}.", None, numbers
-    )
-
-
-def commonest_confusions(labels, predicted, class_names, count=3):
-    """The `count` classes (at most 3) that are most often taken for one other, as a share of their images."""
-    table = measures.per_class(labels, predicted, class_names)
-    table = table[table["times"] > 0].sort_values("taken_share", ascending=False, kind="stable").head(count)
-    confusions = list(table[["taken_for", "taken_share"]].itertuples(name=None))
-    if not confusions:
-        return Finding("No image is answered wrongly.", None, {"confusions": []})
-    parts = listing(f"{name} for {other} ({percent(share)})" for name, other, share in confusions)
-    sentence = f"What it takes most often for something else: {parts}."
-    return Finding(sentence, None, {"confusions": confusions}, tuple(class_names))
+    sentence = f"{percent(share)} of the test pictures are answered rightly; of others like them, {others}."
+    return Finding(sentence, None, {"accuracy": share, "low": low, "high": high, "n": len(correct)})
 
 
 def calibration_error(confidence, correct):
@@ -70,13 +56,14 @@ def calibration_error(confidence, correct):
     error = measures.expected_calibration_error(confidence, correct)
     differences = np.asarray(confidence, "float64") - np.asarray(correct, "float64")
     gap, verdict = measures.t_interval(differences), judge(differences)
-    lean = {
-        SAME: f"On average its confidence is right within {WITHIN}",
-        CANNOT_TELL: f"Cannot tell whether its confidence is right on average: it is {points(gap.mean)} off",
-    }.get(verdict, f"The network is {'over' if gap.mean > 0 else 'under'}confident by {points(gap.mean)} on average")
     verdict = verdict if verdict in (SAME, CANNOT_TELL) else WORSE
-    numbers = {"ece": error, "gap": gap.mean, "low": gap.low, "high": gap.high, "n": gap.n}
-    return Finding(f"{lean}; its expected calibration error is {percent(error)}.", verdict, numbers)
+    lean = {
+        SAME: f"as sure as it is right, within {WITHIN}",
+        CANNOT_TELL: f"{points(gap.mean)} off in how sure it is, which may be noise",
+        WORSE: f"{'over' if gap.mean > 0 else 'under'}confident by {points(gap.mean)} on average",
+    }[verdict]
+    sentence = f"The network is {lean}; its expected calibration error is {percent(error)}."
+    return Finding(sentence, verdict, {"ece": error, **dataclasses.asdict(gap)})
 
 
 def temperature_scaling(validation, validation_labels, test, test_labels, groups=None):
@@ -93,12 +80,9 @@ def temperature_scaling(validation, validation_labels, test, test_labels, groups
         errors.append(measures.expected_calibration_error(probabilities.max(axis=1), correct))
         losses.append(-np.log(np.maximum(probabilities[rows, test_labels], np.finfo("float32").tiny)))
     gains = losses[0] - losses[1]
-    if groups is None:
-        interval, verdict = measures.t_interval(gains), judge(gains, margin=0)
-        mean, low, high, n = interval.mean, interval.low, interval.high, interval.n
-    else:
-        mean, low, high = measures.mean_by_group(gains, groups)
-        verdict, n = judge((low, high), margin=0), len(set(groups))
+    found = dataclasses.astuple(measures.t_interval(gains)) if groups is None else measures.mean_by_group(gains, groups)
+    mean, low, high = found[:3]
+    verdict = judge((low, high), margin=0)
     meaning = {
         BETTER: "it helps, and changes no answer"
         if errors[1] <= errors[0]
@@ -108,11 +92,11 @@ def temperature_scaling(validation, validation_labels, test, test_labels, groups
     }[verdict]
     change = f"takes the expected calibration error from {percent(errors[0])} to {percent(errors[1])}"
     numbers = {"temperature": temperature, "ece_before": errors[0], "ece_after": errors[1]}
-    numbers |= {"mean": -mean, "low": -high, "high": -low, "n": n}
+    numbers |= {"mean": -mean, "low": -high, "high": -low, "n": len(gains if groups is None else set(groups))}
     return Finding(f"A temperature of {temperature:.2f} {change}: {meaning}.", verdict, numbers)
 
 
-def confidence_split(confidence, correct, threshold=SURE):
+def confidence_split(confidence, correct, threshold=0.8):
     """The share of right, and of wrong, answers that are given with more than `threshold`; its verdict their order."""
     confidence, correct = np.asarray(confidence), np.asarray(correct, bool)
     numbers, intervals = {"threshold": threshold}, {}
@@ -133,30 +117,26 @@ def confidence_split(confidence, correct, threshold=SURE):
 def correlation_by_distance(table):
     """How the correlation of two pixels falls with their distance: the table of `measures.spatial_correlation`."""
     series = table.groupby("distance")["correlation"].mean()
-    near, last = series.iloc[0], series.index[-1]
-    below = series.index[series < 0.5]
+    near, far, last = series.iloc[0], series.iloc[-1], series.index[-1]
     so_what = ": they say little about each other"
-    if near > max(0.5, series[last]):
-        so_what = f", pixels {last} apart by {series[last]:.2f}: small kernels look where the information is"
-    numbers = {"near": float(near), "far": float(series[last]), "half": int(below[0]) if len(below) else None}
+    if near > max(0.5, far):
+        so_what = f", pixels {last} apart by {far:.2f}: small kernels look where the information is"
+    numbers = {"near": float(near), "far": float(far)}
     return Finding(f"Neighbouring pixels correlate by {near:.2f}{so_what}.", None, numbers)
 
 
 def overfitting(history):
     """The best validation epoch of one run against its last, and the gap to training.
 
-    `history`: {"accuracy", "val_accuracy" and perhaps "val_loss": a value an epoch}, as Keras reports it: training
-    accuracy is the mean over an epoch's batches, with dropout at work.
+    `history`: {"accuracy", "val_accuracy": a value an epoch}, as Keras reports it: training accuracy is the mean over
+    an epoch's batches, with dropout at work.
     """
     training, validation = np.asarray(history["accuracy"]), np.asarray(history["val_accuracy"])
-    best, epochs = int(validation.argmax()), len(validation)
-    lost, gap = validation[best] - validation[-1], training[-1] - validation[-1]
-    numbers = {"best_epoch": best + 1, "epochs": epochs, "lost": float(lost), "gap": float(gap)}
-    if "val_loss" in history:
-        numbers["lowest_loss_epoch"] = int(np.argmin(history["val_loss"])) + 1
+    best, epochs, gap = int(validation.argmax()) + 1, len(validation), training[-1] - validation[-1]
     ends = f"training ends {points(gap)} {'above' if gap >= 0 else 'below'} it"
     meaning = "it memorises" if gap > MEMORISED else "little is memorised"
-    return Finding(f"Validation accuracy peaks in epoch {best + 1} of {epochs}; {ends}: {meaning}.", None, numbers)
+    sentence = f"Validation accuracy peaks in epoch {best} of {epochs}; {ends}: {meaning}."
+    return Finding(sentence, None, {"best_epoch": best, "epochs": epochs, "gap": float(gap)})
 
 
 def near_duplicates(table, labels, threshold=0.95):
@@ -193,14 +173,3 @@ def errors_within(labels, predicted, class_names, groups):
     if all(found["low"] > found["blind"] for found in numbers.values()):
         return Finding(f"Errors stay in the family more often than guesses would: {shares}.", BETTER, numbers)
     return Finding(f"Cannot tell whether errors stay in the family: {shares} do.", CANNOT_TELL, numbers)
-
-
-def in_use(running, measured, images):
-    """Whether the network in use answers the training images as it did while it was trained.
-
-    Accuracies: `running` over the best epoch, `measured` of the finished network on the first `images` of them.
-    """
-    fits = abs(running - measured) <= MARGIN or measured > running
-    meaning = "its moving averages fit" if fits else "its moving averages do not fit them"
-    sentence = f"In training it was right on {percent(running)} of the training images, in use on {percent(measured)}"
-    return Finding(f"{sentence}: {meaning}.", None, {"running": running, "measured": measured, "images": images})

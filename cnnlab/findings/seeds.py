@@ -1,11 +1,16 @@
-"""What the seeds of a variant say together: real variance or test noise, what a vote gains, suspect labels."""
+"""What the seeds of a variant say together: real variance or test noise, what a vote gains, suspect labels.
+
+`answers` here: {label: (predicted, confidence)}, each (seeds, images), as of `measures.ensemble_gain`.
+"""
+
+import dataclasses
 
 import pandas as pd
 
 from cnnlab import measures
-from cnnlab.findings.finding import CANNOT_TELL, SAME, WORSE, Finding, judge
+from cnnlab.findings.finding import BETTER, CANNOT_TELL, SAME, WORSE, Finding, judge
 from cnnlab.studies import NAMES
-from cnnlab.wording import capital, family, from_to, percent, points, readable, signed_points, spelled
+from cnnlab.wording import capital, family, from_to, listing, percent, points, readable, signed_points, spelled
 
 # A spread that may be so many times that of test noise is not called test noise.
 NOISE_RATIO = 2.0
@@ -16,32 +21,42 @@ def named(label):
     return NAMES.get(label, family(label))
 
 
-def spread(label, correct):
-    """Whether the accuracies of `label`'s seeds differ more than test noise explains; `correct`: bool (seeds, images).
+def spread(answers, labels):
+    """Of which variants the accuracies of seeds differ more than test noise explains.
 
-    Its verdict is "worse" where they do, "same" where the interval of their standard deviation ends below NOISE_RATIO
-    times that of test noise.
+    `numbers`: of each label its `measures.seed_spread` and a verdict: "worse" where they do, "same" where the interval
+    of their standard deviation ends below NOISE_RATIO times that of test noise. The Finding's is the worst of them.
     """
-    found = measures.seed_spread(correct)
-    name, observed, noise = capital(named(label)), points(found.observed), points(found.test_noise)
-    if found.low > found.test_noise:
-        verdict, sentence = WORSE, f"{name} really varies by seed: by {observed}, where test noise alone gives {noise}."
-    elif found.high < NOISE_RATIO * found.test_noise:
-        verdict, sentence = SAME, f"{name} varies by {observed} between seeds, as test noise alone would: {noise}."
-    else:
-        verdict = CANNOT_TELL
-        sentence = f"{name} varies by {observed} between seeds, test noise alone by {noise}: cannot tell them apart."
-    return Finding(sentence, verdict, vars(found))
+    numbers = {}
+    for label, (predicted, _) in answers.items():
+        found = measures.seed_spread(predicted == labels)
+        verdict = SAME if found.high < NOISE_RATIO * found.test_noise else CANNOT_TELL
+        verdict = WORSE if found.low > found.test_noise else verdict
+        numbers[label] = {**dataclasses.asdict(found), "verdict": verdict}
+    verdicts = [found["verdict"] for found in numbers.values()]
+    varied = [named(label) for label, found in numbers.items() if found["verdict"] == WORSE]
+    rest = f"; of {spelled(verdicts.count(CANNOT_TELL))}, cannot tell" if CANNOT_TELL in verdicts else ""
+    sentence = f"{capital(listing(varied or ['no network']))} varied by seed more than test noise explains{rest}."
+    verdict = max(verdicts, key=(SAME, CANNOT_TELL, WORSE).index)
+    return Finding(sentence, verdict, numbers, tuple(varied))
 
 
-def ensemble(label, predicted, confidence, labels):
-    """What a vote of `label`'s seeds has more than one of them; arguments as of `measures.ensemble_gain`."""
-    accuracy, gain = measures.ensemble_gain(predicted, confidence, labels)
-    verdict = judge((gain.low, gain.high), 0.0)
-    numbers = {"accuracy": accuracy, "gain": gain.mean, "low": gain.low, "high": gain.high, "n": len(predicted)}
-    said = f"A vote of {spelled(len(predicted))} seeds of {named(label)} answers {percent(accuracy)} rightly"
-    more = f"{points(gain.mean)} {'more' if gain.mean > 0 else 'less'} than one of them"
-    return Finding(f"{said}, {more}." if verdict != CANNOT_TELL else f"{said}: no gain can be told.", verdict, numbers)
+def ensemble(answers, labels):
+    """What a vote of the seeds has more than one of them, where least and where most.
+
+    `numbers`: of each label accuracy, gain, low and high; the verdict is "better" where all the gains can be told.
+    """
+    numbers = {}
+    for label, each in answers.items():
+        accuracy, gain = measures.ensemble_gain(*each, labels)
+        numbers[label] = {"accuracy": accuracy, "gain": gain.mean, "low": gain.low, "high": gain.high}
+    told = all(judge((found["low"], found["high"]), 0.0) == BETTER for found in numbers.values())
+    ranked = sorted(numbers, key=lambda label: numbers[label]["gain"])
+    ends = list(dict.fromkeys([ranked[0], ranked[-1]]))
+    gains = listing(f"{points(numbers[label]['gain'])} to {named(label)}" for label in ends)
+    meaning = "seeds err on different images" if told else "cannot tell whether it always helps"
+    sentence = f"A vote of the seeds adds {gains}: {meaning}."
+    return Finding(sentence, BETTER if told else CANNOT_TELL, numbers, tuple(map(named, ends)))
 
 
 def suspect_labels(label, predicted, confidence, labels):
@@ -58,22 +73,19 @@ def suspect_labels(label, predicted, confidence, labels):
 
 
 def seeds_table(answers, labels):
-    """A row a variant of `answers` ({label: (predicted, confidence)}): its spread over seeds, and its vote."""
-    rows = []
-    for label, (predicted, confidence) in answers.items():
-        found = measures.seed_spread(predicted == labels)
-        accuracy, gain = measures.ensemble_gain(predicted, confidence, labels)
-        rows.append(
-            {
-                "Network": NAMES.get(label, readable(label)),
-                "Seeds": found.n,
-                "Mean accuracy": percent((predicted == labels).mean()),
-                "SD over seeds, points": f"{100 * found.observed:.2f}",
-                "95% interval": from_to(100 * found.low, 100 * found.high, "{:.2f}".format),
-                "SD of test noise": f"{100 * found.test_noise:.2f}",
-                "Accuracy of their vote": percent(accuracy),
-                "Gain": signed_points(gain.mean),
-                "95% interval of the gain": from_to(gain.low, gain.high, signed_points),
-            }
-        )
-    return pd.DataFrame(rows)
+    """A row a variant of `answers`: its spread over seeds, and its vote."""
+    spreads, votes = spread(answers, labels).numbers, ensemble(answers, labels).numbers
+    return pd.DataFrame(
+        {
+            "Network": NAMES.get(label, readable(label)),
+            "Seeds": found["n"],
+            "Mean accuracy": percent((answers[label][0] == labels).mean()),
+            "SD over seeds, points": f"{100 * found['observed']:.2f}",
+            "95% interval": from_to(100 * found["low"], 100 * found["high"], "{:.2f}".format),
+            "SD of test noise": f"{100 * found['test_noise']:.2f}",
+            "Accuracy of their vote": percent(votes[label]["accuracy"]),
+            "Gain": signed_points(votes[label]["gain"]),
+            "95% interval of the gain": from_to(votes[label]["low"], votes[label]["high"], signed_points),
+        }
+        for label, found in spreads.items()
+    )

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 
 from cnnlab import measures
@@ -22,51 +23,42 @@ def cell(values, write=percent):
     return with_interval(interval.mean, interval.low, interval.high, write)
 
 
-def verdicts_table(pairs, judged, heading):
-    """Contrasts of `pairs` of names, or of dicts of cells, beside `judged`, as `judge_contrasts` returns them."""
+def verdicts_table(names, judged, heading):
+    """Contrasts called `names`, pairs or dicts of cells, beside `judged`, as `judge_contrasts` returns them."""
     rows = []
-    names = (pair if isinstance(pair, dict) else {"First": pair[0], "Second": pair[1]} for pair in pairs)
     for name, (verdict, numbers) in zip(names, judged, strict=True):
         several = numbers["n"] > 1
         p = p_value(numbers["p_holm"]).removeprefix("p ").removeprefix("= ") if several else ""
         ends = from_to(numbers["low"], numbers["high"], signed_points) if several else "one run"
-        row = {heading: signed_points(numbers["mean"]), "95% interval": ends, "n": numbers["n"], "p, after Holm": p}
-        rows.append({**name, **row, "Verdict": verdict})
+        row = name if isinstance(name, dict) else dict(zip(("First", "Second"), name, strict=True))
+        row |= {heading: signed_points(numbers["mean"]), "95% interval": ends, "n": numbers["n"], "p, after Holm": p}
+        rows.append(row | {"Verdict": verdict})
     return pd.DataFrame(rows)
 
 
 def study_table(frame, metric=HEADLINE):
-    """A row a variant of a tidy frame, in its order.
+    """A row a variant of a tidy frame, in its order, ready for Markdown: accuracy is the mean of `metric` over seeds.
 
-    Columns: label, parameters, n (seeds), accuracy (mean of `metric`), low and high (95%, NaN for one seed), loss
-    (mean, of the same epoch), seconds (median, of all cores: less disturbed than the time on the clock).
+    The loss is of the same epoch; processor time is the median, of all cores: less disturbed than that on the clock.
     """
     measures.check_frame(frame, [], [metric])
     rows = []
     for label, runs in frame.groupby("label", sort=False):
-        interval = measures.t_interval(runs[metric])
-        accuracy = {"n": interval.n, "accuracy": interval.mean, "low": interval.low, "high": interval.high}
-        loss, seconds = runs[metric.replace("accuracy", "loss")].mean(), runs["cpu_seconds"].median()
-        parameters = int(runs["parameters"].iloc[0])
-        rows.append({"label": label, "parameters": parameters, **accuracy, "loss": loss, "seconds": seconds})
+        found = measures.t_interval(runs[metric])
+        # Few seeds far apart have an interval that reaches beyond where shares end.
+        ends = from_to(*np.clip([found.low, found.high], 0, 1), percent)
+        rows.append(
+            {
+                "Variant": readable(label),
+                "Parameters": f"{int(runs['parameters'].iloc[0]):,}",
+                "Seeds": found.n,
+                "Test accuracy": percent(found.mean),
+                "95% interval": ends or "one run",
+                "Test loss": f"{runs[metric.replace('accuracy', 'loss')].mean():.3f}",
+                "Processor time": duration(runs["cpu_seconds"].median()),
+            }
+        )
     return pd.DataFrame(rows)
-
-
-def presentable(table):
-    """`study_table` as text, with the headings that people read."""
-    # Few seeds far apart have an interval that reaches beyond where shares end.
-    ends = table[["low", "high"]].clip(0, 1)
-    return pd.DataFrame(
-        {
-            "Variant": table["label"].map(readable),
-            "Parameters": table["parameters"].map("{:,}".format),
-            "Seeds": table["n"].astype(str),
-            "Test accuracy": table["accuracy"].map(percent),
-            "95% interval": [from_to(row.low, row.high, percent) or "one run" for row in ends.itertuples()],
-            "Test loss": table["loss"].map("{:.3f}".format),
-            "Processor time": table["seconds"].map(duration),
-        }
-    )
 
 
 def confusions_table(labels, predicted, class_names):
@@ -179,16 +171,3 @@ def _tabular_table(finding):
     pairs += [("1-D CNN", f"{readable(rival).replace('_', ' ')}, published order") for rival in rivals]
     judged = [(finding.verdict, finding.numbers), *((found["verdict"], found) for found in rivals.values())]
     return verdicts_table(pairs, judged, "Difference, points")
-
-
-def reliability_panels(rows):
-    """{network: {stage with its error: bins}}, as `measures.reliability_bins` has them, of the probe `calibration`.
-
-    Means over seeds, of a network's intervals over images, too.
-    """
-    panels = {}
-    for (label, stage), mine in rows.groupby(["label", "stage"], sort=False):
-        bins = mine.groupby("bin", as_index=False)[["count", "confidence", "accuracy", "low", "high"]].mean()
-        error = mine.groupby("seed")["ece"].first().mean()
-        panels.setdefault(readable(label), {})[f"{stage} scaling (error {percent(error)})"] = bins
-    return panels

@@ -17,7 +17,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "calibration": [
             "apply_temperature", "expected_calibration_error", "fit_temperature", "reliability_bins",
+            "reliability_panels",
         ],
+        "claims": ["NotMeasuredError", "gather_evidence", "measure_claim", "supplied"],
         "conformal": ["PROMISED", "conformal_coverage", "conformal_sets", "conformal_threshold"],
         "exploration": [
             "camera_shares", "channel_correlation", "class_counts", "describe_splits", "majority_share",
@@ -35,8 +37,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "probes": ["PROBES", "PROBES_FOLDER", "measure_probe", "read_probe", "run_probe"],
         "seeds": ["contradicted", "ensemble_gain", "seed_spread", "vote"],
         "stats": [
-            "ALPHA", "LEVEL", "check_frame", "confusion_counts", "mcnemar", "paired_differences", "paired_tests",
-            "paired_values", "per_class", "prediction_interval", "share_interval", "t_interval",
+            "ALPHA", "LEVEL", "check_frame", "confusion_counts", "images_needed", "mcnemar", "overlap_spread",
+            "paired_differences", "paired_tests", "paired_values", "per_class", "prediction_interval",
+            "share_interval", "t_interval",
         ],
     },
 )

@@ -6,6 +6,7 @@ from scipy import optimize, special
 
 from cnnlab.measures.groups import share_by_group
 from cnnlab.training import cross_entropy, predict
+from cnnlab.wording import percent, readable
 
 BINS = 15
 # By which a float32 softmax may exceed 1.
@@ -34,6 +35,19 @@ def reliability_bins(confidence, correct, bins=BINS, groups=None):
         for number, part in parts.items()
     ]
     return pd.DataFrame(rows, columns=["bin", "count", "confidence", "accuracy", "low", "high"])
+
+
+def reliability_panels(rows):
+    """{network: {stage with its error: bins}}, as `reliability_bins` has them, of the probe `calibration`.
+
+    Means over seeds, of a network's intervals over images, too.
+    """
+    panels = {}
+    for (label, stage), mine in rows.groupby(["label", "stage"], sort=False):
+        bins = mine.groupby("bin", as_index=False)[["count", "confidence", "accuracy", "low", "high"]].mean()
+        error = mine.groupby("seed")["ece"].first().mean()
+        panels.setdefault(readable(label), {})[f"{stage} scaling (error {percent(error)})"] = bins
+    return panels
 
 
 def expected_calibration_error(confidence, correct, bins=BINS):

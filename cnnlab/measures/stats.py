@@ -91,6 +91,15 @@ def _p_value(interval):
     return float(2 * stats.t.sf(abs(interval.mean) / error, interval.n - 1))
 
 
+def overlap_spread(n, test_share):
+    """Factor on the standard deviation of `n` results of random splits, `test_share` of whose rows are tested.
+
+    Their training parts overlap: the variance of the mean is (1/n + test/train) s^2 in place of s^2 / n (Nadeau and
+    Bengio, Machine Learning 52, 2003, equation 9).
+    """
+    return math.sqrt(1 + n * test_share / (1 - test_share))
+
+
 @dataclasses.dataclass(frozen=True)
 class McNemar:
     """Images that only the first, or only the second, of two models answers correctly, of `n`."""
@@ -189,3 +198,18 @@ def check_frame(frame, labels, columns):
     for column in columns:
         if column not in frame:
             raise ValueError(f"the frame has no column {column!r}")
+
+
+def images_needed(curves, targets):
+    """Training images at which each seed's accuracy first reaches its target: float64 (seeds,), infinite where never.
+
+    `curves`: a row a seed, a column a number of images, rising; `targets`: an accuracy a seed. Linear in the logarithm
+    of the images between two sizes; the smallest size where that is already enough.
+    """
+    sizes, found = np.log(curves.columns.to_numpy("float64")), []
+    for seed, target in targets.items():
+        accuracy = curves.loc[seed].to_numpy()
+        after = int((accuracy >= target).argmax())
+        step = slice(max(after - 1, 0), after + 1)
+        found.append(np.exp(np.interp(target, accuracy[step], sizes[step])) if accuracy.max() >= target else np.inf)
+    return np.array(found)

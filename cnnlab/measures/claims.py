@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cnnlab import measures, studies
+from cnnlab import studies
 from cnnlab.data import SHAPES
-from cnnlab.findings.networks import SURE
-from cnnlab.findings.tables import with_interval
+from cnnlab.measures.exploration import pixel_histogram, pixel_statistics
+from cnnlab.measures.stats import confusion_counts, paired_differences
 from cnnlab.training import expected_parameters
-from cnnlab.wording import listing, percent, readable, signed_points
+from cnnlab.wording import listing, percent, readable
 
+# What the published study calls a sure answer: a confidence above it.
+SURE = 0.8
 # The published study trained this one variant longer than the others.
 CNN, LONGER = "cnn_32_64_128", "cnn_32_64_128_15_epochs"
 # Two standard errors of an accuracy measured on 10,000 validation images.
@@ -52,8 +54,8 @@ class Evidence:
     """All that was measured.
 
     `rows`: of all studies; `histories`: {key of a row: its training curves}; `predictions`: from such a key to
-    {"predicted", "confidence"}; `labels`: true classes of the test set; `pixels`: {"mean", "std"} in 0..255; `extra`:
-    {quantity of SUPPLIED: a number (exact), or an array of one value a seed}.
+    {"predicted", "confidence"}; `labels`: true classes of the test set; `extra`: {quantity of SUPPLIED: a number
+    (exact), or an array of one value a seed}.
     """
 
     rows: pd.DataFrame
@@ -61,7 +63,6 @@ class Evidence:
     predictions: Callable[[str], dict]
     labels: np.ndarray | None = None
     class_names: tuple[str, ...] = ()
-    pixels: dict[str, float] = dataclasses.field(default_factory=dict)
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def runs(self, label):
@@ -77,7 +78,7 @@ class Evidence:
         """`first` minus `second`, by seed: float64 (n,)."""
         self.runs(first), self.runs(second)
         try:
-            return measures.paired_differences(self.rows, first, second, metric)
+            return paired_differences(self.rows, first, second, metric)
         except ValueError as error:
             raise NotMeasuredError(f"not measured yet: {error}") from None
 
@@ -91,29 +92,24 @@ class Evidence:
         return [(answer["predicted"], answer["confidence"].astype("float64")) for answer in found]
 
 
-def gather(store, dataset=None, extra=None):
-    """Evidence from a `store.Store`, from a `data.Dataset` of CIFAR-10 where one is given, and `extra` as in Evidence.
-
-    Raises ValueError for a quantity that is not in SUPPLIED.
-    """
-    if unknown := set(extra or {}) - set(SUPPLIED):
-        raise ValueError(f"extra has {', '.join(sorted(unknown))}; expected any of {', '.join(SUPPLIED)}")
+def gather_evidence(store, dataset=None, extra=None):
+    """Evidence from a `store.Store`, a `data.Dataset` of CIFAR-10 where one is given, and `extra` as in Evidence."""
     records, by_dataset = store.records(), {}
     for study in studies.STUDIES.values():
         for trial in study.runs(study.seeds):
             by_dataset.setdefault(trial.dataset, []).append(trial)
     # One selection a data set: variants that are compared come from one code version.
     frames = [studies.select(records, trials) for trials in by_dataset.values()]
-    whole = [frame for frame in frames if len(frame)] or [pd.DataFrame(columns=["label"])]
-    facts = {}
+    rows = pd.concat([frame for frame in frames if len(frame)] or [pd.DataFrame(columns=["label"])], ignore_index=True)
+    facts, known = {}, dict(extra or {})
     if dataset is not None:
         # The published training set is the lab's training and validation splits together.
-        counts = sum(measures.pixel_histogram(dataset.split(name)[0]) for name in ("train", "validation"))
-        pixels = measures.pixel_statistics(counts).loc["all", ["mean", "std"]].astype(float).to_dict()
-        facts = {"labels": dataset.split("test")[1], "class_names": dataset.class_names, "pixels": pixels}
+        counts = sum(pixel_histogram(dataset.split(name)[0]) for name in ("train", "validation"))
+        pixels = pixel_statistics(counts).loc["all"]
+        known |= {f"pixels.{name}": float(pixels[name]) for name in ("mean", "std")}
+        facts = {"labels": dataset.split("test")[1], "class_names": dataset.class_names}
     histories = {record["key"]: record["history"] for record in records}
-    rows = pd.concat(whole, ignore_index=True)
-    return Evidence(rows, histories, store.predictions, extra=dict(extra or {}), **facts)
+    return Evidence(rows, histories, store.predictions, extra=known, **facts)
 
 
 def supplied(activations, shift, mars):
@@ -135,16 +131,16 @@ def supplied(activations, shift, mars):
     return found
 
 
-def measure(evidence, quantity, published):
+def measure_claim(evidence, quantity, published):
     """The list of Measured that the claim about `quantity` rests on; all of them must bear it out.
 
     `published` is the claimed value as text. Raises NotMeasuredError with the reason.
     """
     if quantity in SUPPLIED:
         if quantity not in evidence.extra:
-            raise NotMeasuredError("not measured yet: the store cannot say it, and no probe has supplied it")
-        values = np.asarray(evidence.extra[quantity], "float64")
-        return [Measured([np.atleast_1d(values)], SUPPLIED[quantity], exact=values.ndim == 0)]
+            raise NotMeasuredError("not measured yet: the store cannot say it, and nothing has supplied it")
+        values, note = np.asarray(evidence.extra[quantity], "float64"), NOTES.get(quantity.split(".")[0], "")
+        return [Measured([np.atleast_1d(values)], SUPPLIED[quantity], note, exact=values.ndim == 0)]
     if quantity in DIFFERENCES:
         return _difference(evidence, *DIFFERENCES[quantity])
     for pattern, function in QUANTITIES:
@@ -153,33 +149,24 @@ def measure(evidence, quantity, published):
     raise NotMeasuredError(f"no measurement of {quantity} is defined")
 
 
-def parameter_count(label, evidence):
-    """(parameters of `label`, how known): by formula, and as counted in its trained model if there is one."""
+def parameter_count(label):
+    """Parameters of the network `label`, by formula, for the pictures it was published for."""
     defined = {trial.label: trial for study in studies.STUDIES.values() for trial in study.trials}
     if label not in defined:
         raise NotMeasuredError(f"no model called {label} is defined")
-    if label.startswith("mars_cnn"):
-        published = dataclasses.replace(defined[label], dataset="mars")
-        return formula_of(published), "by formula, for the published 128x128 pixels"
-    formula = formula_of(defined[label])
-    trained = evidence.rows[evidence.rows["label"] == label]
-    if trained.empty:
-        return formula, "by formula"
-    counted = int(trained["parameters"].iloc[0])
-    if counted == formula:
-        return counted, "by formula, and counted in the trained model"
-    return counted, f"counted in the trained model, where the formula gives {formula:,}"
-
-
-def formula_of(trial):
-    """Parameters of the network of `trial`, by formula, for the images and classes of its data set."""
-    input_shape, num_classes = SHAPES[trial.dataset]
+    trial = defined[label]
+    input_shape, num_classes = SHAPES["mars" if _smaller(label) else trial.dataset]
     return expected_parameters(trial.model, input_shape=input_shape, num_classes=num_classes, **trial.options)
 
 
+def _smaller(label):
+    """Whether the lab's pictures, of 64 pixels, are smaller than those that the network was published for."""
+    return label.startswith("mars_cnn")
+
+
 def _parameters(evidence, label, **_):
-    count, source = parameter_count(label, evidence)
-    return [Measured.exactly(count, "count", source)]
+    note = f"by formula{', for the published 128x128 pixels' * _smaller(label)}"
+    return [Measured.exactly(parameter_count(label), "count", note)]
 
 
 def _epoch(label):
@@ -191,13 +178,9 @@ def _score(evidence, label, split, kind, **_):
     epoch = "last" if split == "train" else _epoch(label)
     label = LONGER if label == CNN else label
     values = evidence.runs(label)[f"{split}_{kind}_{epoch}"].to_numpy()
-    note = f"{readable(label)}{_size(label)}, {'last' if epoch == 'last' else 'best validation'} epoch"
+    size = ", 64x64 pixels" * _smaller(label)
+    note = f"{readable(label)}{size}, {'last' if epoch == 'last' else 'best validation'} epoch"
     return [Measured([values], "share" if kind == "accuracy" else "number", note)]
-
-
-def _size(label):
-    """The published Mars networks with convolutions took pictures of 128 pixels, the lab's take smaller ones."""
-    return ", 64x64 pixels" if label.startswith("mars_cnn") else ""
 
 
 def _difference(evidence, first, *others):
@@ -209,30 +192,16 @@ def _difference(evidence, first, *others):
 
 def _versus(evidence, first, second, part, **_):
     """What `first` has more in accuracy, and fewer in parameters: `part` names one of them, or is None for both."""
-    found = [] if part == "params" else _difference(evidence, first, second)
-    if part != "test_accuracy":
-        (few, _), (many, _) = (parameter_count(label, evidence) for label in (first, second))
-        found.append(Measured.exactly(many - few, "fewer", f"{few:,} against {many:,} parameters"))
-    return found
+    few, many = parameter_count(first), parameter_count(second)
+    fewer = [Measured.exactly(many - few, "fewer", f"{few:,} against {many:,} parameters")]
+    return fewer if part == "params" else _difference(evidence, first, second) + ([] if part else fewer)
 
 
 def _ranking(evidence, **_):
-    """Each step of the filter sweep, all at 10 epochs; beside it, what the published 15 are worth."""
+    """Each step of the filter sweep, all at 10 epochs."""
     labels = [trial.label for trial in studies.find_study("filters").trials]
     steps = [evidence.differences(later, earlier) for earlier, later in pairwise(labels)]
-    longer = measures.t_interval(evidence.differences(LONGER, CNN))
-    worth = with_interval(longer.mean, longer.low, longer.high, signed_points)
-    note = (
-        f"each step at 10 epochs, at the last of them (the published {readable(CNN)} had 15, which are worth {worth} "
-        "percentage points)"
-    )
-    return [Measured(steps, "points", note)]
-
-
-def _pixels(evidence, statistic, **_):
-    if statistic not in evidence.pixels:
-        raise NotMeasuredError("the images were not at hand")
-    return [Measured.exactly(evidence.pixels[statistic], "number", "all pixels of training and validation together")]
+    return [Measured(steps, "points", "each step, at the last of 10 epochs (one published variant had 15)")]
 
 
 def _plateau_epoch(evidence, label, **_):
@@ -252,10 +221,9 @@ def _mostly_sure(evidence, **_):
 def _confusion(evidence, name, published):
     """Share of class `name` taken for the claimed class, less that for its strongest rival."""
     answers = evidence.answers(LONGER)
-    for known in (name, published):
-        if known not in evidence.class_names:
-            raise NotMeasuredError(f"the data has no class {known}")
-    rows = [measures.confusion_counts(evidence.labels, said, evidence.class_names).loc[name] for said, _ in answers]
+    if unknown := {name, published} - set(evidence.class_names):
+        raise NotMeasuredError(f"the data has no class {unknown.pop()}")
+    rows = [confusion_counts(evidence.labels, said, evidence.class_names).loc[name] for said, _ in answers]
     shares = pd.DataFrame(rows).div(np.sum(evidence.labels == evidence.class_names.index(name)))
     means = shares.mean()
     rival = means.drop([name, published]).idxmax()
@@ -269,7 +237,10 @@ SUPPLIED = {
     "shift.cnn_accuracy_drop": "points",
     "mars.images": "count",
     "mars.classes": "count",
+    "pixels.mean": "number",
+    "pixels.std": "number",
 }
+NOTES = {"pixels": "all pixels of training and validation together"}
 # Differences in test accuracy: of the first label and each of the others.
 DIFFERENCES = {
     "cnn_minus_dense.test_accuracy_pp": (LONGER, "dense_128_64"),
@@ -284,7 +255,6 @@ QUANTITIES = (
     (r"filters\.ranking", _ranking),
     (r"(\w+)\.params", _parameters),
     (r"(\w+)\.(test|val|train)_(accuracy|loss)", _score),
-    (r"pixels\.(mean|std)", _pixels),
     (r"(\w+)\.plateau_epoch", _plateau_epoch),
     (r"confidence\.correct_above_0_8", _mostly_sure),
     (r"confusion\.(\w+)", _confusion),
