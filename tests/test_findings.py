@@ -443,12 +443,6 @@ def test_overfitting_is_read_from_the_curves():
     assert rising.sentence.endswith("4.0 points below it: little is memorised.")
 
 
-def test_overfitting_shows_in_the_loss_before_it_shows_in_the_accuracy():
-    history = {"accuracy": [0.5, 0.7, 0.9], "val_accuracy": [0.5, 0.6, 0.61]}
-    found = findings.overfitting({**history, "val_loss": [1.2, 1.0, 1.4]})
-    assert (found.numbers["best_epoch"], found.numbers["lowest_loss_epoch"]) == (3, 2)
-
-
 def test_near_twins_in_training_are_counted_with_and_without_their_label():
     table = pd.DataFrame({"correlation": [0.99, 0.97, 0.5, 0.949], "nearest_label": [1, 2, 3, 0]})
     found = findings.near_duplicates(table, np.array([1, 0, 3, 0]))

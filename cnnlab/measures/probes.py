@@ -108,14 +108,12 @@ PROBES = {
         Probe("receptive_field", "How much of what a unit could see matters to it?", _FIELD, (CNN,)),
         Probe("tabular", "Is convolution of use where neighbours mean nothing?", tabular_answers, ()),
         Probe("activations", "How much of a network is silent?", _ACTIVATIONS, BOTH),
-        Probe("calibration", "Is a network right as often as it is sure?", _calibration, BOTH, seeds=2, version=2),
+        Probe("calibration", "Is a network right as often as it is sure?", _calibration, BOTH, version=2),
         Probe(
             "conformal", "How many classes must it name to be right nine times in ten?", _conformal,
-            (*BOTH, MARS_MIRRORED), seeds=2,
+            (*BOTH, MARS_MIRRORED),
         ),
-        Probe(
-            "attribution", "Do maps of where an answer comes from show what it rests on?", _attribution, BOTH, seeds=2
-        ),
+        Probe("attribution", "Do maps of where an answer comes from show what it rests on?", _attribution, BOTH),
     )
 }  # fmt: skip
 
