@@ -245,16 +245,19 @@ class Account:
     bucket_exists: bool | None = None
 
     def client(self, service):
-        """boto3's client of `service`; S3's as `guarded`."""
+        """boto3's client of `service`, as `guard` makes it."""
         found = client(self.session, service, self.region)
-        return self.guarded(found) if service == "s3" else found
+        self.guard(found.meta.events)
+        return found
 
-    def guarded(self, client):
-        """`client`, of S3: it refuses a bucket of another account, whose name a stranger can have, and encrypts."""
+    def guard(self, events):
+        """Let the calls to S3 of a client or a session (its `events`) encrypt, and refuse another account's bucket.
+
+        A stranger can have the name of a bucket.
+        """
         event = {"event_name": "before-parameter-build.s3", "unique_id": OWN_HANDLER}
-        client.meta.events.unregister(**event)
-        client.meta.events.register(handler=self._complete, **event)
-        return client
+        events.unregister(**event)
+        events.register(handler=self._complete, **event)
 
     def _complete(self, params, model, **_):
         members = model.input_shape.members

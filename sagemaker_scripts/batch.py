@@ -16,11 +16,8 @@ from sagemaker_scripts.resources import UNFINISHED, wait_while
 
 COLUMNS = ("picture", "image", "class", "probability", "error")
 TABLES = Path("runs") / "batch"
-# Says nothing of what a file is: its first bytes do.
-ANY_TYPE = "application/octet-stream"
 # Of small files, several at once: each is a request of its own.
 WORKERS = 8
-TRANSFORMS_AT_ONCE = 4
 LOGS = "/aws/sagemaker/TransformJobs"
 POLL_SECONDS = 15
 TIMEOUT_SECONDS = 30 * 60
@@ -59,7 +56,7 @@ class Item:
         if self.source:
             return self
         try:
-            reading.decode(self.read(), ANY_TYPE, shape)
+            reading.decode(self.read(), hosting.ANY_TYPE, shape)
         except reading.RequestError as error:
             return dataclasses.replace(self, error=str(error))
         except OSError as error:
@@ -186,7 +183,7 @@ def _run(ledger, name, archive, items, instance, poll, timeout):
     print(f"2/4 model {name}", flush=True)
     hosting.create_model(ledger, name, address, hosting.Hardware(instance))
     print("3/4 transform job; this takes some minutes, and Ctrl-C ends it cleanly", flush=True)
-    create_job(ledger, name, f"{bucket}/{place}", instance, max(item.size for item in sent.values()))
+    hosting.create_transform(ledger, name, f"{bucket}/{place}", instance, max(item.size for item in sent.values()))
     job = wait_while(
         UNFINISHED, lambda: sagemaker.describe_transform_job(TransformJobName=name), "TransformJobStatus", poll, timeout
     )
@@ -214,32 +211,6 @@ def _run(ledger, name, archive, items, instance, poll, timeout):
     return found
 
 
-def create_job(ledger, name, place, instance, largest):
-    """Start a batch transform of the objects below `place` ("bucket/prefix/"), into in/, answers in out/.
-
-    `largest`: bytes of the largest of them.
-    """
-    megabytes = max(1, -(-largest // 1024**2))
-    access = ledger.account.access
-    key, volume_key = access.kms_key, access.volume_key(instance)
-    ledger.make(
-        "transform job", name, TransformJobName=name, ModelName=name, Tags=aws.TAGS,
-        # Concurrency times size may be 100 MB (CreateTransformJob's documentation).
-        MaxPayloadInMB=megabytes, MaxConcurrentTransforms=min(TRANSFORMS_AT_ONCE, 100 // megabytes),
-        ModelClientConfig={"InvocationsTimeoutInSeconds": 60, "InvocationsMaxRetries": 1},
-        TransformInput={
-            "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{place}in/"}},
-            "ContentType": ANY_TYPE, "SplitType": "None",
-        },
-        TransformOutput={
-            "S3OutputPath": f"s3://{place}out/", "Accept": "application/json", **({"KmsKeyId": key} if key else {})
-        },
-        TransformResources={
-            "InstanceType": instance, "InstanceCount": 1, **({"VolumeKmsKeyId": volume_key} if volume_key else {})
-        },
-    )  # fmt: skip
-
-
 def _rehearse(archive, items, outcome, table):
     """The same table by the archive's own handlers, on this machine."""
     from sagemaker_scripts.served import Served
@@ -261,7 +232,7 @@ def _answered(served, item):
     if item.error:
         return _no_answer(item, item.error)
     try:
-        return rows(item, served.answer(item.read(), ANY_TYPE)[0])
+        return rows(item, served.answer(item.read(), hosting.ANY_TYPE)[0])
     except served.inference.RequestError as error:
         return _no_answer(item, str(error))
 

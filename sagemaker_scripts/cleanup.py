@@ -25,6 +25,8 @@ HARMLESS = ("scalable target", "alarm", "schedule", "model package group")
 LOOKS = ("ListObjectsV2", "ListTrainingJobs")
 # What AWS says before it does anything: a lost answer to an earlier try is not behind it.
 REFUSALS = (aws.Kind.DENIED, aws.Kind.EXPIRED, aws.Kind.BAD_CREDENTIALS, aws.Kind.QUOTA, aws.Kind.ROLE)
+# A `kill`, and a closed terminal, where the system knows one.
+ENDINGS = (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -122,12 +124,12 @@ class Ledger:
 
     def __enter__(self):
         self._signals = contextlib.ExitStack()
-        self._signals.enter_context(_handled(_interrupt, signal.SIGTERM, getattr(signal, "SIGHUP", None)))
+        self._signals.enter_context(_handled(signal.default_int_handler, *ENDINGS))
         return self
 
     def __exit__(self, kind, error, traceback):
         self.refused(error)
-        with self._signals, _handled(_refuse, signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", None)):
+        with self._signals, _handled(_refuse, signal.SIGINT, *ENDINGS):
             self._delete_all()
 
     def _delete_all(self):
@@ -162,16 +164,12 @@ def _handled(handler, *signals):
     """`signals` go to `handler` within the block; outside of the main thread Python allows none of it."""
     before = {}
     if threading.current_thread() is threading.main_thread():
-        before = {number: signal.signal(number, handler) for number in signals if number is not None}
+        before = {number: signal.signal(number, handler) for number in signals}
     try:
         yield
     finally:
         for number, former in before.items():
             signal.signal(number, former)
-
-
-def _interrupt(*_):
-    raise KeyboardInterrupt
 
 
 def _refuse(*_):

@@ -1,4 +1,4 @@
-"""What an endpoint or a job runs on, what that costs, and how an endpoint is made from an uploaded archive."""
+"""What an endpoint or a job runs on, what that costs, and how an endpoint or a batch transform is made."""
 
 import dataclasses
 import json
@@ -43,6 +43,9 @@ DELETE_ENDPOINT = "arn:{}:scheduler:::aws-sdk:sagemaker:deleteEndpoint"
 IDLE_SECONDS = 3600
 # Requests a minute that one instance shall have; above it another one is added.
 SCALE_INVOCATIONS = 600
+TRANSFORMS_AT_ONCE = 4
+# Says nothing of what a file is: its first bytes do.
+ANY_TYPE = "application/octet-stream"
 CONTENT_TYPES = ["application/json", "application/x-npy", "image/png", "image/jpeg"]
 
 
@@ -135,6 +138,32 @@ def create_model(ledger, name, address, hardware):
         # The archive needs nothing from outside: its code cannot send anything away. Serverless has no isolation.
         ExecutionRoleArn=account.role, EnableNetworkIsolation=not hardware.memory, Tags=aws.TAGS,
         **({"VpcConfig": vpc} if vpc else {}),
+    )  # fmt: skip
+
+
+def create_transform(ledger, name, place, instance, largest):
+    """Start a batch transform of the objects below `place` ("bucket/prefix/"), into in/, answers in out/.
+
+    `largest`: bytes of the largest of them.
+    """
+    megabytes = max(1, -(-largest // 1024**2))
+    access = ledger.account.access
+    key, volume_key = access.kms_key, access.volume_key(instance)
+    ledger.make(
+        "transform job", name, TransformJobName=name, ModelName=name, Tags=aws.TAGS,
+        # Concurrency times size may be 100 MB (CreateTransformJob's documentation).
+        MaxPayloadInMB=megabytes, MaxConcurrentTransforms=min(TRANSFORMS_AT_ONCE, 100 // megabytes),
+        ModelClientConfig={"InvocationsTimeoutInSeconds": 60, "InvocationsMaxRetries": 1},
+        TransformInput={
+            "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{place}in/"}},
+            "ContentType": ANY_TYPE, "SplitType": "None",
+        },
+        TransformOutput={
+            "S3OutputPath": f"s3://{place}out/", "Accept": "application/json", **({"KmsKeyId": key} if key else {})
+        },
+        TransformResources={
+            "InstanceType": instance, "InstanceCount": 1, **({"VolumeKmsKeyId": volume_key} if volume_key else {})
+        },
     )  # fmt: skip
 
 

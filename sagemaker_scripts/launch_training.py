@@ -40,16 +40,16 @@ POLL_SECONDS = 30
 
 
 def plan_runs(arguments, seeds=None):
-    """Hyperparameters for train.py, one dict {name: text} a run, from its parsed `arguments`.
+    """What train.py is to be asked, from its parsed `arguments`: [{hyperparameter: text}, ...], one a run.
 
     With a study and no variant: every variant for seeds 0 to `seeds` - 1 (None: as many as the
-    study records). Raises BadArgumentsError for what train.py would refuse.
+    study records). Returns that, and the names of the data sets that the runs read. Raises
+    BadArgumentsError for what train.py would refuse.
     """
     names = {"study", "variant", "label", *train.TRIAL_FIELDS, *train.MODEL_OPTIONS}
     given = {name: _text(value) for name, value in vars(arguments).items() if name in names and value is not None}
     if arguments.study is None or arguments.variant is not None:
-        train.make_trial(arguments)
-        return [given]
+        return [given], {train.make_trial(arguments).dataset}
     from cnnlab import studies
 
     try:
@@ -58,16 +58,9 @@ def plan_runs(arguments, seeds=None):
         raise common.BadArgumentsError(str(error)) from error
     if arguments.seed is not None:
         raise common.BadArgumentsError("--seed is for one run; a whole study takes --seeds, how many")
-    return [{**given, "variant": trial.label, "seed": str(trial.seed)} for trial in study.runs(seeds or study.seeds)]
-
-
-def _datasets(arguments):
-    """Names of the data sets that the runs of `arguments` read."""
-    if arguments.study is None or arguments.variant is not None:
-        return {train.make_trial(arguments).dataset}
-    from cnnlab import studies
-
-    return {arguments.dataset or trial.dataset for trial in studies.find_study(arguments.study).trials}
+    trials = study.runs(seeds or study.seeds)
+    runs = [{**given, "variant": trial.label, "seed": str(trial.seed)} for trial in trials]
+    return runs, {arguments.dataset or trial.dataset for trial in trials}
 
 
 def launch(
@@ -82,10 +75,10 @@ def launch(
     stops a job; `spot`: on spare capacity, cheaper, stopped and resumed as AWS likes.
     Returns the launch's name, or None after a dry run. Raises common.ScriptError with one line.
     """
-    runs = plan_runs(arguments, seeds)
+    runs, datasets = plan_runs(arguments, seeds)
     grid = len(runs) > 1 and not as_jobs
     account = aws.check_account(access or aws.Access())
-    images = inputs.find(data, _datasets(arguments), account)
+    images = inputs.find(data, datasets, account)
     name = launch_name(arguments.study or arguments.label or train.LABEL)
     _print_plan(account, name, runs, grid, parallel, images, instance, hours)
     if dry_run:
@@ -99,10 +92,7 @@ def launch(
         ledger.note("objects", f"{account.bucket}/{name}")
         ledger.note("objects", f"{account.bucket}/{aws.OBJECT_PREFIX}{name}")
         address = images.upload(account, name)
-
-        def trainer(hyperparameters, job=""):
-            return make_trainer(account, name, Path(source) / "source", hyperparameters, job, instance, hours, spot)
-
+        trainer = functools.partial(make_trainer, account, name, Path(source) / "source", instance, hours, spot)
         if grid:
             ledger.note("tuning job", name)
             fixed = {key: value for key, value in runs[0].items() if key not in ("variant", "seed")}
@@ -137,10 +127,10 @@ def stage_source(folder):
     (folder / "requirements.txt").write_text("".join(lines), encoding="utf-8")
 
 
-def make_trainer(account, name, source, hyperparameters, job, instance, hours, spot):
+def make_trainer(account, name, source, instance, hours, spot, hyperparameters, job=""):
     """A ModelTrainer of the launch `name` for `source` (see `stage_source`) with `hyperparameters`, {name: text}.
 
-    `job`: what tells this job from others of the launch, or ""; `instance`, `hours`, `spot`: as of `launch`.
+    `instance`, `hours`, `spot`: as of `launch`; `job`: what tells this job from others of the launch.
     """
     os.environ.setdefault("SAGEMAKER_VALIDATE_ROLE", "false")  # It asks IAM, which labs do not allow.
     from sagemaker.core.training import configs
@@ -234,14 +224,12 @@ def _print_collect(name, when):
 def _sdk_session(account):
     from sagemaker.core.helper.session_helper import Session
 
-    session = Session(
+    # It makes clients of its own, which would name no owner.
+    account.guard(account.session.events)
+    return Session(
         boto_session=account.session, sagemaker_config=aws.SDK_CONFIG,
         default_bucket=account.bucket, default_bucket_prefix=aws.OBJECT_PREFIX.rstrip("/"),
     )  # fmt: skip
-    # It has clients of its own, and would name no owner.
-    for client in (session.s3_client, session.s3_resource.meta.client):
-        account.guarded(client)
-    return session
 
 
 def _inputs(data):

@@ -9,7 +9,7 @@ import numpy as np
 import packed
 import pytest
 
-from sagemaker_scripts import aws, batch, cleanup, common, deploy, resources
+from sagemaker_scripts import aws, batch, cleanup, common, deploy, hosting, resources
 
 BUCKET = f"sagemaker-{aws_rehearsal.REGION}-{aws_rehearsal.NUMBER}"
 STEPS = (
@@ -130,7 +130,7 @@ def test_what_only_the_container_finds_out_is_in_the_table_by_the_jobs_log(accou
     assert rows["1.png"]["class"] == expected(tiny, 0)[0][0]
     for name in ("cut.png", "deep/2.txt"):
         asked = s3.get_object(Bucket="holidays", Key=f"b/{name}")["Body"].read()
-        assert rows[name]["error"] == json.loads(account.container(asked, batch.ANY_TYPE)[1])["error"]
+        assert rows[name]["error"] == json.loads(account.container(asked, hosting.ANY_TYPE)[1])["error"]
     assert account.sent["CopyObject"]["headers"]["x-amz-source-expected-bucket-owner"] == aws_rehearsal.NUMBER
     assert [
         line for line in account.left() if "holidays" not in line and not line.startswith(("object b/", "object c/"))
@@ -245,7 +245,7 @@ def test_a_key_reaches_the_job(monkeypatch, account, tiny, pictures, tmp_path):
 def test_payload_and_concurrency_stay_within_the_services_limit(size, largest, account):
     with_role = aws.check_account(aws.Access(role=aws_rehearsal.ROLE))
     account.container = None
-    batch.create_job(cleanup.Ledger(with_role), "cnnlab-a", "b/p/", "ml.m5.large", size)
+    hosting.create_transform(cleanup.Ledger(with_role), "cnnlab-a", "b/p/", "ml.m5.large", size)
     job = json.loads(account.sent["CreateTransformJob"]["body"])
     assert job["MaxPayloadInMB"] * 1024**2 >= size
     assert 1 <= job["MaxConcurrentTransforms"] * job["MaxPayloadInMB"] <= largest

@@ -100,17 +100,17 @@ def test_one_job_carries_the_trial_the_code_and_the_limits(account, capsys):
 
 def test_a_key_and_a_vpc_reach_the_job_and_every_upload_names_the_buckets_owner(monkeypatch, small_source):
     with aws_rehearsal.account(monkeypatch, fresh=True) as account:
-        launch_training.launch(
-            train.make_parser().parse_args(["--epochs", "1"]),
-            aws.Access(None, None, None, aws_rehearsal.ROLE, "1234abcd", ("subnet-0a",), ("sg-0a",)), yes=True,
-        )  # fmt: skip
+        access = aws.Access(None, None, None, aws_rehearsal.ROLE, "1234abcd", ("subnet-0a",), ("sg-0a",))
+        launch_training.launch(train.make_parser().parse_args(["--epochs", "1"]), access, yes=True)
         (job,) = launched(account)
-        put = account.sent["PutObject"]["headers"]
+        launch_training.launch(train.make_parser().parse_args(["--study", "epochs"]), access, seeds=1, yes=True)
+        puts = [arguments for _, call, arguments in account.record if call == "PutObject"]
     assert job["VpcConfig"] == {"Subnets": ["subnet-0a"], "SecurityGroupIds": ["sg-0a"]}
     assert job["OutputDataConfig"]["KmsKeyId"] == job["ResourceConfig"]["VolumeKmsKeyId"] == "1234abcd"
-    # The SDK's own client.
-    assert put["x-amz-expected-bucket-owner"] == aws_rehearsal.NUMBER
-    assert put["x-amz-server-side-encryption-aws-kms-key-id"] == "1234abcd"
+    # By the SDK's own clients, of which a tuning job has another one.
+    assert any(put["Key"].endswith("sourcedir.tar.gz") for put in puts) and len(puts) > 10
+    for put in puts:
+        assert (put["ExpectedBucketOwner"], put["SSEKMSKeyId"]) == (aws_rehearsal.NUMBER, "1234abcd"), put["Key"]
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +236,7 @@ def test_credentials_that_expire_half_way_leave_what_is_said(call, account, smal
 @pytest.mark.parametrize("name", studies.STUDIES)
 def test_every_trial_of_every_study_survives_the_way_into_a_job(name):
     arguments = train.make_parser().parse_args(["--study", name])
-    runs = launch_training.plan_runs(arguments, seeds=2)
+    runs, _ = launch_training.plan_runs(arguments, seeds=2)
     assert [trial_of(run) for run in runs] == studies.find_study(name).runs(2)
 
 
@@ -421,6 +421,6 @@ def third_party(source, module):
 
 def test_hyperparameters_are_text_as_aws_demands():
     arguments = train.make_parser().parse_args(["--units", "[64, 32]", "--model", "dense", "--dropout", "0.5"])
-    (run,) = launch_training.plan_runs(arguments)
+    (run,), _ = launch_training.plan_runs(arguments)
     assert run == {"model": "dense", "units": "64,32", "dropout": "0.5"}
     assert json.loads(json.dumps(run)) == run
