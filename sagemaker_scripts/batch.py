@@ -6,26 +6,25 @@ import dataclasses
 import functools
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from cnnlab.machine import atomic_file, check_writable
 from sagemaker_scripts import archive as archives
-from sagemaker_scripts import aws, candidates, common, preflight, resources
-from sagemaker_scripts.items import ANY_TYPE, checked, find
-from sagemaker_scripts.ledger import Ledger
+from sagemaker_scripts import aws, cleanup, common, hosting, reading
+from sagemaker_scripts.resources import UNFINISHED, wait_while
 
 COLUMNS = ("picture", "image", "class", "probability", "error")
-TABLES = candidates.RUNS / "batch"
+TABLES = Path("runs") / "batch"
 # Of small files, several at once: each is a request of its own.
 WORKERS = 8
 LOGS = "/aws/sagemaker/TransformJobs"
-OVER = ("Completed", "Failed", "Stopped")
 POLL_SECONDS = 15
 TIMEOUT_SECONDS = 30 * 60
 
 
 @dataclasses.dataclass
-class Outcome(common.Outcome):
+class Outcome(cleanup.Outcome):
     """What became of a batch: the `table` that was written, or None; how many files were answered, and how many not."""
 
     table: Path | None = None
@@ -33,63 +32,124 @@ class Outcome(common.Outcome):
     unread: int = 0
 
 
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One file of the source: its `name` there, its `size` in bytes, what reads it, and where it lies in S3, if so.
+
+    `error`: why it is not even sent, or None.
+    """
+
+    name: str
+    size: int
+    read: Callable[[], bytes]
+    source: dict | None = None
+    error: str | None = None
+
+    def checked(self, shape):
+        """With its `error` where the handler would not take it for a picture; one in S3 is not looked into.
+
+        `shape`: the model's (height, width, channels).
+        """
+        limit = min(hosting.PAYLOAD_BYTES["batch"], reading.MAX_BODY_BYTES)
+        if self.size > limit:
+            return dataclasses.replace(self, error=f"it has {self.size:,} bytes; expected at most {limit:,}")
+        if self.source:
+            return self
+        try:
+            reading.decode(self.read(), hosting.ANY_TYPE, shape)
+        except reading.RequestError as error:
+            return dataclasses.replace(self, error=str(error))
+        except OSError as error:
+            return dataclasses.replace(self, error=f"it cannot be read ({error.strerror or error})")
+        return self
+
+
+def find(source, account=None):
+    """[Item, ...] of a folder, a file, or s3://BUCKET/PREFIX in `account`.
+
+    Raises BadArgumentsError where there is none, and what boto3 raises.
+    """
+    if str(source).startswith("s3://"):
+        if account is None:
+            raise common.BadArgumentsError(f"{source} needs AWS credentials; a local folder is rehearsed without")
+        return _find_objects(str(source), account.client("s3"))
+    root = Path(source)
+    if not root.exists():
+        raise common.BadArgumentsError(f"--batch {source} is neither a local folder nor an s3:// address")
+    files = [root] if root.is_file() else sorted(file for file in root.rglob("*") if file.is_file())
+    names = [(file, file.relative_to(root.parent if root.is_file() else root)) for file in files]
+    items = [
+        Item(name.as_posix(), file.stat().st_size, file.read_bytes)
+        for file, name in names
+        if not any(part.startswith(".") for part in name.parts)
+    ]
+    if not items:
+        raise common.BadArgumentsError(f"{source} holds no file")
+    return items
+
+
+def _find_objects(source, client):
+    bucket, _, prefix = source.removeprefix("s3://").partition("/")
+    if not bucket:
+        raise common.BadArgumentsError(f"{source} names no bucket; expected s3://BUCKET/PREFIX")
+    home = prefix[: prefix.rfind("/") + 1]
+    items = [
+        Item(key.removeprefix(home), size, functools.partial(_get, client, bucket, key), {"Bucket": bucket, "Key": key})
+        for key, size in _listed(client, bucket, prefix)
+        if not key.endswith("/")
+    ]
+    if not items:
+        raise common.BadArgumentsError(f"nothing lies at {source}")
+    return items
+
+
 def transform(
-    source, table=None, archive=None, model=None, region=None, profile=None, role=None, bucket=None,
-    instance=preflight.ANY_CPU_INSTANCE, yes=False, dry_run=False, poll=POLL_SECONDS, timeout=TIMEOUT_SECONDS,
-    protection=None,
+    source, table, candidate, access=None, instance=hosting.ANY_CPU_INSTANCE, yes=False, dry_run=False,
+    poll=POLL_SECONDS, timeout=TIMEOUT_SECONDS,
 ):  # fmt: skip
-    """Ask about every file in the folder `source`, or below s3://BUCKET/PREFIX, and write a CSV `table`.
+    """Ask `candidate` about every file in the folder `source`, or below s3://BUCKET/PREFIX, and write a CSV `table`.
 
     The columns are COLUMNS: the file's name in the source, the number of the image in it (from
-    1), its class and that class's probability, or why there is none. Other arguments as for
-    `deploy.deploy`; after `timeout` seconds the job is stopped.
+    1), its class and that class's probability, or why there is none. `table`: a path, or None for
+    one below TABLES; `candidate`: a `deploy.Candidate`. Other arguments as for `deploy.deploy`;
+    after `timeout` seconds the job is stopped.
     Returns an Outcome. Raises common.ScriptError with one line, and then writes no table.
     """
     aws.quieten_sdk()
-    kind, path = candidates.choose(archive, model)
-    session = aws.make_session(region, profile)
-    name = aws.unique_name()
+    access, name = access or aws.Access(), aws.unique_name()
     table = Path(table or TABLES / f"{name}.csv")
     if table.is_dir() or not table.suffix:
         raise common.BadArgumentsError(f"--table {table} is no file; expected such as answers.csv")
     account = None
-    if aws.has_credentials(session):
-        account = preflight.check_account(session, role, bucket, protection)
-        preflight.check_quota(account, instance, use="transform job")
+    if aws.has_credentials(access.session()):
+        account = aws.check_account(access)
+        hosting.check_quota(account, instance, use="transform job")
     with aws.plain_errors():
         items = find(source, account)
-    _print_plan(account, name, candidates.intention(kind, path), source, items, instance, timeout, table)
+    _print_plan(account, name, candidate, source, items, instance, timeout, table)
     if dry_run:
         print("dry run: nothing was made")
         return Outcome()
-    if account and not common.confirm("Start this?", yes):
-        raise common.ScriptError("not agreed; nothing was made")
+    if account:
+        common.confirm("Start this?", yes)
     try:
         check_writable(table.parent)
     except OSError as error:
         raise common.BadArgumentsError(f"--table {table} cannot be written ({error.strerror or error})") from None
-    archive = candidates.make(kind, path)
+    archive = candidate.make()
     shape = tuple(archives.read_card(archive)["input_shape"])
-    items = [checked(item, shape) for item in items]
+    items = [item.checked(shape) for item in items]
     if all(item.error for item in items):
         raise common.ScriptError(f"none of the {len(items)} files can be read; {items[0].name}: {items[0].error}")
-    if account is None:
-        return _rehearse(archive, items, Outcome(), table)
-    outcome, ledger = Outcome(), Ledger(account)
-    with aws.plain_errors(), ledger:
-        try:
-            _write(outcome, table, items, _run(account, ledger, name, archive, items, instance, poll, timeout))
-        except Exception as error:
-            outcome.denied = aws.denial(error)
-            if outcome.denied is None:
-                raise
-            ledger.refused(error)
-            print(f"denied: {outcome.denied}", flush=True)
-    outcome.left = [(kind, left) for kind, left, _ in ledger.failed]
-    if outcome.denied:
+    outcome = Outcome()
+    if account:
+        with aws.plain_errors(), cleanup.Ledger(account) as ledger, ledger.falling_back():
+            _write(outcome, table, items, _run(ledger, name, archive, items, instance, poll, timeout))
+        outcome.denied, outcome.left = ledger.denied, ledger.left
+    if account is None or outcome.denied:
         with aws.plain_errors():
-            return _rehearse(archive, items, outcome, table)
-    if not outcome.left:
+            _rehearse(archive, items, outcome, table)
+    elif not outcome.left:
         print("nothing of it is left in the account")
     return outcome
 
@@ -104,35 +164,40 @@ def rows(item, body):
         ]
     except (ValueError, KeyError, TypeError):
         start = bytes(body)[:80].decode(errors="replace")
-        return [(item.name, "", "", "", f"the answer is no prediction: {start!r}")]
+        return _no_answer(item, f"the answer is no prediction: {start!r}")
 
 
-def _run(account, ledger, name, archive, items, instance, poll, timeout):
+def _no_answer(item, reason):
+    return [(item.name, "", "", "", reason)]
+
+
+def _run(ledger, name, archive, items, instance, poll, timeout):
     """Rows for `items`, by a transform job; what that takes is made, and noted in the ledger."""
-    client, place = account.client("s3"), f"{aws.OBJECT_PREFIX}{name}/batch/"
+    account, place = ledger.account, f"{aws.OBJECT_PREFIX}{name}/batch/"
+    client, bucket, sagemaker = account.client("s3"), account.bucket, account.client("sagemaker")
     sent = {number: item for number, item in enumerate(items) if not item.error}
-    print(f"1/4 upload {archive} and {len(sent)} files to {account.bucket}", flush=True)
-    address = resources.upload(account, ledger, archive, name)
-    ledger.note("objects", f"{account.bucket}/{place}")
-    _at_once(functools.partial(_put, client, account.bucket, f"{place}in/"), sent.items())
+    print(f"1/4 upload {archive} and {len(sent)} files to {bucket}", flush=True)
+    address = ledger.upload(archive, name)
+    ledger.note("objects", f"{bucket}/{place}")
+    _at_once(lambda number: _put(client, bucket, f"{place}in/{number}", sent[number]), sent)
     print(f"2/4 model {name}", flush=True)
-    hardware = preflight.Hardware(instance)
-    resources.create_model(account, ledger, name, address, hardware)
+    hosting.create_model(ledger, name, address, hosting.Hardware(instance))
     print("3/4 transform job; this takes some minutes, and Ctrl-C ends it cleanly", flush=True)
-    largest = max(item.size for item in sent.values())
-    resources.create_transform(account, ledger, name, f"{account.bucket}/{place}", instance, largest)
-    sagemaker = account.client("sagemaker")
-    job = resources.wait_until(
-        OVER, lambda: sagemaker.describe_transform_job(TransformJobName=name), "TransformJobStatus", poll, timeout
+    hosting.create_transform(ledger, name, f"{bucket}/{place}", instance, max(item.size for item in sent.values()))
+    job = wait_while(
+        UNFINISHED, lambda: sagemaker.describe_transform_job(TransformJobName=name), "TransformJobStatus", poll, timeout
     )
     if job is None:
         raise common.ScriptError(f"the transform job is not over after {timeout / 60:g} minutes; give --timeout more")
     print("4/4 answers", flush=True)
-    answers = dict(_at_once(functools.partial(_get, client, account.bucket), _outputs(client, account.bucket, place)))
+    # SageMaker adds .out, and may add folders.
+    keys = [key for key, _ in _listed(client, bucket, f"{place}out/")]
+    keys = {int(match[1]): key for key in keys if (match := re.search(r"(\d+)\.out$", key))}
+    answers = dict(zip(keys, _at_once(lambda key: _get(client, bucket, key), keys.values()), strict=True))
     # One file that is refused makes the job a failed one, and the others are answered all the same.
     if job["TransformJobStatus"] != "Completed" and not answers:
         raise common.ScriptError(
-            f"the transform job {job['TransformJobStatus'].lower()}: {resources.failure(job)}; its log is CloudWatch's "
+            f"the transform job {job['TransformJobStatus'].lower()}: {aws.failure(job)}; its log is CloudWatch's "
             f"group {LOGS}, stream {name}/..."
         )
     reasons = _reasons(account, name, place) if len(answers) < len(sent) else {}
@@ -142,7 +207,7 @@ def _run(account, ledger, name, archive, items, instance, poll, timeout):
         if number in answers:
             found += rows(item, answers[number])
         else:
-            found.append((item.name, "", "", "", item.error or reasons.get(number, unknown)))
+            found += _no_answer(item, item.error or reasons.get(number, unknown))
     return found
 
 
@@ -161,16 +226,15 @@ def _rehearse(archive, items, outcome, table):
             served.close()
     outcome.rehearsed = True
     _write(outcome, table, items, found)
-    return outcome
 
 
 def _answered(served, item):
     if item.error:
-        return [(item.name, "", "", "", item.error)]
+        return _no_answer(item, item.error)
     try:
-        return rows(item, served.answer(item.read(), ANY_TYPE)[0])
+        return rows(item, served.answer(item.read(), hosting.ANY_TYPE)[0])
     except served.inference.RequestError as error:
-        return [(item.name, "", "", "", str(error))]
+        return _no_answer(item, str(error))
 
 
 def _write(outcome, table, items, found):
@@ -198,24 +262,21 @@ def _at_once(function, arguments):
             raise
 
 
-def _put(client, bucket, prefix, numbered):
-    number, item = numbered
+def _put(client, bucket, key, item):
     if item.source:
-        client.copy_object(Bucket=bucket, Key=f"{prefix}{number}", CopySource=item.source)
+        client.copy_object(Bucket=bucket, Key=key, CopySource=item.source)
     else:
-        client.put_object(Bucket=bucket, Key=f"{prefix}{number}", Body=item.read())
+        client.put_object(Bucket=bucket, Key=key, Body=item.read())
 
 
-def _outputs(client, bucket, place):
-    """{number of an item: key of its answer}; SageMaker adds .out, and may add folders."""
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{place}out/")
-    keys = [found["Key"] for page in pages for found in page.get("Contents", [])]
-    return {int(match[1]): key for key in keys if (match := re.search(r"(\d+)\.out$", key))}.items()
+def _get(client, bucket, key):
+    return client.get_object(Bucket=bucket, Key=key)["Body"].read()
 
 
-def _get(client, bucket, numbered):
-    number, key = numbered
-    return number, client.get_object(Bucket=bucket, Key=key)["Body"].read()
+def _listed(client, bucket, prefix):
+    """[(key, bytes), ...] of the objects there."""
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    return [(found["Key"], found["Size"]) for page in pages for found in page.get("Contents", [])]
 
 
 def _reasons(account, name, place):
@@ -245,16 +306,14 @@ def _reason(lines):
         return words[:300]
 
 
-def _print_plan(account, name, intention, source, items, instance, timeout, table):
+def _print_plan(account, name, candidate, source, items, instance, timeout, table):
     size = sum(item.size for item in items)
     if account is None:
         print(f"no AWS credentials here ({aws.Kind.NO_CREDENTIALS.value}): this is a rehearsal on this machine")
     else:
-        preflight.print_place(account)
-    print(f"model:    {intention}")
+        account.print_place()
+    print(f"model:    {candidate}")
     print(f"batch:    {len(items)} files of {source}, {size / 1e6:.1f} MB; answers to {table}")
     if account:
-        price = preflight.hourly_price(instance, account.region)
-        most = f"at most ${price * timeout / 3600:.2f} until --timeout" if price else "the most in all is unknown too"
         print(f"job:      {name} on {instance}, stopped after {timeout / 60:g} minutes")
-        print(f"price:    {preflight.price_sentence(instance, account.region)}; {most}", flush=True)
+        print(f"price:    {hosting.price(instance, account.region, timeout / 3600, 'until --timeout')}", flush=True)

@@ -1,7 +1,6 @@
 """What all the scripts share: exit codes, one-line errors, the question before a cost, the next command."""
 
 import argparse
-import dataclasses
 import sys
 
 EXIT_DONE = 0
@@ -35,25 +34,6 @@ class DeniedError(ScriptError):
     exit_code = EXIT_DENIED
 
 
-@dataclasses.dataclass(kw_only=True)
-class Outcome:
-    """What became of a run in an account.
-
-    `rehearsed`: whether it was done on this machine instead; `denied`: the `aws.Problem` of the
-    call that the account may not make; `left`: [(kind, name), ...] that could not be deleted.
-    """
-
-    rehearsed: bool = False
-    denied: object = None
-    left: list = dataclasses.field(default_factory=list)
-
-    @property
-    def exit_code(self):
-        if self.left:
-            return EXIT_FAILED
-        return EXIT_DENIED if self.denied else EXIT_DONE
-
-
 def parser(description):
     """An ArgumentParser whose --help is the script's docstring and its exit codes."""
     return argparse.ArgumentParser(
@@ -63,25 +43,6 @@ def parser(description):
         # A script that passes flags on must not take --seed for its own --seeds.
         allow_abbrev=False,
     )
-
-
-def add_account_flags(parser, role=True):
-    """Add --region, --profile, --bucket and, where something works under it, --role, --kms-key and a VPC's flags."""
-    parser.add_argument("--region", help="default: the profile's; us-east-1 in a lab")
-    parser.add_argument("--profile", help="of ~/.aws/config")
-    parser.add_argument("--bucket", help="default: sagemaker-REGION-ACCOUNT")
-    if role:
-        text = "name or ARN of SageMaker's role (default: LabRole in a lab, or the caller's)"
-        parser.add_argument("--role", help=text)
-        parser.add_argument("--kms-key", metavar="KEY", help="ID, ARN or alias of the key that encrypts what is stored")
-        parser.add_argument(
-            "--subnets", type=_words, default=(), metavar="A,B", help="of the VPC that containers work in"
-        )
-        parser.add_argument("--security-groups", type=_words, default=(), metavar="A,B", help="of that VPC")
-
-
-def _words(text):
-    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 def run(main, argv=None):
@@ -104,13 +65,15 @@ def print_next(command, reason=""):
     print(f"next: {command}" + (f"   # {reason}" if reason else ""), flush=True)
 
 
-def confirm(question, yes):
-    """True if `yes`, or if the user types y; a program without a terminal has to say --yes.
+def confirm(question, yes, otherwise="nothing was made"):
+    """Return if `yes`, or if the user types y; a program without a terminal has to say --yes.
 
-    Raises BadArgumentsError where nobody is there to be asked.
+    Raises ScriptError that says `otherwise` where the user does not agree, and BadArgumentsError
+    where nobody is there to be asked.
     """
     if yes:
-        return True
+        return
     if not sys.stdin or not sys.stdin.isatty():
         raise BadArgumentsError(f"{question} Nobody is at the terminal to answer; add --yes to agree")
-    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
+        raise ScriptError(f"not agreed; {otherwise}")

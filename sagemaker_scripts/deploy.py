@@ -17,9 +17,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from sagemaker_scripts import archive as archives
-from sagemaker_scripts import aws, batch, candidates, common, policy, preflight, resources, test_endpoint
-from sagemaker_scripts.ledger import Ledger
+from sagemaker_scripts import aws, batch, cleanup, common, hosting, package_model, policy, test_endpoint
 
+RUNS = Path("runs")
+MADE = RUNS / "deploy"
 POLL_SECONDS = 15
 TIMEOUT_MINUTES = 30
 SERVERLESS_MEMORY = 2048
@@ -29,7 +30,7 @@ FREE = ("bucket", "object", "model", "model package group")
 
 
 @dataclasses.dataclass
-class Outcome(common.Outcome):
+class Outcome(cleanup.Outcome):
     """What became of a deployment.
 
     `answer`: the first prediction, a dict, of the local server where it was rehearsed;
@@ -41,72 +42,113 @@ class Outcome(common.Outcome):
     endpoint: str | None = None
 
 
-def deploy(
-    archive=None, model=None, region=None, profile=None, role=None, bucket=None, hardware=None, minutes=0, keep=0,
-    yes=False, dry_run=False, poll=POLL_SECONDS, timeout=TIMEOUT_MINUTES * 60, protection=None, alarm=None,
-    register=False,
-):  # fmt: skip
-    """Deploy `archive` (or `model`, a .keras file; default: see `candidates.choose`) and ask it once.
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """What there is to deploy: a package (`archive`), or a `model` that is packaged first; neither: a tiny one."""
 
-    `region`, `profile`, `role`, `bucket`, `protection`: where the account's defaults do not fit;
-    `hardware`: a `preflight.Hardware`; `minutes`: how long the endpoint stays; `keep`: it stays,
-    and AWS deletes it after so many hours; `alarm`: ARN of an SNS topic that is told when nobody
-    asks it; `register`: into the model registry, too; `yes`: agree to the price; `dry_run`: only
-    print the plan; `poll`, `timeout`: of the wait for the endpoint, in seconds.
+    archive: Path | None = None
+    model: Path | None = None
+
+    @classmethod
+    def choose(cls, archive=None, model=None):
+        """Of `archive` or `model` (.keras) where one is given, else of the newest package in runs/, else model there.
+
+        Raises BadArgumentsError where a given file is not there.
+        """
+        for path in (archive, model):
+            if path is not None and not Path(path).is_file():
+                raise common.BadArgumentsError(f"{path} is no file; expected a model.tar.gz or a .keras model")
+        if archive or model:
+            return cls(Path(archive)) if archive else cls(model=Path(model))
+        if found := _newest(RUNS, "*/model.tar.gz"):
+            return cls(found)
+        return cls(model=_newest(RUNS, "*/cnn.keras", "train/*/model.keras"))
+
+    def __str__(self):
+        if self.archive:
+            return f"the package {self.archive}"
+        if self.model:
+            return f"the model {self.model}, packaged"
+        return "a tiny model, trained now because runs/ holds none (--model MODEL.keras takes yours)"
+
+    def make(self):
+        """Path of its model.tar.gz; trains a tiny model where there is nothing."""
+        if self.archive:
+            return self.archive
+        model = self.model or _train_small()
+        # The row that train.py wrote beside its model.
+        row = _newest(model.parent, "trials/*.json")
+        try:
+            return package_model.package(model, MADE / "model.tar.gz", row=row)
+        except common.BadArgumentsError as error:
+            raise common.BadArgumentsError(f"{error}; package it with package_model.py, then give --archive") from error
+
+
+def _newest(folder, *patterns):
+    found = [path for pattern in patterns for path in folder.glob(pattern)]
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def _train_small():
+    """A tiny network: no good classifier, but all of the way to an endpoint can be walked with it."""
+    from cnnlab.training import Trial
+    from sagemaker_scripts import train
+
+    options = {"filters": [8, 16], "dense": 32}
+    trial = Trial("tiny", options=options, epochs=1, train_images=5_000, eval_images=1_000, batch_size=50)
+    train.train(trial, MADE / "tiny")
+    return MADE / "tiny" / "model.keras"
+
+
+def deploy(
+    archive=None, model=None, access=None, hardware=None, minutes=0, keep=0, alarm=None, register=False, yes=False,
+    dry_run=False, poll=POLL_SECONDS, timeout=TIMEOUT_MINUTES * 60,
+):  # fmt: skip
+    """Deploy `archive` (or `model`, a .keras file; default: see `Candidate.choose`) and ask it once.
+
+    `access`: an `aws.Access`, where the account's defaults do not fit; `hardware`: a
+    `hosting.Hardware`; `minutes`: how long the endpoint stays; `keep`: it stays, and AWS deletes
+    it after so many hours; `alarm`: ARN of an SNS topic that is told when nobody asks it;
+    `register`: into the model registry, too; `yes`: agree to the price; `dry_run`: only print the
+    plan; `poll`, `timeout`: of the wait for the endpoint, in seconds.
     Returns an Outcome. Raises common.ScriptError with one line.
     """
     aws.quieten_sdk()
-    hardware, protection = hardware or preflight.Hardware(), protection or preflight.Protection()
-    if hardware.memory and protection.subnets:
+    access, hardware = access or aws.Access(), hardware or hosting.Hardware()
+    if hardware.memory and access.subnets:
         raise common.BadArgumentsError("a serverless endpoint is in no VPC: leave --subnets or --serverless out")
-    kind, path = candidates.choose(archive, model)
-    intention = candidates.intention(kind, path)
-    session = aws.make_session(region, profile)
-    if not aws.has_credentials(session):
+    candidate = Candidate.choose(archive, model)
+    if not aws.has_credentials(access.session()):
         print(f"no AWS credentials here ({aws.Kind.NO_CREDENTIALS.value}): this is a rehearsal on this machine")
-        print(f"model: {intention}", flush=True)
-        return Outcome() if dry_run else _rehearse(candidates.make(kind, path))
-    account = preflight.check_account(session, role, bucket, protection)
+        print(f"model: {candidate}", flush=True)
+        return Outcome() if dry_run else _rehearse(candidate.make())
+    account = aws.check_account(access)
     if not hardware.memory:
-        preflight.check_quota(account, hardware.instance, hardware.scale[1] if hardware.scale else 1)
+        hosting.check_quota(account, hardware.instance, hardware.scale[1] if hardware.scale else 1)
     name = aws.unique_name()
-    _print_plan(account, name, intention, hardware, minutes, keep, alarm, register)
+    _print_plan(account, name, candidate, hardware, minutes, keep, alarm, register)
     if dry_run:
         print("dry run: nothing was made")
         return Outcome()
-    if not common.confirm("Make this endpoint?", yes):
-        raise common.ScriptError("not agreed; nothing was made")
-    steps = resources.Steps(account, name, candidates.make(kind, path), hardware, keep, alarm, register, poll, timeout)
-    return _deploy(steps, minutes)
-
-
-def _deploy(steps, minutes):
-    outcome, account, name = Outcome(steps.archive), steps.account, steps.name
-    shape = archives.read_card(steps.archive)["input_shape"]
-    with aws.plain_errors(), Ledger(account) as ledger:
-        try:
-            steps.create(ledger)
+    common.confirm("Make this endpoint?", yes)
+    archive = candidate.make()
+    outcome, shape = Outcome(archive=archive), archives.read_card(archive)["input_shape"]
+    with aws.plain_errors(), cleanup.Ledger(account) as ledger:
+        with ledger.falling_back():
+            hosting.create_endpoint(ledger, name, archive, hardware, keep, alarm, register, poll, timeout)
             outcome.answer = test_endpoint.ask_endpoint(account.client("sagemaker-runtime"), name, shape)
             print(f"answer: {_sentence(outcome.answer)}", flush=True)
             _hold(minutes)
-            outcome.endpoint = name if steps.keep else None
-        except Exception as error:
-            outcome.denied = aws.denial(error)
-            if outcome.denied is None:
-                raise
-            print(f"denied: {outcome.denied}", flush=True)
-            ledger.refused(error)
-            if outcome.denied.operation == "CreateSchedule":
-                print("no endpoint is kept without an end: give --alarm TOPIC too, or --minutes instead", flush=True)
-            if steps.keep:
-                # An endpoint that may not be asked would only cost money.
-                _print_kept(ledger.keep(FREE))
-        if outcome.endpoint:
-            _print_kept(ledger.keep())
-    outcome.left = [(kind, left) for kind, left, _ in ledger.failed]
+            outcome.endpoint = name if keep else None
+        if ledger.denied and ledger.denied.operation == "CreateSchedule":
+            print("no endpoint is kept without an end: give --alarm TOPIC too, or --minutes instead", flush=True)
+        if keep:
+            # An endpoint that may not be asked would only cost money.
+            for kind, kept in ledger.keep(FREE) if ledger.denied else ledger.keep():
+                print(f"kept: {kind} {kept}", flush=True)
+    outcome.denied, outcome.left = ledger.denied, ledger.left
     if outcome.denied:
-        rehearsal = _rehearse(steps.archive)
-        outcome.answer, outcome.rehearsed = rehearsal.answer, True
+        outcome.answer, outcome.rehearsed = _rehearse(archive).answer, True
     elif outcome.endpoint:
         region = f"--region {account.region}"
         common.print_next(f"python sagemaker_scripts/test_endpoint.py --endpoint {name} {region}")
@@ -126,20 +168,20 @@ def _rehearse(archive):
         answer = test_endpoint.ask_server(url, shape)
         print(f"rehearsal: the same archive on {url} answers {_sentence(answer)}", flush=True)
     common.print_next(f"python sagemaker_scripts/serve_local.py {archive}", "a page to drop pictures on")
-    return Outcome(archive, answer, rehearsed=True)
+    return Outcome(archive=archive, answer=answer, rehearsed=True)
 
 
-def _print_plan(account, name, intention, hardware, minutes, keep, alarm, register):
+def _print_plan(account, name, candidate, hardware, minutes, keep, alarm, register):
     until = f"{keep:g} hours" if keep else f"{minutes:g} minutes" if minutes else "for one answer"
-    preflight.print_place(account)
-    print(f"model:    {intention}")
+    account.print_place()
+    print(f"model:    {candidate}")
     print(f"endpoint: {name} on {hardware}, {until}; a request takes {hardware.payload_bytes / 1024**2:.0f} MB")
     print(f"price:    {hardware.price(account.region)}", flush=True)
     for wanted, words in (
         (keep, f"AWS deletes the endpoint {keep:g} hours from now (EventBridge Scheduler: no cost)"),
-        (alarm, f"an alarm to {alarm} after an hour without a request ({preflight.ALARM_PRICE})"),
-        (hardware.scale, f"the number of instances follows the load, by two more alarms ({preflight.ALARM_PRICE})"),
-        (hardware.capture, f"{hardware.capture}% of the requests are kept in the bucket ({preflight.STORAGE_PRICE})"),
+        (alarm, f"an alarm to {alarm} after an hour without a request ({hosting.ALARM_PRICE})"),
+        (hardware.scale, f"the number of instances follows the load, by two more alarms ({hosting.ALARM_PRICE})"),
+        (hardware.capture, f"{hardware.capture}% of the requests are kept in the bucket ({hosting.STORAGE_PRICE})"),
         (register, "a version in the model registry (no cost)"),
     ):
         if wanted:
@@ -148,11 +190,6 @@ def _print_plan(account, name, intention, hardware, minutes, keep, alarm, regist
 
 def _sentence(answer):
     return f"{answer['predicted_class']} with probability {answer['confidence']:.3f}, for a made-up grey gradient"
-
-
-def _print_kept(kept):
-    for kind, name in kept:
-        print(f"kept: {kind} {name}", flush=True)
 
 
 def _hold(minutes):
@@ -170,15 +207,15 @@ def make_parser():
     parser = common.parser(__doc__)
     parser.add_argument("--archive", help="a model.tar.gz of package_model.py (default: the newest in runs/)")
     parser.add_argument("--model", help="a .keras model, packaged first")
-    common.add_account_flags(parser)
-    parser.add_argument("--instance", default=preflight.ANY_CPU_INSTANCE, help="default: %(default)s")
+    aws.Access.add_flags(parser)
+    parser.add_argument("--instance", default=hosting.ANY_CPU_INSTANCE, help="default: %(default)s")
     parser.add_argument("--serverless", action="store_true", help="no instance: paid by the request")
     parser.add_argument(
         "--memory", type=int, choices=range(1024, 6145, 1024), default=SERVERLESS_MEMORY, metavar="MB",
         help="of --serverless, 1024 to 6144 in steps of 1024; default: %(default)s",
     )  # fmt: skip
     parser.add_argument(
-        "--max-concurrency", type=int, default=preflight.Hardware.concurrency, metavar="N",
+        "--max-concurrency", type=int, default=hosting.Hardware.concurrency, metavar="N",
         help="answers at once of --serverless; default: %(default)s",
     )  # fmt: skip
     parser.add_argument("--scale", type=_bounds, metavar="1-3", help="instances: their number follows the load")
@@ -211,24 +248,22 @@ def _bounds(text):
 
 def main(argv=None):
     given = make_parser().parse_args(argv)
-    place = given.region, given.profile, given.role, given.bucket
-    protection = preflight.Protection(given.kms_key, given.subnets, given.security_groups)
-    hardware = preflight.Hardware(
+    access, seconds = aws.Access.of(given), given.timeout * 60
+    hardware = hosting.Hardware(
         given.instance, given.memory if given.serverless else None, given.max_concurrency, given.scale, given.capture
     )
     _check(given)
     if given.print_policy:
-        policy.show(given.print_policy, *place, protection)
+        policy.show(given.print_policy, access)
         return common.EXIT_DONE
-    seconds = given.timeout * 60
     if given.batch:
+        candidate = Candidate.choose(given.archive, given.model)
         return batch.transform(
-            given.batch, given.table, given.archive, given.model, *place, given.instance, given.yes, given.dry_run,
-            timeout=seconds, protection=protection,
-        ).exit_code  # fmt: skip
+            given.batch, given.table, candidate, access, given.instance, given.yes, given.dry_run, timeout=seconds
+        ).exit_code
     return deploy(
-        given.archive, given.model, *place, hardware, given.minutes, given.keep, given.yes, given.dry_run,
-        timeout=seconds, protection=protection, alarm=given.alarm, register=given.register,
+        given.archive, given.model, access, hardware, given.minutes, given.keep, given.alarm, given.register,
+        given.yes, given.dry_run, timeout=seconds,
     ).exit_code  # fmt: skip
 
 

@@ -14,15 +14,19 @@ import importlib.metadata
 import os
 import shutil
 import sys
+import tarfile
 import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sagemaker_scripts import aws, collecting, common, inputs, preflight, resources, train
-from sagemaker_scripts.ledger import UNFINISHED, Ledger, job_states
+from cnnlab.machine import atomic_file
+from sagemaker_scripts import aws, cleanup, common, hosting, inputs, train
+from sagemaker_scripts.resources import UNFINISHED, job_states
 
 ROOT = Path(__file__).resolve().parents[1]
+STORE = Path("runs") / "collected" / "trials"
+INSTANCE = "ml.m5.xlarge"
 # A job starts this file at the top of its code. Nothing is installed there: Python finds what lies beside it.
 ENTRY = "train.py"
 # What that imports of this folder.
@@ -36,15 +40,16 @@ POLL_SECONDS = 30
 
 
 def plan_runs(arguments, seeds=None):
-    """Hyperparameters for train.py, one dict {name: text} a run, from its parsed `arguments`.
+    """What train.py is to be asked, from its parsed `arguments`: [{hyperparameter: text}, ...], one a run.
 
     With a study and no variant: every variant for seeds 0 to `seeds` - 1 (None: as many as the
-    study records). Raises BadArgumentsError for what train.py would refuse.
+    study records). Returns that, and the names of the data sets that the runs read. Raises
+    BadArgumentsError for what train.py would refuse.
     """
-    given = {name: _text(value) for name, value in vars(arguments).items() if _is_hyperparameter(name, value)}
+    names = {"study", "variant", "label", *train.TRIAL_FIELDS, *train.MODEL_OPTIONS}
+    given = {name: _text(value) for name, value in vars(arguments).items() if name in names and value is not None}
     if arguments.study is None or arguments.variant is not None:
-        train.make_trial(arguments)
-        return [given]
+        return [given], {train.make_trial(arguments).dataset}
     from cnnlab import studies
 
     try:
@@ -53,52 +58,41 @@ def plan_runs(arguments, seeds=None):
         raise common.BadArgumentsError(str(error)) from error
     if arguments.seed is not None:
         raise common.BadArgumentsError("--seed is for one run; a whole study takes --seeds, how many")
-    return [{**given, "variant": trial.label, "seed": str(trial.seed)} for trial in study.runs(seeds or study.seeds)]
-
-
-def _datasets(arguments):
-    """Names of the data sets that the runs of `arguments` read."""
-    if arguments.study is None or arguments.variant is not None:
-        return {train.make_trial(arguments).dataset}
-    from cnnlab import studies
-
-    return {arguments.dataset or trial.dataset for trial in studies.find_study(arguments.study).trials}
+    trials = study.runs(seeds or study.seeds)
+    runs = [{**given, "variant": trial.label, "seed": str(trial.seed)} for trial in trials]
+    return runs, {arguments.dataset or trial.dataset for trial in trials}
 
 
 def launch(
-    arguments, seeds=None, as_jobs=False, parallel=2, data=None, instance="ml.m5.xlarge", hours=1.0, spot=False,
-    region=None, profile=None, role=None, bucket=None, yes=False, dry_run=False, poll=POLL_SECONDS, protection=None,
+    arguments, access=None, seeds=None, as_jobs=False, parallel=2, data=None, instance=INSTANCE, hours=1.0, spot=False,
+    yes=False, dry_run=False, poll=POLL_SECONDS,
 ):  # fmt: skip
     """Start what `arguments` (parsed by train.py's parser) describe; see `plan_runs`.
 
-    `as_jobs`: several runs as training jobs and not as one tuning job; `parallel`: how many at
-    a time; `data`: a local file or folder in a layout that cnnlab knows, the lab's cache, or an
-    s3:// address (None: each job downloads it); `hours`: after which AWS stops a job;
-    `protection`: a `preflight.Protection`.
+    `access`: an `aws.Access`; `as_jobs`: several runs as training jobs and not as one tuning job;
+    `parallel`: how many at a time; `data`: a local file or folder in a layout that cnnlab knows,
+    the lab's cache, or an s3:// address (None: each job downloads it); `hours`: after which AWS
+    stops a job; `spot`: on spare capacity, cheaper, stopped and resumed as AWS likes.
     Returns the launch's name, or None after a dry run. Raises common.ScriptError with one line.
     """
-    runs = plan_runs(arguments, seeds)
+    runs, datasets = plan_runs(arguments, seeds)
     grid = len(runs) > 1 and not as_jobs
-    account = preflight.check_account(aws.make_session(region, profile), role, bucket, protection)
-    images = inputs.find(data, _datasets(arguments), account)
+    account = aws.check_account(access or aws.Access())
+    images = inputs.find(data, datasets, account)
     name = launch_name(arguments.study or arguments.label or train.LABEL)
     _print_plan(account, name, runs, grid, parallel, images, instance, hours)
     if dry_run:
         print("dry run: nothing was started")
         return None
-    if not common.confirm("Start this?", yes):
-        raise common.ScriptError("not agreed; nothing was started")
-    with tempfile.TemporaryDirectory() as source, aws.plain_errors(), Ledger(account) as ledger:
+    common.confirm("Start this?", yes, "nothing was started")
+    with tempfile.TemporaryDirectory() as source, aws.plain_errors(), cleanup.Ledger(account) as ledger:
         stage_source(Path(source) / "source")
-        resources.ensure_bucket(account, ledger)
+        ledger.ensure_bucket()
         # Deleted again unless a job starts that needs them.
         ledger.note("objects", f"{account.bucket}/{name}")
         ledger.note("objects", f"{account.bucket}/{aws.OBJECT_PREFIX}{name}")
         address = images.upload(account, name)
-
-        def trainer(hyperparameters, job=""):
-            return make_trainer(account, name, Path(source) / "source", hyperparameters, job, instance, hours, spot)
-
+        trainer = functools.partial(make_trainer, account, name, Path(source) / "source", instance, hours, spot)
         if grid:
             ledger.note("tuning job", name)
             fixed = {key: value for key, value in runs[0].items() if key not in ("variant", "seed")}
@@ -106,8 +100,8 @@ def launch(
             start_grid(trainer(fixed), name, values, parallel, address)
             ledger.keep()
         else:
-            _start_jobs(account, ledger, name, runs, parallel, trainer, address, poll)
-    common.print_next(f"python sagemaker_scripts/launch_training.py --collect {name}", "when the jobs have ended")
+            _start_jobs(ledger, name, runs, parallel, trainer, address, poll)
+    _print_collect(name, "when the jobs have ended")
     return name
 
 
@@ -133,41 +127,40 @@ def stage_source(folder):
     (folder / "requirements.txt").write_text("".join(lines), encoding="utf-8")
 
 
-def make_trainer(account, name, source, hyperparameters, job="", instance="ml.m5.xlarge", hours=1.0, spot=False):
+def make_trainer(account, name, source, instance, hours, spot, hyperparameters, job=""):
     """A ModelTrainer of the launch `name` for `source` (see `stage_source`) with `hyperparameters`, {name: text}.
 
-    `job`: what tells this job from others of the launch; `hours`: after which AWS stops it;
-    `spot`: on spare capacity, cheaper, stopped and resumed as AWS likes.
+    `instance`, `hours`, `spot`: as of `launch`; `job`: what tells this job from others of the launch.
     """
     os.environ.setdefault("SAGEMAKER_VALIDATE_ROLE", "false")  # It asks IAM, which labs do not allow.
     from sagemaker.core.training import configs
     from sagemaker.train import ModelTrainer
 
     aws.quieten_sdk()
-    seconds, protection = int(hours * 3600), account.protection
+    seconds, access = int(hours * 3600), account.access
     place = f"s3://{account.bucket}/{aws.OBJECT_PREFIX}{name}"
     trainer = ModelTrainer(
         sagemaker_session=_sdk_session(account),
         role=account.role,
         base_job_name=f"{name}-{job}" if job else name,
-        training_image=preflight.image_uri("training", account.region, instance),
+        training_image=hosting.image_uri("training", account.region, instance),
         source_code=configs.SourceCode(source_dir=str(source), entry_script=ENTRY, requirements="requirements.txt"),
         compute=configs.Compute(
             instance_type=instance, instance_count=1, enable_managed_spot_training=spot or None,
-            volume_kms_key_id=protection.volume_key(instance),
+            volume_kms_key_id=access.volume_key(instance),
         ),
         networking=configs.Networking(
-            subnets=list(protection.subnets), security_group_ids=list(protection.security_groups)
-        ) if protection.subnets else None,
+            subnets=list(access.subnets), security_group_ids=list(access.security_groups)
+        ) if access.subnets else None,
         stopping_condition=configs.StoppingCondition(
             max_runtime_in_seconds=seconds, **({"max_wait_time_in_seconds": 2 * seconds} if spot else {})
         ),
-        output_data_config=configs.OutputDataConfig(s3_output_path=place, kms_key_id=protection.kms_key),
+        output_data_config=configs.OutputDataConfig(s3_output_path=place, kms_key_id=access.kms_key),
         checkpoint_config=configs.CheckpointConfig(
             s3_uri="/".join(filter(None, [place, "checkpoints", job])), local_path=str(train.JOB_CHECKPOINTS)
         ),
         hyperparameters=dict(hyperparameters),
-        tags=[configs.Tag(**tag) for tag in aws.tags(upper=False)],
+        tags=[configs.Tag(key=aws.TAG["Key"], value=aws.TAG["Value"])],
     )  # fmt: skip
     return trainer.with_metric_definitions(
         [configs.MetricDefinition(name=item["Name"], regex=item["Regex"]) for item in train.METRIC_DEFINITIONS]
@@ -197,17 +190,17 @@ def start_grid(trainer, name, grid, parallel, data=None):
         hyperparameter_ranges={key: CategoricalParameter(values) for key, values in grid.items()},
         strategy="Grid",
         max_parallel_jobs=parallel,
-        tags=aws.tags(),
+        tags=list(aws.TAGS),
     )
     tuner.tune(inputs=_inputs(data), job_name=name, wait=False)
 
 
-def _start_jobs(account, ledger, name, runs, parallel, trainer, address, poll):
+def _start_jobs(ledger, name, runs, parallel, trainer, address, poll):
     """Start `runs` as training jobs, `parallel` at a time; once one was started, those that run go on."""
     ledger.note("training jobs", name)
     try:
         for number, run in enumerate(runs):
-            while number >= parallel and _running(account, name) >= parallel:
+            while number >= parallel and _running(ledger.account, name) >= parallel:
                 time.sleep(poll)
             job = start_job(trainer(run, f"{number:03d}"), address)
             ledger.keep()
@@ -215,26 +208,28 @@ def _start_jobs(account, ledger, name, runs, parallel, trainer, address, poll):
     except BaseException:
         if not ledger.entries:
             print("the jobs that were started go on; cleanup.py stops them", flush=True)
-            common.print_next(f"python sagemaker_scripts/launch_training.py --collect {name}", "when they have ended")
+            _print_collect(name, "when they have ended")
         raise
 
 
 def _running(account, name):
-    return sum(state in UNFINISHED for state in job_states(account, name).values())
+    return sum(state in UNFINISHED for state in job_states(account.client("sagemaker"), name).values())
+
+
+def _print_collect(name, when):
+    common.print_next(f"python sagemaker_scripts/launch_training.py --collect {name}", when)
 
 
 @functools.lru_cache(maxsize=4)
 def _sdk_session(account):
     from sagemaker.core.helper.session_helper import Session
 
-    session = Session(
+    # It makes clients of its own, which would name no owner.
+    account.guard(account.session.events)
+    return Session(
         boto_session=account.session, sagemaker_config=aws.SDK_CONFIG,
         default_bucket=account.bucket, default_bucket_prefix=aws.OBJECT_PREFIX.rstrip("/"),
     )  # fmt: skip
-    # It has clients of its own, and would name no owner.
-    for client in (session.s3_client, session.s3_resource.meta.client):
-        account.guarded(client)
-    return session
 
 
 def _inputs(data):
@@ -246,21 +241,77 @@ def _inputs(data):
 def _print_plan(account, name, runs, grid, parallel, images, instance, hours):
     form = "a grid tuning job" if grid else "training jobs" if len(runs) > 1 else "a training job"
     at_once = f", {min(parallel, len(runs))} at a time" if len(runs) > 1 else ""
-    price = preflight.hourly_price(instance, account.region)
-    most = f"at most ${price * hours * len(runs):.2f} in all" if price else "the most in all is unknown too"
-    print(f"account: {account.number} in {account.region}, role {account.role}")
-    print(f"launch:  {name}: {len(runs)} runs as {form}{at_once}, stopped after {hours:g} h each")
-    print(f"data:    {images}")
-    print(f"price:   {preflight.price_sentence(instance, account.region)}; {most}", flush=True)
-
-
-def _is_hyperparameter(name, value):
-    return value is not None and name in {"study", "variant", "label", *train.TRIAL_FIELDS, *train.MODEL_OPTIONS}
+    account.print_place()
+    print(f"launch:   {name}: {len(runs)} runs as {form}{at_once}, stopped after {hours:g} h each")
+    print(f"data:     {images}")
+    print(f"price:    {hosting.price(instance, account.region, hours * len(runs), 'in all')}", flush=True)
 
 
 def _text(value):
     """A hyperparameter's value as train.py reads it back."""
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def collect(name, access=None, store=STORE, models=None):
+    """Bring the rows and predictions of the launch `name` into the folder `store`; returns the keys of the rows.
+
+    `models`: where to put the models too, as <key>.keras (None: not at all). Only of completed
+    jobs; the others are named. Raises ScriptError where the launch has no jobs.
+    """
+    account = aws.identify(access or aws.Access())
+    client = account.client("sagemaker")
+    keys, without = [], {}
+    with aws.plain_errors():
+        states = job_states(client, name)
+        if not states:
+            raise common.BadArgumentsError(
+                f"no training job in {account.region} is called {name}...; see launch_training.py's last lines"
+            )
+        for job, state in sorted(states.items()):
+            description = client.describe_training_job(TrainingJobName=job)
+            if state == "Completed":
+                keys += _fetch(account, job, description, Path(store), models)
+            else:
+                without[job] = f"{state}: {description.get('FailureReason', 'no reason given')}".rstrip(": ")
+    print(f"rows in {store}: {len(keys)}")
+    for job, reason in without.items():
+        print(f"nothing from {job}: {reason}")
+    if without:
+        _print_collect(name, "again, when more have ended")
+    return keys
+
+
+def _fetch(account, job, description, store, models):
+    """Keys of the rows in one job's output, now in `store`."""
+    place = f"{description['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{job}/output"
+    with tempfile.TemporaryDirectory() as folder:
+        trials = _unpack(account, f"{place}/output.tar.gz", Path(folder) / "output") / "trials"
+        rows = sorted(trials.glob("*.json"))
+        store.mkdir(parents=True, exist_ok=True)
+        # As Store.save does: predictions first, because the row says that all is there.
+        for path in [*sorted(trials.glob("*.npz")), *rows]:
+            _place(path, store / path.name)
+        if models is not None and rows:
+            model = _unpack(account, f"{place}/model.tar.gz", Path(folder) / "model") / "model.keras"
+            Path(models).mkdir(parents=True, exist_ok=True)
+            _place(model, Path(models) / f"{rows[0].stem}.keras")
+    return [path.stem for path in rows]
+
+
+def _unpack(account, address, folder):
+    """Download and unpack the tar.gz at `address` (s3://...); returns `folder`."""
+    bucket, _, key = address.removeprefix("s3://").partition("/")
+    folder.mkdir()
+    packed = folder.with_suffix(".tar.gz")
+    account.client("s3").download_file(bucket, key, str(packed))
+    with tarfile.open(packed) as tar:
+        tar.extractall(folder, filter="data")
+    return folder
+
+
+def _place(source, target):
+    with atomic_file(target) as partial:
+        shutil.copyfile(source, partial)
 
 
 def make_parser():
@@ -271,31 +322,29 @@ def make_parser():
     parser.add_argument(
         "--data", help="path of a copy or of the cache, or s3:// address; default: each job downloads it"
     )
-    parser.add_argument("--instance", default="ml.m5.xlarge", help="default: %(default)s")
+    parser.add_argument("--instance", default=INSTANCE, help="default: %(default)s")
     parser.add_argument("--hours", type=float, default=1.0, help="after which AWS stops a job; default: %(default)s")
     parser.add_argument("--spot", action="store_true", help="on spare capacity: cheaper, may be stopped and resumed")
-    common.add_account_flags(parser)
+    aws.Access.add_flags(parser)
     parser.add_argument("--yes", action="store_true", help="agree to the price")
     parser.add_argument("--dry-run", action="store_true", help="only print the plan")
     parser.add_argument("--collect", metavar="NAME", help="bring the results of a launch home, and start nothing")
-    parser.add_argument(
-        "--store", type=Path, default=collecting.STORE, help="where --collect puts rows; default: %(default)s"
-    )
+    parser.add_argument("--store", type=Path, default=STORE, help="where --collect puts rows; default: %(default)s")
     parser.add_argument("--models", type=Path, help="where --collect puts models; default: nowhere")
     return parser
 
 
 def main(argv=None):
     own, rest = make_parser().parse_known_args(argv)
+    access = aws.Access.of(own)
     if own.collect:
-        collecting.bring_home(own.collect, own.store, own.models, own.region, own.profile, own.bucket)
+        collect(own.collect, access, own.store, own.models)
         return common.EXIT_DONE
     if own.parallel < 1 or own.hours <= 0 or (own.seeds is not None and own.seeds < 1):
         raise common.BadArgumentsError("--parallel, --hours and --seeds have to be positive")
     launch(
-        train.make_parser().parse_args(rest), own.seeds, own.as_jobs, own.parallel, own.data, own.instance, own.hours,
-        own.spot, own.region, own.profile, own.role, own.bucket, own.yes, own.dry_run,
-        protection=preflight.Protection(own.kms_key, own.subnets, own.security_groups),
+        train.make_parser().parse_args(rest), access, own.seeds, own.as_jobs, own.parallel, own.data, own.instance,
+        own.hours, own.spot, own.yes, own.dry_run,
     )  # fmt: skip
     return common.EXIT_DONE
 

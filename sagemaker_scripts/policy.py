@@ -6,13 +6,15 @@ them; the role's are from SageMaker's documentation ("How to use SageMaker AI ex
 
 import json
 
-from sagemaker_scripts import aws, common, preflight
+from sagemaker_scripts import aws, common
 
 ROLE = "cnnlab-sagemaker"
 DOCUMENTS = ("caller", "role", "trust")
 # In the place of what is not known without credentials.
 NUMBER, REGION = "ACCOUNT", "REGION"
-# {sid: (actions, resources)}; resources without a colon are SageMaker's.
+SERVICES = ["sagemaker.amazonaws.com", "scheduler.amazonaws.com"]
+SCALING_SERVICE = "sagemaker.application-autoscaling.amazonaws.com"
+# {sid: (actions, resources, condition if there is one)}; resources without a colon are SageMaker's.
 CALLER = {
     "Look": (
         "sagemaker:ListModels sagemaker:ListEndpointConfigs sagemaker:ListEndpoints sagemaker:ListModelPackageGroups "
@@ -62,6 +64,13 @@ CALLER = {
         "logs:FilterLogEvents", ["arn:{partition}:logs:{region}:{number}:log-group:/aws/sagemaker/TransformJobs:*"]
     ),
     "FindRole": ("iam:GetRole", ["{role}"]),
+    "PassRole": ("iam:PassRole", ["{role}"], {"StringEquals": {"iam:PassedToService": SERVICES}}),
+    "FirstScaling": (
+        "iam:CreateServiceLinkedRole",
+        ["arn:{partition}:iam::{number}:role/aws-service-role/" + SCALING_SERVICE
+         + "/AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint"],
+        {"StringEquals": {"iam:AWSServiceName": SCALING_SERVICE}},
+    ),
 }  # fmt: skip
 ROLE_ACTIONS = {
     "Objects": (
@@ -78,6 +87,10 @@ ROLE_ACTIONS = {
         ["arn:{partition}:logs:{region}:{number}:log-group:/aws/sagemaker/*"],
     ),
     "Ends": ("sagemaker:DeleteEndpoint", ["endpoint/"]),
+    "Metrics": (
+        "cloudwatch:PutMetricData", ["*"],
+        {"StringLike": {"cloudwatch:namespace": ["/aws/sagemaker/*", "AWS/SageMaker*"]}},
+    ),
 }  # fmt: skip
 VPC_ACTIONS = (
     "ec2:CreateNetworkInterface ec2:CreateNetworkInterfacePermission ec2:DeleteNetworkInterface "
@@ -85,78 +98,57 @@ VPC_ACTIONS = (
     "ec2:DescribeSubnets ec2:DescribeSecurityGroups"
 )
 KEY_ACTIONS = "kms:Decrypt kms:GenerateDataKey kms:CreateGrant kms:DescribeKey"
-SERVICES = ("sagemaker.amazonaws.com", "scheduler.amazonaws.com")
-SCALING_SERVICE = "sagemaker.application-autoscaling.amazonaws.com"
 
 
-def documents(number=NUMBER, region=REGION, bucket=None, role=None, protection=None, partition="aws"):
+def documents(access=None, number=NUMBER, region=REGION, partition="aws"):
     """{"caller": policy, "role": policy, "trust": the role's trust policy}, each a dict for JSON.
 
-    `role`: name or ARN; `bucket`, `role`: default as everywhere; `protection`: a
-    `preflight.Protection`, whose key and VPC take more.
+    `access`: an `aws.Access`, whose bucket and role stand in for the defaults, and whose key and VPC take more.
     """
-    role = role or ROLE
-    protection = protection or preflight.Protection()
+    access = access or aws.Access()
+    role = access.role or ROLE
     place = {
-        "partition": partition, "region": region, "number": number, "bucket": bucket or f"sagemaker-{region}-{number}",
+        "partition": partition, "region": region, "number": number,
+        "bucket": access.bucket or f"sagemaker-{region}-{number}",
         "role": role if role.startswith("arn:") else f"arn:{partition}:iam::{number}:role/{role}",
     }  # fmt: skip
-    linked = (
-        "arn:{partition}:iam::{number}:role/aws-service-role/" + SCALING_SERVICE
-        + "/AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint"
-    )  # fmt: skip
-    key = [_allow(place, "Key", KEY_ACTIONS, [_key_arn(protection.kms_key)])] if protection.kms_key else []
-    caller = [
-        *_statements(CALLER, place),
-        _allow(
-            place, "PassRole", "iam:PassRole", ["{role}"], {"StringEquals": {"iam:PassedToService": list(SERVICES)}}
-        ),
-        _allow(
-            place, "FirstScaling", "iam:CreateServiceLinkedRole", [linked],
-            {"StringEquals": {"iam:AWSServiceName": SCALING_SERVICE}},
-        ),
-        *key,
-    ]  # fmt: skip
-    metrics = {"StringLike": {"cloudwatch:namespace": ["/aws/sagemaker/*", "AWS/SageMaker*"]}}
-    of_role = [
-        *_statements(ROLE_ACTIONS, place),
-        _allow(place, "Metrics", "cloudwatch:PutMetricData", ["*"], metrics),
-        *([_allow(place, "Vpc", VPC_ACTIONS, ["*"])] if protection.subnets else []),
-        *key,
-    ]
+    key = {"Key": (KEY_ACTIONS, [_key_arn(access.kms_key)])} if access.kms_key else {}
+    vpc = {"Vpc": (VPC_ACTIONS, ["*"])} if access.subnets else {}
     trust = {
-        "Effect": "Allow", "Principal": {"Service": list(SERVICES)}, "Action": "sts:AssumeRole",
+        "Effect": "Allow", "Principal": {"Service": SERVICES}, "Action": "sts:AssumeRole",
         # Both services work for many accounts; only for this one with this role.
         "Condition": {"StringEquals": {"aws:SourceAccount": number}},
     }  # fmt: skip
-    found = {"caller": caller, "role": of_role, "trust": [trust]}
+    found = {
+        "caller": _statements(CALLER | key, place), "role": _statements(ROLE_ACTIONS | vpc | key, place),
+        "trust": [trust],
+    }  # fmt: skip
     return {name: {"Version": "2012-10-17", "Statement": statements} for name, statements in found.items()}
 
 
-def show(which, region=None, profile=None, role=None, bucket=None, protection=None):
+def show(which, access):
     """Print one of DOCUMENTS as JSON, or, for "all", the three by name; for the caller's account where it is known."""
-    session = aws.make_session(region, profile)
-    place = {"number": NUMBER, "region": session.region_name or REGION}
+    session = access.session()
+    place = {"region": session.region_name or REGION}
     if aws.has_credentials(session):
-        account = preflight.identify(session, bucket)
+        account = aws.identify(access)
         place = {"number": account.number, "region": account.region}
         place["partition"] = session.get_partition_for_region(account.region)
-    found = documents(**place, bucket=bucket, role=role, protection=protection)
+    found = documents(access, **place)
     print(json.dumps(found if which == "all" else found[which], indent=1))
 
 
 def _statements(table, place):
-    return [_allow(place, sid, actions, resources) for sid, (actions, resources) in table.items()]
-
-
-def _allow(place, sid, actions, resources, condition=None):
-    return {
-        "Sid": sid,
-        "Effect": "Allow",
-        "Action": actions.split(),
-        "Resource": [_resource(resource).format(**place) for resource in resources],
-        **({"Condition": condition} if condition else {}),
-    }
+    return [
+        {
+            "Sid": sid,
+            "Effect": "Allow",
+            "Action": actions.split(),
+            "Resource": [_resource(resource).format(**place) for resource in resources],
+            **({"Condition": condition[0]} if condition else {}),
+        }
+        for sid, (actions, resources, *condition) in table.items()
+    ]
 
 
 def _resource(text):

@@ -196,7 +196,7 @@ def main(argv=None):
     if options.endpoint:
         from sagemaker_scripts import aws
 
-        session = aws.make_session(options.region, options.profile)
+        session = aws.Access(options.region, options.profile).session()
     answers = check(images, labels, class_names, options.url, options.endpoint, session, options.form)
     print(answers.head(SHOWN).drop(columns="error").to_string(index=False, float_format="{:.3f}".format))
     found = summary(answers)

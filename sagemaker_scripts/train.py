@@ -46,6 +46,8 @@ def one_or_more(text):
 def boolean(text):
     """True or False, as people and SageMaker spell them."""
     words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if text.lower() not in words:
+        raise ValueError(text)
     return words[text.lower()]
 
 
@@ -88,7 +90,7 @@ def make_parser():
     for title, fields in (("the trial", TRIAL_FIELDS), ("the model", MODEL_OPTIONS)):
         group = parser.add_argument_group(title, "what is not given keeps cnnlab's default")
         for name, kind in fields.items():
-            group.add_argument(_flag(name), type=_reporting(kind), metavar=kind.__name__.upper())
+            group.add_argument(_flag(name), type=kind, metavar=kind.__name__.upper())
     parser.add_argument("--output-dir", type=Path, help="where all goes outside of a job (default: runs/train)")
     parser.add_argument("--checkpoint-dir", type=Path, help=f"default in a job: {JOB_CHECKPOINTS}")
     return parser
@@ -254,19 +256,6 @@ def _spelled(word):
     name, equals, value = word.partition("=")
     known = name.startswith("--") and name[2:] in {*TRIAL_FIELDS, *MODEL_OPTIONS}
     return (_flag(name[2:]) if known else name) + equals + value
-
-
-def _reporting(kind):
-    """`kind` as argparse wants it: any wrong text is a ValueError, and so one line and exit code 2."""
-
-    def convert(text):
-        try:
-            return kind(text)
-        except (KeyError, IndexError) as error:
-            raise ValueError(text) from error
-
-    convert.__name__ = kind.__name__
-    return convert
 
 
 if __name__ == "__main__":

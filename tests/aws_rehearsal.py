@@ -80,7 +80,7 @@ class Rehearsal:
         self.changes[call] = function
 
     def session(self, region=None, profile=None):
-        """As `aws.make_session`."""
+        """A session into the account."""
         if self.fresh or Rehearsal.shared is None:
             session = boto3.Session(region_name=region or REGION)
             session.events.register(
@@ -259,7 +259,7 @@ def account(monkeypatch, fresh=False):
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with mock_aws():
         rehearsal = Rehearsal(fresh)
-        monkeypatch.setattr("sagemaker_scripts.aws.make_session", rehearsal.session)
+        monkeypatch.setattr(aws.Access, "session", lambda access: rehearsal.session(access.region, access.profile))
         yield rehearsal
 
 

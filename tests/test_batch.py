@@ -9,7 +9,7 @@ import numpy as np
 import packed
 import pytest
 
-from sagemaker_scripts import aws, batch, common, deploy, items, ledger, preflight, resources
+from sagemaker_scripts import aws, batch, cleanup, common, deploy, hosting, resources
 
 BUCKET = f"sagemaker-{aws_rehearsal.REGION}-{aws_rehearsal.NUMBER}"
 STEPS = (
@@ -65,9 +65,8 @@ def rehearsed(monkeypatch):
 
 
 def run(tiny, source, table, **options):
-    return batch.transform(
-        source, table, tiny.archive, **{"role": aws_rehearsal.ROLE, "yes": True, "poll": 0, **options}
-    )
+    access = aws.Access(role=aws_rehearsal.ROLE, kms_key=options.pop("kms_key", None))
+    return batch.transform(source, table, deploy.Candidate(tiny.archive), access, **{"yes": True, "poll": 0, **options})
 
 
 def read(table):
@@ -131,7 +130,7 @@ def test_what_only_the_container_finds_out_is_in_the_table_by_the_jobs_log(accou
     assert rows["1.png"]["class"] == expected(tiny, 0)[0][0]
     for name in ("cut.png", "deep/2.txt"):
         asked = s3.get_object(Bucket="holidays", Key=f"b/{name}")["Body"].read()
-        assert rows[name]["error"] == json.loads(account.container(asked, items.ANY_TYPE)[1])["error"]
+        assert rows[name]["error"] == json.loads(account.container(asked, hosting.ANY_TYPE)[1])["error"]
     assert account.sent["CopyObject"]["headers"]["x-amz-source-expected-bucket-owner"] == aws_rehearsal.NUMBER
     assert [
         line for line in account.left() if "holidays" not in line and not line.startswith(("object b/", "object c/"))
@@ -190,7 +189,7 @@ def test_what_was_made_before_its_answer_was_lost_is_deleted_too(call, kind, acc
 
 def running(account, monkeypatch, on_wait):
     """The job runs until it is stopped, and `on_wait()` is called while it is waited for."""
-    monkeypatch.setattr(ledger, "BUSY_POLL_SECONDS", 0)
+    monkeypatch.setattr(resources, "BUSY_POLL_SECONDS", 0)
 
     def go_on(answer):
         if "StopTransformJob" not in account.calls:
@@ -237,16 +236,16 @@ def test_credentials_that_expire_half_way_leave_what_is_said(call, account, tiny
 def test_a_key_reaches_the_job(monkeypatch, account, tiny, pictures, tmp_path):
     with aws_rehearsal.account(monkeypatch, fresh=True) as fresh:
         fresh.container = account.container
-        run(tiny, pictures, tmp_path / "answers.csv", protection=preflight.Protection("1234abcd"))
+        run(tiny, pictures, tmp_path / "answers.csv", kms_key="1234abcd")
         job = json.loads(fresh.sent["CreateTransformJob"]["body"])
         assert job["TransformOutput"]["KmsKeyId"] == job["TransformResources"]["VolumeKmsKeyId"] == "1234abcd"
 
 
 @pytest.mark.parametrize(("size", "largest"), [(1, 100), (1024**2, 100), (1024**2 + 1, 100), (100 * 1024**2, 100)])
 def test_payload_and_concurrency_stay_within_the_services_limit(size, largest, account):
-    with_role = preflight.check_account(account.session(), aws_rehearsal.ROLE)
+    with_role = aws.check_account(aws.Access(role=aws_rehearsal.ROLE))
     account.container = None
-    resources.create_transform(with_role, ledger.Ledger(with_role), "cnnlab-a", "b/p/", "ml.m5.large", size)
+    hosting.create_transform(cleanup.Ledger(with_role), "cnnlab-a", "b/p/", "ml.m5.large", size)
     job = json.loads(account.sent["CreateTransformJob"]["body"])
     assert job["MaxPayloadInMB"] * 1024**2 >= size
     assert 1 <= job["MaxConcurrentTransforms"] * job["MaxPayloadInMB"] <= largest
@@ -289,5 +288,5 @@ def test_the_plan_makes_nothing_and_a_file_that_is_too_large_is_named(account, t
     arguments = ["--archive", str(tiny.archive), "--role", "r", "--batch", str(pictures), "--dry-run"]
     assert deploy.main(arguments) == common.EXIT_DONE
     assert "6 files of" in capsys.readouterr().out and account.left() == []
-    large = items.Item("large.png", 200 * 1024**2, lambda: b"")
-    assert "expected at most" in items.checked(large, (8, 8, 3)).error
+    large = batch.Item("large.png", 200 * 1024**2, lambda: b"")
+    assert "expected at most" in large.checked((8, 8, 3)).error

@@ -17,7 +17,7 @@ def account(monkeypatch):
 
 def make(account, name, tags=None):
     """An endpoint, its config and its model, all called `name`."""
-    client, tags = account.client("sagemaker"), aws.tags() if tags is None else tags
+    client, tags = account.client("sagemaker"), aws.TAGS if tags is None else tags
     client.create_model(ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer={"Image": "x"}, Tags=tags)
     variant = {"VariantName": "v", "ModelName": name, "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
     client.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant], Tags=tags)
@@ -28,7 +28,7 @@ def fill_bucket(account, *keys, tagged=True):
     s3 = account.client("s3")
     s3.create_bucket(Bucket=BUCKET)
     if tagged:
-        s3.put_bucket_tagging(Bucket=BUCKET, Tagging={"TagSet": aws.tags()})
+        s3.put_bucket_tagging(Bucket=BUCKET, Tagging={"TagSet": aws.TAGS})
     for key in keys:
         s3.put_object(Bucket=BUCKET, Key=key, Body=b"0123456789")
 
@@ -65,7 +65,7 @@ def make_extras(account, name):
         ScalableDimension="sagemaker:variant:DesiredInstanceCount", MinCapacity=1, MaxCapacity=2,
     )  # fmt: skip
     client = account.client("sagemaker")
-    client.create_model_package_group(ModelPackageGroupName=name, Tags=aws.tags())
+    client.create_model_package_group(ModelPackageGroupName=name, Tags=aws.TAGS)
     for _ in range(2):
         client.create_model_package(ModelPackageGroupName=name, ModelApprovalStatus="Approved")
 
@@ -99,7 +99,7 @@ def test_a_list_of_what_costs_nothing_may_be_denied(call, account, capsys):
 
 def test_what_is_not_ours_stays(account, capsys):
     make(account, "cnnlab-untagged", tags=[])
-    make(account, "other", tags=aws.tags())
+    make(account, "other", tags=aws.TAGS)
     make(account, "other-cnnlab-x")
     fill_bucket(account, "somebody/else.csv", "cnnlab/a", tagged=True)
     before = account.left()

@@ -15,7 +15,7 @@ import pytest
 import request_kinds
 import requests
 import requests_fuzz
-import tensorflow_serving
+import servers
 
 from sagemaker_scripts import serve_local
 
@@ -53,7 +53,7 @@ def tiny():
 
 @pytest.fixture(scope="module")
 def port(tiny):
-    with tensorflow_serving.serving(tiny.folder / "cnn") as port:
+    with servers.tensorflow_serving(tiny.folder / "cnn") as port:
         yield port
 
 

@@ -16,7 +16,7 @@ import synthetic
 from moto.server import ThreadedMotoServer
 
 from cnnlab import data
-from sagemaker_scripts import aws, cleanup, common, deploy, ledger, preflight
+from sagemaker_scripts import aws, cleanup, common, deploy, hosting, resources
 
 ROOT = Path(__file__).resolve().parents[1]
 BUCKET = f"sagemaker-{aws_rehearsal.REGION}-{aws_rehearsal.NUMBER}"
@@ -32,7 +32,7 @@ OPTIONAL_STEPS = (
 )  # fmt: skip
 TOPIC = f"arn:aws:sns:{aws_rehearsal.REGION}:{aws_rehearsal.NUMBER}:bills"
 ALL_OF_IT = {
-    "hardware": preflight.Hardware(scale=(1, 3), capture=20), "keep": 2.0, "alarm": TOPIC, "register": True,
+    "hardware": hosting.Hardware(scale=(1, 3), capture=20), "keep": 2.0, "alarm": TOPIC, "register": True,
 }  # fmt: skip
 KEY = "1234abcd-12ab-34cd-56ef-1234567890ab"
 VPC = {"subnets": ("subnet-0123abcd", "subnet-1123abcd"), "security_groups": ("sg-0123abcd",)}
@@ -77,7 +77,8 @@ def fresh_clone(tmp_path_factory):
 
 
 def run(archive, **options):
-    return deploy.deploy(archive, **{"role": aws_rehearsal.ROLE, "yes": True, "poll": 0, **options})
+    access = aws.Access(role=options.pop("role", aws_rehearsal.ROLE), **options.pop("protection", {}))
+    return deploy.deploy(archive, access=access, **{"yes": True, "poll": 0, **options})
 
 
 def test_a_fresh_clone_without_credentials_ends_in_a_local_prediction(fresh_clone):
@@ -100,7 +101,7 @@ def test_the_script_itself_rehearses_and_exits_with_0(fresh_clone, tmp_path):
     assert "rehearsal: the same archive on http://127.0.0.1:" in done.stdout
 
 
-@pytest.mark.parametrize("hardware", [preflight.Hardware("ml.m5.large"), preflight.Hardware(memory=2048)], ids=str)
+@pytest.mark.parametrize("hardware", [hosting.Hardware("ml.m5.large"), hosting.Hardware(memory=2048)], ids=str)
 def test_it_deploys_answers_and_leaves_nothing(account, archive, hardware, capsys):
     outcome = run(archive, hardware=hardware)
     assert outcome.answer == aws_rehearsal.ANSWER and outcome.exit_code == common.EXIT_DONE
@@ -131,7 +132,7 @@ def test_what_is_kept_is_tagged_named_and_complete(account, archive, capsys):
         client.describe_model(ModelName=name)["ModelArn"],
     ]
     for arn in arns:
-        assert client.list_tags(ResourceArn=arn)["Tags"] == aws.tags()
+        assert client.list_tags(ResourceArn=arn)["Tags"] == aws.TAGS
     assert json.loads(account.sent["CreateModel"]["body"])["EnableNetworkIsolation"] is True
     container = client.describe_model(ModelName=name)["PrimaryContainer"]
     assert container["ModelDataUrl"] == f"s3://{BUCKET}/cnnlab/{name}/model.tar.gz"
@@ -147,8 +148,8 @@ def test_all_options_are_asked_for_as_given_priced_and_found_by_cleanup(account,
     for words in (
         "up to 3 times that",
         "no cost",
-        preflight.ALARM_PRICE,
-        preflight.STORAGE_PRICE,
+        hosting.ALARM_PRICE,
+        hosting.STORAGE_PRICE,
         "20% of the requests",
     ):
         assert words in plan
@@ -189,8 +190,8 @@ def test_an_alarm_does_where_no_date_can_be_set(account, archive, capsys):
 def test_a_key_and_a_vpc_reach_every_call_that_takes_them(monkeypatch, archive):
     with aws_rehearsal.account(monkeypatch, fresh=True) as account:
         account.answer()
-        protection = preflight.Protection(KEY, **VPC)
-        run(archive, protection=protection, hardware=preflight.Hardware(capture=5))
+        protection = {"kms_key": KEY, **VPC}
+        run(archive, protection=protection, hardware=hosting.Hardware(capture=5))
         put = account.sent["PutObject"]["headers"]
         assert put["x-amz-server-side-encryption"] == "aws:kms"
         assert put["x-amz-server-side-encryption-aws-kms-key-id"] == KEY
@@ -201,19 +202,19 @@ def test_a_key_and_a_vpc_reach_every_call_that_takes_them(monkeypatch, archive):
         assert config["KmsKeyId"] == config["DataCaptureConfig"]["KmsKeyId"] == KEY
         account.answer()
         # AWS takes no key for an instance with a disk of its own.
-        run(archive, protection=protection, hardware=preflight.Hardware("ml.m5d.large"))
+        run(archive, protection=protection, hardware=hosting.Hardware("ml.m5d.large"))
         assert "KmsKeyId" not in json.loads(account.sent["CreateEndpointConfig"]["body"])
 
 
 def test_serverless_takes_as_many_at_once_as_is_said(account, archive):
-    run(archive, hardware=preflight.Hardware(memory=3072, concurrency=7))
+    run(archive, hardware=hosting.Hardware(memory=3072, concurrency=7))
     (variant,) = json.loads(account.sent["CreateEndpointConfig"]["body"])["ProductionVariants"]
     assert variant["ServerlessConfig"] == {"MemorySizeInMB": 3072, "MaxConcurrency": 7}
 
 
 @pytest.mark.parametrize(("memory", "megabytes"), [(None, 6), (2048, 4)])
 def test_the_question_fits_whatever_the_size_of_the_models_images(memory, megabytes, account, tmp_path, capsys):
-    hardware = preflight.Hardware(memory=memory)
+    hardware = hosting.Hardware(memory=memory)
     assert hardware.payload_bytes == megabytes * 1024**2
     archive = aws_rehearsal.bare_archive(tmp_path, (1500, 1500, 3))
     run(archive, hardware=hardware)
@@ -357,7 +358,7 @@ def test_a_failed_endpoint_says_why(account, archive):
 
 
 def test_an_endpoint_that_takes_too_long_is_waited_for_once_more_and_deleted(account, archive, monkeypatch, capsys):
-    monkeypatch.setattr(ledger, "BUSY_POLL_SECONDS", 0)
+    monkeypatch.setattr(resources, "BUSY_POLL_SECONDS", 0)
 
     def stay_creating(answer):
         # AWS refuses to delete an endpoint in this state.
@@ -434,12 +435,13 @@ def test_preflight_stops_with_one_line_and_makes_nothing(prepare, options, exit_
 def test_a_lab_needs_no_region_and_others_do(account, monkeypatch):
     bare = boto3.Session()
     sts = account.client("sts")
-    monkeypatch.setattr(preflight, "_everything_is_denied", lambda *_: False)
+    monkeypatch.setattr(aws.Access, "session", lambda access: bare)
+    monkeypatch.setattr(aws, "_everything_is_denied", lambda *_: False)
     monkeypatch.setattr(aws, "client", lambda session, service, region=None: sts)
     with pytest.raises(common.BadArgumentsError, match="no region: give --region"):
-        preflight.identify(bare)
+        aws.identify(aws.Access())
     lab(account)
-    assert preflight.identify(bare).region == aws.LAB_REGION
+    assert aws.identify(aws.Access()).region == aws.LAB_REGION
 
 
 def test_a_region_that_cannot_be_is_a_bad_argument(capsys):
@@ -456,8 +458,8 @@ def test_the_plan_makes_nothing(account, archive, capsys):
 
 
 def test_an_unknown_price_is_called_unknown():
-    assert "unknown" in preflight.Hardware("ml.x9.huge").price("us-east-1")
-    assert "unknown" in preflight.Hardware("ml.m5.large").price("eu-west-1")
+    assert "unknown" in hosting.Hardware("ml.x9.huge").price("us-east-1")
+    assert "unknown" in hosting.Hardware("ml.m5.large").price("eu-west-1")
 
 
 def test_an_answer_that_is_no_prediction_fails_and_leaves_nothing(account, archive):
@@ -501,7 +503,7 @@ def test_the_life_cycle_over_http_and_cleanup_as_a_program(tmp_path, archive, mo
             "AWS_ENDPOINT_URL": f"http://{host}:{port}", "NO_PROXY": host,
         }.items():  # fmt: skip
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr(aws, "make_session", rehearsal.session)
+        monkeypatch.setattr(aws.Access, "session", lambda access: rehearsal.session())
         rehearsal.answer()  # The server is a thread of this process and shares moto's memory.
         outcome = run(archive, keep=2.0)
         assert outcome.answer == aws_rehearsal.ANSWER

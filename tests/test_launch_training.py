@@ -19,10 +19,11 @@ import pytest
 
 from cnnlab import data, studies
 from cnnlab.studies import Store
-from sagemaker_scripts import aws, collecting, common, launch_training, preflight, train
+from sagemaker_scripts import aws, common, launch_training, train
 
 BUCKET = f"sagemaker-{aws_rehearsal.REGION}-{aws_rehearsal.NUMBER}"
 ARGUMENTS = ["--yes", "--role", aws_rehearsal.ROLE]
+ACCESS = aws.Access(role=aws_rehearsal.ROLE)
 # Import names of what launch_training.PACKAGES installs under other ones, and what the image brings along.
 IMPORTED_AS = {"sklearn": "scikit-learn", "PIL": "pillow"}
 # Of the image; what Keras and scikit-learn bring with them; what one shape of a copy of CIFAR-10 asks for, if it comes.
@@ -89,7 +90,7 @@ def test_one_job_carries_the_trial_the_code_and_the_limits(account, capsys):
     channels = {c["ChannelName"]: c["DataSource"]["S3DataSource"]["S3Uri"] for c in job["InputDataConfig"]}
     assert set(channels) == {"training", "code", "sm_drivers"} and channels["training"] == "s3://copies/cifar"
     assert job["CheckpointConfig"]["LocalPath"] == str(train.JOB_CHECKPOINTS)
-    assert account.client("sagemaker").list_tags(ResourceArn=job["TrainingJobArn"])["Tags"] == aws.tags()
+    assert account.client("sagemaker").list_tags(ResourceArn=job["TrainingJobArn"])["Tags"] == aws.TAGS
     uploaded = " ".join(account.left())
     assert "input/code/train.py" in uploaded and "input/code/cnnlab/training/loop.py" in uploaded
     printed = capsys.readouterr().out
@@ -99,17 +100,17 @@ def test_one_job_carries_the_trial_the_code_and_the_limits(account, capsys):
 
 def test_a_key_and_a_vpc_reach_the_job_and_every_upload_names_the_buckets_owner(monkeypatch, small_source):
     with aws_rehearsal.account(monkeypatch, fresh=True) as account:
-        launch_training.launch(
-            train.make_parser().parse_args(["--epochs", "1"]), role=aws_rehearsal.ROLE, yes=True,
-            protection=preflight.Protection("1234abcd", ("subnet-0a",), ("sg-0a",)),
-        )  # fmt: skip
+        access = aws.Access(None, None, None, aws_rehearsal.ROLE, "1234abcd", ("subnet-0a",), ("sg-0a",))
+        launch_training.launch(train.make_parser().parse_args(["--epochs", "1"]), access, yes=True)
         (job,) = launched(account)
-        put = account.sent["PutObject"]["headers"]
+        launch_training.launch(train.make_parser().parse_args(["--study", "epochs"]), access, seeds=1, yes=True)
+        puts = [arguments for _, call, arguments in account.record if call == "PutObject"]
     assert job["VpcConfig"] == {"Subnets": ["subnet-0a"], "SecurityGroupIds": ["sg-0a"]}
     assert job["OutputDataConfig"]["KmsKeyId"] == job["ResourceConfig"]["VolumeKmsKeyId"] == "1234abcd"
-    # The SDK's own client.
-    assert put["x-amz-expected-bucket-owner"] == aws_rehearsal.NUMBER
-    assert put["x-amz-server-side-encryption-aws-kms-key-id"] == "1234abcd"
+    # By the SDK's own clients, of which a tuning job has another one.
+    assert any(put["Key"].endswith("sourcedir.tar.gz") for put in puts) and len(puts) > 10
+    for put in puts:
+        assert (put["ExpectedBucketOwner"], put["SSEKMSKeyId"]) == (aws_rehearsal.NUMBER, "1234abcd"), put["Key"]
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +236,7 @@ def test_credentials_that_expire_half_way_leave_what_is_said(call, account, smal
 @pytest.mark.parametrize("name", studies.STUDIES)
 def test_every_trial_of_every_study_survives_the_way_into_a_job(name):
     arguments = train.make_parser().parse_args(["--study", name])
-    runs = launch_training.plan_runs(arguments, seeds=2)
+    runs, _ = launch_training.plan_runs(arguments, seeds=2)
     assert [trial_of(run) for run in runs] == studies.find_study(name).runs(2)
 
 
@@ -271,7 +272,7 @@ def test_parallel_jobs_wait_for_each_other(account, small_source):
 
     account.change("ListTrainingJobs", busy)
     arguments = train.make_parser().parse_args(["--study", "epochs"])
-    launch_training.launch(arguments, 2, as_jobs=True, parallel=2, role=aws_rehearsal.ROLE, yes=True, poll=0)
+    launch_training.launch(arguments, ACCESS, 2, as_jobs=True, parallel=2, yes=True, poll=0)
     account.changes.clear()
     assert most[:3] == [2, 2, 1]  # the third job waited twice
     assert [trial_of(job["HyperParameters"]) for job in launched(account)] == studies.find_study("epochs").runs(2)
@@ -354,17 +355,15 @@ def test_results_come_home_as_local_rows(account, small_source, tmp_path, bars_d
 
 
 def test_jobs_that_gave_nothing_are_named(account, small_source, tmp_path, capsys):
-    launch = launch_training.launch(
-        train.make_parser().parse_args(["--epochs", "1"]), role=aws_rehearsal.ROLE, yes=True
-    )
+    launch = launch_training.launch(train.make_parser().parse_args(["--epochs", "1"]), ACCESS, yes=True)
     account.change(
         "ListTrainingJobs", lambda a: [j.update(TrainingJobStatus="Failed") for j in a["TrainingJobSummaries"]]
     )
     account.change("DescribeTrainingJob", lambda answer: answer.update(FailureReason="kernel_size 2 is even"))
-    assert collecting.bring_home(launch, tmp_path) == []
+    assert launch_training.collect(launch, store=tmp_path) == []
     assert "Failed: kernel_size 2 is even" in capsys.readouterr().out
     with pytest.raises(common.BadArgumentsError, match="no training job in us-east-1 is called cnnlab-none"):
-        collecting.bring_home("cnnlab-none", tmp_path)
+        launch_training.collect("cnnlab-none", store=tmp_path)
 
 
 def upload(account, job, folder):
@@ -422,6 +421,6 @@ def third_party(source, module):
 
 def test_hyperparameters_are_text_as_aws_demands():
     arguments = train.make_parser().parse_args(["--units", "[64, 32]", "--model", "dense", "--dropout", "0.5"])
-    (run,) = launch_training.plan_runs(arguments)
+    (run,), _ = launch_training.plan_runs(arguments)
     assert run == {"model": "dense", "units": "64,32", "dropout": "0.5"}
     assert json.loads(json.dumps(run)) == run

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import browser
 import numpy as np
 import packed
-import proxy
 import pytest
 import request_kinds
+import servers
 
 from cnnlab.training import build
 from sagemaker_scripts import package_model, serve_local
@@ -42,7 +42,7 @@ def url(tmp_path_factory):
 @pytest.fixture(scope="module")
 def prefixed(url):
     """The page's address behind a proxy that serves it under a prefix."""
-    with proxy.prefixed(urlsplit(url).port) as address:
+    with servers.prefixed(urlsplit(url).port) as address:
         yield address
 
 

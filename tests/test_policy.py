@@ -8,7 +8,7 @@ import aws_rehearsal
 import pytest
 from moto.iam.access_control import IAMPolicy, PermissionResult
 
-from sagemaker_scripts import batch, cleanup, common, deploy, launch_training, ledger, policy, preflight
+from sagemaker_scripts import aws, batch, cleanup, common, deploy, hosting, launch_training, policy, resources
 
 BUCKET = f"sagemaker-{aws_rehearsal.REGION}-{aws_rehearsal.NUMBER}"
 GUIDE = Path(deploy.__file__).with_name("AWS_SAGEMAKER_GUIDE.md")
@@ -42,7 +42,7 @@ def recorded(tmp_path_factory):
     folder = tmp_path_factory.mktemp("record")
     with pytest.MonkeyPatch.context() as patch, aws_rehearsal.account(patch) as account:
         archive = aws_rehearsal.bare_archive(folder)
-        options = {"role": aws_rehearsal.ROLE, "yes": True, "poll": 0}
+        options = {"access": aws.Access(role=aws_rehearsal.ROLE), "yes": True, "poll": 0}
         deploy_all(account, archive, options)
         batch_all(account, folder, archive, options, patch)
         launch_all(account, folder, patch)
@@ -50,13 +50,13 @@ def recorded(tmp_path_factory):
 
 
 def deploy_all(account, archive, options):
-    hardware = preflight.Hardware(scale=(1, 2), capture=10)
+    hardware = hosting.Hardware(scale=(1, 2), capture=10)
     topic = f"arn:aws:sns:us-east-1:{aws_rehearsal.NUMBER}:t"
     account.answer()
     deploy.deploy(archive, hardware=hardware, keep=2.0, alarm=topic, register=True, **options)
     cleanup.main(["--yes"])
     account.answer()
-    deploy.deploy(archive, hardware=preflight.Hardware(memory=2048), **options)
+    deploy.deploy(archive, hardware=hosting.Hardware(memory=2048), **options)
     # As in a lab, whose credentials are a role's.
     account.change("GetCallerIdentity", lambda answer: answer.update(Arn=aws_rehearsal.LAB_ARN))
     deploy.deploy(archive, dry_run=True)
@@ -83,14 +83,15 @@ def batch_all(account, folder, archive, options, patch):
         return (200, json.dumps({"predictions": [aws_rehearsal.ANSWER]}).encode()) if done else (400, b"{}")
 
     account.container = answer
-    batch.transform(folder / "pictures", folder / "answers.csv", archive, **options)
+    candidate = deploy.Candidate(archive)
+    batch.transform(folder / "pictures", folder / "answers.csv", candidate, **options)
     bodies.clear()
     with account.unobserved():
         s3 = account.client("s3")
         s3.create_bucket(Bucket=BUCKET)
         s3.put_object(Bucket=BUCKET, Key="cnnlab/in/a.png", Body=b"x")
-    batch.transform(f"s3://{BUCKET}/cnnlab/in", folder / "again.csv", archive, **options)
-    patch.setattr(ledger, "BUSY_POLL_SECONDS", 0)
+    batch.transform(f"s3://{BUCKET}/cnnlab/in", folder / "again.csv", candidate, **options)
+    patch.setattr(resources, "BUSY_POLL_SECONDS", 0)
 
     def stay(answer):
         if "StopTransformJob" not in account.calls:
@@ -99,7 +100,7 @@ def batch_all(account, folder, archive, options, patch):
     account.change("DescribeTransformJob", stay)
     bodies.clear()
     with pytest.raises(common.ScriptError):
-        batch.transform(folder / "pictures", folder / "answers.csv", archive, timeout=0, **options)
+        batch.transform(folder / "pictures", folder / "answers.csv", candidate, timeout=0, **options)
     account.changes.clear()
 
 
@@ -179,7 +180,7 @@ def allowed(document, action, arn):
 
 @pytest.fixture(scope="module")
 def documents():
-    return policy.documents(aws_rehearsal.NUMBER, aws_rehearsal.REGION)
+    return policy.documents(number=aws_rehearsal.NUMBER, region=aws_rehearsal.REGION)
 
 
 def test_every_recorded_call_is_allowed(recorded, documents):
@@ -240,30 +241,33 @@ def test_the_role_may_read_and_write_every_place_that_requests_name(recorded, do
 
 
 def test_a_managed_policy_takes_them():
-    for document in policy.documents("123456789012", "ap-southeast-1", protection=protected()).values():
+    for document in policy.documents(protected(), "123456789012", "ap-southeast-1").values():
         assert len("".join(json.dumps(document).split())) <= 6144
 
 
 def protected():
-    return preflight.Protection("1234abcd", ("subnet-0a",), ("sg-0a",))
+    return aws.Access(kms_key="1234abcd", subnets=("subnet-0a",), security_groups=("sg-0a",))
 
 
 def test_a_key_and_a_vpc_take_more():
-    plain, more = policy.documents(), policy.documents(protection=protected())
+    plain, more = policy.documents(), policy.documents(protected())
     sids = {name: {s["Sid"] for s in more[name]["Statement"]} - {s["Sid"] for s in plain[name]["Statement"]}
             for name in ("caller", "role")}  # fmt: skip
     assert sids == {"caller": {"Key"}, "role": {"Key", "Vpc"}}
     with pytest.raises(common.BadArgumentsError, match="takes no alias"):
-        policy.documents(protection=preflight.Protection("alias/mine"))
+        policy.documents(aws.Access(kms_key="alias/mine"))
 
 
 def test_it_is_printed_for_the_account_or_with_placeholders(monkeypatch, capsys):
     with aws_rehearsal.account(monkeypatch):
         assert deploy.main(["--print-policy", "caller", "--role", "r"]) == common.EXIT_DONE
-    assert json.loads(capsys.readouterr().out) == policy.documents("123456789012", "us-east-1", role="r")["caller"]
+    assert (
+        json.loads(capsys.readouterr().out)
+        == policy.documents(aws.Access(role="r"), "123456789012", "us-east-1")["caller"]
+    )
     monkeypatch.setattr(policy.aws, "has_credentials", lambda session: False)
     assert deploy.main(["--print-policy", "--region", "us-east-1"]) == common.EXIT_DONE
-    assert json.loads(capsys.readouterr().out) == policy.documents(policy.NUMBER, "us-east-1")
+    assert json.loads(capsys.readouterr().out) == policy.documents(region="us-east-1")
 
 
 def test_the_guide_shows_what_is_printed():

@@ -1,0 +1,297 @@
+"""What an endpoint or a job runs on, what that costs, and how an endpoint or a batch transform is made."""
+
+import dataclasses
+import json
+from datetime import UTC, datetime, timedelta
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from sagemaker_scripts import aws, common
+from sagemaker_scripts.resources import BUSY, VARIANT, scalable, wait_while
+
+# US dollars an hour, on demand, for endpoints and training alike, as AWS lists them on this page:
+# a small table, so that nobody starts a clock without having seen it. Other regions differ, and prices change.
+PRICES_PAGE, PRICES_REGION, PRICES_NOTED = "https://aws.amazon.com/sagemaker/ai/pricing/", "us-east-1", "2025"
+HOURLY = {
+    "ml.t2.medium": 0.056,
+    "ml.m5.large": 0.115,
+    "ml.m5.xlarge": 0.23,
+    "ml.m5.2xlarge": 0.461,
+    "ml.m5.4xlarge": 0.922,
+    "ml.c5.large": 0.102,
+    "ml.c5.xlarge": 0.204,
+    "ml.c5.2xlarge": 0.408,
+    "ml.c5.4xlarge": 0.816,
+    "ml.g4dn.xlarge": 0.7364,
+    "ml.g5.xlarge": 1.408,
+}
+# US dollars for a second of work with 1 GB, likewise.
+SERVERLESS_GB_SECOND = 0.00002
+ALARM_PRICE = "$0.10 a month each, beyond ten"
+STORAGE_PRICE = "about $0.023 a GB and month"
+# Versions of AWS's TensorFlow images: the pair that it supports.
+IMAGE_VERSIONS = {"training": "2.21", "inference": "2.20"}
+# Serverless endpoints take no instance; the image's registry is the same for all CPU instances.
+ANY_CPU_INSTANCE = "ml.m5.large"
+# Bytes of one request. Real-time: the maximum of BodyBlob in InvokeEndpoint's model in botocore; serverless:
+# "Invoke a serverless endpoint", batch: MaxPayloadInMB of CreateTransformJob, both in SageMaker's documentation.
+PAYLOAD_BYTES = {"real-time": 6 * 1024**2, "serverless": 4 * 1024**2, "batch": 100 * 1024**2}
+SERVERLESS_MOST = 200
+# A universal target of EventBridge Scheduler: it makes the call itself. A schedule that runs once costs nothing.
+DELETE_ENDPOINT = "arn:{}:scheduler:::aws-sdk:sagemaker:deleteEndpoint"
+# After so long without a request an alarm goes off.
+IDLE_SECONDS = 3600
+# Requests a minute that one instance shall have; above it another one is added.
+SCALE_INVOCATIONS = 600
+TRANSFORMS_AT_ONCE = 4
+# Says nothing of what a file is: its first bytes do.
+ANY_TYPE = "application/octet-stream"
+CONTENT_TYPES = ["application/json", "application/x-npy", "image/png", "image/jpeg"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Hardware:
+    """What an endpoint runs on: `instance`, or, where `memory` (MB) is given, serverless.
+
+    `concurrency`: answers at once of a serverless one; `scale`: (fewest, most) instances where
+    their number follows the load; `capture`: the percentage of requests that is kept in S3.
+    """
+
+    instance: str = ANY_CPU_INSTANCE
+    memory: int | None = None
+    concurrency: int = 2
+    scale: tuple | None = None
+    capture: int | None = None
+
+    def __post_init__(self):
+        if self.memory and (self.scale or self.capture):
+            raise common.BadArgumentsError("a serverless endpoint takes neither --scale nor --capture")
+        if not 1 <= self.concurrency <= SERVERLESS_MOST:
+            raise common.BadArgumentsError(f"--max-concurrency is {self.concurrency}; expected 1 to {SERVERLESS_MOST}")
+        if self.scale and not 1 <= self.scale[0] <= self.scale[1]:
+            raise common.BadArgumentsError(f"--scale is {self.scale[0]}-{self.scale[1]}; expected such as 1-3")
+        if self.scale and self.instance.startswith("ml.t"):
+            raise common.BadArgumentsError(f"AWS scales no {self.instance}; take another --instance")
+        if self.capture is not None and not 1 <= self.capture <= 100:
+            raise common.BadArgumentsError(f"--capture is {self.capture}; expected a percentage from 1 to 100")
+
+    def __str__(self):
+        if self.memory:
+            return f"serverless with {self.memory} MB, {self.concurrency} answers at once"
+        return f"{self.scale[0]} to {self.scale[1]} {self.instance}" if self.scale else self.instance
+
+    @property
+    def payload_bytes(self):
+        """The largest request."""
+        return PAYLOAD_BYTES["serverless" if self.memory else "real-time"]
+
+    def price(self, region):
+        """The price in one sentence."""
+        if self.memory:
+            second = self.memory / 1024 * SERVERLESS_GB_SECOND
+            return f"{self} costs nothing while idle and about ${second:.6f} a second of work ({PRICES_REGION})"
+        each = f"{price(self.instance, region)}, also while nobody asks it anything"
+        return f"{each}; up to {self.scale[1]} times that" if self.scale else each
+
+
+def price(instance, region, hours=None, until=""):
+    """What `instance` costs an hour, in words, and the most for `hours`, `until` something; or that it is unknown."""
+    dollars = HOURLY.get(instance) if region == PRICES_REGION else None
+    if dollars is None:
+        words = f"the price of {instance} in {region} is unknown here; see {PRICES_PAGE}"
+        return words if hours is None else f"{words}; the most in all is unknown too"
+    words = f"{instance} costs about ${dollars:.3f} an hour ({region}, noted {PRICES_NOTED})"
+    return words if hours is None else f"{words}; at most ${dollars * hours:.2f} {until}"
+
+
+def image_uri(scope, region, instance):
+    """Address of AWS's TensorFlow image for `scope`, "training" or "inference"; with CUDA where `instance` has it."""
+    from sagemaker.core import image_uris
+
+    return image_uris.retrieve(
+        "tensorflow", region, version=IMAGE_VERSIONS[scope], instance_type=instance, image_scope=scope
+    )
+
+
+def check_quota(account, instance, count=1, use="endpoint"):
+    """Raise ScriptError where the account may not have `count` of `instance` for `use`, or "transform job"."""
+    name = f"{instance} for {use} usage"
+    try:
+        pages = account.client("service-quotas").get_paginator("list_service_quotas").paginate(ServiceCode="sagemaker")
+        found = (quota["Value"] for page in pages for quota in page["Quotas"] if quota["QuotaName"] == name)
+        quota = next(found, None)
+    except (ClientError, BotoCoreError):  # Many accounts may not look: the creation itself will tell.
+        return
+    if quota is not None and quota < count:
+        raise common.ScriptError(
+            f"this account may have {quota:.0f} {instance} for {use}s, and {count} are asked for: take another "
+            "--instance or fewer, --serverless, or ask for more in the Service Quotas console"
+        )
+
+
+def create_model(ledger, name, address, hardware):
+    """Register the archive at `address` together with the image that serves it."""
+    account, vpc = ledger.account, ledger.account.access.vpc()
+    image = image_uri("inference", account.region, hardware.instance)
+    ledger.make(
+        "model", name, ModelName=name, PrimaryContainer={"Image": image, "ModelDataUrl": address},
+        # The archive needs nothing from outside: its code cannot send anything away. Serverless has no isolation.
+        ExecutionRoleArn=account.role, EnableNetworkIsolation=not hardware.memory, Tags=aws.TAGS,
+        **({"VpcConfig": vpc} if vpc else {}),
+    )  # fmt: skip
+
+
+def create_transform(ledger, name, place, instance, largest):
+    """Start a batch transform of the objects below `place` ("bucket/prefix/"), into in/, answers in out/.
+
+    `largest`: bytes of the largest of them.
+    """
+    megabytes = max(1, -(-largest // 1024**2))
+    access = ledger.account.access
+    key, volume_key = access.kms_key, access.volume_key(instance)
+    ledger.make(
+        "transform job", name, TransformJobName=name, ModelName=name, Tags=aws.TAGS,
+        # Concurrency times size may be 100 MB (CreateTransformJob's documentation).
+        MaxPayloadInMB=megabytes, MaxConcurrentTransforms=min(TRANSFORMS_AT_ONCE, 100 // megabytes),
+        ModelClientConfig={"InvocationsTimeoutInSeconds": 60, "InvocationsMaxRetries": 1},
+        TransformInput={
+            "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{place}in/"}},
+            "ContentType": ANY_TYPE, "SplitType": "None",
+        },
+        TransformOutput={
+            "S3OutputPath": f"s3://{place}out/", "Accept": "application/json", **({"KmsKeyId": key} if key else {})
+        },
+        TransformResources={
+            "InstanceType": instance, "InstanceCount": 1, **({"VolumeKmsKeyId": volume_key} if volume_key else {})
+        },
+    )  # fmt: skip
+
+
+def create_endpoint(ledger, name, archive, hardware, keep=0, alarm=None, register=False, poll=15, timeout=1800):
+    """Make an endpoint called `name` that serves `archive`, step by step; ends once it is in service.
+
+    `ledger`: a `cleanup.Ledger`; other arguments as of `deploy.deploy`.
+    """
+    print(f"1/4 upload {archive} to {ledger.account.bucket}", flush=True)
+    address = ledger.upload(archive, name)
+    print(f"2/4 model {name}", flush=True)
+    create_model(ledger, name, address, hardware)
+    if register:
+        _register_package(ledger, name, address, hardware)
+        print(f"    model package group {name}, waiting for approval", flush=True)
+    print(f"3/4 endpoint config: {hardware}", flush=True)
+    _create_config(ledger, name, hardware)
+    if keep:
+        _set_end(ledger, name, keep, alarm)
+    print("4/4 endpoint; this takes some minutes, and Ctrl-C ends it cleanly", flush=True)
+    _start(ledger, name, poll, timeout)
+    if hardware.scale:
+        _follow_load(ledger, name, hardware.scale)
+    if alarm:
+        _create_alarm(ledger, name, alarm)
+
+
+def _register_package(ledger, name, address, hardware):
+    """Put the archive at `address` into the model registry, as the first version of the group `name`."""
+    image = image_uri("inference", ledger.account.region, hardware.instance)
+    ledger.make("model package group", name, ModelPackageGroupName=name, Tags=aws.TAGS)
+    ledger.account.client("sagemaker").create_model_package(
+        ModelPackageGroupName=name, ModelApprovalStatus="PendingManualApproval",
+        InferenceSpecification={
+            "Containers": [{"Image": image, "ModelDataUrl": address}],
+            "SupportedContentTypes": CONTENT_TYPES, "SupportedResponseMIMETypes": ["application/json"],
+            "SupportedRealtimeInferenceInstanceTypes": [hardware.instance],
+            "SupportedTransformInstanceTypes": [hardware.instance],
+        },
+    )  # fmt: skip
+
+
+def _create_config(ledger, name, hardware):
+    """Say what the endpoint runs on, and which of its requests are kept."""
+    account, variant, options = ledger.account, {"VariantName": VARIANT, "ModelName": name}, {}
+    if hardware.memory:
+        variant["ServerlessConfig"] = {"MemorySizeInMB": hardware.memory, "MaxConcurrency": hardware.concurrency}
+    else:
+        count = hardware.scale[0] if hardware.scale else 1
+        variant |= {"InstanceType": hardware.instance, "InitialInstanceCount": count}
+        if key := account.access.volume_key(hardware.instance):
+            options["KmsKeyId"] = key
+    if hardware.capture:
+        place = f"{account.bucket}/{aws.OBJECT_PREFIX}{name}/capture/"
+        ledger.note("objects", place)
+        options["DataCaptureConfig"] = {
+            "InitialSamplingPercentage": hardware.capture,
+            "DestinationS3Uri": f"s3://{place}",
+            "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
+            "CaptureContentTypeHeader": {"JsonContentTypes": ["application/json"]},
+            **({"KmsKeyId": account.access.kms_key} if account.access.kms_key else {}),
+        }
+    # Not by sagemaker.core, whose version 2.27 spells a serverless endpoint's memory in a way that AWS refuses.
+    ledger.make(
+        "endpoint config", name, EndpointConfigName=name, ProductionVariants=[variant], Tags=aws.TAGS, **options
+    )
+
+
+def _set_end(ledger, name, hours, alarm):
+    """Let AWS delete the endpoint in `hours`, whatever becomes of this machine.
+
+    Before there is one, so that none stays without an end; the alarm has to do where AWS sets no date.
+    """
+    account, end = ledger.account, datetime.now(UTC) + timedelta(hours=hours)
+    target = DELETE_ENDPOINT.format(account.session.get_partition_for_region(account.region))
+    try:
+        ledger.make(
+            "schedule", name, Name=name, ScheduleExpression=f"at({end:%Y-%m-%dT%H:%M:%S})",
+            ScheduleExpressionTimezone="UTC", FlexibleTimeWindow={"Mode": "OFF"}, ActionAfterCompletion="DELETE",
+            Target={"Arn": target, "RoleArn": account.role, "Input": json.dumps({"EndpointName": name})},
+        )  # fmt: skip
+    except Exception as error:
+        problem = aws.explain(error)
+        if not alarm or problem is None or problem.kind not in (aws.Kind.DENIED, aws.Kind.ROLE):
+            raise
+        ledger.refused(error)
+        print(f"no date of deletion ({problem}): the alarm alone tells of an idle endpoint", flush=True)
+    else:
+        print(f"    AWS deletes the endpoint at {end:%Y-%m-%d %H:%M} UTC", flush=True)
+
+
+def _start(ledger, name, poll, timeout):
+    """Start the endpoint and wait until it is in service; ScriptError where it fails or takes too long."""
+    client = ledger.account.client("sagemaker")
+    ledger.make("endpoint", name, EndpointName=name, EndpointConfigName=name, Tags=aws.TAGS)
+    found = wait_while(BUSY, lambda: client.describe_endpoint(EndpointName=name), "EndpointStatus", poll, timeout)
+    if found is None:
+        raise common.ScriptError(
+            f"the endpoint is not in service after {timeout / 60:.0f} minutes; give --timeout more, or take "
+            "another --instance"
+        )
+    if found["EndpointStatus"] != "InService":
+        raise common.ScriptError(
+            f"the endpoint did not start: {aws.failure(found)}; its log is CloudWatch's group "
+            f"/aws/sagemaker/Endpoints/{name}"
+        )
+
+
+def _follow_load(ledger, name, scale):
+    """Let the number of instances follow the load, between the two of `scale`; the endpoint is in service."""
+    ledger.make("scalable target", name, **scalable(name), MinCapacity=scale[0], MaxCapacity=scale[1])
+    ledger.account.client("application-autoscaling").put_scaling_policy(
+        PolicyName=name, PolicyType="TargetTrackingScaling", **scalable(name),
+        TargetTrackingScalingPolicyConfiguration={
+            "TargetValue": SCALE_INVOCATIONS,
+            "PredefinedMetricSpecification": {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"},
+        },
+    )  # fmt: skip
+
+
+def _create_alarm(ledger, name, topic):
+    """Tell the SNS `topic` (an ARN) when nobody has asked the endpoint for an hour."""
+    ledger.make(
+        "alarm", name, AlarmName=name,
+        AlarmDescription=f"nobody asks the endpoint {name}, which costs money: run cleanup.py",
+        Namespace="AWS/SageMaker", MetricName="Invocations", Statistic="Sum",
+        Dimensions=[{"Name": "EndpointName", "Value": name}, {"Name": "VariantName", "Value": VARIANT}],
+        Period=IDLE_SECONDS, EvaluationPeriods=1, Threshold=1, ComparisonOperator="LessThanThreshold",
+        # Without a request there is no measurement.
+        TreatMissingData="breaching", AlarmActions=[topic], Tags=aws.TAGS,
+    )  # fmt: skip
