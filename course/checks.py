@@ -139,7 +139,7 @@ def nearest_neighbour(nearest):
     known = generator.uniform(0, 100, (6, 12)) * np.array([[0.2], [1], [0.5], [2], [0.3], [1]])
     known[3] += 150  # the brightest, to which nothing is similar for that
     labels = np.array([7, 3, 5, 9, 2, 4])
-    asked = 0.3 * known + 60 + generator.normal(0, 0.5, known.shape)  # in another light
+    asked = 0.6 * known + 20 + generator.normal(0, 0.5, known.shape)  # in another light
     likeness = np.corrcoef(asked, known)[: len(asked), len(asked) :]
     distance = ((asked[:, None] - known[None]) ** 2).sum(axis=2)
     normed = known / np.linalg.norm(known, axis=1, keepdims=True)
@@ -215,7 +215,7 @@ def parameters(dense, convolution):
             ],
             "dense: a weight for each pair of an input and an output, and a bias for each output",
         )
-    for size, channels, filters in ((3, 3, 32), (5, 32, 64)):
+    for size, channels, filters in ((5, 3, 32), (3, 32, 64)):
         weights = size * size * channels * filters
         _compare(
             convolution(size, channels, filters),
@@ -235,9 +235,10 @@ def parameters(dense, convolution):
 def receptive_field(field):
     """`field(layers)`: how many pixels a unit behind `layers` [(window, stride)] sees in each direction."""
     for layers in ([(3, 1), (3, 1)], [(3, 1), (2, 2), (3, 1), (2, 2), (3, 1)], [(5, 2), (3, 1)]):
-        late, step, early, too_soon = 1, 1, 1, 1
+        late, step, early, too_soon, whole = 1, 1, 1, 1, 1
         for window, stride in layers:
             late += (window - 1) * step
+            whole += window * step
             step *= stride
             too_soon *= stride
             early += (window - 1) * too_soon
@@ -246,6 +247,7 @@ def receptive_field(field):
             late,
             [
                 (sum(window for window, _ in layers), "windows overlap: each adds window - 1, not window"),
+                (whole, "windows overlap: each adds window - 1, not window"),
                 (late - 1, "a unit sees at least its own pixel: begin with 1"),
                 (
                     1 + sum(window - 1 for window, _ in layers),
@@ -359,9 +361,12 @@ def shift(difference):
                 (whole, "the border is still in it, where padding is seen: leave out right + 2 columns on both sides"),
                 (
                     still[:, inside].max(),
-                    "the features have to move too: compare with the moved features",
+                    "one of the two has not moved: compare the features of the moved picture with the moved features",
                 ),
-                (still.max(), "the features have to move too: compare with the moved features"),
+                (
+                    still.max(),
+                    "one of the two has not moved: compare the features of the moved picture with the moved features",
+                ),
                 (sunk[:, inside].max(), "one of the two is moved down: columns are axis=1"),
             ],
             "move the picture and take features; take features and move them; compare the columns away from the border",
