@@ -82,7 +82,7 @@ def test_no_measurement_is_typed_into_prose(path):
 
 
 def test_the_reference_answers_pass_where_no_data_are_at_hand(tmp_path):
-    """As `make check` runs them; digits stand in for Mars, which is neither cached nor named, and nothing is fetched."""
+    """As `make check` runs them; digits stand in for Mars, which is neither cached nor named; nothing is fetched."""
     variables = {name: value for name, value in os.environ.items() if name != "CNNLAB_MARS"}
     command = [sys.executable, generate.__file__, "--check"]
     run = subprocess.run(
