@@ -31,7 +31,7 @@ LONGEST = (
     "test_report", "test_studies_run", "test_training_loop", "test_package_model",
     "test_measures_probes", "test_training_memory", "test_protocol", "test_benchmarks_training", "test_serving",
     "test_train_script", "test_deploy", "test_launch_training", "test_training_callbacks", "test_measures_mars",
-    "test_figures",
+    "test_figures", "test_course",
 )  # fmt: skip
 
 
