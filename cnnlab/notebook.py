@@ -20,9 +20,8 @@ from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from cnnlab import data
 from cnnlab.figures import figure_view, save_figure
 from cnnlab.machine import CACHE_VARIABLE, ROOT_VARIABLE, check_writable, root
-from cnnlab.record import RECORD
-from cnnlab.report import CHAPTERS, drawings
-from cnnlab.studies import PROFILE_VARIABLE, record_store
+from cnnlab.studies import PROFILE_VARIABLE, find_budget
+from cnnlab.wording import capital
 
 PARAMETERS_TAG = "parameters"
 # What TensorFlow's C++ part writes before anything can hush it.
@@ -86,7 +85,7 @@ def check_parameters(path):
 def check_record(path, budget):
     """Raise NotebookError where the notebook at `path` compares with a record that is not there."""
     sources = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-    folder = record_store().folder
+    folder = find_budget("full").store_folder
     if not budget.is_record and any("Record(" in source for source in sources) and not any(folder.glob("*.json")):
         raise NotebookError(
             f"{path.name} compares with the record, and {folder} has none: "
@@ -178,8 +177,11 @@ class Page:
     """
 
     def __init__(self, budget, record=None):
-        self.budget, self.record, self._guesses = budget, record, {}
-        self.recorded = drawings(record) if record is not None else {}
+        # Not with the file: whoever has a notebook executed needs no Keras, which is half a gigabyte.
+        from cnnlab import report
+
+        self.budget, self.record, self._report, self._guesses = budget, record, report, {}
+        self.recorded = report.drawings(record) if record is not None else {}
 
     def figure(self, figure, name, stamp=None):
         """Write `figure` to its one place, and return the view of it; `stamp` (default: the budget's label)."""
@@ -191,7 +193,7 @@ class Page:
         if name not in self.recorded:
             display(Markdown(f"The record has no rows for the figure `{name}` yet: `python -m cnnlab record`."))
             return None
-        return self.figure(self.recorded[name](), name, RECORD.label)
+        return self.figure(self.recorded[name](), name, self._report.RECORD.label)
 
     def say(self, *findings, source="this run"):
         """Show computed sentences, and whether they speak of this run or of the record."""
@@ -199,15 +201,16 @@ class Page:
 
     def quote(self, chapter):
         """Show what the record says on `chapter`, a key of `report.CHAPTERS`, as RESULTS.md has it."""
-        said = CHAPTERS[chapter].findings(self.record)
+        chapters = self._report.CHAPTERS
+        said = chapters[chapter].findings(self.record)
         if not said:
-            display(Markdown(f"The record has no rows of `{chapter}` yet: `{CHAPTERS[chapter].command}`."))
+            display(Markdown(f"The record has no rows of `{chapter}` yet: `{chapters[chapter].command}`."))
             return
         self.say(*said, source="the record")
 
     def table(self, chapter):
         """Show the record's tables of `chapter`, likewise."""
-        for table in CHAPTERS[chapter].shown(self.record):
+        for table in self._report.CHAPTERS[chapter].shown(self.record):
             display(Markdown(table))
 
     def guess(self, quantity, low=None, high=None):
@@ -227,7 +230,7 @@ class Page:
         mine = self._guesses[quantity]
         mine["measured"] = float(measured)
         said = "no guess" if mine["low"] is None else f"you said {mine['low']:g} to {mine['high']:g}"
-        display(Markdown(f"> **Your guess.** {quantity.capitalize()}: {said}; measured: {measured:.3g}."))
+        display(Markdown(f"> **Your guess.** {capital(quantity)}: {said}; measured: {measured:.3g}."))
 
     def guesses(self):
         """The guesses beside what was measured: a DataFrame; and above it how many intervals hold what they should."""

@@ -1,4 +1,7 @@
-"""Fixtures that several test modules share."""
+"""Fixtures that several test modules share.
+
+TensorFlow is loaded by those that need it, so that the process that hands tests to pytest-xdist's workers does without.
+"""
 
 import os
 import signal
@@ -8,11 +11,9 @@ from pathlib import Path
 import pytest
 import synthetic
 import tiny_mars
-import tiny_study
 
 from cnnlab import data
 from cnnlab.data import dataset
-from cnnlab.training import train
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -28,10 +29,10 @@ def pytest_configure():
 
 # What takes longest begins first, so that no worker of pytest-xdist is left with it at the end.
 LONGEST = (
-    "test_report", "test_studies_run", "test_training_loop", "test_package_model",
-    "test_measures_probes", "test_training_memory", "test_protocol", "test_benchmarks_training", "test_serving",
-    "test_train_script", "test_deploy", "test_launch_training", "test_training_callbacks", "test_measures_mars",
-    "test_figures", "test_course",
+    "test_training_finetune", "test_studies_run", "test_protocol", "test_training_loop", "test_command_line",
+    "test_package_model", "test_measures_probes", "test_training_memory", "test_serving", "test_notebooks",
+    "test_train_script", "test_benchmarks_training", "test_deploy", "test_launch_training", "test_findings",
+    "test_recipe_findings", "test_training_callbacks", "test_measures_mars", "test_figures", "test_report",
 )  # fmt: skip
 
 
@@ -59,6 +60,26 @@ def pytest_xdist_make_scheduler(config, log):
     return Files(config, log)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def few_images_for_statistics():
+    """Normalisations take their statistics of few images; see `as_many_images_for_statistics`."""
+    import tiny_study
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cnnlab.training.loop.STATISTICS_IMAGES", tiny_study.STATISTICS_IMAGES)
+        yield
+
+
+@pytest.fixture(scope="module")
+def as_many_images_for_statistics():
+    """Normalisations take their statistics of as many images as outside the tests: for a test of the numbers."""
+    from cnnlab.training import models
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cnnlab.training.loop.STATISTICS_IMAGES", models.STATISTICS_IMAGES)
+        yield
+
+
 @pytest.fixture
 def no_variables(monkeypatch, tmp_path):
     """No variable says where a data set lies, or is to be kept, and the home has none."""
@@ -82,6 +103,10 @@ def bars_dataset():
 @pytest.fixture(scope="session")
 def full_result(bars_dataset):
     """The `training.Result` of tiny_study.FULL on `bars_dataset`."""
+    import tiny_study
+
+    from cnnlab.training import train
+
     return train(tiny_study.FULL, bars_dataset)
 
 

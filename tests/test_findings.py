@@ -1,7 +1,6 @@
 """Sentences and verdicts on synthetic frames whose truth is known."""
 
 import functools
-import gc
 import itertools
 import re
 import subprocess
@@ -178,9 +177,8 @@ METRICS = ["test_accuracy_best", "test_accuracy_last"]
 @pytest.mark.parametrize(("effect", "noise", "seeds"), [
     (0.03, 0.001, 5), (-0.03, 0.001, 5), (0.0, 0.001, 5), (0.0, 0.1, 5), (0.3, 0.001, 1),
 ])  # fmt: skip
-def test_no_form_of_a_sentence_is_too_long(effect, noise, seeds, metric, monkeypatch):
+def test_no_form_of_a_sentence_is_too_long(effect, noise, seeds, metric):
     """A Finding that says too much is a ValueError: here is every form, with the longest names of the studies."""
-    monkeypatch.setattr(gc, "collect", lambda *_: 0)  # statsmodels' multipletests collects garbage on each call.
     longest = sorted(dict.fromkeys(LABELS), key=lambda label: len(wording.short(label).split()))[-8:]
     for first, second in itertools.pairwise(longest):
         rows = frame({first: 0.5, second: 0.5 + effect}, seeds=seeds, noise=noise)
@@ -233,9 +231,7 @@ def test_false_alarms_are_as_rare_as_the_level_says():
     assert low <= alarms <= high
 
 
-def test_false_alarms_of_a_whole_sweep_are_as_rare_as_the_level_says(monkeypatch):
-    # statsmodels' multipletests collects garbage on each of the hundreds of calls.
-    monkeypatch.setattr(gc, "collect", lambda *_: 0)
+def test_false_alarms_of_a_whole_sweep_are_as_rare_as_the_level_says():
     repetitions, level = 200, {"cnn_a": 0.7, "cnn_b": 0.7, "cnn_c": 0.7, "cnn_d": 0.7}
     families = [findings.adjacent(frame(level, noise=0.02, seed=1000 + k)) for k in range(repetitions)]
     alarms = sum(any(step.verdict in ("better", "worse") for step in steps) for steps in families)

@@ -10,6 +10,7 @@ import synthetic
 
 from cnnlab.training import Trial, accuracy, build, predict, renew_statistics, train
 
+pytestmark = pytest.mark.usefixtures("as_many_images_for_statistics")
 IMAGES, _ = synthetic.bars(45)
 FEW_STEPS = Trial(
     "few_steps", options={"filters": [8, 16], "dense": 16, "dropout": 0.0, "batch_norm": True}, epochs=2,

@@ -30,6 +30,7 @@ import synthetic
 from cnnlab import machine
 from cnnlab.training import Trial, train
 
+pytestmark = pytest.mark.usefixtures("as_many_images_for_statistics")
 KEPT = Path(__file__).with_name("protocol.json")
 ALIKE = {"float32": 1e-5, "bfloat16": 1e-5}
 ELSEWHERE = {"float32": 1e-3, "bfloat16": 5e-3}

@@ -78,19 +78,20 @@ def test_the_model_answers_pixels_as_the_scored_part_answered_feature_maps(tuned
 
 
 def test_mirror_images_are_learned_from_beside_the_images(bars):
-    found = finetune.feature_maps(TUNED, bars)
     frozen = finetune.parts_of(TUNED.network, bars.input_shape, 3).frozen
+    found = finetune.feature_maps(TUNED, bars, frozen)
     images, labels = bars.split("train")
     np.testing.assert_allclose(found["train"][0][:60], frozen(images.astype("float32")), atol=1e-4)
     np.testing.assert_allclose(found["train"][0][60:], frozen(images[:, :, ::-1].astype("float32")), atol=1e-4)
     np.testing.assert_array_equal(found["train"][1], np.tile(labels, 2))
-    alone = finetune.feature_maps(dataclasses.replace(TUNED, flip="none", train_images=20, eval_images=10), bars)
+    few = dataclasses.replace(TUNED, flip="none", train_images=20, eval_images=10)
+    alone = finetune.feature_maps(few, bars, frozen)
     assert [len(alone[name][0]) for name in ("train", "validation", "test")] == [20, 10, 10]
 
 
 def test_the_classifier_begins_as_a_logistic_regression_on_what_is_before_it(bars):
-    maps, labels = finetune.feature_maps(TUNED, bars)["train"]
     parts = finetune.parts_of(TUNED.network, bars.input_shape, 3)
+    maps, labels = finetune.feature_maps(TUNED, bars, parts.frozen)["train"]
     finetune.begin_at_probe(parts, maps, labels, True)
     features = parts.described.predict(maps, verbose=0)
     regression = LogisticRegression(C=finetune.START_STRENGTH, class_weight="balanced", max_iter=5_000)

@@ -8,7 +8,6 @@ import pandas as pd
 from scipy import stats
 from sklearn.metrics import confusion_matrix
 from statsmodels.stats.contingency_tables import mcnemar as mcnemar_test
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 LEVEL = 0.95
@@ -66,7 +65,7 @@ def paired_tests(differences, alpha=ALPHA):
     Returns a DataFrame, a row a contrast: mean, low, high (the interval of this contrast taken alone), sd, n, p_value,
     p_holm, differs (bool: p_holm < alpha). Raises ValueError where a contrast has fewer than two seeds.
     Sources: Student (1908); Holm, "A simple sequentially rejective multiple test procedure",
-    Scandinavian Journal of Statistics 6 (1979); statsmodels' multipletests.
+    Scandinavian Journal of Statistics 6 (1979).
     """
     rows = []
     for values in differences:
@@ -75,11 +74,17 @@ def paired_tests(differences, alpha=ALPHA):
         interval = t_interval(values, 1 - alpha)
         rows.append({**dataclasses.asdict(interval), "p_value": _p_value(interval)})
     table = pd.DataFrame(rows)
-    # One contrast needs no correction (and multipletests collects garbage, which is slow beside TensorFlow).
-    p_values = table["p_value"]
-    table["p_holm"] = multipletests(p_values, alpha, method="holm")[1] if len(table) > 1 else p_values
+    table["p_holm"] = _holm(table["p_value"].to_numpy())
     table["differs"] = table["p_holm"] < alpha
     return table
+
+
+def _holm(p_values):
+    """`p_values` (n,), corrected; statsmodels' own function collects garbage, which takes 0.2 s a call beside Keras."""
+    order = p_values.argsort()
+    corrected = np.empty(len(p_values))
+    corrected[order] = np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1)).clip(max=1)
+    return corrected
 
 
 def _p_value(interval):

@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import warnings
@@ -174,12 +175,20 @@ def select(records, trials):
     return frame
 
 
+class _Row(dict):
+    """A row as it was read, whose identity, for which all of it is checked, is computed once."""
+
+    @functools.cached_property
+    def identity(self):
+        try:
+            return Trial(**{name: value for name, value in _modern(self).items() if name in FIELDS}).identity
+        except (TypeError, ValueError, KeyError):
+            return None
+
+
 def identity_of(record):
     """`Trial.identity` of the trial that a stored row is of; None where it is of none that there can be."""
-    try:
-        return Trial(**{name: value for name, value in _modern(record).items() if name in FIELDS}).identity
-    except (TypeError, ValueError, KeyError):
-        return None
+    return (record if isinstance(record, _Row) else _Row(record)).identity
 
 
 def protocols_of(record):
@@ -231,7 +240,7 @@ def _of_one_version(records):
 
 def _read(path):
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return _Row(json.loads(path.read_text(encoding="utf-8")))
     except ValueError:
         warnings.warn(f"{path} is not a whole row and is left out; delete it to run its trial again", stacklevel=4)
         return None

@@ -78,14 +78,12 @@ def build_for(trial, dataset, fused=False):
     return models.build(trial.model, shape, classes, fused, **trial.options)
 
 
-def whole_model(trial, dataset, model):
-    """The network from pixels to probabilities of which `model`, of `build_for`, is what was trained: often itself."""
+def build_whole(trial, dataset):
+    """(the network of `build_for`, the one from pixels to probabilities of which that is trained: often itself)."""
     if not isinstance(trial.network, Lite0):
-        return model
+        return (build_for(trial, dataset),) * 2
     parts = parts_of(trial.network, dataset.input_shape, len(dataset.class_names))
-    parts.trained.set_weights(model.get_weights())
-    parts.whole.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
-    return parts.whole
+    return parts.trained, parts.whole
 
 
 def limited(trial, dataset):
@@ -98,14 +96,14 @@ def limited(trial, dataset):
     return dataclasses.replace(dataset, splits=splits)
 
 
-def feature_maps(trial, dataset, cache=None, progress=False, clock=None):
-    """`batches.prepare` for a fine-tuned network: {split: (feature maps float32 (n, ...), int32 labels)}.
+def feature_maps(trial, dataset, frozen, cache=None, progress=False, clock=None):
+    """`batches.prepare` for a fine-tuned network, whose `frozen` part is of `parts_of`.
 
-    Of the training images those of all, and with flip "random" of all mirror images after them; `cache`, `clock`: as in
-    `transfer.frozen_features`; `progress`: whether to show bars.
+    Returns {split: (feature maps float32 (n, ...), int32 labels)}: of the training images those of all, and with flip
+    "random" of all mirror images after them. `cache`, `clock`: as in `transfer.frozen_features`; `progress`: whether to
+    show bars.
     """
     dataset, sides = limited(trial, dataset), (False, True) if trial.flip == "random" else (False,)
-    frozen = parts_of(trial.network, dataset.input_shape, len(dataset.class_names)).frozen
 
     def seen(name, mirrored=False):
         split = dataset.splits[name]

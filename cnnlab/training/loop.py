@@ -22,7 +22,7 @@ from cnnlab.training.callbacks import (
     WeightAverage,
 )
 from cnnlab.training.costs import training_flops
-from cnnlab.training.finetune import begin_at_probe, build_for, feature_maps, limited, parts_of, whole_model
+from cnnlab.training.finetune import begin_at_probe, build_for, build_whole, feature_maps, limited, parts_of
 from cnnlab.training.models import STATISTICS_IMAGES, dtype_policy, renew_statistics, set_initial_weights
 from cnnlab.training.optimizers import PlainAdam, make_optimizer
 from cnnlab.training.transfer import linear_probe
@@ -104,11 +104,12 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
     tuned = isinstance(trial.network, Lite0)
     splits = None if tuned else prepare(trial, dataset)
     clock = Clock()
-    if tuned:
-        splits = feature_maps(trial, dataset, progress=bool(_of_kind(callbacks, ProgressBar)), clock=clock)
     keras.utils.set_random_seed(trial.seed)
     if tuned:
         parts = parts_of(trial.network, dataset.input_shape, len(dataset.class_names))
+        splits = feature_maps(
+            trial, dataset, parts.frozen, progress=bool(_of_kind(callbacks, ProgressBar)), clock=clock
+        )
         begin_at_probe(parts, *splits["train"], trial.class_weights)
         model = parts.trained
     else:
@@ -131,7 +132,7 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
         renew_statistics(model, renewed.batches)
     clock.lap("training")
 
-    twin = _twin(trial, dataset, history.weights or model.get_weights())
+    twin, whole = _twin(trial, dataset, history.weights or model.get_weights())
     answers = {"test": predict_views(twin, splits["test"][0], trial.tta, scoring_batch, trial.tta_share)}
     clock.lap("tta")
     if not (np.isfinite(history.curves["loss"][-1]) and np.isfinite(answers["test"][0]).all()):
@@ -146,10 +147,9 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
     elif history.best_epoch + 1 == history.epochs_done:
         scores = {"best": plain, "last": plain}
     else:
-        final = _twin(trial, dataset, model.get_weights())
+        final, _ = _twin(trial, dataset, model.get_weights())
         scores = {"best": plain, "last": {name: predict(final, splits[name][0], scoring_batch) for name in plain}}
     steps = min(plan.steps, history.epochs_done * plan.epoch_steps)
-    whole = whole_model(trial, dataset, twin)
     row = {
         "label": trial.label,
         **trial.configuration(),
@@ -272,14 +272,15 @@ def _fit_published(model, trial, plan, splits, callbacks):
 
 
 def _twin(trial, dataset, weights):
-    """The network of `trial` in float32 and of Keras's own layers, which is what is scored, saved and served."""
+    """`build_whole` for `trial` in float32 and of Keras's own layers, which are what is scored, saved and served."""
     with dtype_policy("float32"):
-        twin = build_for(trial, dataset)
+        twin, whole = build_whole(trial, dataset)
     twin.set_weights(weights)
     # XLA, which Keras chooses, is many times slower on a CPU for the pretrained network's depthwise convolutions.
     compiled = False if isinstance(trial.network, Lite0) else "auto"
-    twin.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=compiled)
-    return twin
+    for model in (twin, whole):
+        model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=compiled)
+    return twin, whole
 
 
 def _score_columns(scores, splits):

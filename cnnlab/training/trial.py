@@ -4,6 +4,7 @@ A row of the record is known by the `Trial` that it is of, with defaults filled 
 out, beside the protocol number and the version of the data.
 """
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -268,9 +269,8 @@ class Trial:
 
     def configuration(self):
         """All that decides the result, as a dict that JSON can hold: every field but the label."""
-        fields = dataclasses.asdict(self)
-        del fields["label"]
-        return fields
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "label"}
+        return {**fields, "options": copy.deepcopy(self.options)}  # the one that holds others; asdict copies them all
 
     @property
     def identity(self):
