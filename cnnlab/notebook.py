@@ -193,7 +193,7 @@ class Page:
         if name not in self.recorded:
             display(Markdown(f"The record has no rows for the figure `{name}` yet: `python -m cnnlab record`."))
             return None
-        return self.figure(self.recorded[name](), name, self._report.RECORD.label)
+        return self.figure(self.recorded[name](), name, find_budget("full").label)
 
     def say(self, *findings, source="this run"):
         """Show computed sentences, and whether they speak of this run or of the record."""
