@@ -57,8 +57,8 @@ COMPRESSED = (
     (b"\x1f\x8b", "gzip more than once"),
 )  # fmt: skip
 DATA_URL = re.compile(r"data:(image/[\w.+-]+|application/[\w.-]+)?(;[\w=.-]+)*;base64,", re.IGNORECASE)
-# How PNG, JPEG, GIF, WEBP begin in base64.
-BASE64_MAGIC = ("iVBORw0KGgo", "/9j/", "R0lGODlh", "R0lGODdh", "UklGR")
+# How data URLs begin, and PNG, JPEG, GIF and WEBP in base64.
+BASE64_MAGIC = (b"data:", b"iVBORw0KGgo", b"/9j/", b"R0lGODlh", b"R0lGODdh", b"UklGR")
 ADVICE = "expected a whole PNG, JPEG, GIF, BMP or WEBP file, as it lies on disk"
 
 # One file: `data` as TensorFlow shall decode it; `kind`, what was sent; `orientation`, EXIF's 1 to 8;
@@ -94,7 +94,7 @@ def unreadable(name):
 
 def is_base64(body):
     """Whether a body (bytes) is the base64 text of a picture file, or a data URL."""
-    return body[:100].lstrip().startswith((b"data:", *(magic.encode() for magic in BASE64_MAGIC)))
+    return body[:100].lstrip().startswith(BASE64_MAGIC)
 
 
 def from_base64(text):
