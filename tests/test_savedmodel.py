@@ -11,7 +11,7 @@ from keras import layers
 
 from cnnlab.training import build
 from cnnlab.training.transfer import feature_extractor
-from sagemaker_scripts import archive, grad_cam, package_model, savedmodel
+from sagemaker_scripts import archive, package_model, savedmodel
 
 SIDE, CLASSES = 24, 5
 
@@ -39,9 +39,9 @@ def nested():
 
 
 def explained(model, pixels):
-    """`grad_cam.explained` by `model`'s own layer, in a graph, as it is exported."""
-    layer, _ = grad_cam.explained_layer(model)
-    return tf.function(lambda images: grad_cam.explained(model, layer, images), autograph=False)(tf.constant(pixels))
+    """`savedmodel.explained` by `model`'s own layer, in a graph, as it is exported."""
+    layer, _ = savedmodel.explained_layer(model)
+    return tf.function(lambda images: savedmodel.explained(model, layer, images), autograph=False)(tf.constant(pixels))
 
 
 def split(model):
@@ -78,7 +78,7 @@ FLAT = {
 @pytest.mark.parametrize("name", FLAT)
 def test_the_map_is_the_one_computed_in_keras(name):
     model = FLAT[name]()
-    layer, size = grad_cam.explained_layer(model)
+    layer, size = savedmodel.explained_layer(model)
     assert (layer.name, size) == (name, tuple(model.get_layer(name).output.shape[1:3]))
     probabilities, maps = explained(model, images())
     np.testing.assert_allclose(probabilities, model(images(), training=False), atol=1e-6)
@@ -89,7 +89,7 @@ def test_the_map_is_the_one_computed_in_keras(name):
 
 def test_a_network_within_the_network_is_looked_into():
     model = nested()
-    layer, size = grad_cam.explained_layer(model)
+    layer, size = savedmodel.explained_layer(model)
     assert (layer.name, size) == ("last", (12, 12))
     _, maps = explained(model, images())
     expected = computed(model.layers[0], keras.Sequential(model.layers[1:]), images())
@@ -101,7 +101,7 @@ def test_efficientnet_explains_at_its_last_maps():
     extractor = feature_extractor((SIDE, SIDE, 3))
     outputs = layers.Dense(CLASSES, "softmax")(extractor.outputs[0])
     model = keras.Model(extractor.inputs[0], outputs)
-    layer, size = grad_cam.explained_layer(model)
+    layer, size = savedmodel.explained_layer(model)
     backbone = extractor.get_layer("efficientnet_lite0")
     assert layer.name == "head_relu"
     assert size == backbone.output_shape[1:3]
@@ -143,7 +143,7 @@ def test_the_layers_are_as_before_afterwards():
     model = nested()
     before = model(images(), training=False)
     explained(model, images())
-    assert not [layer for layer in grad_cam.leaves(model) if "call" in vars(layer)]
+    assert not [layer for layer in savedmodel.leaves(model) if "call" in vars(layer)]
     np.testing.assert_array_equal(model(images(), training=False), before)
 
 
@@ -160,7 +160,7 @@ def test_the_layers_are_as_before_afterwards():
 )  # fmt: skip
 def test_what_has_no_place_to_point_to_has_no_map(make, tmp_path):
     model = make()
-    assert grad_cam.explained_layer(model) is None
+    assert savedmodel.explained_layer(model) is None
     savedmodel.export(model, tmp_path / "1")
     assert not {"explain", "explain_image"} & set(tf.saved_model.load(str(tmp_path / "1")).signatures)
 
@@ -170,7 +170,7 @@ def test_a_last_convolution_of_one_position_leaves_the_one_before():
         [keras.Input((SIDE, SIDE, 3)), layers.Rescaling(1 / 255), layers.Conv2D(4, 3, strides=2, name="before"),
          layers.Conv2D(8, 11), layers.Flatten(), layers.Dense(CLASSES, "softmax")]
     )  # fmt: skip
-    layer, size = grad_cam.explained_layer(model)
+    layer, size = savedmodel.explained_layer(model)
     assert (layer.name, size) == ("before", (11, 11))
 
 
