@@ -1,8 +1,15 @@
-"""A Keras model from a file, made what can be served: fixed images of 0..255 in, two or more probabilities out."""
+"""A Keras model from a file, made what can be served: fixed images of 0..255 in, two or more probabilities out.
+
+And what is known of it: the row of the trial that trained it, and with that its classes.
+"""
+
+import json
+from pathlib import Path
 
 from sagemaker_scripts.archive import reason
 from sagemaker_scripts.common import BadArgumentsError
 
+ROWS = Path(__file__).resolve().parent.parent / "results" / "trials"
 # What a model may take: 0..255, 0..1 or -1..1, its pictures scaled before; the scale and offset that make it of 0..255.
 PIXELS = {"bytes": None, "unit": (1 / 255, 0.0), "signed": (1 / 127.5, -1.0)}
 
@@ -41,6 +48,56 @@ def load(path, size=None, pixels="bytes"):
 def answers(model, images):
     """Probabilities (n, classes) of `model`; not by its predict methods, which XLA would compile for minutes."""
     return model(images.astype("float32"), training=False).numpy()
+
+
+def read_row(row, model_path):
+    """The trial that trained a model, a dict: `row`, or the JSON file of that path; else what is found, or {}."""
+    if isinstance(row, dict):
+        return row
+    if not row and (own := row_within(model_path)):
+        return own
+    path = Path(row) if row else _find_row(model_path)
+    if not path:
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise BadArgumentsError(f"{path} is no row of a trial: {error}") from None
+
+
+def row_within(model_path):
+    """The trial that a .keras file says trained it, a dict; {} where it says nothing."""
+    from cnnlab import training
+
+    return training.row_within(model_path)
+
+
+def check_permutation(row):
+    """Raise BadArgumentsError for a model that no real picture fits."""
+    if row.get("permute_pixels") is not None:
+        raise BadArgumentsError("the model was trained on permuted pixels and would misread every real picture")
+
+
+def is_letterboxed(row):
+    """Whether the training images kept their shape, centred on black."""
+    from cnnlab import data
+
+    return data.is_letterboxed(row.get("dataset") or "")
+
+
+def class_names(given, row, count):
+    """The class names asked for, or those of the row's data set: `count` different ones."""
+    if given is None and not row.get("dataset"):
+        raise BadArgumentsError(
+            "which classes are these? Give class_names (--classes a,b,c), or the row of the trial (--row)"
+        )
+    from cnnlab import data
+
+    known = row.get("class_names") or data.class_names(row["dataset"]) if given is None else given
+    names = list(known)
+    if len(names) != count or len(set(names)) != count or not all(isinstance(n, str) and n for n in names):
+        raise BadArgumentsError(f"{len(names)} class names ({', '.join(map(str, names))}); expected {count} different")
+    return names
 
 
 def _with_fixed_size(model, size, path):
@@ -96,3 +153,11 @@ def _with_two_classes(model, path):
     inputs = keras.Input(model.input_shape[1:])
     second = model(inputs)
     return keras.Model(inputs, keras.ops.concatenate([1 - second, second], axis=-1), name=model.name)
+
+
+def _find_row(model_path):
+    recorded = ROWS / f"{model_path.stem}.json"
+    beside = list((model_path.parent / "trials").glob("*.json"))
+    if recorded.is_file():
+        return recorded
+    return beside[0] if len(beside) == 1 else None

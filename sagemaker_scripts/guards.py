@@ -118,8 +118,8 @@ def _without_upgrade(data):
 
     httptools takes the body of one that does for the other protocol's. Java's client asks always.
     """
-    head, end, body = data.partition(b"\r\n\r\n")
-    return UPGRADE.sub(b"\r\nIgnored:", head) + end + body
+    end = data.find(b"\r\n\r\n") % (len(data) + 1)
+    return UPGRADE.sub(b"\r\nIgnored:", data[:end]) + data[end:] if UPGRADE.search(data, 0, end) else data
 
 
 def is_loopback(host):
@@ -157,11 +157,14 @@ def _is_address(name):
     return True
 
 
+async def respond(send, status, kind, content, headers=()):
+    """Send a whole answer of ASGI: `content` (bytes) of the content type `kind`."""
+    sizes = [(b"content-type", kind.encode()), (b"content-length", str(len(content)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": [*sizes, *headers]})
+    await send({"type": "http.response.body", "body": content})
+
+
 async def _refuse(send, status, message):
-    body = json.dumps({"error": message}).encode()
     # What is left of the request's body must not be taken for the next request.
-    headers = [
-        (b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), (b"connection", b"close"),
-    ]  # fmt: skip
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    close = [(b"connection", b"close")]
+    await respond(send, status, "application/json", json.dumps({"error": message}).encode(), close)

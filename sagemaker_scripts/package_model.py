@@ -14,6 +14,7 @@ same bytes.
 
 import gzip
 import hashlib
+import io
 import json
 import re
 import shutil
@@ -25,7 +26,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cnnlab.machine import atomic_file
-from sagemaker_scripts import classifier, common, example_pictures
+from sagemaker_scripts import classifier, common
 from sagemaker_scripts.archive import (
     CARD,
     EXAMPLES,
@@ -44,13 +45,17 @@ RESIZING = {
     True: "centred on black at the input size: bicubic, antialiased, aspect ratio kept",
     False: "stretched to the input size: bilinear, antialiased, aspect ratio not kept",
 }
-ROWS = HERE.parent / "results" / "trials"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 METRIC = re.compile(r"(train|val|test)_(accuracy|loss)_(best|last)")
 # Images that the packed model answers for comparison with the original, and how near is equal.
 PROBES = 8
 TOLERANCE = 1e-5
 START_SECONDS = 60
+# Of example pictures: how many; longest side in pixels, up to the second without loss; JPEG quality; longest name.
+MOST_EXAMPLES = 12
+LARGEST, LOSSLESS = 320, 64
+QUALITY = 85
+LONGEST_NAME = 40
 # What the container does with code/inference.py: loads it, and hands it a request, for which it asks
 # TensorFlow Serving, of which there is a stand-in that knows one answer.
 BARE_START = """
@@ -81,15 +86,9 @@ assert json.loads(answer)["predictions"][0]["probabilities"], "no answer"
 
 
 def package(
-    model_path,
-    output_path="model.tar.gz",
-    name=None,
-    class_names=None,
-    row=None,
-    size=None,
-    pixels="bytes",
+    model_path, output_path="model.tar.gz", name=None, class_names=None, row=None, size=None, pixels="bytes",
     examples=(),
-):
+):  # fmt: skip
     """Pack the classifier `model_path` (.keras) and return the Path of the verified archive.
 
     `name`: under which TensorFlow Serving knows the model (default: the Keras model's name);
@@ -106,15 +105,15 @@ def package(
     ArchiveError where the packed model does not start or answers differently; then nothing is written.
     """
     model_path, output_path = Path(model_path), Path(output_path)
-    row, own = _read_row(row, model_path), _row_within(model_path)
+    row, own = classifier.read_row(row, model_path), classifier.row_within(model_path)
     model = classifier.load(model_path, size, pixels)
     name = name or model.name
     if not NAME.fullmatch(name) or name == "code":
         raise BadArgumentsError(f"name is {name!r}; expected letters, digits, - and _, and not 'code'")
-    _check_permutation(row)
-    letterbox = _is_letterboxed(row)
-    names = _class_names(class_names, row, model.output_shape[1])
-    pictures = example_pictures.read(examples)
+    classifier.check_permutation(row)
+    letterbox = classifier.is_letterboxed(row)
+    names = classifier.class_names(class_names, row, model.output_shape[1])
+    pictures = read_examples(examples)
     card = model_card(model, name, names, row, letterbox, pictures)
     output_path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(output_path) as partial:
@@ -123,6 +122,26 @@ def package(
             _pack(folder, partial)
         verify(partial, model, own.get("class_names") or row.get("class_names"))
     return output_path
+
+
+def read_examples(paths):
+    """{file name: content} of the picture files `paths`, or of those in a folder, in their order.
+
+    Upright, on white, at most LARGEST pixels wide and high, as PNG or JPEG, and without what else
+    their files say, such as a place. Raises BadArgumentsError for what is no picture, or too many.
+    """
+    files = [file for path in map(Path, paths) for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    files = [file for file in files if not file.name.startswith(".")]
+    if len(files) > MOST_EXAMPLES:
+        raise BadArgumentsError(f"{len(files)} example pictures; give at most {MOST_EXAMPLES}")
+    found = {}
+    for file in files:
+        kind, content = _small_picture(file)
+        name = re.sub(r"[^A-Za-z0-9]+", "_", file.stem).strip("_")[:LONGEST_NAME] or "picture"
+        if f"{name}.{kind}" in found:
+            name = f"{name}_{len(found)}"
+        found[f"{name}.{kind}"] = content
+    return found
 
 
 def model_card(model, name, class_names, row, letterbox=False, examples=()):
@@ -204,7 +223,7 @@ def make_parser():
     )
     parser.add_argument(
         "--examples", nargs="+", default=[], metavar="PICTURE",
-        help=f"at most {example_pictures.MOST} pictures, or a folder of them, for the page of serve_local.py",
+        help=f"at most {MOST_EXAMPLES} pictures, or a folder of them, for the page of serve_local.py",
     )  # fmt: skip
     return parser
 
@@ -213,15 +232,9 @@ def main(argv=None):
     options = make_parser().parse_args(argv)
     classes = _split_classes(options.classes)
     path = package(
-        options.model,
-        options.output,
-        options.name,
-        classes,
-        options.row,
-        options.size,
-        options.pixels,
+        options.model, options.output, options.name, classes, options.row, options.size, options.pixels,
         options.examples,
-    )
+    )  # fmt: skip
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, SHA-256 {_sha256(path)}")
     print("verified: layout, start without any package, predictions equal to the original's")
     common.print_next(f"python sagemaker_scripts/serve_local.py {path}", "try it here")
@@ -273,58 +286,24 @@ def _stage(model, card, folder, letterbox, examples):
     (folder / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _read_row(row, model_path):
-    if isinstance(row, dict):
-        return row
-    if not row and (own := _row_within(model_path)):
-        return own
-    path = Path(row) if row else _find_row(model_path)
-    if not path:
-        return {}
+def _small_picture(path):
+    """("png" or "jpg", content) of a picture file."""
+    from PIL import Image, ImageOps
+
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise BadArgumentsError(f"{path} is no row of a trial: {error}") from None
-
-
-def _row_within(model_path):
-    from cnnlab.training import row_within
-
-    return row_within(model_path)
-
-
-def _find_row(model_path):
-    recorded = ROWS / f"{model_path.stem}.json"
-    beside = list((model_path.parent / "trials").glob("*.json"))
-    if recorded.is_file():
-        return recorded
-    return beside[0] if len(beside) == 1 else None
-
-
-def _check_permutation(row):
-    if row.get("permute_pixels") is not None:
-        raise BadArgumentsError("the model was trained on permuted pixels and would misread every real picture")
-
-
-def _is_letterboxed(row):
-    from cnnlab import data
-
-    return data.is_letterboxed(row.get("dataset") or "")
-
-
-def _class_names(given, row, count):
-    """The class names asked for, or those of the row's data set: `count` different ones."""
-    if given is None and not row.get("dataset"):
-        raise BadArgumentsError(
-            "which classes are these? Give class_names (--classes a,b,c), or the row of the trial (--row)"
-        )
-    from cnnlab import data
-
-    known = row.get("class_names") or data.class_names(row["dataset"]) if given is None else given
-    names = list(known)
-    if len(names) != count or len(set(names)) != count or not all(isinstance(n, str) and n for n in names):
-        raise BadArgumentsError(f"{len(names)} class names ({', '.join(map(str, names))}); expected {count} different")
-    return names
+        with Image.open(path) as opened:
+            picture = ImageOps.exif_transpose(opened).convert("RGBA")
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise BadArgumentsError(f"{path} is no example picture that can be read: {error}") from None
+    white = Image.new("RGBA", picture.size, "white")
+    picture = Image.alpha_composite(white, picture).convert("RGB")
+    picture.thumbnail((LARGEST, LARGEST))
+    content = io.BytesIO()
+    if max(picture.size) <= LOSSLESS:
+        picture.save(content, "PNG")
+        return "png", content.getvalue()
+    picture.save(content, "JPEG", quality=QUALITY)
+    return "jpg", content.getvalue()
 
 
 def _split_classes(text):

@@ -9,16 +9,18 @@ Only this machine reaches it, unless --host says otherwise: then a token is need
 import asyncio
 import contextlib
 import gc
+import json
 import secrets
 import signal
 import socket
 import sys
 import threading
+from mimetypes import guess_type
 from pathlib import Path
 
 from sagemaker_scripts import archive as archives
 from sagemaker_scripts import common, guards
-from sagemaker_scripts.served import Served
+from sagemaker_scripts.served import JSON, Served
 
 HOST = "127.0.0.1"
 # Addresses that stand for all of a machine's, and how this machine itself reaches them.
@@ -26,12 +28,15 @@ EVERYWHERE = {"": HOST, "0.0.0.0": HOST, "::": "::1"}
 PORT = 8080
 PAGE = Path(__file__).resolve().parent / "page.html"
 # The header in which SageMaker hands on what a caller gives as CustomAttributes.
-ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
+ATTRIBUTES = b"x-amzn-sagemaker-custom-attributes"
+EXAMPLES = "/examples/"
+TEXT = "text/plain"
 # The page loads nothing from elsewhere, and this lets it load nothing.
-PAGE_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self' blob: data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
+PAGE_HEADERS = [(
+    b"content-security-policy",
+    b"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self' blob: data:; "
+    b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+)]  # fmt: skip
 BODY_SECONDS = 30
 # A body that is too large is read on to this multiple of the limit, so that its sender hears why.
 DRAIN = 8
@@ -39,79 +44,72 @@ STOP_SECONDS = 5
 
 
 def make_app(served):
-    """The ASGI application that answers for `served`."""
-    from starlette.applications import Starlette
-    from starlette.requests import ClientDisconnect, Request
-    from starlette.responses import FileResponse, JSONResponse, Response
-    from starlette.routing import Route
-
+    """The ASGI application that answers for `served`: one function, as each layer would cost each request its share."""
     inference = served.inference
 
-    async def refuse(_, error):
-        # What is left of a body that was not read to its end must not be taken for the next request.
-        headers = {"Connection": "close"} if error.status_code in (408, 413) else None
-        return JSONResponse({"error": error.message}, error.status_code, headers)
+    # Each takes a request, and gives (status, content type, content, further headers).
+    async def ping(_scope, _receive):
+        return 200, TEXT, b"", ()
 
-    async def ping(_):
-        return Response(status_code=200)
+    async def page(_scope, _receive):
+        return 200, "text/html; charset=utf-8", PAGE.read_bytes(), PAGE_HEADERS
 
-    async def page(_):
-        return FileResponse(PAGE, media_type="text/html", headers={"Content-Security-Policy": PAGE_POLICY})
+    async def model_card(_scope, _receive):
+        return 200, JSON, json.dumps(served.card, ensure_ascii=False).encode(), ()
 
-    async def model_card(_):
-        return JSONResponse(served.card)
+    async def example(scope, _receive):
+        path = served.examples.get(scope["path"].removeprefix(EXAMPLES))
+        return (200, guess_type(path.name)[0], path.read_bytes(), ()) if path else (404, TEXT, b"Not Found", ())
 
-    async def example(request):
-        name = request.path_params["name"]
-        return FileResponse(served.examples[name]) if name in served.examples else Response(status_code=404)
+    async def answer(scope, receive):
+        headers = dict(scope["headers"])
+        asked = [scope["query_string"], headers.get(ATTRIBUTES, b"")]
+        why = any(inference.asks_why(text.decode("latin-1")) for text in asked)
+        content, kind = await served.answer_soon(await _read(receive, inference), _content_type(headers), why)
+        return 200, kind, content, ()
 
-    async def answer(request):
-        query = request.scope["query_string"].decode("latin-1")
-        why = any(map(inference.asks_why, (query, request.headers.get(ATTRIBUTES))))
-        body = await _read(request, inference)
-        content, kind = await served.answer_soon(body, request.headers.get("content-type"), why)
-        return Response(content, media_type=kind)
+    async def seen(scope, receive):
+        body = await _read(receive, inference)
+        return 200, "image/png", await served.seen_soon(body, _content_type(dict(scope["headers"]))), ()
 
-    async def seen(request):
-        body = await _read(request, inference)
-        return Response(await served.seen_soon(body, request.headers.get("content-type")), media_type="image/png")
-
-    async def gone(*_):
-        return Response(status_code=400)
-
-    routes = [
-        Route("/invocations", answer, methods=["POST"]), Route("/ping", ping), Route("/", page),
-        Route("/model_card", model_card), Route("/seen", seen, methods=["POST"]), Route("/examples/{name}", example),
-    ]  # fmt: skip
-    pages = Starlette(routes=routes, exception_handlers={inference.RequestError: refuse, ClientDisconnect: gone})
+    routes = {
+        "/invocations": (answer, "POST"), "/seen": (seen, "POST"), "/ping": (ping, "GET, HEAD"),
+        "/": (page, "GET, HEAD"), "/model_card": (model_card, "GET, HEAD"),
+    }  # fmt: skip
 
     async def app(scope, receive, send):
-        if scope["type"] != "http" or (scope["method"], scope["path"]) != ("POST", "/invocations"):
-            return await pages(scope, receive, send)
-        # What is asked most does not go through Starlette's layers, each of which costs its share.
-        request = Request(scope, receive)
+        handle, methods = routes.get(scope["path"], (example, "GET, HEAD"))
+        if scope["method"] not in methods.split(", "):
+            return await guards.respond(send, 405, TEXT, b"Method Not Allowed", [(b"allow", methods.encode())])
         try:
-            response = await answer(request)
+            response = await handle(scope, receive)
         except inference.RequestError as error:
-            response = await refuse(request, error)
-        except ClientDisconnect:
-            response = await gone()
-        return await response(scope, receive, send)
+            # What is left of a body that was not read to its end must not be taken for the next request.
+            headers = [(b"connection", b"close")] if error.status_code in (408, 413) else ()
+            response = error.status_code, JSON, json.dumps({"error": error.message}).encode(), headers
+        except ConnectionError:
+            return None
+        return await guards.respond(send, *response)
 
     return app
 
 
-async def _read(request, inference):
-    """The request's body, of a bounded size and in a bounded time."""
-    limit, parts, size = inference.MAX_BODY_BYTES, [], 0
+def _content_type(headers):
+    return headers.get(b"content-type", b"").decode("latin-1")
+
+
+async def _read(receive, inference):
+    """The request's body, of a bounded size and in a bounded time; raises ConnectionError where its sender has gone."""
+    limit, parts, size, message = inference.MAX_BODY_BYTES, [], 0, {"more_body": True}
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            async for part in request.stream():
-                size += len(part)
+            while message.get("more_body") and size <= DRAIN * limit:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ConnectionError
+                size += len(message["body"])
                 if size <= limit:
-                    parts.append(part)
-                elif size > DRAIN * limit:
-                    break
+                    parts.append(message["body"])
     except TimeoutError:
         raise inference.RequestError(408, f"the body did not arrive within {BODY_SECONDS} seconds") from None
     inference.reading.check_size(size, parts[0] if parts else b"")
@@ -153,7 +151,8 @@ def _server(archive, port, host, token, names):
         cleanup.callback(gc.unfreeze)
         config = uvicorn.Config(
             guards.Guard(make_app(served), host, token, names), http=guards.BoundedProtocol, ws="none",
-            log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=STOP_SECONDS,
+            lifespan="off", proxy_headers=False, log_level="warning", access_log=False, server_header=False,
+            timeout_graceful_shutdown=STOP_SECONDS,
         )  # fmt: skip
         yield uvicorn.Server(config), listener, _url(host, listener.getsockname()[1])
 

@@ -1,10 +1,10 @@
 """A packed model that many clients ask at once: what waits is predicted together, what is decoded is bounded."""
 
 import asyncio
+import collections
 import contextlib
-import queue
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -12,6 +12,10 @@ from sagemaker_scripts import archive
 from sagemaker_scripts.archive import ArchiveError
 
 JSON = "application/json"
+# Images in a pass over the model. Few sizes, because TensorFlow keeps code and memory for each that it has met;
+# up to FULL a pass costs much the same, beyond it each image costs its share.
+SIZES = (1, 2, 4, 8, 16, 32, 48, 64)
+FULL = 16
 # Memory for the pictures that are decoded at once, in units of what one request may take.
 DECODED_AT_ONCE = 2
 # Threads that decode; most of the time they wait for TensorFlow's own, or for memory.
@@ -23,67 +27,83 @@ SHORT_BODY = 64 * 1024
 class Batcher:
     """Requests that arrive together are predicted together.
 
-    Calls `predict`, arrays (n, ...) to arrays (n, classes), from one thread for all callers.
+    Calls `predict`, arrays (n, ...) to arrays (n, classes), in a thread of its own for all callers,
+    who share an event loop.
 
     What waits while a batch is computed goes into the next one, so that nobody is ever held up
     to fill a batch: alone, a caller has the shortest latency; in a crowd, all share the cost of
-    a pass over the weights. `largest`: images in one call of `predict` at most.
+    a pass over the weights. Of more than FULL images, as many are taken as fill one of SIZES.
     """
 
-    def __init__(self, predict, largest=64):
+    def __init__(self, predict):
         self._predict = predict
-        self._largest = largest
-        self._queue = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
-        self._thread.start()
+        self._waiting = collections.deque()
+        self._thread = ThreadPoolExecutor(1, "batcher")
+        self._is_busy = False
 
     def submit(self, images):
-        """A Future of the predictions of `images` (n, ...), for any thread; it raises what `predict` raises."""
-        future = Future()
-        self._queue.put((images, future))
+        """A future of the predictions of `images` (n, ...); it raises what `predict` raises."""
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        self._waiting.append((images, future))
+        if not self._is_busy:
+            self._is_busy = True
+            # Not before what arrived at the same time has been read too.
+            loop.call_soon(self._start, loop)
         return future
 
     def close(self):
-        """Answer what waits, then end the thread."""
-        self._queue.put(None)
-        self._thread.join()
+        """End the thread, once it has computed what it is at."""
+        self._thread.shutdown(cancel_futures=True)
 
-    def _work(self):
-        last = False
-        while not last:
-            waiting, last = self._gather()
-            if not waiting:
+    def _start(self, loop):
+        batch = self._gather()
+        self._is_busy = bool(batch)
+        if batch:
+            # One hand-over to the thread and one back for all of them: each wakes the other side.
+            computed = loop.run_in_executor(
+                self._thread, lambda: self._predict(np.concatenate([images for images, _ in batch]))
+            )
+            computed.add_done_callback(lambda computed: self._finish(loop, batch, computed))
+
+    def _finish(self, loop, batch, computed):
+        # The thread first.
+        self._start(loop)
+        end = 0
+        for images, future in batch:
+            begin, end = end, end + len(images)
+            # Whoever asked may have gone.
+            if future.done():
                 continue
-            try:
-                answers = self._predict_all(np.concatenate([images for images, _ in waiting]))
-            except Exception as error:  # It belongs to the callers; the thread serves the next ones.
-                for _, future in waiting:
-                    future.set_exception(error)
-                continue
-            ends = np.cumsum([len(images) for images, _ in waiting])
-            for part, (_, future) in zip(np.split(answers, ends[:-1]), waiting, strict=True):
-                future.set_result(part)
+            if error := computed.exception():
+                future.set_exception(error)
+            else:
+                future.set_result(computed.result()[begin:end])
 
     def _gather(self):
-        """([(images, future), ...] that wait, up to `largest` images, whether `close` was called)."""
-        waiting, count = [], 0
-        while not waiting or count < self._largest:
-            try:
-                item = self._queue.get(block=not waiting)
-            except queue.Empty:
-                break
-            if item is None:
-                return waiting, True
-            images, future = item
-            # Whoever asked may have gone.
-            if future.set_running_or_notify_cancel():
-                waiting.append(item)
-                count += len(images)
-        return waiting, False
+        """[(images, future), ...] of those that wait, in their order."""
+        self._waiting = collections.deque(item for item in self._waiting if not item[1].done())
+        count = sum(len(images) for images, _ in self._waiting)
+        most = max((size for size in SIZES if size <= count), default=0) if count > FULL else FULL
+        batch = []
+        while self._waiting and (not batch or len(self._waiting[0][0]) <= most):
+            batch.append(self._waiting.popleft())
+            most -= len(batch[-1][0])
+        return batch
 
-    def _predict_all(self, images):
-        starts = range(0, len(images), self._largest)
-        return np.concatenate([self._predict(images[i : i + self._largest]) for i in starts])
+
+def in_sizes(compute, images):
+    """What `compute` maps `images` (n, ...) to, a tuple of arrays (n, ...), computed in parts of SIZES images."""
+    parts = [images[i : i + SIZES[-1]] for i in range(0, len(images), SIZES[-1])]
+    return tuple(map(np.concatenate, zip(*(_filled_up(compute, part) for part in parts), strict=True)))
+
+
+def _filled_up(compute, images):
+    count = len(images)
+    missing = next(size for size in SIZES if size >= count) - count
+    if missing:
+        images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
+    return [found[:count] for found in compute(images)]
 
 
 class Budget:
@@ -109,7 +129,7 @@ class Budget:
 
 
 class Served:
-    """The model of an unpacked archive: request bodies in, answers out, from any thread.
+    """The model of an unpacked archive: request bodies in, answers out, from any thread, or from one event loop.
 
     Raises ArchiveError where the archive's code, SavedModel and card do not work together.
     """
@@ -120,7 +140,7 @@ class Served:
         machine.import_keras()
         self.inference = archive.load_handlers(folder)
         self._threads = ThreadPoolExecutor(THREADS, "decoder")
-        self._batcher = Batcher(lambda images: self.inference.predict_pixels(images, self._model))
+        self._batcher = Batcher(self._predict)
         try:
             self.card = self.inference.card()
             # {name: path} of the pictures that the page offers.
@@ -144,23 +164,23 @@ class Served:
 
         Raises the archive's RequestError for a bad request.
         """
-        decoded = self.inference.input_fn(body, content_type)
+        pixels = self._pixels(self.inference.input_fn(body, content_type))
         if not why:
-            return self._encoded(self._submit(decoded).result())
-        probabilities, maps = self.inference.explain_pixels(self._pixels(decoded), self._model)
+            return self.inference.output_fn(self._predict(pixels), JSON)
+        probabilities, maps = in_sizes(lambda images: self.inference.explain_pixels(images, self._model), pixels)
         return self.inference.encode(probabilities.tolist(), self.card, maps.tolist()), JSON
 
     async def answer_soon(self, body, content_type, why=False):
         """The same for an event loop, which decodes nothing itself that takes long."""
-        loop = asyncio.get_running_loop()
-        if why or len(body) > SHORT_BODY:
-            return await loop.run_in_executor(self._threads, self.answer, body, content_type, why)
-        decoded = self.inference.input_fn(body, content_type)
-        if isinstance(decoded, list):
-            future = await loop.run_in_executor(self._threads, self._submit, decoded)
+        if why:
+            return await self._in_thread(self.answer, body, content_type, why)
+        if len(body) > SHORT_BODY:
+            pixels = await self._in_thread(lambda: self._pixels(self.inference.input_fn(body, content_type)))
         else:
-            future = self._submit(decoded)
-        return self._encoded(await asyncio.wrap_future(future))
+            decoded = self.inference.input_fn(body, content_type)
+            is_files = isinstance(decoded, list)
+            pixels = await self._in_thread(self._pixels, decoded) if is_files else self._pixels(decoded)
+        return self.inference.output_fn(await self._batcher.submit(pixels), JSON)
 
     def seen(self, body, content_type):
         """The first picture of a request as the model sees it, a PNG file; raises as `answer` does."""
@@ -169,36 +189,36 @@ class Served:
 
     async def seen_soon(self, body, content_type):
         """The same for an event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self.seen, body, content_type)
+        return await self._in_thread(self.seen, body, content_type)
 
     def close(self):
         self._threads.shutdown(cancel_futures=True)
         self._batcher.close()
 
+    def _in_thread(self, function, *arguments):
+        return asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
     def _pixels(self, decoded):
-        """What the model sees of what `inference.decode` gives: float32 (n, height, width, channels)."""
-        work = sum(picture.work for picture in decoded) if isinstance(decoded, list) else 0
-        with self._budget.taken(work):
+        """What the model sees of what `inference.decode` gives: (n, height, width, channels) in 0..255."""
+        if not isinstance(decoded, list):
+            return self.inference.pixel_array(decoded, self._model)
+        with self._budget.taken(sum(picture.work for picture in decoded)):
             return self.inference.pixel_array(decoded, self._model)
 
-    def _submit(self, decoded):
-        """A Future of the probabilities, float32 (n, classes): pictures are batched as arrays are."""
-        return self._batcher.submit(self._pixels(decoded))
-
-    def _encoded(self, probabilities):
-        return self.inference.output_fn(probabilities, JSON)
+    def _predict(self, pixels):
+        """Probabilities, float32 (n, classes)."""
+        return in_sizes(lambda images: [self.inference.predict_pixels(images, self._model)], pixels)[0]
 
     def _warm_up(self):
-        """The first call of each signature traces and allocates, which no user should wait for.
+        """The first call of each kind traces and allocates, which no user should wait for.
 
         Returns the number of the model's outputs.
         """
         black = np.zeros(self.card["input_shape"], "uint8")
-        self._submit(self.inference.Pixels((1, *black.shape), black.tobytes())).result()
-        answer = self._submit(self.inference.input_fn(_png(black), "image/png")).result()
+        self._pixels(self.inference.input_fn(_png(black), "image/png"))
         if self.card.get("grad_cam"):
             self.inference.explain_pixels(black[None].astype("float32"), self._model)
-        return answer.shape[1]
+        return [self._predict(np.zeros((size, *black.shape), "float32")) for size in SIZES][0].shape[1]
 
 
 def _png(image):

@@ -175,7 +175,7 @@ def test_what_costs_too_much_to_decode_is_refused(tiny, answer):
 def test_the_size_in_a_jpeg_header_is_found_as_pillow_wrote_it(tiny, options):
     for height, width in ((1, 1), (7, 300), (480, 640)):
         body = packed.picture(np.zeros((height, width, 3), "uint8"), "JPEG", **options)
-        assert tiny.handlers.reading.jpeg.scan(body)[1:3] == (width, height)
+        assert tiny.handlers.reading.formats.read_jpeg(body)[1:3] == (width, height)
 
 
 @pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])

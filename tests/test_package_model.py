@@ -13,6 +13,7 @@ import packed
 import pytest
 import tensorflow as tf
 import tiny_mars
+from PIL import Image
 
 from cnnlab.data import preprocessing_steps
 from cnnlab.training import build, save_model
@@ -352,3 +353,52 @@ def test_a_packed_model_that_answers_differently_is_never_written(tiny, tmp_path
     with pytest.raises(archive.ArchiveError, match="serving_default differs"):
         package_model.package(tiny.keras, tmp_path / "model.tar.gz", class_names=letters(4))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder with a small picture and a photograph that was taken upright at a place."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "somewhere"
+    (folder / "my horse (1).png").write_bytes(packed.picture(packed.tiny().images[0]))
+    (folder / "photograph.JPG").write_bytes(packed.picture(np.zeros((600, 900, 3), "uint8"), "JPEG", exif=exif))
+    (folder / ".hidden").write_bytes(b"")
+    return folder
+
+
+def test_example_pictures_travel_in_the_archive_small_and_upright(pictures, tmp_path):
+    tiny = packed.tiny()
+    path = package_model.package(
+        tiny.keras, tmp_path / "model.tar.gz", class_names=tiny.dataset.class_names, row=tiny.row, examples=[pictures]
+    )
+    with archive.unpacked(path) as unpacked:
+        assert archive.read_card(path)["examples"] == ["my_horse_1.png", "photograph.jpg"]
+        small = unpacked / archive.EXAMPLES
+        np.testing.assert_array_equal(np.asarray(Image.open(small / "my_horse_1.png")), tiny.images[0])
+        with Image.open(small / "photograph.jpg") as photograph:
+            assert photograph.size == (213, package_model.LARGEST)
+            assert not photograph.getexif()
+        assert (small / "photograph.jpg").stat().st_size < 20_000
+
+
+def test_what_is_transparent_lies_on_white_and_equal_names_are_told_apart(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.png").write_bytes(packed.picture(np.zeros((8, 8, 4), "uint8")))
+    found = package_model.read_examples([tmp_path / "a" / "x.png", tmp_path / "b" / "x.png"])
+    assert list(found) == ["x.png", "x_1.png"]
+    (tmp_path / "out.png").write_bytes(found["x.png"])
+    assert (np.asarray(Image.open(tmp_path / "out.png")) == 255).all()
+
+
+def test_what_is_no_example_picture_or_too_many_is_refused_in_one_line(pictures, tmp_path):
+    for paths, words in (
+        ([__file__], "no example picture"),
+        ([pictures / "none.png"], "none.png"),
+        ([pictures] * 7, f"14 example pictures; give at most {package_model.MOST_EXAMPLES}"),
+    ):
+        with pytest.raises(BadArgumentsError, match=words) as caught:
+            package_model.read_examples(paths)
+        assert "\n" not in str(caught.value)

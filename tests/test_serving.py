@@ -1,5 +1,7 @@
 """The local server over HTTP: its answers, load, bad input, stopping; and the client that tests an endpoint."""
 
+import asyncio
+import contextlib
 import http.client
 import io
 import json
@@ -23,8 +25,7 @@ import requests_fuzz
 from botocore.awsrequest import AWSResponse
 from PIL import Image
 
-from sagemaker_scripts import common, serve_local, test_endpoint
-from sagemaker_scripts.served import Batcher
+from sagemaker_scripts import common, serve_local, served, test_endpoint
 
 SCRIPT = Path(serve_local.__file__)
 NPY = "application/x-npy"
@@ -289,7 +290,9 @@ def test_the_program_stops_cleanly_on_ctrl_c_and_on_termination(tiny):
             process.communicate()
 
 
-def test_the_batcher_puts_what_waits_together_and_hands_each_his_own():
+def test_the_batcher_puts_what_waits_together_and_hands_each_his_own(monkeypatch):
+    monkeypatch.setattr(served, "SIZES", (1, 2, 4, 8))
+    monkeypatch.setattr(served, "FULL", 4)
     busy, go, sizes = threading.Event(), threading.Event(), []
 
     def predict(values):
@@ -298,17 +301,19 @@ def test_the_batcher_puts_what_waits_together_and_hands_each_his_own():
         assert go.wait(10)
         return values * 2
 
-    batcher = Batcher(predict, largest=8)
-    first = batcher.submit(np.array([100]))
-    assert busy.wait(10)
-    others = [batcher.submit(np.array([i, i + 10])) for i in range(5)]
-    gone = batcher.submit(np.array([7, 7]))
-    assert gone.cancel()
-    go.set()
-    assert first.result(10) == [200]
-    for i, other in enumerate(others):
-        assert other.result(10).tolist() == [2 * i, 2 * i + 20]
-    batcher.close()
+    async def run(batcher):
+        first = batcher.submit(np.array([100]))
+        await asyncio.to_thread(busy.wait, 10)
+        others = [batcher.submit(np.array([i, i + 10])) for i in range(5)]
+        gone = batcher.submit(np.array([7, 7]))
+        assert gone.cancel()
+        go.set()
+        assert await first == [200]
+        for i, other in enumerate(others):
+            assert (await other).tolist() == [2 * i, 2 * i + 20]
+
+    with contextlib.closing(served.Batcher(predict)) as batcher:
+        asyncio.run(run(batcher))
     assert sizes == [1, 8, 2]
 
 
@@ -318,11 +323,29 @@ def test_a_failure_in_the_batcher_goes_to_its_callers_and_the_next_is_served():
             raise ValueError("negative")
         return values
 
-    batcher = Batcher(predict)
-    with pytest.raises(ValueError, match="negative"):
-        batcher.submit(np.array([-1])).result(10)
-    assert batcher.submit(np.array([1])).result(10).tolist() == [1]
-    batcher.close()
+    async def run(batcher):
+        with pytest.raises(ValueError, match="negative"):
+            await batcher.submit(np.array([-1]))
+        assert (await batcher.submit(np.array([1]))).tolist() == [1]
+
+    with contextlib.closing(served.Batcher(predict)) as batcher:
+        asyncio.run(run(batcher))
+
+
+def test_the_model_meets_few_sizes_of_batches_whatever_is_asked():
+    """As TensorFlow keeps memory for each: with all sizes from 1 to 64, the server grew for many minutes."""
+    met = set()
+
+    def compute(images):
+        met.add(len(images))
+        return images + 1, images.sum(axis=1)
+
+    for count in range(1, 200):
+        images = np.arange(2.0 * count).reshape(count, 2)
+        more, sums = served.in_sizes(compute, images)
+        np.testing.assert_array_equal(more, images + 1)
+        np.testing.assert_array_equal(sums, images.sum(axis=1))
+    assert met == set(served.SIZES)
 
 
 @pytest.mark.parametrize("form", test_endpoint.ENCODERS)

@@ -20,9 +20,7 @@ import json
 import re
 import zlib
 
-from .arrays import Pixels, chunks, from_npy, is_npy
-from .documents import from_json, from_lines
-from .errors import RequestError
+from .documents import Pixels, RequestError, chunks, from_json, from_lines, from_npy, is_npy
 from .pictures import (
     MAX_PICTURE_BYTES,
     Picture,
@@ -80,9 +78,9 @@ def decode(body, content_type, shape):
     if name := compression_of(body):
         raise RequestError(415, f"the body is compressed by {name}; send it as it is, or by gzip")
     if LINES_TYPES.fullmatch(kind) and not _is_binary(body):
-        return from_lines(body, shape)
+        return _images(from_lines(body, shape))
     if _looks_like_json(body) or (JSON_TYPES.fullmatch(kind) and not _is_binary(body)):
-        return from_json(body, shape)
+        return _images(from_json(body, shape))
     raise _unknown(body, kind, shape)
 
 
@@ -114,6 +112,11 @@ def _unpacked(body):
     if stream.unused_data.startswith(GZIP_MAGIC):
         raise RequestError(400, "the body is several gzip streams, one behind the other; expected one")
     return plain
+
+
+def _images(found):
+    """`Pixels` as they are; of base64 texts the pictures."""
+    return found if isinstance(found, Pixels) else check_pictures([from_base64(text) for text in found])
 
 
 def _form_pictures(body, boundary):

@@ -11,8 +11,8 @@ import re
 import struct
 from collections import namedtuple
 
-from . import gif, jpeg, png, webp
-from .errors import DamagedError, RequestError
+from .documents import RequestError
+from .formats import DamagedError, bmp_as_png, bmp_size, read_gif, read_jpeg, read_png, read_webp
 
 # Memory that decoding the pictures of one request may take, over all of them.
 MAX_PICTURE_BYTES = 320_000_000
@@ -57,8 +57,8 @@ COMPRESSED = (
     (b"\x1f\x8b", "gzip more than once"),
 )  # fmt: skip
 DATA_URL = re.compile(r"data:(image/[\w.+-]+|application/[\w.-]+)?(;[\w=.-]+)*;base64,", re.IGNORECASE)
-# How PNG, JPEG, GIF, WEBP begin in base64.
-BASE64_MAGIC = ("iVBORw0KGgo", "/9j/", "R0lGODlh", "R0lGODdh", "UklGR")
+# How data URLs begin, and PNG, JPEG, GIF and WEBP in base64.
+BASE64_MAGIC = (b"data:", b"iVBORw0KGgo", b"/9j/", b"R0lGODlh", b"R0lGODdh", b"UklGR")
 ADVICE = "expected a whole PNG, JPEG, GIF, BMP or WEBP file, as it lies on disk"
 
 # One file: `data` as TensorFlow shall decode it; `kind`, what was sent; `orientation`, EXIF's 1 to 8;
@@ -94,7 +94,7 @@ def unreadable(name):
 
 def is_base64(body):
     """Whether a body (bytes) is the base64 text of a picture file, or a data URL."""
-    return body[:100].lstrip().startswith((b"data:", *(magic.encode() for magic in BASE64_MAGIC)))
+    return body[:100].lstrip().startswith(BASE64_MAGIC)
 
 
 def from_base64(text):
@@ -119,12 +119,11 @@ def read_picture(data):
     """The Picture of a file (bytes); raises RequestError: 413 where it is too large, 415 for a rare kind, else 400."""
     kind = kind_of(data)
     try:
-        picture = READERS[kind](data)
+        return _jpeg(data) if kind == "JPEG" else _still(kind, data)
     except DamagedError as error:
         raise RequestError(400, f"the {kind} {error}; {ADVICE}") from None
     except (struct.error, IndexError):
         raise RequestError(400, f"the {kind} is cut off; {ADVICE}") from None
-    return picture
 
 
 def check_pictures(pictures):
@@ -153,7 +152,7 @@ def fault(picture, text):
 
 
 def _jpeg(data):
-    scanned = jpeg.scan(data)
+    scanned = read_jpeg(data)
     if scanned.scans > MAX_SCANS:
         raise RequestError(413, f"the JPEG has more than {MAX_SCANS} scans; save it anew, as a baseline JPEG")
     pixels = _pixels("JPEG", scanned.width, scanned.height)
@@ -168,31 +167,19 @@ def _jpeg(data):
     return Picture(scanned.data, "JPEG", scanned.orientation, decoder, scanned.unfinished, work)
 
 
-def _png(data, kind="PNG"):
-    found = png.scan(data)
-    return _still(found.data, kind, found.width, found.height, found.orientation, found.transparent, OPAQUE_BYTES)
+def _still(kind, data):
+    read, each = STILLS[kind]
+    found = read(data)
+    work = max(each, TRANSPARENT_BYTES * found.transparent) * _pixels(kind, found.width, found.height)
+    _check_work(found.width, found.height, work)
+    return Picture(found.data, kind, found.orientation, TRANSPARENT if found.transparent else OPAQUE, False, work)
 
 
 def _bmp(data):
-    # The size first: what is converted has to be bounded.
-    _check_work(*png.bmp_size(data), OPAQUE_BYTES * _pixels("BMP", *png.bmp_size(data)))
-    return _png(png.from_bmp(data), "BMP")
-
-
-def _gif(data):
-    found = gif.first_frame(data)
-    return _still(found.data, "GIF", found.width, found.height, 1, False, GIF_BYTES)
-
-
-def _webp(data):
-    found = webp.still(data)
-    return _still(found.data, "WEBP", found.width, found.height, found.orientation, found.transparent, WEBP_BYTES)
-
-
-def _still(data, kind, width, height, orientation, transparent, each):
-    work = max(each, TRANSPARENT_BYTES if transparent else 0) * _pixels(kind, width, height)
-    _check_work(width, height, work)
-    return Picture(data, kind, orientation, TRANSPARENT if transparent else OPAQUE, False, work)
+    width, height = bmp_size(data)
+    # Before it is written anew, which has to be bounded.
+    _check_work(width, height, OPAQUE_BYTES * _pixels("BMP", width, height))
+    return read_png(bmp_as_png(data))
 
 
 def _pixels(kind, width, height):
@@ -209,4 +196,8 @@ def _check_work(width, height, work):
         )  # fmt: skip
 
 
-READERS = {"PNG": _png, "JPEG": _jpeg, "GIF": _gif, "BMP": _bmp, "WEBP": _webp}
+# How a kind is read, and what decoding takes at least, in bytes a pixel.
+STILLS = {
+    "PNG": (read_png, OPAQUE_BYTES), "BMP": (_bmp, OPAQUE_BYTES), "GIF": (read_gif, GIF_BYTES),
+    "WEBP": (read_webp, WEBP_BYTES),
+}  # fmt: skip
