@@ -63,10 +63,12 @@ def test_what_learns_from_validation_images_takes_the_settings_that_they_chose()
 
 def test_what_is_fitted_has_one_seed_what_is_quick_ten_and_all_else_five():
     seeds = collections.Counter(trial.label for trial in MARS_STUDIES["mars_ladder"].runs())
-    assert {seeds[label] for label in seeds if TRIALS[label].model == "probe"} == {1}
-    assert seeds.pop("mars_cnn_k3_augmented") == 5
-    assert {seeds[label] for label in seeds if TRIALS[label].model != "probe"} == {10}
-    assert set(collections.Counter(trial.label for trial in MARS_STUDIES["mars_kernels"].runs()).values()) == {5}
+    by_model = {
+        model: {seeds[label] for label in seeds if TRIALS[label].model == model} for model in ("probe", "dense", "cnn")
+    }
+    assert by_model == {"probe": {1}, "dense": {10}, "cnn": {5}}
+    assert seeds["mars_tuned"] == seeds["mars_tuned_all"] == 5
+    assert set(collections.Counter(trial.label for trial in MARS_STUDIES["mars_kernels"].runs()).values()) == {3}
 
 
 def test_a_training_from_files_to_scores(mars_tiny):
