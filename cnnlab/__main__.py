@@ -283,9 +283,10 @@ def _probe(options):
         raise ValueError(f"no probe is called {options.name!r}; expected one of {', '.join(PROBE_NAMES)}")
     import_keras()
     from cnnlab import findings, measures
+    from cnnlab.record import listed
 
     rows = measures.run_probe(options.name, options.seeds)
-    print(findings.OF_PROBES[options.name](rows).sentence)
+    print(*listed(findings.OF_PROBES[options.name](rows)), sep="\n")
 
 
 def _record(options):
