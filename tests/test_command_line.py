@@ -116,6 +116,12 @@ def test_a_bad_call_gets_one_clear_line_and_exit_code_2(arguments, message, caps
     assert "Traceback" not in shown
 
 
+def test_a_probe_that_is_measured_says_all_that_it_found(interrupted, capsys):
+    for name in __main__.PROBE_NAMES:
+        assert main(["probe", name, "--seeds", "2"]) in (0, None)
+        assert capsys.readouterr().out.strip().endswith("."), name
+
+
 LISTED_AT_ONCE = [
     ["study", "nope"], ["probe", "nope"], ["probe", "permutation"], ["train", "--recipe", "nope"],
     ["train", "--recipe", "to_74", "--out", "model.h5"], ["notebook", "nope.ipynb"],
