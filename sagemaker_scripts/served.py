@@ -3,6 +3,7 @@
 import asyncio
 import collections
 import contextlib
+import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,6 +17,8 @@ JSON = "application/json"
 # up to FULL a pass costs much the same, beyond it each image costs its share.
 SIZES = (1, 2, 4, 8, 16, 32, 48, 64)
 FULL = 16
+# Pixels in the largest pass: 64 images of 128x128. Larger ones go in smaller parts, for each takes its memory.
+LARGEST_PASS = 2**20
 # Memory for the pictures that are decoded at once, in units of what one request may take.
 DECODED_AT_ONCE = 2
 # Threads that decode; most of the time they wait for TensorFlow's own, or for memory.
@@ -93,9 +96,15 @@ class Batcher:
 
 
 def in_sizes(compute, images):
-    """What `compute` maps `images` (n, ...) to, a tuple of arrays (n, ...), computed in parts of SIZES images."""
-    parts = [images[i : i + SIZES[-1]] for i in range(0, len(images), SIZES[-1])]
+    """What `compute` maps `images` (n, ...) to, a tuple of arrays (n, ...), computed in parts of `sizes_of` them."""
+    most = sizes_of(images.shape[1:])[-1]
+    parts = [images[i : i + most] for i in range(0, len(images), most)]
     return tuple(map(np.concatenate, zip(*(_filled_up(compute, part) for part in parts), strict=True)))
+
+
+def sizes_of(shape):
+    """Those of SIZES in which images of `shape` (height, width, channels) go through the model."""
+    return tuple(size for size in SIZES if size == 1 or size * math.prod(shape[:2]) <= LARGEST_PASS)
 
 
 def _filled_up(compute, images):
@@ -218,7 +227,8 @@ class Served:
         self._pixels(self.inference.input_fn(_png(black), "image/png"))
         if self.card.get("grad_cam"):
             self.inference.explain_pixels(black[None].astype("float32"), self._model)
-        return [self._predict(np.zeros((size, *black.shape), "float32")) for size in SIZES][0].shape[1]
+        sizes = sizes_of(black.shape)
+        return [self._predict(np.zeros((size, *black.shape), "float32")) for size in sizes][0].shape[1]
 
 
 def _png(image):
