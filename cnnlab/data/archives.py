@@ -24,7 +24,6 @@ from cnnlab.data.paths import files_below, is_clutter, kind_at, reading
 
 PACKED = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
 ARCHIVES = {"zip", "tar", *PACKED}
-_LIBRARY_ERRORS = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError)
 # What tarfile says where a file ends too early.
 _ENDED = ("unexpected end of data", "empty header", "truncated header")
 # How many archives deep is looked.

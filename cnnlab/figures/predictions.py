@@ -9,8 +9,6 @@ from cnnlab.figures import style
 # Classes up to which a confusion matrix is in percent: those of more are often too small for one.
 _CELLS_WITH_PERCENT = 12
 _BINS = np.linspace(0, 1, 21)
-# Below this share a handful of images decides, and the curve is noise.
-_LEAST_COVERAGE = 0.02
 
 
 @style.styled
