@@ -12,7 +12,6 @@ import pandas as pd
 from cnnlab import figures, findings, measures, studies
 from cnnlab.findings import HEADLINE, study_table, to_markdown
 from cnnlab.studies import Store, find_budget
-from cnnlab.training import PROTOCOL
 from cnnlab.wording import listing
 
 RECORD = find_budget("full")
@@ -192,19 +191,11 @@ def of_study(name, title=None, says=findings.adjacent, about="", metric=HEADLINE
         study.question,
         lambda record: record.get(name),
         says,
-        lambda frame: [*of_older_protocol(frame), study_table(frame, metric), contrasts(frame)],
+        lambda frame: [study_table(measures.named(frame), metric), contrasts(measures.named(frame))],
         drawn or {},
         about,
         f"cnnlab study {name}",
     )
-
-
-def of_older_protocol(frame):
-    """What to say of rows of a study that training as it is today would not give, [] where there is nothing."""
-    protocol = frame.attrs.get("protocol", PROTOCOL)
-    if protocol == PROTOCOL:
-        return []
-    return [f"These rows are of protocol {protocol}; [PROTOCOL.md](PROTOCOL.md) says what they cannot tell."]
 
 
 def of_probe(name, drawn=None, about=""):

@@ -10,9 +10,8 @@ import pandas as pd
 from cnnlab import figures, findings, measures, studies
 from cnnlab.data import CIFAR10_CLASSES, load_cifar10
 from cnnlab.findings import study_table
-from cnnlab.measures import AUGMENTED, METRIC
-from cnnlab.record import MARS_CNN, Chapter, Record, made_on, of_older_protocol, of_probe, of_study, plan, several
-from cnnlab.training import PROTOCOL
+from cnnlab.measures import METRIC
+from cnnlab.record import MARS_CNN, Chapter, Record, made_on, of_probe, of_study, plan, several
 from cnnlab.wording import listing
 
 __all__ = ["CHAPTERS", "Chapter", "Record", "drawings", "of_study"]
@@ -43,40 +42,33 @@ def _contrast_table(evidence):
 
 
 def _recipes(record):
-    """Rows of the recipes, those with a target among them; and their seconds side by side."""
-    frames = [record[name] for name in ("recipe", "targets") if name in record]
-    if not frames:
-        return None
-    together = pd.concat(frames, ignore_index=True)
-    together.attrs["protocol"] = min(frame.attrs.get("protocol", PROTOCOL) for frame in frames)
-    return together, record.recipe_seconds
+    """Rows of all recipes, a seed of one once; and their seconds side by side."""
+    frames = [record[name] for name in ("recipe", "targets", "training") if name in record]
+    return (pd.concat(frames, ignore_index=True).drop_duplicates("key"), record.recipe_seconds) if frames else None
+
+
+# The recipes that a reader meets, whose times are compared.
+TIMED = (studies.PUBLISHED.label, *(trial.label for trial in studies.WALK[:2]), studies.NARROW, *studies.TARGETS)
+
+
+def _timed(evidence):
+    """The rows of TIMED, with times that were measured side by side; where none were, with those of their trainings."""
+    rows = measures.with_baseline_times(*evidence)
+    rows = rows[rows["label"].isin(TIMED)]
+    measured = rows[rows[measures.BASELINE_TIMES].notna()]
+    return rows if measured.empty else measured
 
 
 def _frontier(evidence):
-    timed = measures.with_baseline_times(*evidence)
-    named = {studies.NARROW: "the narrow recipe", studies.WALK[-1].label: "all steps of the walk"}
-    named |= {
-        label: studies.NAMES[label] for label in (studies.PUBLISHED.label, studies.ASSIGNMENT.label, *studies.TARGETS)
-    }
-    return figures.recipe_frontier(timed, named, AUGMENTED, measures.time_column(timed), studies.TARGETS)
+    names = {label: studies.NAMES[label] for label in TIMED} | {studies.NARROW: "the narrow recipe"}
+    rows = _timed(evidence)
+    return figures.recipe_frontier(rows, names, METRIC, measures.time_column(rows))
 
 
-def _recipe_tables(evidence):
-    frame, seconds = evidence
-    one_view = "All recipes, from one view of each image, without test-time augmentation:"
-    every = study_table(measures.named(frame), METRIC)
-    return [*of_older_protocol(frame), findings.frontier_table(frame, seconds), one_view, every]
-
-
-def _recipe_changes(record):
-    found = _recipes(record)
-    return found if found and measures.measured(found[0], studies.of_kind("walk")) else None
-
-
-def _waterfall(evidence):
-    together = measures.complete_seeds(evidence[0])
-    start = together.loc[together["label"] == studies.ASSIGNMENT.label, METRIC].mean()
-    return figures.recipe_waterfall(measures.effects(evidence[0]), start)
+def _ablation(frame):
+    scores = measures.scored(frame).groupby("label")[measures.SCORE].agg(list)
+    start = studies.ASSIGNMENT.label
+    return figures.recipe_ablation(measures.effects(frame), scores, (studies.NAMES[start], start))
 
 
 def _seeds(record):
@@ -173,6 +165,14 @@ CHAPTERS = {
         "Test accuracy by number of filters",
         findings.sweep,
         about="Four widths and one protocol; what is kept of a training are the weights of its best validation epoch.",
+    ),
+    "design": of_study(
+        "design",
+        "Test accuracy with one decision undone",
+        findings.undone,
+        about="Why this network and not another? Each decision is undone alone, on a quarter of the images, which "
+        "makes a training short.",
+        contrasts=partial(findings.contrast_table, base=studies.AS_DESIGNED),
     ),
     "filters_gap": of_study(
         "filters_gap",
@@ -274,37 +274,48 @@ CHAPTERS = {
     ),
     "recipe": Chapter(
         studies.find_study("recipe").question,
-        _recipes,
-        lambda evidence: findings.recipe_findings(evidence[0]),
-        _recipe_tables,
-        {"recipe_frontier": _frontier},
-        "The assignment's list of future work (augmentation, batch normalisation, schedules) and more, one change a "
-        "step, towards what airbench94 reaches on a GPU. A + means: added to the assignment's CNN and to all the + "
-        "before it. The *narrow recipe*, with every change but the longer training and the wider blocks, trains in "
-        "minutes; there changes are left out, and what could stand in a part's place is compared on validation. What "
-        "the test images have had a hand in is in [PROTOCOL.md](PROTOCOL.md).",
+        lambda record: record.get("recipe"),
+        findings.recipe_findings,
+        lambda frame: [
+            findings.change_table(measures.effects(frame)),
+            "All networks, from one view of each image:",
+            study_table(measures.named(frame), METRIC),
+        ],
+        {"recipe_ablation": _ablation},
+        "What a practitioner would do next, in an order in which every network is healthy; settings follow "
+        "airbench94_muon. The *narrow recipe* has all steps but the last two and trains in minutes: from it steps are "
+        "left out, one at a time. Label smoothing came last, so that leaving it out is the same comparison; the blocks "
+        "cannot be left out, as what comes after is made for them. Of the last step, and only there, accuracy is of "
+        "several views of each image. What the test images have had a hand in is in [PROTOCOL.md](PROTOCOL.md).",
         "cnnlab study recipe",
+    ),
+    "future_work": of_study(
+        "future_work",
+        says=findings.listed,
+        about="One change at a time on the assignment's CNN, everything else as it was.",
+        metric=METRIC,
+        contrasts=partial(findings.contrast_table, metric=METRIC, base=studies.NAMES[studies.ASSIGNMENT.label]),
+    ),
+    "training": of_study(
+        "training",
+        says=findings.faithful,
+        metric=METRIC,
+        contrasts=partial(findings.contrast_table, metric=METRIC, base=studies.NAMES[studies.ASSIGNMENT.label]),
     ),
     "targets": Chapter(
         studies.find_study("targets").question,
         lambda record: _recipes(record) if "targets" in record else None,
-        lambda evidence: findings.targets(*evidence),
-        lambda evidence: [findings.target_table(*evidence)],
-        about="A baseline time is what the published code's ten epochs take on the same machine, measured in turns. "
-        "The seeds are ones with which nothing had been scored before; the settings were chosen on validation.",
-        command="cnnlab study targets",
-        headline=-1,
-    ),
-    "recipe_changes": Chapter(
-        "What is each change worth: on top, alone and left out?",
-        _recipe_changes,
-        tables=lambda evidence: [findings.change_table(measures.effects(evidence[0]), evidence[1])],
-        figures={"recipe_waterfall": _waterfall},
-        about="p-values are corrected for the number of changes in the same place. Not measured: SGD and the large "
-        "batches left out of the narrow recipe, whose other settings are made for them; whitening, dirac "
-        "initialisation and the rate of norm biases alone, since the assignment's CNN has neither the layer nor the "
-        "normalisation for them.",
-        command="cnnlab study recipe",
+        lambda evidence: [
+            *findings.targets(*evidence),
+            findings.test_time_augmentation(evidence[0], BEST_RECIPE),
+        ],
+        lambda evidence: [findings.target_table(*evidence), findings.frontier_table(_timed(evidence))],
+        {"recipe_frontier": _frontier},
+        "A baseline time is what the published code's ten epochs take on the same machine, measured in turns. "
+        "The seeds are ones with which nothing had been scored before; the settings were chosen on validation. Targets "
+        "are of answers from several views, the picture and the last table of one.",
+        "cnnlab study targets",
+        headline=-2,
     ),
     "mars_ladder": Chapter(
         studies.find_study("mars_ladder").question,

@@ -54,6 +54,7 @@ def boolean(text):
 MODEL_OPTIONS = {
     "filters": integers,
     "kernel_size": one_or_more,
+    "padding": str,
     "pools": int,
     "head": str,
     "dense": int,

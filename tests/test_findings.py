@@ -148,6 +148,18 @@ def test_adjacent_steps_follow_the_order_of_the_sweep():
 
 
 @pytest.mark.parametrize(
+    ("no_pooling", "verdict", "words"),
+    [(0.67, "worse", "No pooling costs most, "), (0.729, "same", "No decision costs a clear amount")],
+)
+def test_the_decision_that_costs_most_when_undone_is_named(no_pooling, verdict, words):
+    found = findings.undone(frame({"as designed": 0.73, "no pooling": no_pooling, "no dropout": 0.76}))
+    assert (found.verdict, found.numbers["worst"]) == (verdict, "no pooling")
+    assert found.numbers["verdicts"]["no dropout"] == "better"
+    assert found.sentence.startswith(words)
+    assert found.sentence.endswith(f"{1 + (verdict == 'worse')} of two decisions can be told to matter.")
+
+
+@pytest.mark.parametrize(
     ("means", "stops_at", "verdict", "gain"),
     [
         ((0.70, 0.73, 0.76), "cnn_64_128_256", "better", 0.06),

@@ -6,23 +6,23 @@ import pytest
 from scipy import stats
 
 from cnnlab import report
-from cnnlab.figures.recipes import recipe_frontier, recipe_waterfall
+from cnnlab.figures.recipes import recipe_ablation, recipe_frontier
 from cnnlab.findings import recipes as recipe_findings
 from cnnlab.measures.ablation import (
     AUGMENTED,
     BASELINE_TIMES,
     METRIC,
-    VALIDATION,
+    SCORE,
     baseline_times,
     effects,
     frontier,
-    measured,
     named,
+    scored,
     time_column,
     with_baseline_times,
 )
-from cnnlab.measures.stats import t_interval
-from cnnlab.studies import NAMES, NARROW, RECIPES, TARGETS, WALK
+from cnnlab.studies import NAMES, NARROW, RECIPES, STEPS, TARGETS, WALK, WITHOUT
+from cnnlab.studies.recipes import ALONE
 
 SEEDS = 5
 NOISE = np.array([-0.002, 0.001, 0.0, 0.002, -0.001])
@@ -30,10 +30,16 @@ NOISE = np.array([-0.002, 0.001, 0.0, 0.002, -0.001])
 PLANTED = {
     "published": (0.72, 100.0, 0),
     "assignment": (0.74, 80.0, 0),
-    "batch_norm": (0.76, 90.0, 1),
-    "flip_translate": (0.76, 91.0, 2),
-    "blocks": (0.75, 240.0, 3),
-    "only_flip": (0.77, 82.0, 1),
+    "augmentation": (0.76, 90.0, 1),
+    "blocks": (0.84, 60.0, 2),
+    "muon": (0.87, 45.0, 3),
+    "start": (0.88, 46.0, 4),
+    "smoothing": (0.89, 46.0, 0),
+    "width": (0.92, 150.0, 1),
+    "everything": (0.94, 400.0, 2),
+    "without_augmentation": (0.885, 45.0, 3),
+    "without_muon": (0.86, 60.0, 4),
+    "without_start": (0.88, 46.0, 1),
     "to_74": (0.75, 10.0, 0),
     "to_93": (0.915, 100.0, 0),
     "to_94": (0.945, 300.0, 0),
@@ -42,8 +48,6 @@ PLANTED = {
 OF_STEPS = dict.fromkeys(PLANTED, 0.8) | {"to_93": 0.5}
 # Seconds of the steps in three rounds of turns.
 TURNS = {label: [OF_STEPS[label] * planted[1] * pace for pace in (1, 3, 1)] for label, planted in PLANTED.items()}
-
-NAMED = [recipe.label for recipe in WALK]
 
 
 def rows(planted=PLANTED, seeds=SEEDS, first=0):
@@ -54,8 +58,8 @@ def rows(planted=PLANTED, seeds=SEEDS, first=0):
             plain = accuracy + noise[seed]
             found.append(
                 {
-                    "label": label, "seed": first + seed, METRIC: plain, AUGMENTED: plain + 0.01 + noise[seed] / 10,
-                    VALIDATION: plain,
+                    "key": f"{label}-{seed}", "label": label, "seed": first + seed,
+                    METRIC: plain, AUGMENTED: plain + 0.01 + noise[seed] / 10,
                     "seconds": seconds * (1 + 0.01 * seed), "seconds_tta": seconds * (1 + 0.01 * seed) / 20,
                     "seconds_training": seconds * (1 + 0.01 * seed) * OF_STEPS.get(label, 0.8),
                     "cpu_seconds": (2 if label == "published" else 3) * seconds * (1 + 0.01 * seed),
@@ -66,70 +70,84 @@ def rows(planted=PLANTED, seeds=SEEDS, first=0):
 
 
 def drawn(frame, seconds=None):
-    """{name: figure} of what the report draws of `frame`, rows of the recipe study."""
-    record = report.Record(frames={"recipe": frame})
+    """{name: figure} of what the report draws of `frame`, rows of recipes."""
+    record = report.Record(frames={"recipe": frame, "targets": frame})
     record.recipe_seconds = seconds
-    of_recipes = (report.CHAPTERS[name] for name in ("recipe", "recipe_changes"))
+    of_recipes = (report.CHAPTERS[name] for name in ("recipe", "targets"))
     found = [(chapter, chapter.of(record)) for chapter in of_recipes]
     return {name: draw(each) for chapter, each in found if each is not None for name, draw in chapter.figures.items()}
 
 
-def test_effects_are_paired_and_corrected_within_their_kind():
-    frame = rows()
-    table = effects(frame)
-    assert list(table["kind"]) == ["training"] + ["walk"] * 3 + ["alone"]
-    table = table.set_index("first").drop("assignment")
-    values = frame.pivot(index="seed", columns="label", values=METRIC)
-    p_values = {}
-    for later, earlier in (
-        ("batch_norm", "assignment"),
-        ("flip_translate", "batch_norm"),
-        ("blocks", "flip_translate"),
-    ):
-        difference = values[later] - values[earlier]
-        p_values[later] = stats.ttest_rel(values[later], values[earlier]).pvalue
-        interval = t_interval(difference)
-        assert table.loc[later, "mean"] == pytest.approx(difference.mean())
-        assert tuple(table.loc[later, ["low", "high"]]) == pytest.approx((interval.low, interval.high))
-    smallest = min(p_values, key=p_values.get)
-    assert table.loc[smallest, "p_holm"] == pytest.approx(3 * p_values[smallest])
-    assert table.loc["only_flip", "p_holm"] == pytest.approx(
-        stats.ttest_rel(values["only_flip"], values["assignment"]).pvalue
-    )
-    assert list(table["differs"]) == [True, False, True, True]
-    assert table.loc["blocks", "times"] == pytest.approx(240 / 91)
+def test_effects_are_paired_with_the_interval_of_their_mean():
+    table = effects(rows()).set_index(["kind", "step"])
+    assert [step for kind, step in table.index if kind == "on top"] == [label for label, _, _ in STEPS]
+    assert [step for kind, step in table.index if kind == "left out"] == [step for _, step, _ in WITHOUT]
+    values = rows().pivot(index="seed", columns="label", values=METRIC)
+    for place, (first, second) in {
+        ("on top", "augmentation"): ("augmentation", "assignment"),
+        ("on top", "blocks"): ("blocks", "augmentation"),
+        ("left out", "muon"): (NARROW, "without_muon"),
+    }.items():
+        test = stats.ttest_rel(values[first], values[second]).confidence_interval()
+        row = table.loc[place]
+        assert row["mean"] == pytest.approx((values[first] - values[second]).mean())
+        assert (row["low"], row["high"]) == pytest.approx((test.low, test.high))
+        assert (row["first"], row["second"], row["n"]) == (first, second, SEEDS)
+
+
+def test_the_last_step_is_scored_from_several_views_and_the_others_from_one():
+    frame = scored(rows())
+    last = frame["label"] == WALK[-1].label
+    assert (frame.loc[last, SCORE] == frame.loc[last, AUGMENTED]).all()
+    assert (frame.loc[~last, SCORE] == frame.loc[~last, METRIC]).all()
 
 
 @pytest.mark.parametrize("frame", [pd.DataFrame(), rows({"to_74": PLANTED["to_74"]})])
 def test_where_no_two_recipes_can_be_compared_it_says_what_to_do(frame):
-    assert measured(frame) == []
-    with pytest.raises(ValueError, match="no two recipes of one contrast and one seed; run the study first"):
+    with pytest.raises(ValueError, match="differ by one step and share a seed; run the study first"):
         effects(frame)
 
 
-def test_the_table_of_changes_has_their_worth_and_their_time():
-    table = recipe_findings.change_table(effects(rows())).set_index("Change")
-    assert table.loc["batch normalisation", "Test accuracy, points"] == "+2.00"
-    assert table.loc["batch normalisation", "95% interval"].startswith("+1.")
-    assert table.loc["three blocks of two convolutions", "Times the processor time"] == "2.64"
-    assert list(table["Where"])[0] == "the assignment's CNN"
+def test_a_step_is_compared_on_the_seeds_that_both_networks_have():
+    both = rows(seeds=2)
+    begun = both[(both["seed"] == 0) | (both["label"] != "blocks")]
+    found = effects(begun).set_index(["kind", "step"])["n"]
+    assert (found["on top", "augmentation"], found["on top", "blocks"], found["on top", "muon"]) == (2, 1, 1)
+
+
+def test_the_table_has_a_row_a_step_and_a_column_a_place():
+    table = recipe_findings.change_table(effects(rows())).set_index("Step")
+    on_top, left_out = table.columns
+    assert table.loc["flip and translate", on_top].startswith("+2.00 (+1.")
+    assert table.loc["flip and translate", left_out].startswith("+0.")
+    assert table.loc["label smoothing", left_out] == ""
     once = recipe_findings.change_table(effects(rows(seeds=1)))
-    assert set(once["95% interval"]) == {"one run"}
+    assert once[on_top].str.endswith("(one run; n = 1)").all()
 
 
 def test_one_seed_is_no_conclusion():
-    found = recipe_findings.cumulative(rows(seeds=1))
-    assert found.verdict == "cannot tell"
-    assert set(found.numbers["verdicts"]) == {"cannot tell"}
+    assert {found.verdict for found in recipe_findings.recipe_findings(rows(seeds=1))} == {"cannot tell", None}
 
 
-def test_the_cumulative_ablation_says_where_it_begins_and_ends():
-    finding = recipe_findings.cumulative(rows())
-    assert finding.verdict == "better"
-    assert (finding.numbers["start"], finding.numbers["end"]) == pytest.approx((0.74, 0.75))
-    assert finding.numbers["verdicts"] == ["better", "same", "worse"]
-    assert finding.numbers["largest"] == "batch_norm"
-    assert finding.sentence.startswith("3 cumulative changes take the assignment's CNN from 74.0% to 75.0%; ")
+def test_the_ablation_says_where_it_begins_and_ends_and_what_counts_most():
+    walk, left, twice = recipe_findings.recipe_findings(rows())
+    assert walk.verdict == "better"
+    assert (walk.numbers["start"], walk.numbers["end"]) == pytest.approx((0.74, 0.95))
+    assert walk.numbers["largest"] == "blocks"
+    assert walk.sentence.startswith("Seven steps take the assignment's CNN from 74.0% to 95.0%; ")
+    assert (left.verdict, left.numbers["step"]) == ("better", "muon")
+    assert (twice.numbers["step"], twice.numbers["on_top"]) == ("augmentation", pytest.approx(0.02))
+    needless = {label: (0.9, 80.0, turn) for turn, label in enumerate((NARROW, "without_muon", "without_start"))}
+    (alone,) = recipe_findings.recipe_findings(rows(needless))
+    assert alone.verdict == "same"
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(0.03, "better"), (0.0, "same"), (-0.03, "worse")])
+def test_the_list_of_future_work_ends_in_what_helps_most(gain, verdict):
+    planted = {"assignment": (0.74, 80.0, 0), "augmentation": (0.74 + gain, 80.0, 1), "only_lookahead": (0.70, 80.0, 2)}
+    found = recipe_findings.listed(rows(planted))
+    assert (found.verdict, found.numbers["best"]) == (verdict, "augmentation")
+    assert found.numbers["verdicts"]["only_lookahead"] == "worse"
 
 
 @pytest.mark.parametrize(
@@ -169,46 +187,45 @@ def test_baseline_times_are_of_one_round_and_of_whole_trainings():
     assert with_baseline_times(rows(), slow).groupby("label")[BASELINE_TIMES].first()["to_93"] == pytest.approx(1.0)
 
 
+TIMED = rows({label: PLANTED[label] for label in report.TIMED})
+
+
 def test_the_frontier_holds_what_nothing_quicker_beats():
-    assert frontier(rows()) == ["to_74", "only_flip", "to_93", "to_94"]
-    table = recipe_findings.frontier_table(rows(), TURNS)
+    assert frontier(TIMED) == ["to_74", NARROW, "to_93", "to_94"]
+    table = recipe_findings.frontier_table(with_baseline_times(TIMED, TURNS))
     assert table.iloc[-1].tolist()[0::2] == ["the recipe for 94%", "3.00 baseline times"]
     assert len(table) == 4
 
 
 def test_times_measured_side_by_side_come_before_those_of_different_machines():
     steps = {label: [9.0, 10.0, 30.0] for label in PLANTED} | {"published": [100.0] * 3, "to_74": [20.0] * 3}
-    frame = with_baseline_times(rows(), steps)
+    frame = with_baseline_times(TIMED, steps)
     assert time_column(frame) == BASELINE_TIMES
     found = frame.groupby("label")[BASELINE_TIMES].agg(["min", "max"])
     assert (found["min"] == found["max"]).all(), "whatever a seed's machine took"
     # The median of the rounds, and what a training takes beside its steps: half of it, elsewhere a fifth.
     assert found.loc["to_93", "min"] == pytest.approx(10 / 0.5 / (100 / 0.8))
-    table = recipe_findings.frontier_table(rows(), steps)
+    table = recipe_findings.frontier_table(frame)
     assert table[["Recipe", "Time of a training"]].to_numpy().tolist() == [
         ["the recipe for 94%", "0.10 baseline times"]
     ], "as quick as others, and better"
-    assert "side by side" in drawn(rows(), steps)["recipe_frontier"].axes[0].get_xlabel()
 
 
-@pytest.mark.parametrize("unmeasured", ["to_94", "published", "batch_norm"])
-def test_a_recipe_that_was_not_measured_side_by_side_leaves_all_with_their_own_times(unmeasured):
-    some = {label: [10.0] for label in PLANTED if label != unmeasured}
-    assert time_column(with_baseline_times(rows(), some)) == "seconds"
-    pd.testing.assert_frame_equal(recipe_findings.frontier_table(rows(), some), recipe_findings.frontier_table(rows()))
+def test_recipes_that_were_not_measured_side_by_side_are_not_drawn_beside_those_that_were():
+    def names(turns):
+        figure = drawn(rows(), turns)["recipe_frontier"]
+        return figure.axes[0].get_xlabel(), len([text for text in figure.axes[0].texts if text.get_text()])
 
-
-def test_ratios_of_times_are_taken_round_by_round():
-    slow_hour = {label: [10.0, 100.0, 10.0] for label in PLANTED} | {"batch_norm": [20.0, 210.0, 19.0]}
-    table = recipe_findings.change_table(effects(rows()), slow_hour)
-    heading = "Times the training time, side by side (range over rounds)"
-    assert table.set_index("Change").loc["batch normalisation", heading] == "2.00 (1.90 to 2.10)"
-    del slow_hour["blocks"]
-    assert "Times the processor time" in recipe_findings.change_table(effects(rows()), slow_hour)
+    label, count = names(TURNS)
+    assert ("side by side" in label, count) == (True, len(report.TIMED))
+    label, count = names({label: turns for label, turns in TURNS.items() if label != "to_94"})
+    assert ("side by side" in label, count) == (True, len(report.TIMED) - 1)
+    label, count = names(None)
+    assert ("seconds" in label, count) == (True, len(report.TIMED))
 
 
 def test_tables_name_recipes_in_words_and_every_recipe_has_words_of_its_own():
-    assert set(named(rows())["label"]) >= {"the published code", "+ batch normalisation", "only flip"}
+    assert set(named(rows())["label"]) >= {"the published code", "+ flip and translate", "+ label smoothing"}
     assert len(set(NAMES.values())) == len(NAMES) == len(RECIPES)
 
 
@@ -227,23 +244,13 @@ def test_test_time_augmentation_is_reported_apart():
     assert finding.numbers["time_share"] == pytest.approx(0.05)
 
 
-@pytest.mark.parametrize("gain", [0.01, -0.01])
-def test_the_choice_is_made_on_validation_whatever_the_test_set_says(gain):
-    frame = rows({NARROW: (0.9, 100.0, 0), "silu": (0.9 - gain, 110.0, 1)})
-    frame[VALIDATION] = 0.9 + np.where(frame["label"] == "silu", gain, 0) + NOISE[frame["seed"]] / 10
-    finding = recipe_findings.choice(frame)
-    assert finding.numbers["chosen"] == ("silu" if gain > 0 else NARROW)
-    assert finding.numbers["silu"] == pytest.approx(gain)
-    assert finding.verdict == ("better" if gain > 0 else "worse")
-
-
 @pytest.mark.parametrize(("lost", "verdict"), [(0.004, "same"), (0.03, "worse"), (-0.03, "better")])
-def test_what_a_precision_costs_is_held_against_a_margin(lost, verdict):
-    finding = recipe_findings.precision(rows({"assignment": (0.74 - lost, 80.0, 0), "float32": (0.74, 80.0, 1)}))
-    assert finding.verdict == verdict
-    assert finding.numbers["mean"] == pytest.approx(-lost)
-    once = recipe_findings.precision(rows({"assignment": (0.74, 80.0, 0), "float32": (0.74, 80.0, 1)}, seeds=1))
-    assert once.verdict == "cannot tell", "one seed shows nothing"
+def test_what_the_labs_training_and_its_precision_cost_is_held_against_a_margin(lost, verdict):
+    planted = {"assignment": (0.74 - lost, 80.0, 0), "float32": (0.74, 80.0, 1), "published": (0.74, 80.0, 2)}
+    for finding in recipe_findings.faithful(rows(planted)):
+        assert finding.verdict == verdict
+        assert finding.numbers["mean"] == pytest.approx(-lost)
+    assert {found.verdict for found in recipe_findings.faithful(rows(planted, seeds=1))} == {"cannot tell"}
 
 
 @pytest.mark.parametrize("seeds", [1, 2, SEEDS])
@@ -255,7 +262,9 @@ def test_no_form_of_a_sentence_is_too_long(effect, seeds):
         planted = {label: (0.7 + effect * (turn % 3), 50.0 + seconds * turn, turn) for turn, label in turns}
         frame = rows(planted, seeds=seeds, first=1)
         recipe_findings.recipe_findings(frame)
-        for label in (*TARGETS, NARROW, WALK[-1].label):
+        recipe_findings.listed(frame[frame["label"].isin(["assignment", *(label for label, _, _ in ALONE)])])
+        recipe_findings.faithful(frame)
+        for label in TARGETS:
             recipe_findings.test_time_augmentation(frame.assign(**{AUGMENTED: frame[METRIC] + effect}), label)
     for accuracy, time in ((0.99, 1.0), (0.99, 5000.0), (0.5, 1.0), (0.5, 5000.0)):
         planted = {"published": (0.7, 100.0, 0)} | dict.fromkeys(TARGETS, (accuracy, time, 0))
@@ -263,65 +272,44 @@ def test_no_form_of_a_sentence_is_too_long(effect, seeds):
             assert len(recipe_findings.targets(rows(planted, seeds=seeds), turns)) == len(TARGETS)
 
 
-def test_the_summary_says_all_that_the_frame_allows_and_no_more():
-    assert len(recipe_findings.recipe_findings(rows())) == 1, "the cumulative ablation; there is no narrow recipe"
-    two = rows({label: PLANTED[label] for label in ("assignment", "only_flip")})
-    assert recipe_findings.recipe_findings(two) == [], "the change is in the table"
+def test_of_a_study_that_has_begun_what_can_be_said_and_drawn_is():
+    begun = rows({label: PLANTED[label] for label in ("assignment", "augmentation", "to_93")})
+    assert len(recipe_findings.recipe_findings(begun)) == 1, "the cumulative ablation; there is no narrow recipe"
+    assert list(drawn(begun)) == ["recipe_ablation", "recipe_frontier"]
 
 
-def test_of_a_study_that_has_begun_what_can_be_drawn_is_drawn():
-    assert list(drawn(rows({label: PLANTED[label] for label in ("published", "to_93")}))) == ["recipe_frontier"]
-    assert list(drawn(rows())) == ["recipe_frontier", "recipe_waterfall"]
-
-
-@pytest.mark.parametrize("call", [effects, recipe_findings.cumulative, recipe_findings.choice])
-def test_a_frame_that_cannot_answer_is_refused(call):
-    with pytest.raises(ValueError, match="run the study first"):
-        call(rows({"to_94": PLANTED["to_94"]}))
-
-
-def test_the_frontier_figure_draws_every_recipe_and_names_some():
-    frame, some = with_baseline_times(rows(), TURNS), {label: NAMES[label] for label in ("published", *TARGETS)}
-    axis = recipe_frontier(frame, some, AUGMENTED, BASELINE_TIMES, TARGETS).axes[0]
+def test_the_frontier_figure_names_every_recipe():
+    frame, some = with_baseline_times(TIMED, TURNS), {label: NAMES[label] for label in report.TIMED}
+    axis = recipe_frontier(frame, some, METRIC, BASELINE_TIMES).axes[0]
     places = np.array([point for line in axis.lines for point in line.get_xydata()])
-    means = frame.groupby("label")[AUGMENTED].mean()
+    means = frame.groupby("label")[METRIC].mean()
     times = frame.groupby("label")[BASELINE_TIMES].mean()
     for label in means.index:
         assert np.isclose(places, (times[label], means[label])).all(axis=1).any(), label
-    for share, limit in TARGETS.values():
-        assert np.isclose(places, (limit, share)).all(axis=1).any()
     assert axis.get_xscale() == axis.get_yscale() == "linear"
     names = [text for text in axis.texts if text.get_text()]
     assert {text.get_text().replace("\n", " ") for text in names} == set(some.values())
     boxes = [text.get_window_extent() for text in names]
     assert not any(one.overlaps(other) for index, one in enumerate(boxes) for other in boxes[:index])
-    in_seconds = recipe_frontier(rows(), some, AUGMENTED)
-    assert "seconds" in in_seconds.axes[0].get_xlabel()
 
 
-def test_seeds_that_a_step_lacks_do_not_count_in_the_cumulative_ablation():
-    complete, both = rows(seeds=1), rows(seeds=2)
-    begun = pd.concat([complete, both[(both["seed"] == 1) & (both["label"] == "assignment")]])
-    assert recipe_findings.cumulative(begun).numbers == recipe_findings.cumulative(complete).numbers
-
-
-def test_the_waterfall_ends_where_the_walk_does():
-    left, right = recipe_waterfall(effects(rows()), start=0.74).axes
-    assert [bar.get_width() for bar in left.patches] == pytest.approx([0.02, 0.0, -0.01], abs=1e-9)
-    assert [text.get_text() for text in left.texts][-1] == "75.0%"
-    assert left.get_xlim()[0] < min(bar.get_x() for bar in left.patches), "no bar looks cut off"
-    assert [label.get_text() for label in left.get_yticklabels()][:2] == ["batch normalisation", "flip and translate"]
-    assert right.get_legend() is None, "the legend stands below both"
-    assert len(right.containers) == 1, "the lone change is no step of this walk"
-
-
-def test_an_interval_of_seeds_far_apart_does_not_press_the_others_together():
-    frame = rows(seeds=2)
-    frame.loc[(frame["label"] == "flip_translate") & (frame["seed"] == 1), METRIC] -= 0.2
-    table = effects(frame)
-    _, right = recipe_waterfall(table, start=0.74).axes
+def test_the_ablation_figure_ends_where_the_steps_do():
+    frame = scored(rows())
+    scores = frame.groupby("label")[SCORE].agg(list)
+    left, right = recipe_ablation(effects(frame), scores, ("the assignment's CNN", "assignment")).axes
+    assert [text.get_text() for text in left.texts] == [
+        "74.0%",
+        "76.0%",
+        "84.0%",
+        "87.0%",
+        "88.0%",
+        "89.0%",
+        "92.0%",
+        "95.0%",
+    ]
+    names = [label.get_text().replace("\n", " ") for label in left.get_yticklabels()]
+    assert names[:2] == ["the assignment's CNN", "+ flip and translate"]
+    assert right.get_xscale() == "linear"
+    assert len(right.containers) == 2, "on top and left out"
     low, high = right.get_xlim()
-    assert low < table["low"].min() < -1
-    assert high > table["high"].max() > 1
-    places = right.transAxes.inverted().transform(right.transData.transform([(0, 0), (0.02, 0)]))
-    assert places[1, 0] - places[0, 0] > 0.1, "two points of more than 200 are seen"
+    assert low < 0 < 0.08 < high

@@ -12,7 +12,7 @@ import synthetic
 from tiny_study import STUDY
 
 from cnnlab import data, machine, studies
-from cnnlab.studies import CONTRASTS, RECIPES, STEPS, TARGETS, WALK, Study
+from cnnlab.studies import NARROW, RECIPES, STEPS, TARGETS, WALK, WITHOUT, Study
 from cnnlab.training import Trial
 
 ROOT = Path(__file__).parents[1]
@@ -70,16 +70,16 @@ def test_some_variants_have_more_seeds_where_nobody_says_how_many():
         STUDY.runs(0)
 
 
-def test_the_recipes_are_two_studies_and_those_with_a_target_have_seeds_of_their_own():
-    seeds = collections.defaultdict(list)
-    for name in ("recipe", "targets"):
+def test_the_recipes_are_four_studies_and_those_with_a_target_have_seeds_of_their_own():
+    seeds = collections.defaultdict(set)
+    for name in ("recipe", "future_work", "training", "targets"):
         for trial in studies.find_study(name).runs():
-            seeds[trial.label].append(trial.seed)
+            seeds[trial.label].add(trial.seed)
     assert seeds.keys() == RECIPES.keys()
-    assert [seeds[label] for label in TARGETS] == [list(range(first, first + 5)) for first in (27, 22, 22)]
+    assert [seeds[label] for label in TARGETS] == [set(range(first, first + 5)) for first in (27, 22, 22)]
     seeds = {label: len(found) for label, found in seeds.items()}
-    assert {seeds[label] for label in ("published", "assignment", "only_flip", "only_sgd", "only_ema")} == {5}
-    assert {seeds[label] for label in ("batch_norm", "gelu", "float32", "deep", "without_dirac")} == {3}
+    assert {seeds[label] for label in ("assignment", "augmentation", NARROW, "without_muon")} == {10}
+    assert {seeds[label] for label in ("width", "everything", "published", "only_triangular")} == {5}
 
 
 def test_two_variants_of_one_label_are_refused():
@@ -94,18 +94,25 @@ def test_what_is_misspelt_is_refused_with_the_names_there_are():
         studies.find_recipe("to_99")
 
 
-def test_the_walk_changes_one_thing_a_step_and_every_contrast_is_between_two_recipes():
+def test_each_step_changes_what_it_names_and_leaving_it_out_undoes_that():
     assert [recipe.label for recipe in WALK] == ["assignment", *(label for label, _, _ in STEPS)]
     for before, after, (_, _, changes) in zip(WALK, WALK[1:], STEPS, strict=False):
-        configuration, former = after.configuration(), before.configuration()
-        differing = {name for name, value in configuration.items() if former[name] != value}
+        differing = _differing(before, after)
         assert differing, after.label
-        if "options" in differing and after.model == before.model:
-            options = after.options
-            differing |= {name for name, value in options.items() if before.options[name] != value}
-        assert differing - {"options"} <= changes.keys()
-    assert {label for contrast in CONTRASTS for label in (contrast.first, contrast.second)} <= RECIPES.keys()
+        if after.model == before.model:
+            assert differing <= changes.keys()
+    steps = {label: changes for label, _, changes in STEPS}
+    for label, step, _ in WITHOUT:
+        assert _differing(RECIPES[label], RECIPES[NARROW]) == steps[step].keys() - {"batch_norm"}
+    # The last step is the recipe for 94%, with other seeds.
+    assert _differing(WALK[-1], RECIPES["to_94"]) == {"seed"}
     assert TARGETS.keys() <= RECIPES.keys()
+
+
+def _differing(one, other):
+    """Names of the fields and options of two trials that differ."""
+    flat = [{**trial.configuration(), **trial.options} for trial in (one, other)]
+    return {name for name in flat[0] | flat[1] if name != "options" and flat[0].get(name) != flat[1].get(name)}
 
 
 def test_no_recipe_stands_under_two_labels():

@@ -44,6 +44,7 @@ def test_formula_and_model_agree_on_every_known_count(kind, options, parameters)
         {"filters": [8, 4], "kernel_size": [5, 1], "head": "gap", "dense": 0, "dropout": 0.0},
         {"filters": [3, 5, 7, 9], "head": "gap", "dense": 11, "batch_norm": True, "input_shape": (40, 24, 1)},
         {"filters": [3, 5, 7], "pools": 3, "num_classes": 2},
+        {"filters": [3, 5], "kernel_size": [5, 3], "padding": "valid", "input_shape": (27, 20, 3)},
     ],
 )
 def test_formula_holds_for_unusual_networks(options):

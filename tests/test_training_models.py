@@ -57,6 +57,8 @@ def test_a_trial_is_built_for_the_images_and_classes_of_its_data(bars_dataset):
     ("model", "options", "reason"),
     [
         ("cnn", {"filters": [8] * 6}, "6 poolings halve 32 pixels to nothing; a 32x32 image allows 5"),
+        ("cnn", {"filters": [8] * 4, "padding": "valid"}, "without padding 4 convolutions and 4 poolings leave"),
+        ("cnn", {"padding": "full"}, "padding is 'full'; expected 'same' or 'valid'"),
         ("cnn", {"filters": [8], "pools": 2}, "pools is 2; expected at most 1"),
         ("cnn", {"filters": [8], "kernel_size": 4}, "kernel_size is 4; expected an odd number.*use 3 or 5"),
         ("cnn", {"filters": [8], "kernel_size": 0}, "kernel_size is 0; expected greater than or equal to 1"),

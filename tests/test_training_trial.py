@@ -25,7 +25,8 @@ OTHERS = {
 OTHER_OPTIONS = {
     "dense": {"units": [4], "dropout": 0.1},
     "cnn": {
-        "filters": [4], "kernel_size": 5, "pools": 1, "head": "gap", "dense": 0, "dropout": 0.1, "batch_norm": True,
+        "filters": [4], "kernel_size": 5, "padding": "valid", "pools": 1, "head": "gap", "dense": 0, "dropout": 0.1,
+        "batch_norm": True,
     },
     "blocks": {
         "filters": [4], "depth": 1, "batch_norm": False, "activation": "silu", "whitening": True, "dirac": True,

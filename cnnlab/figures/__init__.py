@@ -18,7 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "attribution", "confidence_distribution", "confusion_matrix", "prediction_comparison",
             "reliability_diagram", "training_curves",
         ],
-        "recipes": ["recipe_frontier", "recipe_waterfall"],
+        "recipes": ["recipe_ablation", "recipe_frontier"],
         "studies": [
             "accuracy_by_sol", "accuracy_vs_samples", "class_recalls", "coverage_by_sol", "group_scores",
             "performance_vs_parameters", "shift_curve", "study_points", "tabular_points",

@@ -197,10 +197,10 @@ FIGURES = {
     "epochs_confound": f"Test accuracy of one network trained for two numbers of epochs: {_SEEDS}",
     "calibration": "Reliability diagrams of the dense and the convolutional network before and after temperature "
     "scaling.",
-    "recipe_frontier": "Test accuracy against training time, one dot a recipe: the published code, the assignment's "
-    "network, the recipes with a target, and the ends of the walk are named.",
-    "recipe_waterfall": "What each change of the recipes adds to the test accuracy, with its interval: on top of the "
-    "steps before, alone, and left out.",
+    "recipe_ablation": "Test accuracy after each step from the assignment's network to the recipe, and what each step "
+    "is worth, on top of the others and left out, with intervals.",
+    "recipe_frontier": "Test accuracy against training time, one named dot a recipe, from the published code to the "
+    "recipes with a target.",
     "recipe_filters": "The filters of a recipe's first layer, which whitens small patches, as colour images.",
     "mars_class_imbalance": "Bar charts of the number of Mars images of each class, one chart a split.",
     "mars_class_samples": "Grid of Mars images, one row for each class.",

@@ -14,7 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "biases": ["OF_PROBES", "equivariant_layers", "permutation", "sample_size", "shift_cost"],
         "comparisons": [
             "adjacent", "against_baseline", "against_constant", "choose", "compare_predictions", "contrast_table",
-            "epochs_confound", "sweep",
+            "epochs_confound", "sweep", "undone",
         ],
         "finding": ["BETTER", "CANNOT_TELL", "HEADLINE", "MARGIN", "SAME", "WORSE", "Finding"],
         "mars": [
@@ -26,7 +26,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "calibration_error", "confidence_split", "correlation_by_distance", "errors_within", "near_duplicates",
             "overfitting", "rightly_answered", "temperature_scaling", "worst_class",
         ],
-        "recipes": ["change_table", "frontier_table", "recipe_findings", "target_table", "targets"],
+        "recipes": [
+            "change_table", "faithful", "frontier_table", "listed", "recipe_findings", "target_table", "targets",
+            "test_time_augmentation",
+        ],
         "seeds": ["ensemble", "seeds_table", "spread", "suspect_labels"],
         "tables": [
             "confusions_table", "probe_table", "sample_size_table", "study_table",

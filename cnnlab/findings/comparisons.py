@@ -22,7 +22,7 @@ from cnnlab.findings.finding import (
     metric_name,
 )
 from cnnlab.findings.tables import verdicts_table
-from cnnlab.wording import capital, family, points, readable, short
+from cnnlab.wording import capital, family, points, readable, short, spelled
 
 
 def adjacent(frame, metric=HEADLINE):
@@ -140,6 +140,20 @@ def compare_predictions(labels, first, second, names):
     alone = f"is right on {test.only_first:,} images, {names[1]} alone on {test.only_second:,}"
     numbers = {**dataclasses.asdict(test), "mean": test.difference}
     return Finding(f"{capital(names[0])} alone {alone}: {meaning}.", verdict, numbers)
+
+
+def undone(frame, metric=HEADLINE):
+    """Which decision, undone, costs a study's first variant most, and how many can be told to matter at all."""
+    base, *others = _labels(frame)
+    judged = _judge_pairs(frame, [(label, base) for label in others], metric)
+    worst = int(np.argmin([numbers["mean"] for _, numbers in judged]))
+    verdict, numbers = judged[worst]
+    clear = sum(found in (BETTER, WORSE) for found, _ in judged)
+    costs = {WORSE: f"{capital(others[worst])} costs most, {points(numbers['mean'])}"}
+    start = costs.get(verdict, "No decision costs a clear amount when it is undone")
+    sentence = f"{start}; {clear} of {spelled(len(others))} decisions can be told to matter."
+    verdicts = {label: found for label, (found, _) in zip(others, judged, strict=True)}
+    return Finding(sentence, verdict, numbers | {"worst": others[worst], "verdicts": verdicts})
 
 
 def contrast_table(frame, metric=HEADLINE, base=None):

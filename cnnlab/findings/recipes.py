@@ -1,4 +1,4 @@
-"""What the changes of the recipes add, and which targets are reached: one sentence each, and tables."""
+"""What the steps of the recipes add, and which targets are reached: one sentence each, and tables."""
 
 import math
 
@@ -6,30 +6,106 @@ import numpy as np
 import pandas as pd
 
 from cnnlab import measures, studies
-from cnnlab.findings.finding import BETTER, CANNOT_TELL, SAME, WORSE, Finding, effect, judge_contrasts, judged_one
+from cnnlab.findings.finding import (
+    BETTER,
+    CANNOT_TELL,
+    WORSE,
+    Finding,
+    effect,
+    judge_contrasts,
+    judged_one,
+)
 from cnnlab.findings.tables import cell
-from cnnlab.studies import ASSIGNMENT, FLOAT32, NAMES, NARROW, TARGETS, of_kind
-from cnnlab.wording import capital, duration, from_to, percent, signed_points
+from cnnlab.studies import ASSIGNMENT, FLOAT32, NAMES, PUBLISHED, TARGETS
+from cnnlab.wording import capital, duration, from_to, percent, points, signed_points, spelled, whole_points
 
 ASSIGNED = NAMES[ASSIGNMENT.label]
-PLACES = {
-    "training": ASSIGNED,
-    "walk": "on top of the steps before it",
-    "alone": f"alone, on {ASSIGNED}",
-    "left out": "leave-one-out, in the narrow recipe",
-    "instead": "in the narrow recipe",
-}
+PLACES = {"on top": "on top of the steps before it", "left out": "left out of the narrow recipe"}
 # Within it two recipes are the same, a share: at 94% half a point is a twelfth of the errors.
 RECIPE_MARGIN = 0.005
 
 
 def recipe_findings(frame):
-    """What `frame`, rows of the recipe study, allows one to say: a list of Findings."""
+    """What `frame`, rows of the ablation, allows one to say: a list of Findings."""
+    table = measures.effects(frame)
+    on_top, left_out = (table[table["kind"] == kind] for kind in PLACES)
+    found = [] if on_top.empty else [cumulative(frame, on_top)]
+    return found + ([] if left_out.empty else [missed(left_out)]) + _twice_told(on_top, left_out)
+
+
+def cumulative(frame, steps):
+    """Where the cumulative ablation begins and ends, and which step adds most.
+
+    `steps`: the rows of `measures.effects` that are on top of others. The verdict is the end against the beginning.
+    """
+    rows = measures.scored(frame)
+    ends = (steps["first"].iloc[-1], steps["second"].iloc[0])
+    end, start = (rows.loc[rows["label"] == label, measures.SCORE].mean() for label in ends)
+    largest = steps.loc[steps["mean"].idxmax()]
+    number = f"{spelled(len(steps))} step{'s' * (len(steps) > 1)}"
+    takes = "takes" if len(steps) == 1 else "take"
+    sentence = (
+        f"{capital(number)} {takes} {ASSIGNED} from {percent(start)} to {percent(end)}; "
+        f"{NAMES[largest['first']].removeprefix('+ ').split(',')[0]} adds most, {points(largest['mean'])}."
+    )
+    verdict, numbers = judged_one(measures.paired_differences(rows, *ends, measures.SCORE), RECIPE_MARGIN)
+    return Finding(sentence, verdict, numbers | {"start": start, "end": end, "largest": largest["step"]})
+
+
+def missed(left_out):
+    """Which step the narrow recipe misses most when it is left out; the verdict is that step's.
+
+    `left_out`: the rows of `measures.effects` of that kind.
+    """
+    place = left_out["mean"].to_numpy().argmax()
+    (verdict, numbers), most = judge_contrasts(left_out["differences"], RECIPE_MARGIN)[place], left_out.iloc[place]
+    name = most["change"].split(",")[0]
+    sentence = f"The narrow recipe misses {name} most: without it it loses {points(most['mean'])}."
+    if verdict != BETTER:
+        clear = whole_points(RECIPE_MARGIN)
+        sentence = f"The narrow recipe can do without each step that was left out: none costs a clear {clear}."
+    return Finding(sentence, verdict, numbers | {"step": most["step"]})
+
+
+def _twice_told(on_top, left_out):
+    """A Finding on the step whose worth depends most on what else there is, [] where none is told in both places."""
+    both = on_top.merge(left_out, on="step", suffixes=("", "_left")).set_index("step")
+    if both.empty:
+        return []
+    step = (both["mean"] - both["mean_left"]).abs().idxmax()
+    one = both.loc[step]
+    sentence = (
+        f"What a step is worth depends on the others: {one['change'].split(',')[0]} is worth "
+        f"{100 * one['mean']:.1f} points where it comes in, {100 * one['mean_left']:.1f} in the narrow recipe."
+    )
+    return [Finding(sentence, None, {"step": step, "on_top": one["mean"], "left_out": one["mean_left"]})]
+
+
+def listed(frame):
+    """Which item of the assignment's list of future work adds most to its CNN, and which are not worth it."""
+    others = [label for label in frame["label"].unique() if label != ASSIGNMENT.label]
+    differences = [measures.paired_differences(frame, label, ASSIGNMENT.label, measures.METRIC) for label in others]
+    judged = judge_contrasts(differences)
+    place = int(np.argmax([numbers["mean"] for _, numbers in judged]))
+    verdict, numbers = judged[place]
+    better = sum(found == BETTER for found, _ in judged)
+    name = NAMES[others[place]].removeprefix("+ ").removeprefix("only ")
+    sentence = f"Of the list, {name} {effect(verdict, numbers, ASSIGNED)}; {better} of {len(others)} items help."
+    verdicts = {label: found for label, (found, _) in zip(others, judged, strict=True)}
+    return Finding(sentence, verdict, numbers | {"best": others[place], "verdicts": verdicts})
+
+
+def faithful(frame):
+    """Whether the lab's training is as accurate as the published code's, and what its precision costs."""
     labels = set(frame["label"])
-    found = [cumulative(frame)] if measures.measured(frame, of_kind("walk")) else []
-    found += [precision(frame)] if {ASSIGNMENT.label, FLOAT32.label} <= labels else []
-    found += [test_time_augmentation(frame)] if NARROW in labels else []
-    return found + ([choice(frame)] if measures.measured(frame, of_kind("instead")) else [])
+    pairs = {PUBLISHED.label: "The lab's training", FLOAT32.label: "Its lower precision"}
+    found = []
+    for label, name in pairs.items():
+        if {label, ASSIGNMENT.label} <= labels:
+            differences = measures.paired_differences(frame, ASSIGNMENT.label, label, measures.METRIC)
+            verdict, numbers = judged_one(differences)
+            found.append(Finding(f"{name} {effect(verdict, numbers, ASSIGNED)}.", verdict, numbers))
+    return found
 
 
 def targets(frame, seconds=None):
@@ -79,74 +155,26 @@ def target_table(frame, seconds=None):
     return pd.DataFrame([*rows, airbench]).fillna("")
 
 
-def cumulative(frame):
-    """Where the cumulative ablation begins and ends; only seeds that all of its recorded steps have count.
-
-    The verdict is the end against the beginning; `numbers` has those of the steps, and the label of the largest.
-    """
-    steps, rows = measures.effects(frame, contrasts=of_kind("walk")), measures.complete_seeds(frame)
-    ends = (ASSIGNMENT.label, steps["first"].iloc[-1])
-    start, end = (rows.loc[rows["label"] == label, measures.METRIC].mean() for label in ends)
-    verdict, numbers = judged_one(measures.paired_differences(rows, *reversed(ends), measures.METRIC), RECIPE_MARGIN)
-    verdicts = [verdict for verdict, _ in judge_contrasts(steps["differences"], RECIPE_MARGIN)]
-    unclear = verdicts.count(CANNOT_TELL)
-    told = f"{'most' if 2 * unclear > len(steps) else 'some'} steps cannot" if unclear else "each step can"
-    changes = f"{len(steps)} cumulative change{'s' * (len(steps) > 1)}"
-    sentence = f"{changes} take {ASSIGNED} from {percent(start)} to {percent(end)}; {told} be told from noise."
-    largest = steps.loc[steps["mean"].idxmax(), "first"]
-    numbers |= {"start": start, "end": end, "verdicts": verdicts, "largest": largest}
-    return Finding(sentence, verdict, numbers)
-
-
-def precision(frame):
-    """Whether the assignment's CNN is as accurate in the precision it was trained in as in float32, within MARGIN."""
-    (fast,) = frame.loc[frame["label"] == ASSIGNMENT.label, "precision"].unique()
-    verdict, numbers = judged_one(measures.paired_differences(frame, ASSIGNMENT.label, FLOAT32.label, measures.METRIC))
-    so_what = ": its speed costs nothing" if verdict == SAME else ""
-    sentence = f"In place of float32, {fast.replace('_', ' ')} {effect(verdict, numbers, ASSIGNED)}{so_what}."
-    return Finding(sentence, verdict, numbers)
-
-
-def test_time_augmentation(frame, label=NARROW):
+def test_time_augmentation(frame, label):
     """What answering from several views of each image adds to the recipe `label`."""
     rows = frame[frame["label"] == label]
     verdict, numbers = judged_one((rows[measures.AUGMENTED] - rows[measures.METRIC]).to_numpy(), RECIPE_MARGIN)
     numbers["time_share"] = (rows["seconds_tta"] / rows["seconds"]).median()
-    change = effect(verdict, numbers, "the narrow recipe" if label == NARROW else NAMES[label], RECIPE_MARGIN)
+    change = effect(verdict, numbers, NAMES[label], RECIPE_MARGIN)
     return Finding(
         f"Test-time augmentation {change}, for {percent(numbers['time_share'])} of its time.", verdict, numbers
     )
 
 
-def choice(frame):
-    """What could stand in the place of a part of the narrow recipe, compared on validation, where the choice is made.
-
-    The verdict is that of the best alternative; `numbers` has chosen, a label, and the mean change by label.
-    """
-    table = measures.effects(frame, measures.VALIDATION, of_kind("instead"))
-    place = table["mean"].to_numpy().argmax()
-    best, (verdict, numbers) = table.iloc[place], judge_contrasts(table["differences"], RECIPE_MARGIN)[place]
-    sentence = f"On validation none of {len(table)} replacements beats the narrow recipe, which stays as it is."
-    if best["mean"] > 0:
-        sentence = f"On validation {best['change']} {effect(verdict, numbers, 'the narrow recipe', RECIPE_MARGIN)}."
-    means = dict(zip(table["first"], table["mean"], strict=True))
-    return Finding(sentence, verdict, {**numbers, "chosen": best["first"] if best["mean"] > 0 else NARROW, **means})
-
-
-def frontier_table(frame, seconds=None):
-    """The recipes that no other beats in accuracy without taking longer, fastest first.
-
-    `seconds`: {label: seconds of a training, one a round}, measured side by side; unless all are there, the
-    trainings' own times serve.
-    """
-    rows = measures.with_baseline_times(frame, seconds)
-    time = measures.time_column(rows)
+def frontier_table(frame):
+    """The recipes that no other beats in accuracy without taking longer, fastest first, by their `time_column`."""
+    time = measures.time_column(frame)
     write = "{:.2f} baseline times".format if time == measures.BASELINE_TIMES else duration
-    parts = {label: rows[rows["label"] == label] for label in measures.frontier(rows)}
+    parts = {label: frame[frame["label"] == label] for label in measures.frontier(frame)}
     return pd.DataFrame(
         {
             "Recipe": NAMES.get(label, label),
-            "Test accuracy, with its augmentation": cell(mine[measures.AUGMENTED]),
+            "Test accuracy, one view": cell(mine[measures.METRIC]),
             "Time of a training": write(mine[time].mean()),
             "n": mine["seed"].nunique(),
         }
@@ -154,26 +182,14 @@ def frontier_table(frame, seconds=None):
     )
 
 
-def change_table(table, seconds=None):
-    """The rows of `measures.effects` as texts, a row a change: what it is worth, with 95% interval, and its time.
-
-    Times are ratios of `seconds`, as for `frontier_table`, round by round, else of the trainings' processor times.
-    """
-    heading, times = "Times the processor time", table["times"].map("{:.2f}".format)
-    if seconds and {*table["first"], *table["second"]} <= seconds.keys():
-        heading = "Times the training time, side by side (range over rounds)"
-        ratios = [np.divide(seconds[row.first], seconds[row.second]) for row in table.itertuples()]
-        times = [_ranged(ratio) for ratio in ratios]
-    return pd.DataFrame(
-        {
-            "Change": table["change"],
-            "Where": table["kind"].map(PLACES),
-            "Seeds": table["n"].astype(str),
-            "Test accuracy, points": table["mean"].map(signed_points),
-            "95% interval": [from_to(row.low, row.high, signed_points) or "one run" for row in table.itertuples()],
-            heading: times,
-        }
-    )
+def change_table(table):
+    """The rows of `measures.effects` as texts: a row a step, what it is worth with its 95% interval in both places."""
+    rows = {}
+    for row in table.itertuples():
+        interval = from_to(row.low, row.high, signed_points) if row.n > 1 else "one run"
+        worth = f"{signed_points(row.mean)} ({interval}; n = {row.n})"
+        rows.setdefault(row.change, {"Step": row.change})[capital(PLACES[row.kind]) + ", points"] = worth
+    return pd.DataFrame(rows.values()).fillna("")
 
 
 def _ranged(values):

@@ -1,4 +1,4 @@
-"""What each change of the recipes is worth and takes: a tidy frame of several seeds in, differences out.
+"""What each step of the recipes is worth, and what a recipe takes: a tidy frame of several seeds in, differences out.
 
 And how benchmarks, of which the times come, are run, kept and read back.
 """
@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 
 from cnnlab.machine import atomic_file, environment, root
-from cnnlab.measures.stats import paired_differences, paired_tests, paired_values
-from cnnlab.studies import CONTRASTS, NAMES, PUBLISHED, WALK
+from cnnlab.measures.stats import paired_differences, t_interval
+from cnnlab.studies import NAMES, NARROW, PUBLISHED, STEPS, WALK, WITHOUT
 
 # The final weights without test-time augmentation, which is reported apart.
 METRIC = "test_accuracy_last"
 AUGMENTED = "test_accuracy_tta"
-# What choices are made by: the same weights on the validation images.
-VALIDATION = "val_accuracy_last"
+# What the steps of the ablation are compared by (see `scored`).
+SCORE = "score"
 # Times, the one first that machines of different speed disturb least: measured side by side.
 BASELINE_TIMES = "baseline_times"
 TIMES = (BASELINE_TIMES, "seconds")
@@ -27,69 +27,42 @@ TIMES = (BASELINE_TIMES, "seconds")
 BENCHMARKS_FOLDER = Path("results") / "benchmarks"
 
 
-def measured(frame, contrasts=CONTRASTS):
-    """Those of `contrasts` whose two recipes have a seed in common in `frame`, as far as it is recorded.
+def effects(frame):
+    """What each step is worth in accuracy, on top of those before it and left out of the narrow recipe, by seed.
 
-    For a cumulative step it must be a seed that all of the recorded cumulative steps have.
+    `frame`: rows of the recipe study; what is not recorded yet is left out. Returns a DataFrame, a row a contrast:
+    kind ("on top" or "left out"), step (a label of `studies.STEPS`), change (in words), first, second (labels: what has
+    the step, and what has not), n (paired seeds), differences (an array, a share for each of these), mean, low, high
+    (shares; NaN for one seed). Raises ValueError where there is no contrast at all.
     """
-    return [each for each, _ in _with_rows(frame, contrasts)]
-
-
-def effects(frame, metric=METRIC, contrasts=CONTRASTS):
-    """What each of `contrasts` adds to `metric`, paired by seed, with Holm's correction in each kind.
-
-    `frame`: rows of the recipe study; a contrast that is not `measured` is left out, and the cumulative steps are of
-    seeds that all of them have (`complete_seeds`). Returns a DataFrame, a row a contrast: kind, change, first, second,
-    n (paired seeds), differences (an array, a share for each of these), times (processor time of the first as a
-    multiple of the second's, median over seeds), mean, low, high (shares; NaN for one seed), p_holm, differs (bool; see
-    `paired_tests`). Raises ValueError where there is no contrast at all.
-    """
-    rows = []
-    for contrast, source in _with_rows(frame, contrasts):
-        of_contrast = source, contrast.first, contrast.second
-        differences, seconds = paired_differences(*of_contrast, metric), paired_values(*of_contrast, "cpu_seconds")
-        times = float((seconds.iloc[:, 0] / seconds.iloc[:, 1]).median())
-        names = {name: getattr(contrast, name) for name in ("kind", "change", "first", "second")}
-        rows.append({**names, "n": len(differences), "differences": differences, "times": times})
-    if not rows:
-        raise ValueError("the frame has no two recipes of one contrast and one seed; run the study first")
-    return pd.concat(_tested(mine) for _, mine in pd.DataFrame(rows).groupby("kind", sort=False)).sort_index()
-
-
-def complete_seeds(frame):
-    """`frame` without the cumulative ablation's rows of seeds that not all of its recorded steps have.
-
-    Only then do the steps add up to the difference of the last and the first.
-    """
-    cumulative = frame["label"].isin([recipe.label for recipe in WALK])
-    seeds = frame[cumulative].groupby("label")["seed"].agg(set)
-    common = set.intersection(*seeds) if len(seeds) else set()
-    return frame[~cumulative | frame["seed"].isin(common)]
-
-
-def _with_rows(frame, contrasts):
-    """(contrast, what of `frame` it is taken from), of those whose recipes have a seed in common there."""
-    if frame.empty:
-        return []
-    sources = {True: complete_seeds(frame), False: frame}
-    seeds = {whole: rows.groupby("label")["seed"].agg(set).to_dict() for whole, rows in sources.items()}
-    return [
-        (each, sources[whole])
-        for each in contrasts
-        for whole in [each.kind == "walk"]
-        if seeds[whole].get(each.first, set()) & seeds[whole].get(each.second, set())
+    frame, words = scored(frame), {label: text for label, text, _ in STEPS}
+    contrasts = [
+        *(("on top", label, label, before.label) for (label, _, _), before in zip(STEPS, WALK, strict=False)),
+        *(("left out", step, NARROW, label) for label, step, _ in WITHOUT),
     ]
+    seeds = frame.groupby("label")["seed"].agg(set) if len(frame) else {}
+    rows = []
+    for kind, step, first, second in contrasts:
+        if first in seeds and second in seeds and seeds[first] & seeds[second]:
+            differences = paired_differences(frame, first, second, SCORE)
+            interval = t_interval(differences)
+            rows.append(
+                {
+                    "kind": kind, "step": step, "change": words[step], "first": first, "second": second,
+                    "n": len(differences), "differences": differences, "mean": interval.mean,
+                    "low": interval.low, "high": interval.high,
+                }
+            )  # fmt: skip
+    if not rows:
+        raise ValueError("the frame has no two recipes that differ by one step and share a seed; run the study first")
+    return pd.DataFrame(rows)
 
 
-def _tested(rows):
-    """`rows` of one kind with their tests; those of one seed have none."""
-    several = rows[rows["n"] > 1]
-    found = rows.assign(mean=rows["differences"].map(np.mean), low=np.nan, high=np.nan, p_holm=np.nan, differs=False)
-    if len(several):
-        tests = paired_tests(list(several["differences"])).set_index(several.index)
-        for column in ("low", "high", "p_holm", "differs"):
-            found.loc[several.index, column] = tests[column]
-    return found
+def scored(frame):
+    """`frame` of the recipe study with the column SCORE: accuracy from one view, of the last step from several."""
+    if frame.empty:
+        return frame
+    return frame.assign(**{SCORE: frame[AUGMENTED].where(frame["label"] == WALK[-1].label, frame[METRIC])})
 
 
 def baseline_times(frame, seconds):
@@ -123,7 +96,7 @@ def named(frame):
     return frame.assign(label=frame["label"].map(lambda label: NAMES.get(label, label)))
 
 
-def frontier(frame, metric=AUGMENTED, time=None):
+def frontier(frame, metric=METRIC, time=None):
     """Labels of the recipes that no other beats in mean `metric` without taking longer, fastest first.
 
     `frame`: with the columns label, `metric` and `time` (None: that of `time_column`), whose mean over seeds counts.

@@ -2,7 +2,7 @@
 
 import lazy_loader
 
-from cnnlab.studies.cifar10 import CIFAR_STUDIES, CNN, DENSE, FILTERS
+from cnnlab.studies.cifar10 import AS_DESIGNED, CIFAR_STUDIES, CNN, DENSE, FILTERS
 from cnnlab.studies.mars import (
     MARS_CNN,
     MARS_DENSE,
@@ -35,21 +35,17 @@ __getattr__, __dir__, _lazy = lazy_loader.attach(
         "recipes": [
             "AIRBENCH94",
             "ASSIGNMENT",
-            "PUBLISHED_EPOCHS",
-            "CONTRASTS",
             "FLOAT32",
-            "INSTEAD",
             "NAMES",
             "NARROW",
-            "PARTS",
             "PUBLISHED",
+            "PUBLISHED_EPOCHS",
             "STEPS",
             "STUDY_SEEDS",
             "TARGETS",
             "TARGET_SEEDS",
             "WALK",
             "WITHOUT",
-            "of_kind",
         ],
         "run": [
             "kept_or_trained",

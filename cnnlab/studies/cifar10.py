@@ -13,6 +13,17 @@ SMALL_CNN = Trial("cnn_32_64_k3", options={"filters": [32, 64], "dense": 128})
 SAMPLE_SIZES = (500, 1_000, 2_000, 5_000, 10_000, 20_000, 40_000)
 PERMUTATION_SEED = 0
 
+AS_DESIGNED = "as designed"
+# Each decision of the assignment's CNN undone once: what is said of it, and the option that is another.
+DESIGN = {
+    "one pooling fewer": {"pools": 1},
+    "no padding": {"padding": "valid"},
+    "one convolution fewer": {"filters": [32, 64]},
+    "no dropout": {"dropout": 0.0},
+    "no dense layer": {"dense": 0},
+}
+DESIGN_IMAGES = 10_000
+
 
 def _label(prefix, numbers):
     return "_".join([prefix, *map(str, numbers)])
@@ -39,6 +50,16 @@ CIFAR_STUDIES = {
             f"{SETTINGS}; 10 epochs for every variant; 3x3 kernels, dense layer of 512, dropout 0.5",
             tuple(Trial(_label("cnn", filters), options={"filters": list(filters)}) for filters in FILTERS),
             costliest=_label("cnn", FILTERS[-1]),
+        ),
+        Study(
+            "design",
+            "What does each decision in the design of the CNN do?",
+            "one decision at a time, undone",
+            f"{SETTINGS.replace('40,000', f'{DESIGN_IMAGES:,}')}; 10 epochs",
+            tuple(
+                dataclasses.replace(CNN, label=label, options={**CNN.options, **undone}, train_images=DESIGN_IMAGES)
+                for label, undone in {AS_DESIGNED: {}, **DESIGN}.items()
+            ),
         ),
         Study(
             "filters_gap",

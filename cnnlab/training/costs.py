@@ -30,7 +30,7 @@ def expected_parameters(model, input_shape=(32, 32, 3), num_classes=10, **option
     ):
         total += (size * size * channels + 1) * count + 4 * count * network.batch_norm
         channels = count
-    positions = 1 if network.head == "gap" else (height >> network.poolings) * (width >> network.poolings)
+    positions = 1 if network.head == "gap" else network.left_of(height) * network.left_of(width)
     return total + _dense_layers([positions * channels, *([network.dense] if network.dense else []), num_classes])
 
 

@@ -145,6 +145,11 @@ def _dense(network):
 
 def _cnn(network, input_shape, fused):
     smallest = min(input_shape[:2])
+    if network.padding == "valid" and network.left_of(smallest) < 1:
+        raise ValueError(
+            f"without padding {len(network.filters)} convolutions and {network.poolings} poolings leave nothing of "
+            f"{input_shape[0]}x{input_shape[1]} pixels; take padding='same', or fewer or smaller layers"
+        )
     if smallest >> network.poolings < 1:
         raise ValueError(
             f"{network.poolings} poolings halve {smallest} pixels to nothing; a {input_shape[0]}x{input_shape[1]} "
@@ -153,7 +158,7 @@ def _cnn(network, input_shape, fused):
     stack = [layers.Rescaling(1 / 255)]
     kernels = one_each("kernel_size", network.kernel_size, len(network.filters))
     for index, (count, size) in enumerate(zip(network.filters, kernels, strict=True), start=1):
-        stack += _convolution(index, count, size, network.batch_norm, fused)
+        stack += _convolution(index, count, size, network, fused)
         if index <= network.poolings:
             stack.append(layers.MaxPooling2D(2, name=f"pool{index}"))
     stack.append(layers.GlobalAveragePooling2D() if network.head == "gap" else layers.Flatten())
@@ -164,11 +169,11 @@ def _cnn(network, input_shape, fused):
     return stack
 
 
-def _convolution(index, filters, size, batch_norm, fused):
-    if not batch_norm:
-        return [layers.Conv2D(filters, size, padding="same", activation="relu", name=f"conv{index}")]
+def _convolution(index, filters, size, network, fused):
+    if not network.batch_norm:
+        return [layers.Conv2D(filters, size, padding=network.padding, activation="relu", name=f"conv{index}")]
     return [
-        layers.Conv2D(filters, size, padding="same", name=f"conv{index}"),
+        layers.Conv2D(filters, size, padding=network.padding, name=f"conv{index}"),
         batch_normalization(fused, name=f"norm{index}"),
         layers.ReLU(name=f"relu{index}"),
     ]

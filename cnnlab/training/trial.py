@@ -85,18 +85,19 @@ class Dense:
 
 @checked
 class CNN:
-    """Convolutions with 'same' padding and ReLU, 2x2 max pooling, and a classifier head.
+    """Convolutions with ReLU, 2x2 max pooling, and a classifier head.
 
     `filters` of each convolution; `kernel_size` in pixels, odd, one number for all layers or one a
-    layer; `pools`: after how many of the first convolutions a pooling follows (None: all of them,
-    but not after a third of three, so that 32x32 pixels end as 8x8 positions, as in the
-    assignment); `head`: "flatten" or "gap" (global average pooling, which has no weights); `dense`:
-    units of the layer before the softmax, or 0 for none; `dropout`: the rate after it; `batch_norm`:
-    normalise between each convolution and its ReLU.
+    layer; `padding`: "same", or "valid", which takes a border off; `pools`: after how many of the
+    first convolutions a pooling follows (None: all of them, but not after a third of three, so that
+    32x32 pixels end as 8x8 positions, as in the assignment); `head`: "flatten" or "gap" (global
+    average pooling, which has no weights); `dense`: units of the layer before the softmax, or 0 for
+    none; `dropout`: the rate after it; `batch_norm`: normalise between each convolution and its ReLU.
     """
 
     filters: Counts = (32, 64, 128)
     kernel_size: Odd | tuple[Odd, ...] = 3
+    padding: Literal["same", "valid"] = "same"
     pools: Natural | None = None
     head: Literal["flatten", "gap"] = "flatten"
     dense: Natural = 512
@@ -112,6 +113,14 @@ class CNN:
     def poolings(self):
         """How many poolings there are."""
         return self.pools if self.pools is not None else 2 if len(self.filters) == 3 else len(self.filters)
+
+    def left_of(self, side):
+        """What is left of `side` pixels after all convolutions and poolings, 0 or less where nothing is."""
+        kernels = one_each("kernel_size", self.kernel_size, len(self.filters))
+        for index, kernel in enumerate(kernels, start=1):
+            side -= kernel - 1 if self.padding == "valid" else 0
+            side //= 2 if index <= self.poolings else 1
+        return side
 
 
 @checked
