@@ -298,7 +298,7 @@ def test_a_study_of_ones_own_pictures_gives_a_table_findings_and_a_packed_model(
             ["study", "--folder", ".", "--variant", "cnn_1"],
             "no variant is called 'cnn_1'; expected some of dense_128_64",
         ),
-        (["study", "recipe", "--folder", "."], "no variant is called 'published'"),
+        (["study", "recipe", "--folder", "."], "no variant is called 'assignment'"),
         (["study", "--folder", ".", "--store", "results/trials"], "is of the record"),
     ],
 )

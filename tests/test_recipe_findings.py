@@ -130,7 +130,8 @@ def test_one_seed_is_no_conclusion():
 
 
 def test_the_ablation_says_where_it_begins_and_ends_and_what_counts_most():
-    walk, left, twice = recipe_findings.recipe_findings(rows())
+    walk, left, twice, views = recipe_findings.recipe_findings(rows())
+    assert (views.verdict, views.numbers["mean"]) == ("better", pytest.approx(0.01))
     assert walk.verdict == "better"
     assert (walk.numbers["start"], walk.numbers["end"]) == pytest.approx((0.74, 0.95))
     assert walk.numbers["largest"] == "blocks"

@@ -28,7 +28,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "recipes": [
             "change_table", "faithful", "frontier_table", "listed", "recipe_findings", "target_table", "targets",
-            "test_time_augmentation",
         ],
         "seeds": ["ensemble", "seeds_table", "spread", "suspect_labels"],
         "tables": [

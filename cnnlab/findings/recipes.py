@@ -16,7 +16,7 @@ from cnnlab.findings.finding import (
     judged_one,
 )
 from cnnlab.findings.tables import cell
-from cnnlab.studies import ASSIGNMENT, FLOAT32, NAMES, PUBLISHED, TARGETS
+from cnnlab.studies import ASSIGNMENT, FLOAT32, NAMES, PUBLISHED, TARGETS, WALK
 from cnnlab.wording import capital, duration, from_to, percent, points, signed_points, spelled, whole_points
 
 ASSIGNED = NAMES[ASSIGNMENT.label]
@@ -30,7 +30,9 @@ def recipe_findings(frame):
     table = measures.effects(frame)
     on_top, left_out = (table[table["kind"] == kind] for kind in PLACES)
     found = [] if on_top.empty else [cumulative(frame, on_top)]
-    return found + ([] if left_out.empty else [missed(left_out)]) + _twice_told(on_top, left_out)
+    found += ([] if left_out.empty else [missed(left_out)]) + _twice_told(on_top, left_out)
+    last = WALK[-1].label
+    return found + ([test_time_augmentation(frame, last)] if last in set(frame["label"]) else [])
 
 
 def cumulative(frame, steps):
@@ -160,7 +162,7 @@ def test_time_augmentation(frame, label):
     rows = frame[frame["label"] == label]
     verdict, numbers = judged_one((rows[measures.AUGMENTED] - rows[measures.METRIC]).to_numpy(), RECIPE_MARGIN)
     numbers["time_share"] = (rows["seconds_tta"] / rows["seconds"]).median()
-    change = effect(verdict, numbers, NAMES[label], RECIPE_MARGIN)
+    change = effect(verdict, numbers, "the last network" if label == WALK[-1].label else NAMES[label], RECIPE_MARGIN)
     return Finding(
         f"Test-time augmentation {change}, for {percent(numbers['time_share'])} of its time.", verdict, numbers
     )
