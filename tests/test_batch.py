@@ -25,7 +25,7 @@ def tiny():
 
 @pytest.fixture(scope="module")
 def model(tiny):
-    return tiny.handlers.model_fn(tiny.folder)
+    return packed.loaded()
 
 
 @pytest.fixture

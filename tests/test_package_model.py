@@ -101,7 +101,9 @@ def test_the_same_model_gives_the_same_bytes(tiny, tmp_path):
     assert sha256(other) != sha256(tiny.archive)
 
 
+@pytest.mark.long
 def test_the_script_gives_the_same_bytes_as_the_function_and_names_the_next_command(tiny, tmp_path):
+    """In a process of its own, where TensorFlow counts otherwise."""
     (tmp_path / "row.json").write_text(json.dumps(tiny.row), encoding="utf-8")
     (tmp_path / "classes.txt").write_text("\n".join(tiny.dataset.class_names), encoding="utf-8")
     output = tmp_path / "new" / "model.tar.gz"
@@ -249,11 +251,14 @@ def test_a_sigmoid_becomes_two_classes_of_which_the_second_has_its_probability(t
     assert np.ptp(yes) > 0.01
 
 
-def test_a_model_of_any_size_is_packed_for_the_size_that_is_named(tmp_path):
+def test_a_model_of_any_size_is_packed_for_the_size_that_is_named(tmp_path, capsys):
     model = any_size()
     output = tmp_path / "model.tar.gz"
     arguments = [str(save(model, tmp_path)), "--output", str(output), "--classes", "a,b", "--size", "12x20"]
     assert package_model.main(arguments) is None
+    printed = capsys.readouterr().out
+    assert sha256(output) in printed
+    assert f"next: python sagemaker_scripts/serve_local.py {output}" in printed
     images = np.random.default_rng(1).integers(0, 256, (2, 12, 20, 3), "uint8")
     with archive.unpacked(output) as folder:
         handlers = archive.load_handlers(folder)

@@ -246,7 +246,7 @@ def test_what_a_precision_costs_is_held_against_a_margin(lost, verdict):
     assert once.verdict == "cannot tell", "one seed shows nothing"
 
 
-@pytest.mark.parametrize("seeds", [1, 2, SEEDS])
+@pytest.mark.parametrize("seeds", [1, pytest.param(2, marks=pytest.mark.long), SEEDS])
 @pytest.mark.parametrize("effect", [0.0, 0.004, 0.06, -0.06])
 def test_no_form_of_a_sentence_is_too_long(effect, seeds):
     """A Finding that says too much is a ValueError: here is every recipe, in every order of accuracy and time."""
