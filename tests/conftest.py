@@ -3,6 +3,7 @@
 TensorFlow is loaded by those that need it, so that the process that hands tests to pytest-xdist's workers does without.
 """
 
+import gc
 import os
 import signal
 from functools import partial
@@ -45,6 +46,12 @@ def pytest_collection_modifyitems(items):
     """Long files before short ones, each in its own order, and the notebooks' runs before all."""
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: (not _is_alone(item.nodeid), places.get(item.path.stem, len(LONGEST))))
+
+
+def pytest_collection_finish():
+    """What was imported stays: the collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

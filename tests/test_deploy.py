@@ -38,14 +38,6 @@ KEY = "1234abcd-12ab-34cd-56ef-1234567890ab"
 VPC = {"subnets": ("subnet-0123abcd", "subnet-1123abcd"), "security_groups": ("sg-0123abcd",)}
 
 
-def each_once(calls, kinds):
-    """Parameters of every call with every kind of failure; each of both once, and the other pairs long."""
-    pairs = [
-        (call, kind, place % len(kinds) == turn) for place, call in enumerate(calls) for turn, kind in enumerate(kinds)
-    ]
-    return [pytest.param(call, kind, marks=[] if is_first else pytest.mark.long) for call, kind, is_first in pairs]
-
-
 @pytest.fixture
 def account(monkeypatch):
     with aws_rehearsal.account(monkeypatch) as rehearsal:
@@ -267,7 +259,7 @@ def test_a_bucket_that_was_there_stays(account, archive):
 
 
 @pytest.mark.parametrize(
-    ("call", "kind"), each_once(STEPS, ["throttled", "expired", "quota", "unreachable", "interrupted"])
+    ("call", "kind"), aws_rehearsal.each_once(STEPS, ["throttled", "expired", "quota", "unreachable", "interrupted"])
 )
 def test_any_call_that_fails_leaves_nothing(call, kind, account, archive, rehearsed, capsys):
     account.fail(call, kind)
@@ -293,7 +285,7 @@ def test_any_call_that_is_denied_leaves_nothing_and_rehearses(call, account, arc
 
 
 @pytest.mark.parametrize(
-    ("call", "kind"), each_once(OPTIONAL_STEPS, ["throttled", "expired", "unreachable", "interrupted"])
+    ("call", "kind"), aws_rehearsal.each_once(OPTIONAL_STEPS, ["throttled", "expired", "unreachable", "interrupted"])
 )
 def test_a_step_of_an_option_that_fails_leaves_nothing(call, kind, account, archive, rehearsed):
     account.fail(call, kind)
@@ -328,7 +320,9 @@ def test_credentials_that_expire_half_way_leave_what_is_said_and_nothing_else(ca
 
 @pytest.mark.parametrize(
     ("call", "kind"),
-    each_once(["PutObject", *CREATIONS, "CreateSchedule", "RegisterScalableTarget"], ["throttled", "interrupted"]),
+    aws_rehearsal.each_once(
+        ["PutObject", *CREATIONS, "CreateSchedule", "RegisterScalableTarget"], ["throttled", "interrupted"]
+    ),
 )
 def test_what_was_made_before_its_answer_was_lost_is_deleted_too(call, kind, account, archive):
     account.fail(call, kind, after=True)

@@ -245,6 +245,7 @@ def test_a_training_that_diverges_says_so_in_one_line(bars_dataset, keep):
         train(wild, bars_dataset)
 
 
+@pytest.mark.long
 def test_mixed_precision_trains_the_fast_network_to_the_same_answers(bars_dataset):
     if not machine.BFLOAT16_FLAGS & machine.cpu_flags():
         pytest.skip("this processor has no bfloat16, and emulates it slowly")
