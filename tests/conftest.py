@@ -30,10 +30,11 @@ def pytest_configure():
 
 # What takes longest begins first, so that no worker of pytest-xdist is left with it at the end.
 LONGEST = (
-    "test_training_finetune", "test_studies_run", "test_protocol", "test_training_loop", "test_command_line",
-    "test_package_model", "test_measures_probes", "test_training_memory", "test_serving", "test_notebooks",
-    "test_train_script", "test_benchmarks_training", "test_deploy", "test_launch_training", "test_findings",
-    "test_recipe_findings", "test_training_callbacks", "test_measures_mars", "test_figures", "test_report",
+    "test_training_finetune", "test_studies_run", "test_protocol", "test_package_model", "test_training_loop",
+    "test_page", "test_command_line", "test_measures_probes", "test_serving", "test_deploy",
+    "test_benchmarks_training", "test_container_contract", "test_launch_training", "test_notebooks",
+    "test_training_memory", "test_train_script", "test_findings", "test_recipe_findings", "test_measures_mars",
+    "test_figures", "test_report",
 )  # fmt: skip
 
 
