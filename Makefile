@@ -29,12 +29,13 @@ ifneq ($(wildcard $(VENV)),)
   $(shell $(RUN) -c 'import pip' 2>/dev/null || rm -rf $(VENV))
 endif
 
-.PHONY: help notebook mars test check lint data lab report bench clean
+.PHONY: help notebook mars test test-long check lint data lab report bench clean
 
 help:
 	@echo 'make notebook [PROFILE=quick|full|smoke]  execute cnn_assignment.ipynb'
 	@echo 'make mars     [PROFILE=quick|full|smoke]  execute cnn_exploration.ipynb'
 	@echo 'make test                                 run the tests'
+	@echo 'make test-long                            run those that take longest: fuzzing, killed processes, repetitions'
 	@echo 'make check                                run the reference answers of course/, and wrong ones for each hint'
 	@echo 'make lint                                 check style with ruff, and who imports whom'
 	@echo 'make data                                 fetch and verify the data, once, for work without a network'
@@ -59,6 +60,9 @@ mars: $(VENV)/installed
 
 test: $(VENV)/installed-dev data
 	$(RUN) -m pytest -n 2
+
+test-long: $(VENV)/installed-dev data
+	$(RUN) -m pytest -n 2 -m long
 
 check: $(VENV)/installed-dev
 	$(RUN) course/generate.py --check

@@ -1,10 +1,11 @@
 """A Keras classifier as a TensorFlow SavedModel: the signatures that are served, always the same bytes."""
 
+import functools
 import re
 from pathlib import Path
 
 import tensorflow as tf
-from google.protobuf import text_format
+from google.protobuf.descriptor import FieldDescriptor
 from tensorflow.core.protobuf import saved_model_pb2
 
 from cnnlab.measures import explained, explained_layer
@@ -12,6 +13,9 @@ from cnnlab.measures import explained, explained_layer
 OUTPUT, MAP = "probabilities", "grad_cam"
 # A second name of a function's argument, for debugging.
 ARGUMENT_NAME = "_user_specified_name"
+# What the name of a function ends in, which TensorFlow counts, and fields that may hold one.
+COUNTER = re.compile(r"_\d")
+TEXTS = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
 COLOURS = 3
 LUMA = (0.299, 0.587, 0.114)
 # More bytes than a string has.
@@ -151,6 +155,8 @@ def _signatures(model, resize):
     height, width, channels = model.input_shape[1:]
 
     image = tf.TensorSpec((height, width, channels), "float32")
+    pixels = tf.TensorSpec((None, *image.shape), "float32", name="pixels")
+    files = tf.TensorSpec((None,), "string", name="images")
 
     def from_file(data):
         picture = decoded(data)
@@ -164,6 +170,8 @@ def _signatures(model, resize):
         flat = tf.io.decode_raw(pixels, "uint8", fixed_length=height * width * channels)
         return from_pixels(tf.cast(tf.reshape(flat, (-1, *image.shape)), "float32"))
 
+    # One function that the others call: the ways to decode a picture are traced, kept and loaded once.
+    @tf.function(input_signature=[files], autograph=False)
     def to_pixels(images):
         return {"pixels": tf.map_fn(from_file, images, fn_output_signature=image)}
 
@@ -176,8 +184,6 @@ def _signatures(model, resize):
     def explain_files(images):
         return explain(**to_pixels(images))
 
-    pixels = tf.TensorSpec((None, *image.shape), "float32", name="pixels")
-    files = tf.TensorSpec((None,), "string", name="images")
     functions = {
         "serving_default": (from_pixels, pixels),
         "serve_uint8": (from_bytes, tf.TensorSpec((None,), "string", name="pixels")),
@@ -208,8 +214,8 @@ def _normalise(folder):
         for argument in function.arg_attr.values():
             if ARGUMENT_NAME in argument.attr:
                 del argument.attr[ARGUMENT_NAME]
-    saved = _renamed(saved, _ranked_names([function.signature.name for function in library.function]))
-    saved.meta_graphs[0].graph_def.library.function.sort(key=lambda function: function.signature.name)
+    _rename(saved, _renaming(_ranked_names([function.signature.name for function in library.function])))
+    library.function.sort(key=lambda function: function.signature.name)
     path.write_bytes(saved.SerializeToString(deterministic=True))
 
 
@@ -219,11 +225,46 @@ def _ranked_names(names):
     return {f"{stem}_{counter}": f"{stem}_{rank:04d}" for rank, (stem, _, counter) in enumerate(pairs)}
 
 
-def _renamed(message, names):
-    """A copy of a protocol buffer message in which each key of `names` reads as its value.
+def _rename(message, new):
+    """Put `new`(text) in the place of each text, name and key within a protocol buffer message."""
+    for field, value in list(message.ListFields()):
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            _rename_map(value, field.message_type.fields_by_name["value"], new)
+        elif field.type == field.TYPE_MESSAGE:
+            for part in value if field.is_repeated else (value,):
+                _rename(part, new)
+        elif field.type in TEXTS:
+            if field.is_repeated:
+                value[:] = map(new, value)
+            elif (renamed := new(value)) != value:
+                setattr(message, field.name, renamed)
 
-    Also within longer strings: a loop's arguments are named after the loop's functions.
+
+def _rename_map(entries, field, new):
+    for key in list(entries):
+        name = new(key) if isinstance(key, str) else key
+        if field.type == field.TYPE_MESSAGE:
+            _rename(entries[key], new)
+            if name != key:
+                entries[name].CopyFrom(entries[key])
+        else:
+            entries[name] = new(entries[key]) if field.type in TEXTS else entries[key]
+        if name != key:
+            del entries[key]
+
+
+def _renaming(names):
+    """A function that reads each key of `names` in a text (str or bytes) as its value.
+
+    Also within longer texts: a loop's arguments are named after the loop's functions.
     """
-    pattern = rf"({'|'.join(map(re.escape, names))})(?!\d)"
-    text = re.sub(pattern, lambda match: names[match[1]], text_format.MessageToString(message))
-    return text_format.Parse(text, type(message)())
+    pattern = re.compile(rf"({'|'.join(map(re.escape, names))})(?!\d)")
+
+    @functools.cache
+    def new(text):
+        if isinstance(text, bytes):
+            # Of which Latin-1 has one character a byte.
+            return new(text.decode("latin-1")).encode("latin-1")
+        return pattern.sub(lambda match: names[match[1]], text) if COUNTER.search(text) else text
+
+    return new

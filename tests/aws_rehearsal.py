@@ -12,6 +12,7 @@ import tarfile
 import time
 
 import boto3
+import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import EndpointConnectionError
 from moto import mock_aws
@@ -272,3 +273,11 @@ def bare_archive(folder, shape=(8, 8, 3)):
         member.size = len(card)
         tar.addfile(member, io.BytesIO(card))
     return path
+
+
+def each_once(calls, kinds):
+    """Parameters of every call with every kind of failure; each of both once, and the other pairs long."""
+    pairs = [
+        (call, kind, place % len(kinds) == turn) for place, call in enumerate(calls) for turn, kind in enumerate(kinds)
+    ]
+    return [pytest.param(call, kind, marks=[] if is_first else pytest.mark.long) for call, kind, is_first in pairs]

@@ -3,6 +3,7 @@
 TensorFlow is loaded by those that need it, so that the process that hands tests to pytest-xdist's workers does without.
 """
 
+import gc
 import os
 import signal
 from functools import partial
@@ -29,10 +30,11 @@ def pytest_configure():
 
 # What takes longest begins first, so that no worker of pytest-xdist is left with it at the end.
 LONGEST = (
-    "test_training_finetune", "test_studies_run", "test_protocol", "test_training_loop", "test_command_line",
-    "test_package_model", "test_measures_probes", "test_training_memory", "test_serving", "test_notebooks",
-    "test_train_script", "test_benchmarks_training", "test_deploy", "test_launch_training", "test_findings",
-    "test_recipe_findings", "test_training_callbacks", "test_measures_mars", "test_figures", "test_report",
+    "test_training_finetune", "test_studies_run", "test_protocol", "test_package_model", "test_training_loop",
+    "test_page", "test_command_line", "test_measures_probes", "test_serving", "test_deploy",
+    "test_benchmarks_training", "test_container_contract", "test_launch_training", "test_notebooks",
+    "test_training_memory", "test_train_script", "test_findings", "test_recipe_findings", "test_measures_mars",
+    "test_figures", "test_report",
 )  # fmt: skip
 
 
@@ -45,6 +47,12 @@ def pytest_collection_modifyitems(items):
     """Long files before short ones, each in its own order, and the notebooks' runs before all."""
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: (not _is_alone(item.nodeid), places.get(item.path.stem, len(LONGEST))))
+
+
+def pytest_collection_finish():
+    """What was imported stays: the collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -38,6 +38,12 @@ def tiny():
     )  # fmt: skip
 
 
+@functools.cache
+def loaded():
+    """What the handlers load of the unpacked archive, which takes a second or so: once for all."""
+    return tiny().handlers.model_fn(tiny().folder)
+
+
 def straight(images):
     """What Keras itself answers: float32 (n, classes)."""
     return tiny().model.predict_on_batch(np.asarray(images, "float32"))

@@ -25,7 +25,7 @@ def tiny():
 
 @pytest.fixture(scope="module")
 def model(tiny):
-    return tiny.handlers.model_fn(tiny.folder)
+    return packed.loaded()
 
 
 @pytest.fixture
@@ -155,8 +155,9 @@ def test_a_job_that_answers_nothing_says_why_and_writes_no_table(account, tiny, 
     assert account.left() == [] and not (tmp_path / "answers.csv").exists()
 
 
-@pytest.mark.parametrize("kind", ["throttled", "expired", "quota", "unreachable", "interrupted"])
-@pytest.mark.parametrize("call", STEPS)
+@pytest.mark.parametrize(
+    ("call", "kind"), aws_rehearsal.each_once(STEPS, ["throttled", "expired", "quota", "unreachable", "interrupted"])
+)
 def test_any_call_that_fails_leaves_nothing(call, kind, account, tiny, pictures, tmp_path):
     account.fail(call, kind)
     # What fails to be listed is not to be found by the deletion either.

@@ -62,7 +62,7 @@ def test_what_trains_elsewhere_takes_turns_in_a_process_of_its_own(tmp_path, mon
 
 
 def test_recipes_are_timed_side_by_side_and_a_whole_training_follows(noise, monkeypatch):
-    few = {label: RECIPES[label] for label in ("published", "assignment", "muon", "to_74")}
+    few = {label: RECIPES[label] for label in ("published", "assignment", "to_74")}
     monkeypatch.setattr(training, "RECIPES", few)
     images, labels = training.load_cifar10().split("train", 64)
     table = training.recipes(images, labels.astype("int32"), rounds=2).set_index("recipe")

@@ -99,17 +99,18 @@ def test_a_batch_keeps_its_order_in_numbers_and_in_bytes(tiny, new):
 def test_a_photograph_is_resized_as_the_toolkits_way_resizes_it(tiny, new):
     body = packed.picture(np.repeat(np.repeat(tiny.images[2], 9, axis=0), 7, axis=1), "JPEG", quality=60)
     handlers = tiny.handlers
-    local = handlers.predict_fn(handlers.input_fn(body, "image/jpeg"), handlers.model_fn(tiny.folder))
+    local = handlers.predict_fn(handlers.input_fn(body, "image/jpeg"), packed.loaded())
     np.testing.assert_allclose(packed.probabilities(new("image/jpeg", body).content), local, atol=1e-6)
 
 
-def test_both_servers_answer_alike(tiny, new, local):
+@pytest.mark.parametrize("count", [40, pytest.param(150, marks=pytest.mark.long)])
+def test_both_servers_answer_alike(tiny, new, local, count):
     """Everything that people send, right and wrong, and much that nobody sends on purpose."""
     right = [request[:2] for request in request_kinds.lossless_requests().values()]
     wrong = [request[:2] for request in request_kinds.bad_requests().values()]
     photograph = packed.picture(np.repeat(np.repeat(tiny.images[2], 9, axis=0), 7, axis=1), "JPEG", quality=60)
     photographs = [photograph, photograph[:-2], photograph[:-200]]
-    fuzz = requests_fuzz.malformed(request_kinds.requests_of(tiny.images[0]), packed.picture, 150, seed=3)
+    fuzz = requests_fuzz.malformed(request_kinds.requests_of(tiny.images[0]), packed.picture, count, seed=3)
     statuses = []
     for kind, body in [*right, *wrong, *[("image/jpeg", each) for each in photographs], *fuzz]:
         there, here = new(kind, body), local(kind, body)

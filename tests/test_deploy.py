@@ -90,6 +90,7 @@ def test_a_fresh_clone_without_credentials_ends_in_a_local_prediction(fresh_clon
     assert "next: python sagemaker_scripts/serve_local.py" in printed
 
 
+@pytest.mark.long
 def test_the_script_itself_rehearses_and_exits_with_0(fresh_clone, tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     environment |= {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"}
@@ -257,8 +258,9 @@ def test_a_bucket_that_was_there_stays(account, archive):
     assert account.left() == [f"bucket {BUCKET}"]
 
 
-@pytest.mark.parametrize("kind", ["throttled", "expired", "quota", "unreachable", "interrupted"])
-@pytest.mark.parametrize("call", STEPS)
+@pytest.mark.parametrize(
+    ("call", "kind"), aws_rehearsal.each_once(STEPS, ["throttled", "expired", "quota", "unreachable", "interrupted"])
+)
 def test_any_call_that_fails_leaves_nothing(call, kind, account, archive, rehearsed, capsys):
     account.fail(call, kind)
     with pytest.raises(KeyboardInterrupt if kind == "interrupted" else common.ScriptError) as raised:
@@ -282,8 +284,9 @@ def test_any_call_that_is_denied_leaves_nothing_and_rehearses(call, account, arc
     assert rehearsed == [archive] and outcome.answer == {"local": True}
 
 
-@pytest.mark.parametrize("kind", ["throttled", "expired", "unreachable", "interrupted"])
-@pytest.mark.parametrize("call", OPTIONAL_STEPS)
+@pytest.mark.parametrize(
+    ("call", "kind"), aws_rehearsal.each_once(OPTIONAL_STEPS, ["throttled", "expired", "unreachable", "interrupted"])
+)
 def test_a_step_of_an_option_that_fails_leaves_nothing(call, kind, account, archive, rehearsed):
     account.fail(call, kind)
     with pytest.raises(KeyboardInterrupt if kind == "interrupted" else common.ScriptError):
@@ -315,8 +318,12 @@ def test_credentials_that_expire_half_way_leave_what_is_said_and_nothing_else(ca
     assert named == {line.replace("object ", f"object {BUCKET}/") for line in left}
 
 
-@pytest.mark.parametrize("kind", ["throttled", "interrupted"])
-@pytest.mark.parametrize("call", ["PutObject", *CREATIONS, "CreateSchedule", "RegisterScalableTarget"])
+@pytest.mark.parametrize(
+    ("call", "kind"),
+    aws_rehearsal.each_once(
+        ["PutObject", *CREATIONS, "CreateSchedule", "RegisterScalableTarget"], ["throttled", "interrupted"]
+    ),
+)
 def test_what_was_made_before_its_answer_was_lost_is_deleted_too(call, kind, account, archive):
     account.fail(call, kind, after=True)
     with pytest.raises(KeyboardInterrupt if kind == "interrupted" else common.ScriptError):

@@ -185,7 +185,7 @@ LABELS = [trial.label for study in STUDIES.values() for trial in study.trials]
 METRICS = ["test_accuracy_best", "test_accuracy_last"]
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", [METRICS[0], pytest.param(METRICS[1], marks=pytest.mark.long)])
 @pytest.mark.parametrize(("effect", "noise", "seeds"), [
     (0.03, 0.001, 5), (-0.03, 0.001, 5), (0.0, 0.001, 5), (0.0, 0.1, 5), (0.3, 0.001, 1),
 ])  # fmt: skip
@@ -243,6 +243,7 @@ def test_false_alarms_are_as_rare_as_the_level_says():
     assert low <= alarms <= high
 
 
+@pytest.mark.long
 def test_false_alarms_of_a_whole_sweep_are_as_rare_as_the_level_says():
     repetitions, level = 200, {"cnn_a": 0.7, "cnn_b": 0.7, "cnn_c": 0.7, "cnn_d": 0.7}
     families = [findings.adjacent(frame(level, noise=0.02, seed=1000 + k)) for k in range(repetitions)]
@@ -252,6 +253,7 @@ def test_false_alarms_of_a_whole_sweep_are_as_rare_as_the_level_says():
     assert uncorrected > stats.binom.ppf(0.999, repetitions, 0.05)
 
 
+@pytest.mark.long
 def test_a_difference_that_the_power_is_made_for_is_seen_four_times_in_five():
     repetitions, noise = 200, 0.02
     # The noise of a difference of two is sqrt(2) times that of one.

@@ -27,7 +27,7 @@ def tiny():
 @pytest.fixture(scope="module")
 def answer(tiny):
     """One function of (content type, body): the toolkit's four handlers one after the other."""
-    model = tiny.handlers.model_fn(tiny.folder)
+    model = packed.loaded()
 
     def run(kind, body):
         decoded = tiny.handlers.input_fn(body, kind)
@@ -81,7 +81,7 @@ def test_a_picture_of_another_size_is_stretched_as_stated(tiny, answer, form):
 
 
 def test_whatever_people_send_is_read_as_the_image_that_it_is(tiny):
-    model = tiny.handlers.model_fn(tiny.folder)
+    model = packed.loaded()
     for name, (kind, body, image) in request_kinds.lossless_requests().items():
         found = tiny.handlers.pixel_array(tiny.handlers.input_fn(body, kind), model)
         # One step for rounding half-transparent colours.
@@ -121,7 +121,7 @@ def test_a_photograph_is_turned_as_its_camera_was_held(tiny, number, order):
     body = packed.picture(photograph, "JPEG", quality=95, exif=request_kinds.orientation(number, order))
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(body)))
     assert (upright.size == photograph.size) == (number < 5)
-    model = tiny.handlers.model_fn(tiny.folder)
+    model = packed.loaded()
     found = tiny.handlers.pixel_array(tiny.handlers.input_fn(body, "image/jpeg"), model)[0]
     assert np.abs(found - savedmodel.stretched(np.asarray(upright), 16, 16)).max() < 3
 
@@ -201,16 +201,18 @@ def test_a_model_that_answers_no_number_is_an_error_and_no_invalid_json(tiny):
     assert caught.value.status_code == 500
 
 
-def test_thousands_of_malformed_requests_end_in_an_answer_or_a_4xx(tiny, answer):
+@pytest.mark.parametrize("count", [500, pytest.param(5000, marks=pytest.mark.long)])
+def test_malformed_requests_end_in_an_answer_or_a_4xx(tiny, answer, count):
     statuses = dict.fromkeys((200, 400, 413, 415), 0)
-    for kind, body in requests_fuzz.malformed(request_kinds.requests_of(tiny.images[0]), packed.picture, 5000, seed=1):
+    right = request_kinds.requests_of(tiny.images[0])
+    for kind, body in requests_fuzz.malformed(right, packed.picture, count, seed=1):
         try:
             found = packed.probabilities(answer(kind, body))
             assert np.isfinite(found).all()
             statuses[200] += 1
         except tiny.handlers.RequestError as error:
             statuses[error.status_code] += 1
-    assert statuses[400] > 3000 and statuses[200] > 50, statuses
+    assert statuses[400] > 0.6 * count and statuses[200] > 0.01 * count, statuses
 
 
 class ToolkitContext:

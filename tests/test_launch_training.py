@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import functools
 import hashlib
 import importlib.util
 import io
@@ -55,13 +56,19 @@ def launched(account):
     return [client.describe_training_job(TrainingJobName=name) for name in sorted(names)]
 
 
-def trial_of(hyperparameters):
-    """The Trial that a job would train: through the SDK driver's own code, as in the container."""
+@functools.cache
+def driver():
+    """The module of the SDK's driver that makes a command line of hyperparameters."""
     sdk = Path(importlib.util.find_spec("sagemaker.train").origin).parent
     spec = importlib.util.spec_from_file_location("utils", sdk / "container_drivers" / "common" / "utils.py")
     utils = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(utils)
-    words = utils.hyperparameters_to_cli_args(hyperparameters)
+    return utils
+
+
+def trial_of(hyperparameters):
+    """The Trial that a job would train: through the SDK driver's own code, as in the container."""
+    words = driver().hyperparameters_to_cli_args(hyperparameters)
     return train.make_trial(train.make_parser().parse_args([train._spelled(word) for word in words]))
 
 

@@ -182,7 +182,7 @@ def tiny():
 
 def test_the_packed_model_explains_numbers_and_pictures_alike(tiny):
     handlers = tiny.handlers
-    model = handlers.model_fn(tiny.folder)
+    model = packed.loaded()
     assert handlers.card()["grad_cam"] == {"layer": "conv2", "size": [8, 8]}
     pixels = tiny.images[:4].astype("float32")
     probabilities, maps = handlers.explain_pixels(pixels, model)

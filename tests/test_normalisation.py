@@ -10,7 +10,6 @@ import synthetic
 
 from cnnlab.training import Trial, accuracy, build, predict, renew_statistics, train
 
-pytestmark = pytest.mark.usefixtures("as_many_images_for_statistics")
 IMAGES, _ = synthetic.bars(45)
 FEW_STEPS = Trial(
     "few_steps", options={"filters": [8, 16], "dense": 16, "dropout": 0.0, "batch_norm": True}, epochs=2,
@@ -20,12 +19,20 @@ BLOCKS = dataclasses.replace(FEW_STEPS, model="blocks", options={"filters": [8, 
 MARGIN = 0.03
 
 
-@pytest.mark.parametrize(("trial", "renewed"), [(FEW_STEPS, True), (BLOCKS, True), (FEW_STEPS, False), (BLOCKS, False)])
+@pytest.mark.parametrize(
+    ("trial", "renewed"),
+    [
+        (FEW_STEPS, True),
+        (BLOCKS, True),
+        *(pytest.param(each, False, marks=pytest.mark.long) for each in (FEW_STEPS, BLOCKS)),
+    ],
+)
 def test_in_use_it_is_as_accurate_as_in_training(trial, renewed, monkeypatch):
     """With Keras's averages over the training, of momentum 0.99, it is not."""
     if not renewed:
         for room in ("loop", "callbacks"):
             monkeypatch.setattr(importlib.import_module(f"cnnlab.training.{room}"), "renew_statistics", lambda *_: None)
+    monkeypatch.setattr("cnnlab.training.loop.STATISTICS_IMAGES", 512)  # as many as train
     pictures = synthetic.dataset(train=512, validation=128, test=128, classes=10, side=16)
     model = train(trial, pictures).model
     assert {layer.momentum for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)} == {0.99}

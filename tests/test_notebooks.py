@@ -236,6 +236,7 @@ def test_the_profile_reaches_the_notebook_and_progress_leaves_no_trace(tmp_path,
     assert "work" in capfd.readouterr().out
 
 
+@pytest.mark.long
 def test_the_first_half_runs_on_a_folder_of_ones_own(tmp_path, monkeypatch):
     """Up to the studies, in this process, which has TensorFlow already; of the record there is nothing to see."""
     pictures = tiny_folder.write(tmp_path / "pets", 10)

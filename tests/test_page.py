@@ -224,7 +224,7 @@ def check_map(page, image):
     tiny = packed.tiny()
     best = max(expected_of(image), key=expected_of(image).get)
     wait(page, lambda: text(page, "caption") == f"bright: what speaks for {best}")
-    expected = tiny.handlers.explain_pixels(image[None].astype("float32"), tiny.handlers.model_fn(tiny.folder))[1][0]
+    expected = tiny.handlers.explain_pixels(image[None].astype("float32"), packed.loaded())[1][0]
     found = np.array(page.execute_script(browser.DARKNESS, *expected.shape))
     np.testing.assert_allclose(found, 255 * 0.85 * (1 - expected), atol=12)
     assert np.ptp(found) > 150

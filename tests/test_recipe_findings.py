@@ -254,7 +254,7 @@ def test_what_the_labs_training_and_its_precision_cost_is_held_against_a_margin(
     assert {found.verdict for found in recipe_findings.faithful(rows(planted, seeds=1))} == {"cannot tell"}
 
 
-@pytest.mark.parametrize("seeds", [1, 2, SEEDS])
+@pytest.mark.parametrize("seeds", [1, pytest.param(2, marks=pytest.mark.long), SEEDS])
 @pytest.mark.parametrize("effect", [0.0, 0.004, 0.06, -0.06])
 def test_no_form_of_a_sentence_is_too_long(effect, seeds):
     """A Finding that says too much is a ValueError: here is every recipe, in every order of accuracy and time."""

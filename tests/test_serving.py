@@ -98,7 +98,7 @@ def test_a_picture_is_shown_as_the_model_sees_it(tiny, url):
     answer = requests.post(f"{url}/seen", packed.picture(large), timeout=5)
     assert answer.headers["Content-Type"] == "image/png"
     decoded = tiny.handlers.input_fn(packed.picture(large), "")
-    expected = np.rint(tiny.handlers.pixel_array(decoded, tiny.handlers.model_fn(tiny.folder))[0])
+    expected = np.rint(tiny.handlers.pixel_array(decoded, packed.loaded())[0])
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(answer.content))), expected)
     assert requests.post(f"{url}/seen", b"hello", timeout=5).status_code == 400
 
@@ -106,7 +106,7 @@ def test_a_picture_is_shown_as_the_model_sees_it(tiny, url):
 def test_who_asks_why_is_told_where_the_network_looked(tiny, url):
     body = packed.picture(tiny.images[0])
     plain = requests.post(f"{url}/invocations", body, timeout=5).json()
-    expected = tiny.handlers.explain_pixels(tiny.images[:1].astype("float32"), tiny.handlers.model_fn(tiny.folder))[1]
+    expected = tiny.handlers.explain_pixels(tiny.images[:1].astype("float32"), packed.loaded())[1]
     header = {"X-Amzn-SageMaker-Custom-Attributes": "explain"}
     for answer in (
         requests.post(f"{url}/invocations?explain", body, timeout=5),
@@ -147,7 +147,7 @@ def test_a_page_of_a_stranger_reaches_nothing(url, tiny):
     assert big.status_code == 421
 
 
-def test_a_server_for_others_warns_and_asks_for_its_token(tiny):
+def test_a_server_for_others_warns_asks_for_its_token_and_stops_cleanly_on_ctrl_c(tiny):
     """As a program, because only that makes a token; its address is all that a client needs."""
     command = [sys.executable, SCRIPT, tiny.archive, "--port", "0", "--host", "0.0.0.0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -158,9 +158,14 @@ def test_a_server_for_others_warns_and_asks_for_its_token(tiny):
             assert "<!doctype html>" in page.text
             assert requests.get(url.partition("?")[0], timeout=5).status_code == 401
             assert len(test_endpoint.check(tiny.images[:2], tiny.labels[:2], tiny.dataset.class_names, url=url)) == 2
+            with requests.Session() as session:  # A connection that is kept open must not hold it up.
+                assert session.get(url, timeout=5).status_code == 200
+                process.send_signal(signal.SIGINT)
+                rest, errors = process.communicate(timeout=20)
         finally:
-            process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=20)
+            process.kill()
+    assert process.returncode == 0
+    assert rest.endswith("stopped\n")
     assert [line for line in errors.splitlines() if line.startswith("warning: whoever reaches 0.0.0.0")]
 
 
@@ -188,9 +193,10 @@ def test_32_clients_at_once_each_get_their_own_answer(tiny, url):
         list(pool.map(client, range(32)))
 
 
-def test_the_server_survives_hundreds_of_malformed_requests(tiny, ask):
-    statuses = set()
-    for kind, body in requests_fuzz.malformed(request_kinds.requests_of(tiny.images[0]), packed.picture, 600, seed=2):
+@pytest.mark.parametrize("count", [60, pytest.param(600, marks=pytest.mark.long)])
+def test_the_server_survives_many_malformed_requests(tiny, ask, count):
+    statuses, right = set(), request_kinds.requests_of(tiny.images[0])
+    for kind, body in requests_fuzz.malformed(right, packed.picture, count, seed=2):
         response = ask(kind, body)
         statuses.add(response.status_code)
         assert set(response.json()) == {"predictions" if response.status_code == 200 else "error"}
@@ -268,26 +274,20 @@ def test_a_missing_archive_and_a_taken_port_are_one_line_each(tiny, url, tmp_pat
     assert f"port {taken}" in error and "--port" in error and error.count("\n") == 1
 
 
-def test_the_program_stops_cleanly_on_ctrl_c_and_on_termination(tiny):
-    numbers = (signal.SIGINT, signal.SIGTERM)
+@pytest.mark.long
+def test_the_program_stops_cleanly_on_termination(tiny):
     command = [sys.executable, SCRIPT, tiny.archive, "--port", "0"]
-    # Both at once, because each loads TensorFlow.
-    processes = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in numbers
-    ]
-    try:
-        for process, number in zip(processes, numbers, strict=True):
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
             url = process.stdout.readline().split(" is served at ")[1].split()[0].rstrip("/")
-            with requests.Session() as session:  # A connection that is kept open must not hold it up.
+            with requests.Session() as session:
                 assert session.get(f"{url}/ping", timeout=5).status_code == 200
-                process.send_signal(number)
+                process.send_signal(signal.SIGTERM)
                 rest, _ = process.communicate(timeout=20)
-            assert process.returncode == 0
-            assert rest.endswith("stopped\n")
-    finally:
-        for process in processes:
+        finally:
             process.kill()
-            process.communicate()
+    assert process.returncode == 0
+    assert rest.endswith("stopped\n")
 
 
 def test_the_batcher_puts_what_waits_together_and_hands_each_his_own(monkeypatch):

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic
-from tiny_study import CNNS, FULL, SMALLEST, STUDY, at_once
+from tiny_study import CNNS, FULL, PUBLISHED, SMALLEST, STUDY, at_once
 
 from cnnlab import data, measures, studies
 from cnnlab.studies import RECIPES, Store, kept_or_trained, read, run_study, train_recipe, trained_model
@@ -90,6 +90,15 @@ def test_one_row_a_trial_and_seed_in_the_order_of_the_study(undisturbed):
     assert ema["test_accuracy_last"] > 0.5
 
 
+def test_the_published_loop_validates_every_epoch_and_is_trained_as_published(undisturbed):
+    row = undisturbed[0].row(PUBLISHED)
+    assert row["epochs_trained"] == 2
+    assert row["loop"] == "published"
+    assert {name: len(curve) for name, curve in row["history"].items()} == dict.fromkeys(
+        ("loss", "accuracy", "val_loss", "val_accuracy"), 2
+    )
+
+
 def test_equal_trials_give_equal_results(full_result, undisturbed):
     store, frame = undisturbed
     row = frame.set_index("label").loc["full"]
@@ -130,6 +139,36 @@ def test_more_seeds_add_rows_and_leave_the_others(untrained, tmp_path):
     assert read(STUDY, store)[["label", "seed"]].to_numpy().tolist() == ROWS
 
 
+def test_interrupted_in_the_midst_it_keeps_its_rows_and_goes_on_from_the_epoch_that_it_was_at(
+    undisturbed, tmp_path, module, monkeypatch
+):
+    begun = []
+
+    def train_on(trial, dataset, callbacks, scoring_batch=500):
+        def end(epoch, logs):
+            begun.append((trial.seed, epoch))
+            if begun == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1)]:
+                raise KeyboardInterrupt
+
+        return train(trial, dataset, [*callbacks, keras.callbacks.LambdaCallback(on_epoch_end=end)], scoring_batch)
+
+    monkeypatch.setattr(module, "train", train_on)
+    study = dataclasses.replace(STUDY, trials=(SMALLEST,), more_seeds={})
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study, Store(tmp_path), 2, progress=False)
+    before = finished(tmp_path)
+    assert len(before) == len(list((tmp_path / ".checkpoints").glob("*.npz"))) == 1
+    run_study(study, Store(tmp_path), 2, progress=False)
+    assert begun[-2:] == [(1, 2), (1, 3)], "an epoch was trained again"
+    for trial in study.runs(2):
+        rows = [store.row(trial).items() for store in (Store(tmp_path), undisturbed[0])]
+        found, expected = ({name: value for name, value in row if name not in INCIDENTAL} for row in rows)
+        assert found == expected
+    assert before.items() <= finished(tmp_path).items(), "a finished row was lost or written again"
+    assert not list((tmp_path / ".checkpoints").glob("*")), "a checkpoint outlived its trial"
+
+
+@pytest.mark.long
 def test_killed_in_the_midst_it_keeps_its_rows_and_ends_in_the_undisturbed_table(undisturbed, tmp_path):
     _, expected = undisturbed
     checkpoints = tmp_path / ".checkpoints"
@@ -145,6 +184,7 @@ def test_killed_in_the_midst_it_keeps_its_rows_and_ends_in_the_undisturbed_table
     assert not list(checkpoints.glob("*")), "a checkpoint outlived its trial"
 
 
+@pytest.mark.long
 def test_two_processes_share_the_work_and_do_nothing_twice(tmp_path, module, monkeypatch, capsys):
     monkeypatch.setattr(module, "train", at_once)
     process = start(tmp_path, "at once")
@@ -210,7 +250,7 @@ def test_missing_rows_give_an_empty_frame_and_no_seeds_an_error(tmp_path):
 
 
 def test_a_missing_model_is_trained_again_to_the_same_weights(tmp_path):
-    trial = dataclasses.replace(SMALLEST, epochs=1)
+    trial = dataclasses.replace(SMALLEST, model="dense", options={"units": [4]}, epochs=1)
     store = Store(tmp_path / "trials")
     first = trained_model(trial, tmp_path / "models", store, progress=False)
     rows = finished(tmp_path / "trials")

@@ -76,6 +76,7 @@ def epochs_in(checkpoint_dir):
     return 0
 
 
+@pytest.mark.long
 def test_a_job_killed_in_the_middle_and_started_again_ends_in_the_same_row(job, code, tmp_path, undisturbed):
     checkpoints = tmp_path / "ml" / "checkpoints"
     flags = {**FLAGS, "checkpoint-dir": str(checkpoints)}
@@ -119,9 +120,21 @@ def test_a_job_killed_in_the_middle_and_started_again_ends_in_the_same_row(job, 
     assert not list(checkpoints.glob("*.npz"))
 
 
-def test_every_metric_can_be_read_from_the_log(tmp_path, bars_dataset, capsys, undisturbed):
-    row = train.train(TRIAL, tmp_path, dataset=bars_dataset)
+def test_a_job_leaves_its_row_and_model_and_every_metric_in_its_log(
+    tmp_path, bars_dataset, monkeypatch, capsys, undisturbed
+):
+    monkeypatch.setitem(data.LOADERS, "bars", lambda seed: bars_dataset)
+    model, output = tmp_path / "ml" / "model", tmp_path / "ml" / "output" / "data"
+    flags = [*command_line({**FLAGS, "checkpoint-dir": str(tmp_path / "kept")}), "--model_dir", "s3://bucket/model"]
+    assert train.main(flags, {"SM_MODEL_DIR": str(model), "SM_OUTPUT_DATA_DIR": str(output)}) == common.EXIT_DONE
     log = capsys.readouterr().out
+    assert "ignored, not mine: --model_dir s3://bucket/model" in log
+    store = Store(output / "trials")
+    row, (expected, predictions) = store.row(TRIAL), undisturbed
+    assert {k: v for k, v in row.items() if k not in CLOCK} == {k: v for k, v in expected.items() if k not in CLOCK}
+    np.testing.assert_array_equal(store.predictions(row["key"])["predicted"], predictions["predicted"])
+    assert (model / "model.keras").is_file()
+    assert not list((tmp_path / "kept").glob("*.npz"))
     history = row["history"]
     for definition in train.METRIC_DEFINITIONS:
         found = [float(text) for text in re.findall(definition["Regex"], log)]
@@ -129,15 +142,14 @@ def test_every_metric_can_be_read_from_the_log(tmp_path, bars_dataset, capsys, u
         expected = history[curve] if curve else [row[definition["Name"]]]
         assert found == pytest.approx(expected, abs=1e-5), definition
     assert train.OBJECTIVE in {definition["Name"] for definition in train.METRIC_DEFINITIONS}
-    assert row["test_accuracy_best"] == undisturbed[0]["test_accuracy_best"]
 
     # The same again: the row is there, and nothing is trained.
-    assert train.train(TRIAL, tmp_path, dataset=None) == row
+    assert train.train(TRIAL, output, model, dataset=None) == row
     assert "epoch" not in capsys.readouterr().out.replace("best_epoch", "")
 
 
 def test_a_trial_that_keeps_the_last_epoch_says_its_scores_too(tmp_path, bars_dataset, capsys):
-    trial = Trial("short", options={"filters": [4]}, dataset="bars", epochs=0.5, keep="last", train_split="all")
+    trial = Trial("short", "dense", {"units": [4]}, dataset="bars", epochs=0.5, keep="last", train_split="all")
     row = train.train(trial, tmp_path, dataset=bars_dataset)
     last = capsys.readouterr().out.splitlines()[-1]
     assert f"test_accuracy_last={row['test_accuracy_last']:.6f}" in last
@@ -157,7 +169,7 @@ def test_epoch_lines_appear_while_the_training_runs(capsys):
 
 def test_epochs_before_a_restart_are_not_printed_again(tmp_path, bars_dataset, capsys, monkeypatch):
     """The log has one line an epoch, whatever was killed: here, what a checkpoint holds is three of four epochs."""
-    trial = Trial("short", options={"filters": [2], "dense": 0}, dataset="bars", epochs=4, precision="float32")
+    trial = Trial("short", "dense", {"units": [4]}, dataset="bars", epochs=4, precision="float32")
 
     class Killed(Exception):  # noqa: N818
         pass

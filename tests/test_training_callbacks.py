@@ -10,7 +10,7 @@ from tqdm import tqdm
 from cnnlab.training import Checkpoint, ProgressBar, Trial, train, trial_key
 from cnnlab.training.callbacks import EVERY, REACH, Clock, EarlyStopping, History, WeightAverage
 
-TINY = Trial("tiny", options={"filters": [4], "dense": 8}, epochs=2, batch_size=64, precision="float32")
+TINY = Trial("tiny", model="dense", options={"units": [4]}, epochs=2, batch_size=64, precision="float32")
 
 
 @pytest.fixture(scope="module")

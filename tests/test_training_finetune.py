@@ -41,6 +41,18 @@ def probed(bars):
     return train(PROBED, bars)
 
 
+@pytest.fixture(scope="module")
+def plain(bars):
+    """A probe that computes its features, and keeps them for those after it."""
+    return transfer.linear_probe(bars, progress=False)
+
+
+@pytest.fixture(scope="module")
+def both(plain, bars):
+    """The same, its head fitted to both splits at the end."""
+    return transfer.linear_probe(bars, progress=False, refit=True)
+
+
 def test_frozen_and_trained_part_together_are_the_whole(bars):
     parts = finetune.parts_of(Lite0(blocks=3), bars.input_shape, 3)
     images = bars.split("test")[0].astype("float32")
@@ -99,6 +111,7 @@ def test_the_classifier_begins_as_a_logistic_regression_on_what_is_before_it(bar
     np.testing.assert_allclose(parts.trained.predict(maps, verbose=0), expected, atol=0.01)
 
 
+@pytest.mark.long
 def test_seeds_differ_in_order_alone_and_a_seed_gives_the_same_again(tuned, bars):
     again, other = train(TUNED, bars), train(dataclasses.replace(TUNED, seed=1), bars)
     np.testing.assert_allclose(again.probabilities["test"], tuned.probabilities["test"], atol=1e-5)
@@ -120,9 +133,7 @@ def test_a_probe_of_several_views_sees_both_sides_alike(probed, bars):
     assert probed.model.get_layer("probabilities").kernel.shape == (2 * 1280, 3)
 
 
-def test_a_refitted_head_is_that_of_both_splits_with_the_chosen_setting(bars):
-    plain = transfer.linear_probe(bars, progress=False)
-    both = transfer.linear_probe(bars, progress=False, refit=True)
+def test_a_refitted_head_is_that_of_both_splits_with_the_chosen_setting(plain, both, bars):
     assert both.row["C"] == plain.row["C"]
     (extractor,) = transfer.extractors_for(bars.input_shape)
     parts = [transfer.frozen_features(extractor, bars.splits[name]) for name in ("train", "validation")]
@@ -132,6 +143,5 @@ def test_a_refitted_head_is_that_of_both_splits_with_the_chosen_setting(bars):
     np.testing.assert_allclose(both.model.get_layer("probabilities").kernel, kernel, atol=1e-4)
 
 
-def test_what_features_took_is_counted_where_they_are_kept(bars):
-    first, second = (transfer.linear_probe(bars, progress=False) for _ in range(2))
-    assert first.clock.parts["features"] == second.clock.parts["features"] > 0
+def test_what_features_took_is_counted_where_they_are_kept(plain, both):
+    assert plain.clock.parts["features"] == both.clock.parts["features"] > 0

@@ -7,14 +7,14 @@ import shutil
 import keras
 import numpy as np
 import pytest
-from tiny_study import EMA, FULL, PUBLISHED
+from tiny_study import EMA, FULL
 
 from cnnlab import machine
 from cnnlab.training import Checkpoint, Plan, Trial, cross_entropy, predict_views, train, training_flops
 
 TINY = Trial("tiny", options={"filters": [4, 8], "dense": 16}, epochs=3, batch_size=32, precision="float32")
-# A training takes a second or two whatever it computes, most of them to trace its graph: this one's is smaller.
-SMALL = dataclasses.replace(TINY, options={"filters": [4], "dense": 0, "dropout": 0.0})
+# A training takes a second or two whatever it computes, most of them to trace its graph: this one's is smallest.
+SMALL = dataclasses.replace(TINY, model="dense", options={"units": [4], "dropout": 0.0})
 
 
 def weights_of(result):
@@ -69,7 +69,7 @@ def interrupting(after):
 
 def test_equal_trials_give_equal_results_and_another_seed_does_not(result, bars_dataset):
     again = train(TINY, bars_dataset)
-    other = train(dataclasses.replace(TINY, seed=1, epochs=1), bars_dataset)
+    other = train(dataclasses.replace(TINY, seed=1), bars_dataset)
     np.testing.assert_array_equal(weights_of(result), weights_of(again))
     np.testing.assert_array_equal(result.probabilities["test"], again.probabilities["test"])
     assert result.history == again.history
@@ -96,7 +96,8 @@ def test_row_describes_the_result(result, bars_dataset):
 
 def test_the_best_weights_are_those_of_the_best_epoch(bars_dataset):
     # At this rate the last epoch is no better than an earlier one.
-    trial = dataclasses.replace(SMALL, learning_rate=0.1, epochs=4)
+    options = {"filters": [4], "dense": 0, "dropout": 0.0}
+    trial = dataclasses.replace(TINY, options=options, learning_rate=0.1, epochs=4)
     best = train(trial, bars_dataset)
     until_then = dataclasses.replace(trial, epochs=best.row["best_epoch"])
     np.testing.assert_array_equal(weights_of(best), weights_of(train(until_then, bars_dataset)))
@@ -128,14 +129,15 @@ def test_the_model_is_of_keras_own_layers(full_result):
     assert {type(layer).__module__.split(".")[0] for layer in full_result.model.layers} == {"keras"}
 
 
-def test_scores_on_validation_are_none_where_all_images_train(bars_dataset):
-    row = train(dataclasses.replace(EMA, epochs=0.5, options={"filters": [4], "depth": 1}), bars_dataset).row
+def test_scores_on_validation_are_none_where_all_images_train(averaged):
+    row = averaged["ema"][0].row
+    assert row["train_split"] == "all"
     assert row["val_accuracy_last"] is None
     assert row["val_loss_tta"] is None
     assert 0 <= row["test_accuracy_last"] <= 1
 
 
-@pytest.mark.parametrize("epochs", [1, 2])
+@pytest.mark.parametrize("epochs", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_killed_training_resumes_to_the_same_result(result, kept, bars_dataset, tmp_path, epochs):
     again, trained = resumed(TINY, bars_dataset, kept.after(epochs), tmp_path)
     assert trained == list(range(epochs, 3))
@@ -148,17 +150,20 @@ def test_a_killed_training_resumes_to_the_same_result(result, kept, bars_dataset
 def averaged(bars_dataset, tmp_path_factory):
     """For each kind of average: a training with all that a recipe can have, and a half epoch; and its checkpoints."""
     found = {}
-    for kind in ("lookahead", "ema"):
+    for whole in (FULL, EMA):
         trial = dataclasses.replace(
-            FULL, average=kind, epochs=2.5, tta=0, batch_size=32, options={"filters": [4], "depth": 1, "dirac": True}
+            whole, epochs=2.5, tta=0, batch_size=32, options={"filters": [4], "depth": 1, "dirac": True}
         )
-        kept = Kept(tmp_path_factory.mktemp(kind) / "state.npz")
-        found[kind] = train(trial, bars_dataset, [kept]), kept
+        kept = Kept(tmp_path_factory.mktemp(trial.average) / "state.npz")
+        found[trial.average] = train(trial, bars_dataset, [kept]), kept
     return found
 
 
 # After the second epoch only the half is left, which is fitted by itself.
-@pytest.mark.parametrize(("kind", "epochs"), [("lookahead", 1), ("lookahead", 2), ("lookahead", 3), ("ema", 2)])
+@pytest.mark.parametrize(
+    ("kind", "epochs"),
+    [("lookahead", 1), ("ema", 2), *(pytest.param("lookahead", done, marks=pytest.mark.long) for done in (2, 3))],
+)
 def test_averages_flips_and_a_part_of_an_epoch_resume_to_the_same(averaged, bars_dataset, tmp_path, kind, epochs):
     undisturbed, kept = averaged[kind]
     again, trained = resumed(undisturbed.trial, bars_dataset, kept.after(epochs), tmp_path)
@@ -227,36 +232,24 @@ def test_a_plan_counts_the_images_that_a_trial_trains_on(bars_dataset):
 @pytest.mark.parametrize("keep", ["last", "best"])
 def test_a_training_that_diverges_says_so_in_one_line(bars_dataset, keep):
     wild = dataclasses.replace(
-        TINY, label="wild", keep=keep, monitor="val_loss", optimizer="sgd", learning_rate=1e30, batch_size=128,
-        epochs=2, patience=1 if keep == "best" else None, options=PUBLISHED.options,
-    )  # fmt: skip
+        SMALL,
+        label="wild",
+        keep=keep,
+        monitor="val_loss",
+        optimizer="sgd",
+        learning_rate=1e30,
+        batch_size=128,
+        epochs=2,
+        patience=1 if keep == "best" else None,
+    )
     with pytest.raises(RuntimeError, match="wild, seed 0, diverged; a learning rate below 1e.30 may not"):
         train(wild, bars_dataset)
 
 
-def test_the_published_loop_validates_every_epoch_and_is_trained_as_published(bars_dataset):
-    result = train(PUBLISHED, bars_dataset)
-    assert result.row["epochs_trained"] == 2
-    assert result.row["loop"] == "published"
-    assert {name: len(curve) for name, curve in result.history.items()} == dict.fromkeys(
-        ("loss", "accuracy", "val_loss", "val_accuracy"), 2
-    )
-
-
+@pytest.mark.long
 def test_mixed_precision_trains_the_fast_network_to_the_same_answers(bars_dataset):
     if not machine.BFLOAT16_FLAGS & machine.cpu_flags():
         pytest.skip("this processor has no bfloat16, and emulates it slowly")
     found = train(dataclasses.replace(FULL, precision="mixed_bfloat16", tta=0), bars_dataset)
     assert found.row["test_accuracy_last"] > 0.5
     assert {weight.dtype for weight in found.model.get_weights()} == {np.dtype("float32")}
-
-
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tracing is TensorFlow's")
-@pytest.mark.parametrize("trial", [TINY, FULL, PUBLISHED], ids=lambda trial: trial.label)
-def test_a_step_is_traced_once(trial, bars_dataset, monkeypatch):
-    from keras.src.backend.tensorflow.trainer import TensorFlowTrainer
-
-    step, traced = TensorFlowTrainer.train_step, []
-    monkeypatch.setattr(TensorFlowTrainer, "train_step", lambda *given: traced.append(1) or step(*given))
-    train(dataclasses.replace(trial, epochs=1, label="traced"), bars_dataset)
-    assert len(traced) == 1

@@ -203,7 +203,7 @@ BUDGETS = _table(
         sweep_eval_images=1_000, probe_images=1_000, sample_images=1_000,
     ),
     Budget(
-        "smoke", seeds=2, epochs=1, train_images=512, eval_images=256, sweep_images=64, sweep_epochs=1,
+        "smoke", seeds=1, epochs=1, train_images=512, eval_images=256, sweep_images=64, sweep_epochs=1,
         sweep_eval_images=64, probe_images=64, sample_images=100, fewest_steps=4,
     ),
 )  # fmt: skip
