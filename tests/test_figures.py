@@ -222,6 +222,17 @@ def test_classes_of_a_kind_stand_together_in_a_confusion_matrix(answers):
     assert {line.get_ydata()[0] for line in axis.lines} >= {2}
 
 
+def test_a_confusion_matrix_by_kind_lacks_what_is_neither_there_nor_answered():
+    names = ["a stone", "apxs", "drill", "ground", "turret", "wheel"]
+    counts = pd.DataFrame(0, index=names, columns=names)
+    for true, answer in (("ground", "ground"), ("wheel", "turret"), ("apxs", "apxs"), ("a stone", "apxs")):
+        counts.loc[true, answer] = 2
+    axis = plotting.confusion_matrix(counts, "A network", measures.MARS_PARTS).axes[0]
+    labels = [[text.get_text() for text in ticks] for ticks in (axis.get_yticklabels(), axis.get_xticklabels())]
+    assert labels == [["ground", "wheel", "apxs", "a stone"], ["ground", "wheel", "turret", "apxs", "a stone"]]
+    assert len(axis.lines) == 6, "three kinds of rows end before the last, and three of columns"
+
+
 def test_confusion_matrix_of_many_classes_shows_counts_and_bears_an_empty_class():
     counts = pd.DataFrame(np.diag(range(24)), index=range(24), columns=range(24))
     figure = plotting.confusion_matrix(counts, "Many classes")
