@@ -123,6 +123,13 @@ def test_legend_below_covers_no_axis(curves, study):
 def test_view_in_a_notebook_has_the_alternative_text(curves, tmp_path):
     view = plotting.figure_view(plotting.save_figure(curves, "cnn_training", tmp_path, "test"))
     assert view.alt == plotting.FIGURES["cnn_training"]
+    narrow = plotting.figure_view(
+        plotting.save_figure(figures_style.blank_figure(2, 4.0), "cnn_training", tmp_path, "test")
+    )
+    wide = plotting.figure_view(
+        plotting.save_figure(figures_style.blank_figure(2, 12.0), "cnn_training", tmp_path, "test")
+    )
+    assert (narrow.width, view.width, wide.width) == (400, 800, 800), "no letters larger than in other figures"
 
 
 def test_alternative_texts_are_sentences_without_measurements():
