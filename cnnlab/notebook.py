@@ -181,7 +181,6 @@ class Page:
         from cnnlab import report
 
         self.budget, self.record, self._report, self._guesses = budget, record, report, {}
-        self.recorded = report.drawings(record) if record is not None else {}
 
     def figure(self, figure, name, stamp=None):
         """Write `figure` to its one place, and return the view of it; `stamp` (default: the budget's label)."""
@@ -190,10 +189,11 @@ class Page:
 
     def from_record(self, name):
         """The record's figure `name`, or None where the record cannot draw it yet."""
-        if name not in self.recorded:
+        draw = None if self.record is None else self._report.drawing(self.record, name)
+        if draw is None:
             display(Markdown(f"The record has no rows for the figure `{name}` yet: `python -m cnnlab record`."))
             return None
-        return self.figure(self.recorded[name](), name, find_budget("full").label)
+        return self.figure(draw(), name, find_budget("full").label)
 
     def say(self, *findings, source="this run"):
         """Show computed sentences, and whether they speak of this run or of the record."""

@@ -14,7 +14,7 @@ from cnnlab.measures import METRIC
 from cnnlab.record import MARS_CNN, Chapter, Record, made_on, of_probe, of_study, plan, several
 from cnnlab.wording import listing
 
-__all__ = ["CHAPTERS", "Chapter", "Record", "drawings", "of_study"]
+__all__ = ["CHAPTERS", "Chapter", "Record", "audit", "drawing", "drawings", "of_study"]
 # Networks with and without convolution: the assignment's two, and two of which the first has somewhat fewer parameters.
 CONTRASTS = (("cnn_32_64_128", "dense_128_64"), ("cnn_32_64_k3", "dense_256_128"))
 # Variants whose seeds are looked at together, and how many of the labels that they contradict are shown.
@@ -140,13 +140,17 @@ def _when_and_where(table):
     return f"{table.attrs['finished'][:10]} ({table.attrs['cpu']})"
 
 
-def _audited(record):
-    if not (record.root / findings.CLAIMS).exists():
+def audit(record, dataset=None):
+    """`findings.audit_claims` by what `record` has, of all claims or those on `dataset`; None where there are none.
+
+    CIFAR-10's images are read for claims on them alone.
+    """
+    path = record.root / findings.CLAIMS
+    if not path.exists():
         return None
+    images = load_cifar10() if dataset in (None, "cifar10") else None
     probed = measures.supplied(record.probes["activations"], record.probes["shift"], record.mars)
-    return findings.audit_claims(
-        record.root / findings.CLAIMS, measures.gather_evidence(record.store, load_cifar10(), probed)
-    )
+    return findings.audit_claims(path, measures.gather_evidence(record.store, images, probed), dataset)
 
 
 CHAPTERS = {
@@ -270,7 +274,7 @@ CHAPTERS = {
         "attribution",
         about="A map says where the answer comes from. Where it does, covering what it marks first makes the answer's "
         "probability fall sooner than a random order; and the map changes where the network's weights change places (a "
-        "correlation of 0 where that leaves no map at all). Intervals are over images.",
+        "map that this leaves flat counts as a correlation of 0). Intervals are over images.",
     ),
     "recipe": Chapter(
         studies.find_study("recipe").question,
@@ -365,7 +369,7 @@ CHAPTERS = {
     ),
     "audit": Chapter(
         "The audit: which published claims hold?",
-        _audited,
+        audit,
         findings.audit_summary,
         lambda audited: [findings.audit_table(audited)],
         about="What public versions of this assignment state, against what is measured here, at the last epoch where "
@@ -392,12 +396,14 @@ CHAPTERS = {
 }
 
 
+def drawing(record, name):
+    """The function that draws the figure `name`, from its own rows alone; None where `record` has none of these."""
+    chapter = next((each for each in CHAPTERS.values() if name in each.figures), None)
+    evidence = None if chapter is None else chapter.of(record)
+    return None if evidence is None else partial(chapter.figures[name], evidence)
+
+
 def drawings(record):
     """{name: function that draws it} of all the figures that `record` has the rows for."""
-    found = [(chapter, chapter.of(record)) for chapter in CHAPTERS.values() if chapter.figures]
-    return {
-        name: partial(draw, evidence)
-        for chapter, evidence in found
-        if evidence is not None
-        for name, draw in chapter.figures.items()
-    }
+    found = {name: drawing(record, name) for chapter in CHAPTERS.values() for name in chapter.figures}
+    return {name: draw for name, draw in found.items() if draw is not None}

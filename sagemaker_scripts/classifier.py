@@ -46,8 +46,14 @@ def load(path, size=None, pixels="bytes"):
 
 
 def answers(model, images):
-    """Probabilities (n, classes) of `model`; not by its predict methods, which XLA would compile for minutes."""
-    return model(images.astype("float32"), training=False).numpy()
+    """Probabilities (n, classes) of `model`; not by its predict methods, which XLA would compile for minutes.
+
+    As a graph: called by itself, a model keeps what each layer gives of all images, until the last one has given its.
+    """
+    import tensorflow as tf
+
+    graph = tf.function(lambda pixels: model(pixels, training=False), autograph=False)
+    return graph(images.astype("float32")).numpy()
 
 
 def read_row(row, model_path):

@@ -103,8 +103,9 @@ def test_pictures_that_look_like_one_for_test_are_left_out_and_may_leave_too_few
     write(write(pets / "train", 6) and pets / "test", 3, start=6)
     again = pets / "train" / "owl" / "again.jpg"
     again.write_bytes(encoded(photo(20), "JPEG", quality=80))
-    left_out = load(pets, cache).metadata.attrs["left_out"]
+    left_out = data.load_folder(pets, 32, cache=cache).metadata.attrs["left_out"]
     assert left_out == [("train/owl/again.jpg", "looks like test/owl/20.png")]
+    assert f"1 file in {pets} is left out:" in capsys.readouterr().out
     for number in (2, 5):
         (pets / "train" / "owl" / f"{number}.png").write_bytes(encoded(photo(23), "JPEG", quality=50 + number))
     with pytest.raises(ValueError, match=r"the train pictures in .*: too few that can be used of owl \(4\)"):

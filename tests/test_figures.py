@@ -123,6 +123,13 @@ def test_legend_below_covers_no_axis(curves, study):
 def test_view_in_a_notebook_has_the_alternative_text(curves, tmp_path):
     view = plotting.figure_view(plotting.save_figure(curves, "cnn_training", tmp_path, "test"))
     assert view.alt == plotting.FIGURES["cnn_training"]
+    narrow = plotting.figure_view(
+        plotting.save_figure(figures_style.blank_figure(2, 4.0), "cnn_training", tmp_path, "test")
+    )
+    wide = plotting.figure_view(
+        plotting.save_figure(figures_style.blank_figure(2, 12.0), "cnn_training", tmp_path, "test")
+    )
+    assert (narrow.width, view.width, wide.width) == (400, 800, 800), "no letters larger than in other figures"
 
 
 def test_alternative_texts_are_sentences_without_measurements():
@@ -220,6 +227,17 @@ def test_classes_of_a_kind_stand_together_in_a_confusion_matrix(answers):
     axis = plotting.confusion_matrix(counts, "A network", kinds).axes[0]
     assert [text.get_text() for text in axis.get_yticklabels()] == [CLASSES[place] for place in (3, 0, 2, 1)]
     assert {line.get_ydata()[0] for line in axis.lines} >= {2}
+
+
+def test_a_confusion_matrix_by_kind_lacks_what_is_neither_there_nor_answered():
+    names = ["a stone", "apxs", "drill", "ground", "turret", "wheel"]
+    counts = pd.DataFrame(0, index=names, columns=names)
+    for true, answer in (("ground", "ground"), ("wheel", "turret"), ("apxs", "apxs"), ("a stone", "apxs")):
+        counts.loc[true, answer] = 2
+    axis = plotting.confusion_matrix(counts, "A network", measures.MARS_PARTS).axes[0]
+    labels = [[text.get_text() for text in ticks] for ticks in (axis.get_yticklabels(), axis.get_xticklabels())]
+    assert labels == [["ground", "wheel", "apxs", "a stone"], ["ground", "wheel", "turret", "apxs", "a stone"]]
+    assert len(axis.lines) == 6, "three kinds of rows end before the last, and three of columns"
 
 
 def test_confusion_matrix_of_many_classes_shows_counts_and_bears_an_empty_class():

@@ -85,6 +85,9 @@ def test_scores_recalls_and_days_are_drawn_where_they_lie():
     assert [text.get_text() for text in axis.get_yticklabels()] == [
         "b (7 images, 1 group)", "a (5 images, 2 groups)",
     ]  # fmt: skip
+    better = recalls.assign(label="mars_probe", value=[0.6, 0.7, np.nan])
+    axis = plotting.class_recalls(pd.concat([better, recalls], ignore_index=True)).axes[0]
+    assert axis.get_yticklabels()[0].get_text() == "a (5 images, 2 groups)", "in the order of the better network"
 
     sols = pd.DataFrame(
         {"label": "mars_cnn_k3", "first_sol": [565, 600], "last_sol": [599, 700], "images": [10, 20],
@@ -93,6 +96,7 @@ def test_scores_recalls_and_days_are_drawn_where_they_lie():
     axis = plotting.accuracy_by_sol(sols).axes[0]
     assert axis.lines[0].get_xdata().tolist() == [582, 650]
     assert axis.lines[0].get_ydata().tolist() == [0.5, 0.7]
+    assert axis.get_ylim()[0] < 0 and axis.get_ylim()[1] > 1, "a mark at either end is whole"
 
 
 def test_the_days_of_the_fit_and_later_ones_stand_beside_the_promise():

@@ -329,6 +329,7 @@ def test_maps_that_know_what_matters_beat_chance_and_a_map_of_nothing_does_not(m
     names = ["integrated gradients", "occlusion", "noise"]
     table = map_checks.trust_in_maps(unsure, lit(), names=names).set_index("map")
     assert (table["images"] == 6).all()
+    assert table.loc["noise", "flat"] == 0
     assert (table.loc[names[:2], "low"] > 0.03).all()
     assert table.loc["noise", "low"] < 0
     np.testing.assert_allclose(table["gain"], table["random"] - table["deletion"], atol=1e-6)
@@ -349,3 +350,15 @@ def test_maps_change_when_weights_change_places():
     table = map_checks.trust_in_maps(model, images(12)).set_index("map")
     assert list(table.index) == list(attribution.MAPS)
     assert table["randomised"].abs().max() < 0.6
+
+
+def test_a_map_that_is_the_same_everywhere_is_counted_and_correlates_with_nothing(monkeypatch):
+    ramp = np.linspace(0, 1, 64, dtype="float32").reshape(8, 8)
+    unsure, flat = corner(0.6), np.arange(6) < 2
+    monkeypatch.setitem(
+        attribution.MAPS,
+        "half",
+        lambda model, *_: np.where((model is not unsure) & flat[:, None, None], np.float32(1), ramp),
+    )
+    (row,) = map_checks.trust_in_maps(unsure, lit(), names=["half"]).itertuples()
+    assert (row.flat, row.randomised) == (2, pytest.approx(4 / 6))

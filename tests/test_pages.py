@@ -47,8 +47,9 @@ def test_a_recorded_figure_is_stamped_as_such_and_a_missing_one_says_how_to_make
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CNNLAB_ROOT", str(tmp_path))
-    page = Page(find_budget("smoke"))
-    page.recorded = {"mars_recurring_frame": lambda: figure}
+    chapter = report.Chapter("Once?", lambda record: record, figures={"mars_recurring_frame": lambda _: figure})
+    monkeypatch.setattr(report, "CHAPTERS", {"frames": chapter})
+    page = Page(find_budget("smoke"), report.Record(tmp_path, {"frames": [1]}))
     page.from_record("mars_recurring_frame")
     assert find_budget("full").label in [text.get_text() for text in figure.texts]
     assert page.from_record("mars_ladder") is None

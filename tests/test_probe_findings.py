@@ -277,8 +277,10 @@ def test_a_promise_over_sols_is_held_against_its_own_days():
     rows = pd.concat([conformal_rows(0.9), conformal_rows(0.7, sols=True, width=0.06)])
     _, finding = trust.promise_kept(rows)
     assert finding.verdict == WORSE
-    assert finding.sentence.endswith("90.0% of pictures of their days do so in 70.0% of later ones: days are not "
-                                     "exchangeable.")  # fmt: skip
+    assert finding.sentence == (
+        "On Mars, sets hold the truth in 90.0% of pictures of their own days, in 70.0% of later ones: days are not "
+        "exchangeable."
+    )
     for coverage, verdict in ((0.9, "same"), (0.88, "cannot tell"), (0.97, "better")):
         width = 0.005 if verdict == "same" else 0.05
         assert trust.promise_kept(conformal_rows(coverage, sols=True, width=width))[0].verdict == verdict
@@ -292,9 +294,9 @@ def test_a_promise_over_sols_is_held_against_its_own_days():
 def attribution_rows(gain, kept=0.1):
     return pd.DataFrame(
         {
-            "label": label, "seed": seed, "map": name, "deletion": 0.4 - share, "random": 0.4, "gain": share,
-            "low": share - 0.02, "high": share + 0.02, "randomised": stays, "randomised_low": stays - 0.1,
-            "randomised_high": stays + 0.1,
+            "label": label, "seed": seed, "map": name, "images": 10, "deletion": 0.4 - share, "random": 0.4,
+            "gain": share, "low": share - 0.02, "high": share + 0.02,
+            "randomised": stays, "randomised_low": stays - 0.1, "randomised_high": stays + 0.1,
         }
         for label in ("dense_8", "cnn_4")
         for seed in range(2)
@@ -311,6 +313,10 @@ def test_maps_are_trusted_where_deletion_gains_and_shuffled_weights_change_them(
     assert "2.0 points less probability" not in falls.sentence and "20.0 points less probability" in falls.sentence
     _, stays = trust.maps_trusted(attribution_rows(0.1, kept=-0.8))
     assert stays.sentence.endswith("at most 0.80: occlusion shows the image, not the network.")
+    some = "20 maps flat and the others a rank correlation of at most 0.20:"
+    for flat, kept, said in ((5, 0.1, some), (10, 0.0, "every map flat:")):
+        _, stays = trust.maps_trusted(attribution_rows(0.1, kept=kept).assign(flat=flat))
+        assert stays.sentence == f"Shuffled weights leave {said} maps show the network."
     table = tables.probe_table("attribution", attribution_rows(0.12))
     assert list(table["Map"]) == ["integrated gradients", "occlusion"] * 2
     assert table["Gain, points"].iloc[0] == "+12.00 (+10.00 to +14.00)"

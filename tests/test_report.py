@@ -111,6 +111,16 @@ def test_a_chapter_without_rows_says_how_to_make_them(tmp_path):
     assert "make mars PROFILE=full" in section
     assert report.CHAPTERS["mars"].findings(empty) == []
     assert report.drawings(empty) == {}
+    assert report.drawing(empty, "mars_ladder") is None
+    assert report.audit(empty) is None
+
+
+def test_what_is_of_mars_reads_no_image_of_cifar10(recorded, monkeypatch):
+    whole = report.CHAPTERS["audit"].of(recorded)
+    monkeypatch.setattr(report, "load_cifar10", lambda: pytest.fail("CIFAR-10 was loaded"))
+    of_mars = report.audit(report.Record(ROOT), "mars")
+    pd.testing.assert_frame_equal(of_mars, whole[whole["dataset"] == "mars"].reset_index(drop=True))
+    assert callable(report.drawing(report.Record(ROOT), "mars_ladder"))
 
 
 def test_the_summary_has_eight_rows_of_which_targets_count_their_augmentation(recorded):

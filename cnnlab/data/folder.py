@@ -31,6 +31,7 @@ from cnnlab.data.kinds import BadDataError
 from cnnlab.data.paths import named_path
 from cnnlab.data.pictures import THUMBNAIL, decode_picture
 from cnnlab.machine import cache_folder, progress_bar, usable_cores
+from cnnlab.wording import plural
 
 LARGEST_FOLDER_SIZE = 1_024
 # To be raised with every change to what `decode_picture` makes of a file: cached images are then made again.
@@ -166,7 +167,8 @@ def _decode_all(arrays, root, files, size, progress):
 def _say_left_out(root, left_out):
     shown = [printable(f"  {file} {reason}") for file, reason in left_out[:_SHOWN]]
     rest = [f"  and {len(left_out) - _SHOWN:,} more"] if len(left_out) > _SHOWN else []
-    print(f"{len(left_out):,} files in {root} are left out:", *shown, *rest, sep="\n")
+    are = "is" if len(left_out) == 1 else "are"
+    print(f"{plural(len(left_out), 'file')} in {root} {are} left out:", *shown, *rest, sep="\n")
 
 
 def _say(good, source, pixels, size):

@@ -1,5 +1,7 @@
 """Figures of what networks answer: examples, confusion, confidence, calibration."""
 
+from itertools import pairwise
+
 import numpy as np
 import seaborn as sns
 from matplotlib.ticker import MaxNLocator
@@ -61,11 +63,14 @@ def confusion_matrix(counts, title, groups=None):
     """`measures.confusion_counts`: right answers as numbers, errors also as colour, so that these can be compared.
 
     Cells are percent of the true class, or with more than a dozen classes images, and empty below one. `groups`, {name:
-    class names}: of a kind, which stand together between lines.
+    class names}: of a kind, which stand together between lines, others after them; rows without images and columns
+    that nobody answers are left out.
     """
+    kinds = {name: kind for kind, members in (groups or {}).items() for name in members}
     if groups:
-        order = [name for members in groups.values() for name in members]
-        counts = counts.loc[order, order]
+        order = [name for name in dict.fromkeys([*kinds, *counts.index]) if name in counts.index]
+        rows = [name for name in order if counts.loc[name].any()]
+        counts = counts.loc[rows, [name for name in order if name in rows or counts[name].any()]]
     classes = len(counts)
     few = classes <= _CELLS_WITH_PERCENT
     width = style.WIDTH if few else 0.36 * classes + 2.5
@@ -81,9 +86,10 @@ def confusion_matrix(counts, title, groups=None):
     style.percent(axis.collections[0].colorbar.ax.yaxis)
     for text in np.array(axis.texts)[right.ravel()]:
         text.set(weight="bold", color="black")
-    for edge in np.cumsum([len(members) for members in (groups or {}).values()])[:-1]:
-        axis.axhline(edge, color=style.GREY, linewidth=1.5)
-        axis.axvline(edge, color=style.GREY, linewidth=1.5)
+    for names, line in ((counts.index, axis.axhline), (counts.columns, axis.axvline)):
+        for edge, (before, after) in enumerate(pairwise(names), 1):
+            if kinds.get(before) != kinds.get(after):
+                line(edge, color=style.GREY, linewidth=1.5)
     unit = "percent of the true class" if few else "images"
     axis.set(xlabel=f"answer (numbers: {unit})", ylabel="true class", title=title)
     axis.set_xticklabels(counts.columns, rotation=40, ha="right", rotation_mode="anchor")

@@ -169,10 +169,14 @@ def group_scores(table, published=None):
 
 @style.styled
 def class_recalls(table):
-    """Recall of each class with its interval, one mark a network: label, class, images, groups, value, low, high."""
+    """Recall of each class with its interval, one mark a network: label, class, images, groups, value, low, high.
+
+    The classes are in the order of the network that finds most of them, the hardest below.
+    """
     table = table[table["images"] > 0].assign(**{end: table[end].fillna(table["value"]) for end in ("low", "high")})
     labels = list(dict.fromkeys(table["label"]))
-    first = table[table["label"] == labels[-1]].sort_values("value", kind="stable")
+    best = table.groupby("label")["value"].mean().idxmax()
+    first = table[table["label"] == best].sort_values("value", kind="stable")
     places = np.arange(len(first))
     figure, axis = style.new_figure(height=0.3 * len(first) + 1.2)
     for index, label in enumerate(labels):
@@ -223,7 +227,8 @@ def _over_sols(series, value):
         axis.hlines(rows[value], rows["first_sol"], rows["last_sol"], color=colour, alpha=0.4, linewidth=4)
         look = {"color": colour, "marker": style.MARKERS[index], "capsize": 3, "label": name}
         style.error_bars(axis, middle, rows, value, **look)
-    axis.set(xlabel="sol (Martian day of the mission); a bar is a span of sols, all of them equally long", ylim=(0, 1))
+    axis.set(xlabel="sol (Martian day of the mission); a bar is a span of sols, all of them equally long")
+    axis.set_ylim(-0.03, 1.03)  # a mark at either end is whole
     axis.grid(True)
     style.percent(axis.yaxis)
     return figure, axis

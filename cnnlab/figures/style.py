@@ -276,13 +276,15 @@ class FigureView:
         return f'<img alt="{html.escape(self.alt)}" width="{self.width}" src="{source}">'
 
 
-def figure_view(path, width=800):
-    """The saved figure at `path` for a notebook's output, `width` in pixels, with its alternative text.
+def figure_view(path):
+    """The saved figure at `path` for a notebook's output, with its alternative text, its letters as large as others'.
 
-    In 256 colours where that is smaller, which it is by more than half: a notebook holds dozens of them.
+    At most 800 pixels wide. In 256 colours where that is smaller, which it is by more than half: a notebook holds
+    dozens of them.
     """
     path, content = Path(path), io.BytesIO()
     with Image.open(path) as image:
+        width = round(min(1, image.width / DOTS_PER_INCH / WIDTH) * 800)
         image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(content, "PNG", optimize=True)
     return FigureView(min(path.read_bytes(), content.getvalue(), key=len), alternative_text(path.stem), width)
 

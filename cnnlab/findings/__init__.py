@@ -8,8 +8,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "audit": ["CLAIMS", "audit_claims", "audit_summary", "audit_table"],
         "benchmarks": [
-            "AIMS", "HANDLER_LATENCY", "LOADING_COST", "MIXED_LOAD", "NOTEBOOK_RUN", "RATE_SHARE", "RECIPE_TURNS",
-            "SERVER_LOAD", "SERVER_SHARE", "THROUGHPUT", "TIME_TO_TARGET", "benchmark_findings",
+            "AIMS", "HANDLER_LATENCY", "LOADING_COST", "MARS_RUN", "MIXED_LOAD", "NOTEBOOK_RUN", "RATE_SHARE",
+            "RECIPE_TURNS", "SERVER_LOAD", "SERVER_SHARE", "THROUGHPUT", "TIME_TO_TARGET", "benchmark_findings",
         ],
         "biases": ["OF_PROBES", "equivariant_layers", "permutation", "sample_size", "shift_cost"],
         "comparisons": [

@@ -45,15 +45,18 @@ WRITERS = {
 }
 
 
-def audit_claims(path, evidence):
+def audit_claims(path, evidence, dataset=None):
     """A verdict on each of the claims in the CSV file `path` by `evidence` (of `measures.gather_evidence`).
+
+    `dataset`: which claims, by their own word for it (None: all).
 
     Returns the claims (source, dataset, id, claim, quantity, published: text) with the columns measured (text), value,
     low, high (95%; NaN where there is none), n (seeds, 0 for an exact quantity), unit, verdict (one of VERDICTS) and
     reason.
     """
     claims = pd.read_csv(path, dtype=str, keep_default_na=False)
-    return pd.DataFrame([{**claim, **_judge(claim, evidence)} for claim in claims.to_dict("records")])
+    asked = claims if dataset is None else claims[claims["dataset"] == dataset]
+    return pd.DataFrame([{**claim, **_judge(claim, evidence)} for claim in asked.to_dict("records")])
 
 
 def audit_table(audited):

@@ -23,10 +23,8 @@ def _promise(label, rows):
     numbers = {**test.to_dict(), "own": means.loc["validation", "coverage"], "seeds": rows["seed"].nunique()}
     if rows["first_sol"].notna().any():
         meaning = {WORSE: "days are not exchangeable", CANNOT_TELL: "cannot tell whether days are exchangeable"}
-        found = (
-            f"{percent(numbers['own'])} of pictures of their days do so in {percent(test['coverage'])} of later ones"
-        )
-        sentence = f"Sets that hold the truth in {found}: {meaning.get(verdict, 'the promise carries over')}."
+        found = f"{percent(numbers['own'])} of pictures of their own days, in {percent(test['coverage'])} of later ones"
+        sentence = f"On Mars, sets hold the truth in {found}: {meaning.get(verdict, 'the promise carries over')}."
     else:
         meaning = {
             SAME: "as promised", WORSE: "less than promised", BETTER: "more than promised",
@@ -41,16 +39,27 @@ def maps_trusted(rows):
     """Whether maps know what an answer rests on, and depend on what was learned: `measures.trust_in_maps`.
 
     Two Findings on the last label: of the map that gains most over a random order, and of the one that changes least
-    where weights are shuffled. Rows of several seeds are averaged, intervals too, for they are over images.
+    where weights are shuffled. Rows of several seeds are averaged, intervals too, for they are over images; of these,
+    older rows do not say how many have a flat map.
     """
     label = rows["label"].iloc[-1]
-    means = rows[rows["label"] == label].groupby("map", sort=False).mean(numeric_only=True)
-    best, alike = means["gain"].idxmax(), means["randomised"].abs().idxmax()
+    kinds = rows[rows["label"] == label].assign(flat=rows.get("flat", 0)).groupby("map", sort=False)
+    means = kinds.mean(numeric_only=True)
+    best = means["gain"].idxmax()
     gain, verdict = means.loc[best], judge((means.loc[best, "low"], means.loc[best, "high"]), margin=0)
     meaning = {BETTER: "it shows what matters", WORSE: "it misleads", CANNOT_TELL: "which may be chance"}[verdict]
     more = f"{points(gain['gain'])} {'less' if gain['gain'] < 0 else 'more'} probability than in random order"
-    correlation = means.loc[alike, "randomised"]
-    shows = "maps show the network" if abs(correlation) < ALIKE else f"{alike} shows the image, not the network"
     falls = f"Covered in the order of {best}, images cost {family(label)} {more}: {meaning}."
-    stays = f"Shuffled weights leave maps a rank correlation of at most {abs(correlation):.2f}: {shows}."
-    return [Finding(falls, verdict, gain.to_dict()), Finding(stays, None, means["randomised"].to_dict())]
+    return [Finding(falls, verdict, gain.to_dict()), _randomised(means, int(kinds["flat"].sum().sum()))]
+
+
+def _randomised(means, flat):
+    """What shuffled weights leave of maps, of which `flat` have no order: `means` over seeds, a row a kind of map."""
+    alike = (means["randomised"] / (1 - means["flat"] / means["images"])).abs()
+    numbers = {**alike.to_dict(), "flat": flat}
+    if alike.isna().all():
+        return Finding("Shuffled weights leave every map flat: maps show the network.", None, numbers)
+    shows = "maps show the network" if alike.max() < ALIKE else f"{alike.idxmax()} shows the image, not the network"
+    others = f"{flat} maps flat and the others" if flat else "maps"
+    return Finding(f"Shuffled weights leave {others} a rank correlation of at most {alike.max():.2f}: {shows}.",
+                   None, numbers)  # fmt: skip

@@ -31,7 +31,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "tsne_map", "zero_activations",
         ],
         "map_checks": ["deletion_curve", "trust_in_maps"],
-        "mars": ["constant_baselines", "most_confident_wrong", "scores_with_intervals", "sorted_by_part", "vote"],
+        "mars": ["MARS_PARTS", "constant_baselines", "most_confident_wrong", "scores_with_intervals", "vote"],
         "mars_record": ["MARS_FOLDER", "NEAREST", "evaluate_mars", "read_mars", "write_mars"],
         "probes": ["PROBES", "PROBES_FOLDER", "measure_probe", "read_probe", "run_probe"],
         "seeds": ["contradicted", "ensemble_gain", "seed_spread", "vote"],

@@ -42,7 +42,8 @@ def trust_in_maps(model, images, groups=None, names=None, seed=0):
     are covered, those first that the map finds important, or in a random order; gain, the latter less the former, with
     its interval low and high over images, or groups; randomised, the mean rank correlation over cells with the map of
     the same network whose weights have changed places within each layer (a map that stays much the same shows the
-    image, not the network), with randomised_low and randomised_high.
+    image, not the network), with randomised_low and randomised_high; flat, how many images that leaves with a map that
+    is the same everywhere, which count as a correlation of 0.
     Source of the last: Adebayo et al., Sanity checks for saliency maps (NeurIPS 2018), section 3.
     """
     generator, classes = np.random.default_rng(seed), asked_classes(model, images, None)
@@ -54,13 +55,16 @@ def trust_in_maps(model, images, groups=None, names=None, seed=0):
     for name in names or maps_of(model):
         of_cells, of_twin = (_over_cells(MAPS[name](each, images, classes), images) for each in (model, twin))
         found = deletion_curve(model, images, np.argsort(-of_cells, axis=1, kind="stable"), classes).mean(axis=1)
-        alike = np.array([_rank_correlation(*pair) for pair in zip(of_cells, of_twin, strict=True)])
+        ordered = np.ptp(of_cells, axis=1).astype(bool) & np.ptp(of_twin, axis=1).astype(bool)
+        alike = np.zeros(len(images))
+        for place in np.flatnonzero(ordered):
+            alike[place] = spearmanr(of_cells[place], of_twin[place]).statistic
         gain, low, high = _interval(chance - found, groups)
         randomised = dict(
             zip(("randomised", "randomised_low", "randomised_high"), _interval(alike, groups), strict=True)
         )
         means = {"deletion": found.mean(), "random": chance.mean(), "gain": gain, "low": low, "high": high}
-        rows.append({"map": name, "images": len(images), **means, **randomised})
+        rows.append({"map": name, "images": len(images), **means, **randomised, "flat": int((~ordered).sum())})
     return pd.DataFrame(rows)
 
 
@@ -78,11 +82,6 @@ def _over_cells(maps, images):
     resized = np.asarray(keras.ops.image.resize(maps[..., None], images.shape[1:3]))[..., 0]
     sizes = np.bincount(cells.ravel())
     return np.stack([np.bincount(cells.ravel(), each.ravel()) / sizes for each in resized]).astype("float32")
-
-
-def _rank_correlation(first, second):
-    """Spearman's, 0 where one of the two is the same everywhere: it has no order to share."""
-    return spearmanr(first, second).statistic if np.ptp(first) and np.ptp(second) else 0.0
 
 
 def _interval(values, groups):

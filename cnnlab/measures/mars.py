@@ -23,7 +23,7 @@ NEW_SEQUENCES = "sequences first seen here"
 # Sols in a span of `accuracy_by_sol`.
 SPAN = 50
 # What the classes are parts of, in the order in which a table of all of them is read.
-PARTS = {
+MARS_PARTS = {
     "landscape": ("ground", "horizon", "drill holes"),
     "wheels": ("wheel",),
     "deck": ("rover rear deck", "rems uv sensor", "observation tray", "inlet", "chemin inlet open"),
@@ -202,14 +202,6 @@ def vote(predicted, confidence):
     for answers, sure in zip(predicted, np.asarray(confidence, "float64"), strict=True):
         sums[answers, np.arange(shape[1])] += sure
     return sums.argmax(axis=0)
-
-
-def sorted_by_part(counts):
-    """`stats.confusion_counts` of Mars classes, by what they are parts of (PARTS): rows with images, columns in use."""
-    order = [name for names in PARTS.values() for name in names if name in counts.index]
-    order += [name for name in counts.index if name not in order]
-    rows = [name for name in order if counts.loc[name].any()]
-    return counts.loc[rows, [name for name in order if name in rows or counts[name].any()]]
 
 
 def _answered(dataset, split, predicted):
