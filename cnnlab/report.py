@@ -13,7 +13,7 @@ from cnnlab.findings import study_table
 from cnnlab.measures import AUGMENTED, METRIC
 from cnnlab.record import MARS_CNN, Chapter, Record, made_on, of_older_protocol, of_probe, of_study, plan, several
 from cnnlab.training import PROTOCOL
-from cnnlab.wording import listing
+from cnnlab.wording import listing, spelled
 
 __all__ = ["CHAPTERS", "Chapter", "Record", "drawings", "of_study"]
 # Networks with and without convolution: the assignment's two, and two of which the first has somewhat fewer parameters.
@@ -21,6 +21,10 @@ CONTRASTS = (("cnn_32_64_128", "dense_128_64"), ("cnn_32_64_k3", "dense_256_128"
 # Variants whose seeds are looked at together, and how many of the labels that they contradict are shown.
 SEEDED = (*CONTRASTS[0][::-1], studies.PUBLISHED.label, "to_93", "to_94")
 BEST_RECIPE, SUSPECTS = SEEDED[-1], 12
+# What is asked how it bears worse images.
+ROBUST = {studies.DENSE.label: "dense", studies.CNN.label: "CNN", BEST_RECIPE: "recipe"}
+# Whose first filters are drawn.
+FIRST_LAYERS = {studies.CNN.label: "CIFAR-10", MARS_CNN: "Mars"}
 # (height, width) of CIFAR-10's images, on which the networks of the probes were trained.
 IMAGE_SIZE = (32, 32)
 # The rungs in their order, and those that learn from the validation images, too.
@@ -271,6 +275,22 @@ CHAPTERS = {
         about="A map says where the answer comes from. Where it does, covering what it marks first makes the answer's "
         "probability fall sooner than a random order; and the map changes where the network's weights change places (a "
         "correlation of 0 where that leaves no map at all). Intervals are over images.",
+    ),
+    "first_layer": of_probe(
+        "first_layer",
+        {"first_layer": lambda rows: figures.first_layer(rows, FIRST_LAYERS)},
+        "The filters that training changed most, as they were drawn at random, as they are, and by what they changed; "
+        "below, the mean of the patches on which each answers most, each of another image. Both networks draw the same "
+        "first filters from the same seed.",
+    ),
+    "corruptions": of_probe(
+        "corruptions",
+        {"changed_images": lambda rows: figures.changed_images(rows, ROBUST)},
+        f"{measures.CORRUPTED_IMAGES:,} test images, corrupted in {spelled(len(measures.KINDS))} kinds after Hendrycks "
+        f"and Dietterich (2019), the same for all networks; means over {spelled(len(measures.STRENGTHS))} strengths. "
+        "FGSM (Goodfellow et al., 2015) moves every value by a step, up or down, whichever harms the network most. One "
+        "view of each image. For a copy of CIFAR-10.1 or CIFAR-10-C of your own: `cnnlab probe corruptions --images "
+        "PATH`.",
     ),
     "recipe": Chapter(
         studies.find_study("recipe").question,

@@ -102,6 +102,8 @@ def test_help_of_a_command_names_what_it_can_do(arguments, names, monkeypatch, c
         (["train", "--recipe", "to_74", "--seed", "-1"], "'-1' is not a whole number from 0"),
         (["train", "--recipe", "to_74", "--out", "model.h5"], "expected a file that ends in .keras"),
         (["probe", "shfit"], "no probe is called 'shfit'"),
+        (["probe", "shift", "--images", "x"], "--images is of the probe corruptions; shift measures on"),
+        (["probe", "corruptions", "--images", "nowhere"], "cnnlab: nowhere: there is no such file or folder"),
         (["studdy"], "invalid choice: 'studdy'"),
     ],
 )

@@ -32,7 +32,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "confusions_table", "probe_table", "sample_size_table", "study_table",
             "to_markdown",
         ],
-        "trust": ["maps_trusted", "promise_kept"],
+        "trust": ["maps_trusted", "promise_kept", "worse_images"],
     },
 )
 # fmt: on

@@ -16,8 +16,14 @@ from cnnlab.findings.finding import (
     judge_contrasts,
     judged_one,
 )
-from cnnlab.findings.trust import maps_trusted, promise_kept
-from cnnlab.measures import effective_diameters, images_needed, overlap_spread, paired_differences
+from cnnlab.findings.trust import maps_trusted, promise_kept, worse_images
+from cnnlab.measures import (
+    effective_diameters,
+    first_layer_correlations,
+    images_needed,
+    overlap_spread,
+    paired_differences,
+)
 from cnnlab.wording import family, listing, percent, points, spelled
 
 PERMUTED = "_permuted"
@@ -175,6 +181,18 @@ def silent_activations(rows):
     return Finding(f"{percent(share)} of {name}'s ReLU activations are zero: {meaning}.", None, shares.to_dict())
 
 
+def first_filters(rows):
+    """Whether a picture of the first layer's filters shows what was learned: rows of the probe `first_layer`.
+
+    `numbers`: with_start and with_first, r as `measures.first_layer_correlations` has them, means over all there are.
+    """
+    found = first_layer_correlations(rows)[["with_start", "with_first"]].mean()
+    between = "" if math.isnan(found["with_first"]) else f", and by {found['with_first']:.2f} between CIFAR-10 and Mars"
+    shows = "the initialisation" if found["with_start"] ** 2 > 0.5 else "what was learned"
+    sentence = f"Trained first-layer filters correlate by {found['with_start']:.2f} with their random start{between}"
+    return Finding(f"{sentence}: their picture shows {shows}.", None, found.to_dict())
+
+
 # What the rows of each probe of `measures.PROBES` say.
 OF_PROBES = {
     "shift": shift_cost,
@@ -185,6 +203,8 @@ OF_PROBES = {
     "calibration": calibration_over_seeds,
     "conformal": promise_kept,
     "attribution": maps_trusted,
+    "corruptions": worse_images,
+    "first_layer": first_filters,
 }
 
 

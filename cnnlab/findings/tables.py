@@ -8,7 +8,8 @@ import pandas as pd
 from cnnlab import measures
 from cnnlab.findings.biases import columns_order, equivariant_layers, lead_by_size
 from cnnlab.findings.finding import HEADLINE
-from cnnlab.wording import duration, from_to, p_value, percent, readable, signed_points
+from cnnlab.studies import CNN, DENSE, NAMES
+from cnnlab.wording import capital, duration, from_to, p_value, percent, readable, signed_points
 
 
 def with_interval(value, low, high, write=percent):
@@ -117,11 +118,21 @@ TABLES = {
             "Rank correlation, weights shuffled": ("randomised", "randomised_low", "randomised_high", _RATIO),
         },
     ),
+    "first_layer": (
+        _NETWORK,
+        {"Correlation with the start": ("with_start", _RATIO), "Change, of the start's length": ("moved", percent)},
+    ),
+    "corruptions": (
+        {"Images": "kind"},
+        {capital(NAMES.get(label, readable(label))): (label, percent) for label in (DENSE.label, CNN.label, "to_94")},
+    ),
 }  # fmt: skip
 # What of a probe's rows stands in its table, where that is not all of them as they are.
 SHOWN = {
     "shift": lambda rows: rows[rows["shift"].isin([0, rows["shift"].max()])],
     "receptive_field": measures.effective_diameters,
+    "corruptions": measures.mean_over_strengths,
+    "first_layer": measures.first_layer_correlations,
     "conformal": lambda rows: rows[rows["first_sol"].isna()].replace({"split": {"validation": "like the fit's"}}),
 }
 

@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "batches": ["ShuffledBatches", "feeding"],
         "callbacks": ["Checkpoint", "History", "ProgressBar"],
         "costs": ["expected_parameters", "forward_flops", "training_flops"],
-        "finetune": ["build_for"],
+        "finetune": ["build_for", "initial_network"],
         "loop": ["Plan", "Result", "compile_model", "fit", "train"],
         "models": [
             "build",

@@ -78,6 +78,18 @@ def build_for(trial, dataset, fused=False):
     return models.build(trial.model, shape, classes, fused, **trial.options)
 
 
+def initial_network(trial, dataset, images=None, fused=False):
+    """The network of `build_for` with the weights that training `trial` from scratch begins with, drawn by its seed.
+
+    `trial`: resolved; `images`: the training images, needed where the first weights are computed from these.
+    """
+    keras.utils.set_random_seed(trial.seed)
+    with dtype_policy(trial.precision):
+        model = build_for(trial, dataset, fused)
+    models.set_initial_weights(model, trial.network, images)
+    return model
+
+
 def build_whole(trial, dataset):
     """(the network of `build_for`, the one from pixels to probabilities of which that is trained: often itself)."""
     if not isinstance(trial.network, Lite0):
