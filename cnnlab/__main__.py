@@ -15,7 +15,7 @@ BUDGET_NAMES = ("full", "quick", "smoke")
 # Those of `measures.PROBES`, which takes TensorFlow to look at.
 PROBE_NAMES = (
     "shift", "equivariance", "receptive_field", "tabular", "activations", "calibration", "conformal", "attribution",
-    "corruptions", "first_layer",
+    "corruptions", "first_layer", "nearest",
 )  # fmt: skip
 # The network that is trained on pictures of one's own, where nobody says which.
 OWN_VARIANT = "cnn_32_64_128"

@@ -3,6 +3,7 @@
 A new study is one declaration in the studies and one entry here: `"name": of_study("name", "title of its figure")`.
 """
 
+from dataclasses import replace
 from functools import partial
 
 import pandas as pd
@@ -39,6 +40,19 @@ def _networks(record):
         return None
     plain = pd.concat([record["baselines"], record["filters"]], ignore_index=True)
     return plain, pd.concat([plain, record["kernels"]], ignore_index=True)
+
+
+def _by_size(record):
+    """Rows of `sample_size`, and those of the pretrained network's features with as many images; None without any."""
+    frames = [record[name] for name in ("sample_size", "transfer_size") if name in record]
+    return pd.concat(frames, ignore_index=True) if frames else None
+
+
+def _with_best(record):
+    """Rows of `dense_best`, of which the networks that others have too say nothing alone."""
+    frame = record.get("dense_best")
+    best, others = studies.DENSE_BEST.label, {studies.DENSE.label, studies.CNN.label}
+    return frame if frame is not None and {best, *others} <= set(frame["label"]) else None
 
 
 def _contrast_table(evidence):
@@ -210,12 +224,42 @@ CHAPTERS = {
         "but the neighbourhood.",
         drawn={"permutation": lambda frame: figures.study_points(frame, "Ordinary and permuted pixels")},
     ),
-    "sample_size": of_study(
-        "sample_size",
-        says=findings.sample_size,
-        about="As many training steps for each size, fewer than in the other studies, on ever more images.",
-        drawn={"sample_size": figures.accuracy_vs_samples},
-        contrasts=findings.sample_size_table,
+    "sample_size": replace(
+        of_study(
+            "sample_size",
+            says=findings.sample_size,
+            about="As many training steps for each size, fewer than in the other studies, on ever more images.",
+            drawn={"sample_size": figures.accuracy_vs_samples},
+            contrasts=findings.sample_size_table,
+        ),
+        evidence=lambda record: _by_size(record) if "sample_size" in record else None,
+    ),
+    "transfer_size": Chapter(
+        studies.find_study("transfer_size").question,
+        lambda record: _by_size(record) if "transfer_size" in record else None,
+        findings.transfer_size,
+        lambda frame: [findings.sample_size_table(frame, "cnn", "probe")],
+        about="In the figure above, beside networks that begin from nothing: features of a network that learned from "
+        "1.3 million photographs, frozen, with a linear classifier. The rows are in the table there.",
+        command="cnnlab study transfer_size",
+    ),
+    "dense_best": replace(
+        of_study(
+            "dense_best",
+            "Networks without convolution, and one with it",
+            lambda frame: findings.convolution_buys(
+                frame, studies.CNN.label, studies.DENSE.label, studies.DENSE_BEST.label
+            ),
+            about="The published baseline stops while it still learns. The tuned network has more units, dropout and "
+            "four times the epochs, as much computing as the CNN.",
+            contrasts=partial(findings.contrast_table, base=studies.CNN.label),
+        ),
+        evidence=_with_best,
+    ),
+    "nearest": of_probe(
+        "nearest",
+        about="Likeness is the correlation of grey thumbnails of 16x16 pixels; the training images are those of each "
+        "seed's split.",
     ),
     "seeds": Chapter(
         "Where do the differences between seeds come from, and what do the seeds know together?",

@@ -119,7 +119,7 @@ def test_a_bad_call_gets_one_clear_line_and_exit_code_2(arguments, message, caps
 
 
 def test_a_probe_that_is_measured_says_all_that_it_found(interrupted, capsys):
-    for name in __main__.PROBE_NAMES:
+    for name in (name for name in __main__.PROBE_NAMES if not measures.read_probe(name).empty):
         assert main(["probe", name, "--seeds", "2"]) in (0, None)
         assert capsys.readouterr().out.strip().endswith("."), name
 

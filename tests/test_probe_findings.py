@@ -322,6 +322,56 @@ def test_a_picture_of_filters_shows_where_they_began_or_what_they_learned(noise,
     assert found.numbers["with_start"] == pytest.approx(0.1 / np.hypot(0.1, noise), abs=0.05)
 
 
+def size_rows(accuracies, kinds, sizes=(500, 5_000, 40_000), seeds=4):
+    """`accuracies` {model: one a size} of `kinds`."""
+    draw = noise(0.002)
+    return pd.DataFrame(
+        {"label": f"{kind}_n{images}", "model": kind, "seed": seed, "train_images": images,
+         "test_accuracy_best": accuracy + draw()}
+        for kind in kinds
+        for images, accuracy in zip(sizes, accuracies[kind], strict=True)
+        for seed in range(seeds)
+    )  # fmt: skip
+
+
+CURVES = {"dense": (0.25, 0.35, 0.45), "cnn": (0.30, 0.50, 0.70), "probe": (0.60, 0.80, 0.85)}
+
+
+def test_pretrained_features_need_fewer_images():
+    found = bias_findings.transfer_size(size_rows(CURVES, ("cnn", "probe")))
+    assert found.verdict == "better"
+    assert 1_400 < found.numbers["needed"] < 1_800, "half the way from 500 to 5,000 in the logarithm"
+    assert found.numbers["mean"] == pytest.approx(0.15, abs=0.01)
+    assert found.sentence.startswith("A probe of pretrained features needs about 1,")
+    assert " images for what the CNN learns from 40,000, and reaches 8" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("probe", "kinds", "text"),
+    [
+        ((0.8, 0.82, 0.85), ("cnn", "probe"), "needs at most 500 images"),
+        ((0.2, 0.3, 0.4), ("cnn", "probe"), "needs more than 40,000 images"),
+        ((0.6, 0.8, 0.85), ("probe",), "From 40,000 images a linear probe of pretrained features reaches 8"),
+    ],
+)
+def test_pretrained_features_at_the_ends_of_the_sizes(probe, kinds, text):
+    assert text in bias_findings.transfer_size(size_rows({**CURVES, "probe": probe}, kinds)).sentence
+
+
+def test_the_tables_of_sizes_name_the_models_that_they_compare():
+    rows = size_rows(CURVES, CURVES)
+    plain, transfer = tables.sample_size_table(rows), tables.sample_size_table(rows, "cnn", "probe")
+    assert list(plain.columns[:3]) == ["Images", "Dense", "CNN"]
+    assert list(transfer.columns[:3]) == ["Images", "CNN", "Pretrained features"]
+    assert transfer["Lead, points"].str.startswith("+").all()
+
+
+def test_the_nearest_image_is_a_share_of_right_answers():
+    rows = pd.DataFrame({"label": "nearest", "seed": [0, 1], "images": 10_000, "accuracy": [0.35, 0.37]})
+    assert "for 36.0% of test images" in bias_findings.nearest_image(rows).sentence
+    assert tables.probe_table("nearest", rows)["Answer"].tolist() == ["Nearest training image"]
+
+
 def corruption_rows(means, left, seeds=3):
     """`means` {label: (clean, corrupted)}, `left` {label: by a step against it}; the recipe begins with seed 22."""
     draw, first = noise(0.002), {"to_94": 22}

@@ -71,6 +71,35 @@ def sample_size(rows):
     return Finding(sentence, verdict, {**numbers, "ahead_from": ahead, "gaps": gaps, "needed": mean})
 
 
+def transfer_size(rows):
+    """What pretrained features are worth: rows of the study `transfer_size`, and of `sample_size` where there are any.
+
+    Over the seeds that have all sizes of both: from how many images a probe knows what the CNN learns from the most.
+    The verdict is the probe's lead at the largest size that both have, with Holm's correction.
+    """
+    cnn, probe, judged = lead_by_size(rows, "cnn", "probe")
+    most, top = probe.columns[-1], percent(probe.iloc[:, -1].mean())
+    whole = probe.dropna().index.intersection(cnn.dropna().index)
+    if whole.empty:
+        sentence = f"From {most:,} images a linear probe of pretrained features reaches {top}: others' images teach."
+        return Finding(sentence, None, {"accuracy": probe.mean().to_dict()})
+    needed = images_needed(probe.loc[whole], cnn.loc[whole].iloc[:, -1])
+    mean = float(np.exp(np.mean(np.log(needed))))
+    how = "at most" if (needed <= probe.columns[0]).all() else "about"
+    about = f"needs {how} {mean:,.0f}" if np.isfinite(mean) else f"needs more than {most:,}"
+    (verdict, numbers), last = judged[max(judged)], cnn.columns[-1]
+    sentence = f"A probe of pretrained features {about} images for what the CNN learns from {last:,}"
+    numbers |= {"needed": mean, "accuracy": probe.mean().to_dict()}
+    return Finding(f"{sentence}, and reaches {top}.", verdict, numbers)
+
+
+def nearest_image(rows):
+    """How often the nearest training image is of the right class: rows of the probe `nearest`."""
+    share = rows["accuracy"].mean()
+    sentence = f"The nearest training image has the right class for {percent(share)} of test images: so far goes memory"
+    return Finding(f"{sentence} alone.", None, {"accuracy": share, "seeds": rows["seed"].nunique()})
+
+
 def columns_order(rows):
     """Does convolution along a table's columns notice their order? Rows of the probe `tabular`.
 
@@ -205,6 +234,7 @@ OF_PROBES = {
     "attribution": maps_trusted,
     "corruptions": worse_images,
     "first_layer": first_filters,
+    "nearest": nearest_image,
 }
 
 
@@ -217,12 +247,15 @@ def _with_and_without(rows, kind):
     return permuted, permuted.removesuffix(PERMUTED)
 
 
-def lead_by_size(rows):
-    """(dense, cnn, {images: (verdict, numbers)}): accuracies (seeds, sizes), and the CNN's lead at each size."""
-    dense, cnn = (
+def lead_by_size(rows, behind="dense", ahead="cnn"):
+    """(`behind`, `ahead`, {images: (verdict, numbers)}) of two models: accuracies (seeds, sizes), the latter's lead.
+
+    The lead at each size that both have, for one seed at least.
+    """
+    behind, ahead = (
         rows[rows["model"] == kind].pivot(index="seed", columns="train_images", values=HEADLINE).rename(columns=int)
-        for kind in ("dense", "cnn")
+        for kind in (behind, ahead)
     )
-    both = (cnn - dense).dropna(axis="columns", how="all")
+    both = (ahead - behind).dropna(axis="columns", how="all")
     judged = judge_contrasts([both[images].dropna().to_numpy() for images in both])
-    return dense, cnn, dict(zip(both, judged, strict=True))
+    return behind, ahead, dict(zip(both, judged, strict=True))

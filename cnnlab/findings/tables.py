@@ -11,6 +11,9 @@ from cnnlab.findings.finding import HEADLINE
 from cnnlab.studies import CNN, DENSE, NAMES
 from cnnlab.wording import capital, duration, from_to, p_value, percent, readable, signed_points
 
+# What a table calls the models that it compares.
+MODELS = {"dense": "Dense", "cnn": "CNN", "probe": "Pretrained features"}
+
 
 def with_interval(value, low, high, write=percent):
     """'35.4% (29.1% to 42.4%)', without its interval where there is none, and '' where there is nothing."""
@@ -80,10 +83,12 @@ def to_markdown(table):
     return text.to_markdown(index=False, disable_numparse=True)
 
 
-def sample_size_table(rows):
-    """The lead of the CNN at each number of images: rows of the study `sample_size`."""
-    dense, cnn, judged = lead_by_size(rows)
-    names = [{"Images": f"{n:,}", "Dense": percent(dense[n].mean()), "CNN": percent(cnn[n].mean())} for n in judged]
+def sample_size_table(rows, behind="dense", ahead="cnn"):
+    """The lead of the CNN at each number of images: rows of the study `sample_size`; or that of another model."""
+    slower, faster, judged = lead_by_size(rows, behind, ahead)
+    columns = {MODELS[behind]: slower, MODELS[ahead]: faster}
+    means = [{name: percent(table[n].mean()) for name, table in columns.items()} for n in judged]
+    names = [{"Images": f"{n:,}", **cells} for n, cells in zip(judged, means, strict=True)]
     return verdicts_table(names, judged.values(), "Lead, points")
 
 
@@ -118,6 +123,7 @@ TABLES = {
             "Rank correlation, weights shuffled": ("randomised", "randomised_low", "randomised_high", _RATIO),
         },
     ),
+    "nearest": ({"Answer": "label"}, _ACCURACY),
     "first_layer": (
         _NETWORK,
         {"Correlation with the start": ("with_start", _RATIO), "Change, of the start's length": ("moved", percent)},

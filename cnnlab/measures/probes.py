@@ -16,6 +16,7 @@ from cnnlab.measures.biases import equivariance, shift_accuracy, tabular_answers
 from cnnlab.measures.calibration import reliability
 from cnnlab.measures.conformal import conformal_coverage
 from cnnlab.measures.corruptions import accuracy_of, accuracy_when_changed
+from cnnlab.measures.exploration import nearest_answers
 from cnnlab.measures.first_layer import first_layer_change
 from cnnlab.measures.inspection import effective_field, zero_activations
 from cnnlab.measures.map_checks import trust_in_maps
@@ -133,6 +134,7 @@ PROBES = {
             "first_layer", "Does the picture of the first filters show what was learned?", _first_layer,
             (CNN, MARS_CNN), seeds=2, with_start=True,
         ),
+        Probe("nearest", "How far does memory get that learns nothing?", nearest_answers, ()),
     )
 }  # fmt: skip
 

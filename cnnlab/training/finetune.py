@@ -15,9 +15,10 @@ from keras import layers
 from threadpoolctl import threadpool_limits
 
 from cnnlab.training import models
+from cnnlab.training.features import frozen_features
 from cnnlab.training.models import dtype_policy
 from cnnlab.training.pretrained import efficientnet_lite0
-from cnnlab.training.transfer import fitted, frozen_features, without_xla
+from cnnlab.training.transfer import fitted, without_xla
 from cnnlab.training.trial import LinearProbe, Lite0
 
 BLOCKS = 16
@@ -112,7 +113,7 @@ def feature_maps(trial, dataset, frozen, cache=None, progress=False, clock=None)
     """`batches.prepare` for a fine-tuned network, whose `frozen` part is of `parts_of`.
 
     Returns {split: (feature maps float32 (n, ...), int32 labels)}: of the training images those of all, and with flip
-    "random" of all mirror images after them. `cache`, `clock`: as in `transfer.frozen_features`; `progress`: whether to
+    "random" of all mirror images after them. `cache`, `clock`: as in `features.frozen_features`; `progress`: whether to
     show bars.
     """
     dataset, sides = limited(trial, dataset), (False, True) if trial.flip == "random" else (False,)
