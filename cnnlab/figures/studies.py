@@ -150,10 +150,9 @@ def changed_images(rows, names):
             means, look = seeds.mean(), {"color": style.COLOURS[index]}
             axis.fill_between(means.index, seeds.min(), seeds.max(), alpha=0.25, linewidth=0, **look)
             axis.plot(means.index, means, marker=style.MARKERS[index], **look)
-            axis.annotate(
-                name, (means.index[-1], means.iloc[-1]), (6, 0), textcoords="offset points", va="center",
-                fontsize=style.SMALL, **look,
-            )  # fmt: skip
+            if axis is axes[0]:  # Where images are whole the networks are furthest apart.
+                start = {"xytext": (4, 6), "textcoords": "offset points", "fontsize": style.SMALL}
+                axis.annotate(name, (means.index[0], means.iloc[0]), **start, **look)
         axis.set_xticks(sorted(mine["strength"].unique()))
         axis.margins(x=0.03)
         axis.grid(True)
