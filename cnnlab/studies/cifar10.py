@@ -108,8 +108,7 @@ CIFAR_STUDIES = {
             "What is convolution worth against a dense network at its best?",
             "the network, and how long it is trained",
             f"{SETTINGS}; 10 epochs, but softmax regression and the tuned network 40, in batches of 256, at a rate "
-            "that falls to zero: the tuned one computes about as much as the CNN; its dropout and rate were chosen on "
-            "validation",
+            "that falls to zero: the tuned one computes about as much as the CNN",
             (SOFTMAX, DENSE, DENSE_BEST, CNN),
             seeds=10,
         ),
