@@ -15,6 +15,7 @@ BUDGET_NAMES = ("full", "quick", "smoke")
 # Those of `measures.PROBES`, which takes TensorFlow to look at.
 PROBE_NAMES = (
     "shift", "equivariance", "receptive_field", "tabular", "activations", "calibration", "conformal", "attribution",
+    "corruptions", "first_layer", "nearest",
 )  # fmt: skip
 # The network that is trained on pictures of one's own, where nobody says which.
 OWN_VARIANT = "cnn_32_64_128"
@@ -103,6 +104,11 @@ def _parser():
     command = commands.add_parser("probe", help="measure an inductive bias on trained models")
     command.add_argument("name", help="a probe: " + ", ".join(PROBE_NAMES))
     command.add_argument("--seeds", type=whole_number(1), help="how many seeds (default: as the probe records)")
+    command.add_argument(
+        "--images",
+        help="with corruptions: CIFAR-10.1, CIFAR-10-C or the like on your disk, a .npy with its labels beside it or a "
+        "folder of such, in place of the test images (default: of one seed)",
+    )
     command.set_defaults(run=_probe)
 
     command = commands.add_parser("record", help="run what is missing of the record's studies and probes (hours)")
@@ -281,10 +287,17 @@ def _probe(options):
         raise ValueError(f"{options.name} needs trainings of its own: it is a study (cnnlab study {options.name})")
     if options.name not in PROBE_NAMES:
         raise ValueError(f"no probe is called {options.name!r}; expected one of {', '.join(PROBE_NAMES)}")
+    if options.images and options.name != "corruptions":
+        raise ValueError(f"--images is of the probe corruptions; {options.name} measures on the lab's own images")
     import_keras()
     from cnnlab import findings, measures
     from cnnlab.record import listed
 
+    if options.images:
+        rows = measures.measure_images(options.images, options.seeds or 1)
+        print(findings.to_markdown(findings.probe_table(options.name, rows)))
+        print(f"\nOf each, {rows['images'].min():,} to {rows['images'].max():,} images.")
+        return
     rows = measures.run_probe(options.name, options.seeds)
     print(*listed(findings.OF_PROBES[options.name](rows)), sep="\n")
 

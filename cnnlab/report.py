@@ -3,6 +3,7 @@
 A new study is one declaration in the studies and one entry here: `"name": of_study("name", "title of its figure")`.
 """
 
+from dataclasses import replace
 from functools import partial
 
 import pandas as pd
@@ -12,7 +13,7 @@ from cnnlab.data import CIFAR10_CLASSES, load_cifar10
 from cnnlab.findings import study_table
 from cnnlab.measures import METRIC
 from cnnlab.record import MARS_CNN, Chapter, Record, made_on, of_probe, of_study, plan, several
-from cnnlab.wording import listing
+from cnnlab.wording import listing, spelled
 
 __all__ = ["CHAPTERS", "Chapter", "Record", "audit", "drawing", "drawings", "of_study"]
 # Networks with and without convolution: the assignment's two, and two of which the first has somewhat fewer parameters.
@@ -20,6 +21,10 @@ CONTRASTS = (("cnn_32_64_128", "dense_128_64"), ("cnn_32_64_k3", "dense_256_128"
 # Variants whose seeds are looked at together, and how many of the labels that they contradict are shown.
 SEEDED = (*CONTRASTS[0][::-1], studies.PUBLISHED.label, "to_93", "to_94")
 BEST_RECIPE, SUSPECTS = SEEDED[-1], 12
+# What is asked how it bears worse images.
+ROBUST = {studies.DENSE.label: "dense", studies.CNN.label: "CNN", BEST_RECIPE: "recipe"}
+# Whose first filters are drawn.
+FIRST_LAYERS = {studies.CNN.label: "CIFAR-10", MARS_CNN: "Mars"}
 # (height, width) of CIFAR-10's images, on which the networks of the probes were trained.
 IMAGE_SIZE = (32, 32)
 # The rungs in their order, and those that learn from the validation images, too.
@@ -34,6 +39,19 @@ def _networks(record):
         return None
     plain = pd.concat([record["baselines"], record["filters"]], ignore_index=True)
     return plain, pd.concat([plain, record["kernels"]], ignore_index=True)
+
+
+def _by_size(record):
+    """Rows of `sample_size`, and those of the pretrained network's features with as many images; None without any."""
+    frames = [record[name] for name in ("sample_size", "transfer_size") if name in record]
+    return pd.concat(frames, ignore_index=True) if frames else None
+
+
+def _with_best(record):
+    """Rows of `dense_best`, of which the networks that others have too say nothing alone."""
+    frame = record.get("dense_best")
+    best, others = studies.DENSE_BEST.label, {studies.DENSE.label, studies.CNN.label}
+    return frame if frame is not None and {best, *others} <= set(frame["label"]) else None
 
 
 def _contrast_table(evidence):
@@ -210,12 +228,42 @@ CHAPTERS = {
         "but the neighbourhood.",
         drawn={"permutation": lambda frame: figures.study_points(frame, "Ordinary and permuted pixels")},
     ),
-    "sample_size": of_study(
-        "sample_size",
-        says=findings.sample_size,
-        about="As many training steps for each size, fewer than in the other studies, on ever more images.",
-        drawn={"sample_size": figures.accuracy_vs_samples},
-        contrasts=findings.sample_size_table,
+    "sample_size": replace(
+        of_study(
+            "sample_size",
+            says=findings.sample_size,
+            about="As many training steps for each size, fewer than in the other studies, on ever more images.",
+            drawn={"sample_size": figures.accuracy_vs_samples},
+            contrasts=findings.sample_size_table,
+        ),
+        evidence=lambda record: _by_size(record) if "sample_size" in record else None,
+    ),
+    "transfer_size": Chapter(
+        studies.find_study("transfer_size").question,
+        lambda record: _by_size(record) if "transfer_size" in record else None,
+        findings.transfer_size,
+        lambda frame: [findings.sample_size_table(frame, "cnn", "probe")],
+        about="In the figure above, beside networks that begin from nothing: features of a network that learned from "
+        "1.3 million photographs, frozen, with a linear classifier. The rows are in the table there.",
+        command="cnnlab study transfer_size",
+    ),
+    "dense_best": replace(
+        of_study(
+            "dense_best",
+            "Networks without convolution, and one with it",
+            lambda frame: findings.convolution_buys(
+                frame, studies.CNN.label, studies.DENSE.label, studies.DENSE_BEST.label
+            ),
+            about="The published baseline stops while it still learns. The tuned network has more units, dropout and "
+            "four times the epochs, as much computing as the CNN.",
+            contrasts=partial(findings.contrast_table, base=studies.CNN.label),
+        ),
+        evidence=_with_best,
+    ),
+    "nearest": of_probe(
+        "nearest",
+        about="Likeness is the correlation of grey thumbnails of 16x16 pixels; the training images are those of each "
+        "seed's split.",
     ),
     "seeds": Chapter(
         "Where do the differences between seeds come from, and what do the seeds know together?",
@@ -275,6 +323,22 @@ CHAPTERS = {
         about="A map says where the answer comes from. Where it does, covering what it marks first makes the answer's "
         "probability fall sooner than a random order; and the map changes where the network's weights change places (a "
         "map that this leaves flat counts as a correlation of 0). Intervals are over images.",
+    ),
+    "first_layer": of_probe(
+        "first_layer",
+        {"first_layer": lambda rows: figures.first_layer(rows, FIRST_LAYERS)},
+        "The filters that training changed most, as they were drawn at random, as they are, and by what they changed; "
+        "below, the mean of the patches on which each answers most, each of another image. Both networks draw the same "
+        "first filters from the same seed.",
+    ),
+    "corruptions": of_probe(
+        "corruptions",
+        {"changed_images": lambda rows: figures.changed_images(rows, ROBUST)},
+        f"{measures.CORRUPTED_IMAGES:,} test images, corrupted in {spelled(len(measures.KINDS))} kinds after Hendrycks "
+        f"and Dietterich (2019), the same for all networks; means over {spelled(len(measures.STRENGTHS))} strengths. "
+        "FGSM (Goodfellow et al., 2015) moves every value by a step, up or down, whichever harms the network most. One "
+        "view of each image. For a copy of CIFAR-10.1 or CIFAR-10-C of your own: `cnnlab probe corruptions --images "
+        "PATH`.",
     ),
     "recipe": Chapter(
         studies.find_study("recipe").question,

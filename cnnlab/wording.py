@@ -59,6 +59,8 @@ SPELLED = ("no", *["one", "two", "three", "four", "five", "six", "seven", "eight
 # Labels of another form: as people say them, and in a sentence.
 OTHERS = {
     "conv1d": ("1-D CNN", "1-D CNN"),
+    "nearest": ("Nearest training image", "the nearest training image"),
+    "softmax_regression": ("Softmax regression on pixels", "softmax regression"),
     "mars_logistic": ("Logistic regression on pixels", "logistic regression"),
     "mars_probe": ("Linear probe", "the linear probe"),
     "mars_probe_mirrored": ("Linear probe, mirror images averaged", "the mirror-averaged probe"),
@@ -68,11 +70,14 @@ OTHERS = {
 }
 # What several seeds of a network answer together.
 VOTE = "_vote"
-FAMILIES = {"dense": "dense", "cnn": "CNN", "gap": "CNN with global average pooling"}
+FAMILIES = {
+    "dense": "dense", "cnn": "CNN", "gap": "CNN with global average pooling", "pretrained": "pretrained features",
+}  # fmt: skip
 # Of a label's ending: its pattern, what a table says of it, and the form of a sentence.
 SUFFIXES = (
     (r"_weighted", ", rare classes weighted", "{} with rare classes weighted"),
     (r"_augmented", ", augmented", "augmented {}"),
+    (r"_tuned", ", tuned", "tuned {}"),
     (r"_permuted", ", permuted pixels", "{} on permuted pixels"),
     (r"_n(\d+)", lambda match: f", {int(match[1]):,} training images", "{} on {} images"),
     (r"_(\d+)_epochs", r", \1 epochs", "{} of {} epochs"),
@@ -80,8 +85,8 @@ SUFFIXES = (
     (r"_k(\d+)", r", \1x\1 kernels", "{} with {}-pixel kernels"),
 )
 # What a sentence tells variants of one study apart by, with at most one number.
-LABEL = re.compile(r"(mars_)?(dense|cnn|gap)((?:_\d+(?!\d*_epochs))*)(.*)")
-NOUNS = {"dense": "dense network", "cnn": "CNN", "gap": "pooled CNN"}
+LABEL = re.compile(r"(mars_)?(dense|cnn|gap|pretrained)((?:_\d+(?!\d*_epochs))*)(.*)")
+NOUNS = {"dense": "dense network", "cnn": "CNN", "gap": "pooled CNN", "pretrained": "pretrained network"}
 
 
 def family(label):

@@ -101,6 +101,8 @@ def test_help_of_a_command_names_what_it_can_do(arguments, names, monkeypatch, c
         (["train", "--recipe", "to_74", "--seed", "-1"], "'-1' is not a whole number from 0"),
         (["train", "--recipe", "to_74", "--out", "model.h5"], "expected a file that ends in .keras"),
         (["probe", "shfit"], "no probe is called 'shfit'"),
+        (["probe", "shift", "--images", "x"], "--images is of the probe corruptions; shift measures on"),
+        (["probe", "corruptions", "--images", "nowhere"], "cnnlab: nowhere: there is no such file or folder"),
         (["studdy"], "invalid choice: 'studdy'"),
     ],
 )
@@ -116,7 +118,7 @@ def test_a_bad_call_gets_one_clear_line_and_exit_code_2(arguments, message, caps
 
 
 def test_a_probe_that_is_measured_says_all_that_it_found(interrupted, capsys):
-    for name in __main__.PROBE_NAMES:
+    for name in (name for name in __main__.PROBE_NAMES if not measures.read_probe(name).empty):
         assert main(["probe", name, "--seeds", "2"]) in (0, None)
         assert capsys.readouterr().out.strip().endswith("."), name
 

@@ -429,6 +429,34 @@ def test_directions_of_a_shift_are_no_further_seeds():
     assert "pixels" in axis.get_xlabel()
 
 
+def test_first_layers_show_the_filters_that_changed_most(cnn):
+    places = np.indices((4, 3, 3, 3)).reshape(4, -1)
+    rows = pd.DataFrame(dict(zip(("filter", "row", "column", "channel"), places, strict=True)))
+    rows = rows.assign(label="a", seed=0, before=0.5, after=0.5 + 0.1 * rows["filter"], patch=51.0)
+    figure = plotting.first_layer(pd.concat([rows, rows.assign(seed=1, after=0.0)]), {"a": "one", "b": "none"}, count=2)
+    axes = axes_with_data(figure)
+    assert [axis.get_title() for axis in axes[:2]] == ["one, 3", "2"]
+    before, after, change, patch = (axes[row].images[0].get_array()[0, 0, 0] for row in (0, 2, 4, 6))
+    assert (before, after, change, patch) == pytest.approx((0.5 + 0.25 / 0.8, 1, 0.5 + 0.15 / 0.8, 0.2))
+
+
+def test_worse_images_have_a_line_a_network_and_a_band_over_seeds():
+    rows = pd.DataFrame(
+        [{"label": m, "seed": first + s, "kind": kind, "strength": k, "accuracy": mean - 0.05 * k + 0.02 * s}
+         for m, first, mean in (("a", 0, 0.5), ("b", 22, 0.9)) for s in (0, 1)
+         for kind, ks in (("unchanged", [0]), ("fog", [1, 5]), ("JPEG", [1, 5]), ("FGSM", [1, 8])) for k in ks]
+    )  # fmt: skip
+    figure = plotting.changed_images(rows, {"a": "first", "b": "second"})
+    corrupted, moved = figure.axes
+    for axis, ticks in ((corrupted, [0, 1, 5]), (moved, [0, 1, 8])):
+        assert [line.get_xdata().tolist() for line in axis.lines] == [ticks] * 2
+        assert np.allclose(axis.lines[1].get_ydata(), 0.91 - 0.05 * np.array(ticks))
+        band = axis.collections[0].get_paths()[0].vertices
+        assert np.ptp(band[band[:, 0] == 1][:, 1]) == pytest.approx(0.02)
+    assert {"first", "second", "strength (mean over 2 corruptions)"} <= set(texts(figure))
+    assert "2 seeds" in figure.get_suptitle()
+
+
 def test_tabular_points_set_the_orders_side_by_side():
     rows = pd.DataFrame(
         [{"label": m, "order": o, "seed": s, "split": k, "accuracy": 0.9 + 0.01 * s}

@@ -40,6 +40,23 @@ def frame(means, seeds=5, noise=0.002, seed=0):
 RISING = {"cnn_16_32_64": 0.70, "cnn_32_64_128": 0.73, "cnn_64_128_256": 0.73}
 
 
+@pytest.mark.parametrize(
+    ("best", "verdict", "text"),
+    [
+        (0.58, "better", "buys 27.0 points over the published dense network, 15.0 over one at its best: most of it is"),
+        (0.63, "better", "most of it was the training."), (0.73, "same", "convolution was not needed."),
+        (0.78, "worse", "convolution was not needed."),
+    ],
+)  # fmt: skip
+def test_what_convolution_buys_against_both(best, verdict, text):
+    rows = frame({"dense_a": 0.46, "dense_b": best, "cnn_a": 0.73}, noise=1e-4)
+    found = findings.convolution_buys(rows, "cnn_a", "dense_a", "dense_b")
+    assert found.verdict == verdict
+    assert text in found.sentence
+    assert found.numbers["mean"] == pytest.approx(0.73 - best, abs=1e-3)
+    assert found.numbers["plain"]["mean"] == pytest.approx(0.27, abs=1e-3)
+
+
 def test_better_and_worse_are_two_sides_of_one_difference():
     rows = frame(RISING)
     better = findings.against_baseline(rows, "cnn_32_64_128", "cnn_16_32_64")

@@ -304,6 +304,130 @@ def attribution_rows(gain, kept=0.1):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("noise", "networks", "text"),
+    [
+        (0.05, ["a", "b"], ", and by 0.8"), (0.05, ["a"], "with their random start: their picture shows the init"),
+        (2.0, ["a", "b"], "their picture shows what was learned."),
+    ],
+)  # fmt: skip
+def test_a_picture_of_filters_shows_where_they_began_or_what_they_learned(noise, networks, text):
+    generator = np.random.default_rng(0)
+    before = generator.normal(0, 0.1, 864)
+    rows = pd.concat(
+        pd.DataFrame({"label": label, "seed": 0, "filter": np.arange(864) // 27, "before": before,
+                      "after": before + generator.normal(0, noise, 864)})
+        for label in networks
+    )  # fmt: skip
+    found = bias_findings.first_filters(rows)
+    assert text in found.sentence
+    assert found.numbers["with_start"] == pytest.approx(0.1 / np.hypot(0.1, noise), abs=0.05)
+
+
+def size_rows(accuracies, kinds, sizes=(500, 5_000, 40_000), seeds=4):
+    """`accuracies` {model: one a size} of `kinds`."""
+    draw = noise(0.002)
+    return pd.DataFrame(
+        {"label": f"{kind}_n{images}", "model": kind, "seed": seed, "train_images": images,
+         "test_accuracy_best": accuracy + draw()}
+        for kind in kinds
+        for images, accuracy in zip(sizes, accuracies[kind], strict=True)
+        for seed in range(seeds)
+    )  # fmt: skip
+
+
+CURVES = {"dense": (0.25, 0.35, 0.45), "cnn": (0.30, 0.50, 0.70), "probe": (0.60, 0.80, 0.85)}
+
+
+def test_pretrained_features_need_fewer_images():
+    found = bias_findings.transfer_size(size_rows(CURVES, ("cnn", "probe")))
+    assert found.verdict == "better"
+    assert 1_400 < found.numbers["needed"] < 1_800, "half the way from 500 to 5,000 in the logarithm"
+    assert found.numbers["mean"] == pytest.approx(0.15, abs=0.01)
+    assert found.sentence.startswith("A probe of pretrained features needs about 1,")
+    assert " images for what the CNN learns from 40,000, and reaches 8" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("probe", "kinds", "text"),
+    [
+        ((0.8, 0.82, 0.85), ("cnn", "probe"), "needs at most 500 images"),
+        ((0.2, 0.3, 0.4), ("cnn", "probe"), "needs more than 40,000 images"),
+        ((0.6, 0.8, 0.85), ("probe",), "From 40,000 images a linear probe of pretrained features reaches 8"),
+    ],
+)
+def test_pretrained_features_at_the_ends_of_the_sizes(probe, kinds, text):
+    assert text in bias_findings.transfer_size(size_rows({**CURVES, "probe": probe}, kinds)).sentence
+
+
+def test_the_tables_of_sizes_name_the_models_that_they_compare():
+    rows = size_rows(CURVES, CURVES)
+    plain, transfer = tables.sample_size_table(rows), tables.sample_size_table(rows, "cnn", "probe")
+    assert list(plain.columns[:3]) == ["Images", "Dense", "CNN"]
+    assert list(transfer.columns[:3]) == ["Images", "CNN", "Pretrained features"]
+    assert transfer["Lead, points"].str.startswith("+").all()
+
+
+def test_the_nearest_image_is_a_share_of_right_answers():
+    rows = pd.DataFrame({"label": "nearest", "seed": [0, 1], "images": 10_000, "accuracy": [0.35, 0.37]})
+    assert "for 36.0% of test images" in bias_findings.nearest_image(rows).sentence
+    assert tables.probe_table("nearest", rows)["Answer"].tolist() == ["Nearest training image"]
+
+
+def corruption_rows(means, left, seeds=3):
+    """`means` {label: (clean, corrupted)}, `left` {label: by a step against it}; the recipe begins with seed 22."""
+    draw, first = noise(0.002), {"to_94": 22}
+    rows = []
+    for label, (clean, corrupted) in means.items():
+        for seed in range(first.get(label, 0), first.get(label, 0) + seeds):
+            for kind, strength, mean in (
+                ("unchanged", 0, clean), ("fog", 1, corrupted + 0.1), ("fog", 5, corrupted - 0.1),
+                ("FGSM", 2, left[label]), ("FGSM", 8, 0.0),
+            ):  # fmt: skip
+                rows.append((label, seed, kind, strength, 1_000, mean + draw()))
+    return pd.DataFrame(rows, columns=["label", "seed", "kind", "strength", "images", "accuracy"])
+
+
+MEANS = {"dense_128_64": (0.46, 0.43), "cnn_32_64_128": (0.75, 0.62), "to_94": (0.93, 0.68)}
+LEFT = {"dense_128_64": 0.30, "cnn_32_64_128": 0.10, "to_94": 0.20}
+
+
+def test_worse_images_cost_the_better_network_more_and_it_still_leads():
+    worse, against = trust.worse_images(corruption_rows(MEANS, LEFT))
+    assert worse.verdict == "better"
+    assert worse.numbers["costs"] == pytest.approx(
+        {"dense_128_64": 0.03, "cnn_32_64_128": 0.13, "to_94": 0.25}, abs=5e-3
+    )
+    assert worse.sentence.startswith("Corruptions cost the dense network ")
+    assert worse.sentence.endswith(" points; the recipe still leads.")
+    assert against.numbers["left"] == pytest.approx(LEFT, abs=5e-3)
+    assert against.sentence.startswith("Two grey levels against the network leave the dense network ")
+    assert against.sentence.endswith(": two lose more than half.")
+
+
+@pytest.mark.parametrize(
+    ("corrupted", "seeds", "verdict", "text"),
+    [
+        (0.62, 5, "same", "no longer leads the CNN"), (0.50, 5, "worse", "falls behind the CNN"),
+        (0.68, 1, "cannot tell", "may lead or not"),
+    ],
+)  # fmt: skip
+def test_a_lead_that_worse_images_take_away_is_said(corrupted, seeds, verdict, text):
+    rows = corruption_rows({**MEANS, "to_94": (0.93, corrupted)}, dict.fromkeys(LEFT, 0.0), seeds)
+    worse, against = trust.worse_images(rows)
+    assert worse.verdict == verdict
+    assert worse.sentence.endswith(f"; the recipe {text}.")
+    assert against.sentence.endswith(": all lose more than half.")
+
+
+def test_a_table_of_worse_images_has_a_column_a_network():
+    table = tables.probe_table("corruptions", corruption_rows(MEANS, LEFT))
+    assert table["Images"].tolist() == ["unchanged", "fog", "FGSM by 2 of 255", "FGSM by 8 of 255"]
+    assert list(table.columns[1:]) == ["Dense 128-64", "CNN 32-64-128", "The recipe for 94%", "n"]
+    assert table.loc[1, "The recipe for 94%"].startswith("68.")
+    assert set(table["n"]) == {3}
+
+
 def test_maps_are_trusted_where_deletion_gains_and_shuffled_weights_change_them():
     for gain, verdict in ((0.12, "better"), (0.01, "cannot tell"), (-0.2, WORSE)):
         falls, stays = trust.maps_trusted(attribution_rows(gain))

@@ -13,7 +13,7 @@ from tiny_study import STUDY
 
 from cnnlab import data, machine, studies
 from cnnlab.studies import NARROW, RECIPES, STEPS, TARGETS, WALK, WITHOUT, Study
-from cnnlab.training import Trial
+from cnnlab.training import Trial, build, training_flops
 
 ROOT = Path(__file__).parents[1]
 
@@ -41,6 +41,25 @@ def test_studies_ask_what_the_issue_asks():
     assert {trial.options["head"] for trial in studies.find_study("filters_gap").trials} == {"gap"}
     steps = {trial.epochs * trial.steps_per_epoch for trial in studies.find_study("sample_size").trials}
     assert len(steps) == 1, "equal steps"
+
+
+def test_a_dense_network_at_its_best_computes_about_as_much_as_the_cnn():
+    best = studies.find_study("dense_best")
+    assert [trial.label for trial in best.trials][1::2] == ["dense_128_64", "cnn_32_64_128"]
+    assert best.seeds == 10
+    work = {}
+    for trial in (studies.DENSE_BEST, studies.CNN):
+        work[trial.label] = training_flops(build(trial.model, **trial.options), int(40_000 * trial.epochs))
+    tuned, cnn = work.values()
+    assert tuned == pytest.approx(cnn, rel=0.1)
+
+
+def test_transfer_has_the_sizes_that_networks_from_nothing_have():
+    sizes = {
+        name: {trial.train_images for trial in studies.find_study(name).trials}
+        for name in ("transfer_size", "sample_size")
+    }
+    assert sizes["transfer_size"] == sizes["sample_size"]
 
 
 def test_every_study_is_found_by_its_name_and_a_label_stands_for_one_trial():

@@ -31,7 +31,7 @@ OTHER_OPTIONS = {
     "blocks": {
         "filters": [4], "depth": 1, "batch_norm": False, "activation": "silu", "whitening": True, "dirac": True,
     },
-    "probe": {"sizes": [96], "mirrored": True},
+    "probe": {"sizes": [96], "mirrored": True, "strengths": [0.01]},
     "lite0": {"blocks": 2, "dropout": 0.5},
 }  # fmt: skip
 

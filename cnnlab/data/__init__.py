@@ -3,6 +3,7 @@
 from cnnlab.data.cache import DataUnavailableError, check_cached
 from cnnlab.data.cifar10 import cifar10_arrays
 from cnnlab.data.cifar10_formats import CIFAR10_CLASSES
+from cnnlab.data.cifar10_variants import load_variants
 from cnnlab.data.dataset import (
     LOADERS,
     MARS_SIZES,
@@ -42,6 +43,7 @@ __all__ = [
     "load_cifar10",
     "load_folder",
     "load_mars",
+    "load_variants",
     "mars_original",
     "path_variable",
     "preprocessing_steps",

@@ -10,8 +10,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "camera_shares", "captioned_images", "class_imbalance", "class_samples",
             "image_pipeline", "pixel_distribution", "sample_images", "spatial_correlation",
         ],
+        "mars": ["accuracy_by_sol", "class_recalls", "coverage_by_sol", "group_scores"],
         "networks": [
-            "architecture", "conv1_filters", "feature_maps", "receptive_field",
+            "architecture", "conv1_filters", "feature_maps", "first_layer", "receptive_field",
             "tsne_visualization",
         ],
         "predictions": [
@@ -20,8 +21,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "recipes": ["recipe_ablation", "recipe_frontier"],
         "studies": [
-            "accuracy_by_sol", "accuracy_vs_samples", "class_recalls", "coverage_by_sol", "group_scores",
-            "performance_vs_parameters", "shift_curve", "study_points", "tabular_points",
+            "accuracy_vs_samples", "changed_images", "performance_vs_parameters", "shift_curve", "study_points",
+            "tabular_points",
         ],
         "style": ["FIGURES", "alternative_text", "figure_view", "save_figure"],
     },

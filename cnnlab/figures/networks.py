@@ -25,6 +25,40 @@ def conv1_filters(filters, columns=8):
 
 
 @style.styled
+def first_layer(rows, names, count=8):
+    """Filters before training, after it, their change, and the patches that excite them most, as colour images.
+
+    `rows`: of the probe `first_layer`, of which the first seed of each label is drawn; `names`: {label: text}. The
+    `count` filters that changed most. Mid-grey is a weight of zero; the three pictures of a filter have one scale.
+    """
+    names = {label: name for label, name in names.items() if label in set(rows["label"])}
+    kinds = {"before": "before", "after": "after", "change": "difference", "patch": "excited by"}
+    figure, axes = style.new_grid(len(names) * len(kinds) * count, count, cell_height=0.85)
+    for block, (label, name) in enumerate(names.items()):
+        mine = rows[rows["label"] == label]
+        mine = mine[mine["seed"] == mine["seed"].min()].sort_values(["filter", "row", "column", "channel"])
+        shape = tuple(mine[place].max() + 1 for place in ("filter", "row", "column", "channel"))
+        values = {kind: mine[kind].to_numpy().reshape(shape) for kind in ("before", "after", "patch")}
+        values["change"] = values["after"] - values["before"]
+        lengths = [np.linalg.norm(values[kind].reshape(shape[0], -1), axis=1) for kind in ("change", "before")]
+        chosen = np.argsort(-lengths[0] / lengths[1], kind="stable")[:count]
+        for row, (kind, text) in enumerate(kinds.items()):
+            for column, number in enumerate(chosen):
+                axis = axes[(block * len(kinds) + row) * count + column]
+                largest = max(np.abs(values[each][number]).max() for each in ("before", "after", "change"))
+                picture = (
+                    values["patch"][number] / 255 if kind == "patch" else 0.5 + 0.5 * values[kind][number] / largest
+                )
+                axis.imshow(picture, vmin=0, vmax=1)
+                if not row:
+                    axis.set_title(f"{name}, {number}" if not column else number, fontsize=style.SMALL, pad=2)
+                if not column:
+                    axis.set_ylabel(text, fontsize=style.SMALL)
+    figure.suptitle("The first layer: what it began with, and what training made of it")
+    return figure
+
+
+@style.styled
 def feature_maps(image, maps, channels):
     """One image and, a row a layer, some of the feature maps that the network makes of it.
 

@@ -174,6 +174,8 @@ FIGURES = {
     "confusion_matrix": "Confusion matrix of the convolutional network on the test set: true class by row, predicted "
     "class by column, in percent of the row, vehicles and animals apart.",
     "conv1_filters": "The filters of the first convolution shown as small colour images.",
+    "first_layer": "Filters of the first convolution of the networks for CIFAR-10 and for Mars, before training, after "
+    "it, their difference, and the mean of the image patches that excite each most.",
     "feature_maps": "One test image and the most active feature maps that each convolution makes of it.",
     "confidence_distribution": "Histograms of the confidence of right and of wrong predictions on the test set.",
     "reliability_diagram": "Accuracy against confidence in bins with intervals, beside the diagonal of perfect "
@@ -195,6 +197,8 @@ FIGURES = {
     "attribution": "Test images, and below each where on it the answer of the convolutional network comes from, by "
     "Grad-CAM, integrated gradients and occlusion.",
     "epochs_confound": f"Test accuracy of one network trained for two numbers of epochs: {_SEEDS}",
+    "changed_images": "Test accuracy of the dense network, the convolutional one and the recipe for 94% against the "
+    "strength of corruptions, and against the size of a step against the network.",
     "calibration": "Reliability diagrams of the dense and the convolutional network before and after temperature "
     "scaling.",
     "recipe_ablation": "Test accuracy after each step from the assignment's network to the recipe, and what each step "

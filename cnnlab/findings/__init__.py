@@ -11,10 +11,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "AIMS", "HANDLER_LATENCY", "LOADING_COST", "MARS_RUN", "MIXED_LOAD", "NOTEBOOK_RUN", "RATE_SHARE",
             "RECIPE_TURNS", "SERVER_LOAD", "SERVER_SHARE", "THROUGHPUT", "TIME_TO_TARGET", "benchmark_findings",
         ],
-        "biases": ["OF_PROBES", "equivariant_layers", "permutation", "sample_size", "shift_cost"],
+        "biases": ["OF_PROBES", "equivariant_layers", "permutation", "sample_size", "shift_cost", "transfer_size"],
         "comparisons": [
             "adjacent", "against_baseline", "against_constant", "choose", "compare_predictions", "contrast_table",
-            "epochs_confound", "sweep", "undone",
+            "convolution_buys", "epochs_confound", "sweep", "undone",
         ],
         "finding": ["BETTER", "CANNOT_TELL", "HEADLINE", "MARGIN", "SAME", "WORSE", "Finding"],
         "mars": [
@@ -34,7 +34,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "confusions_table", "probe_table", "sample_size_table", "study_table",
             "to_markdown",
         ],
-        "trust": ["maps_trusted", "promise_kept"],
+        "trust": ["maps_trusted", "promise_kept", "worse_images"],
     },
 )
 # fmt: on

@@ -16,8 +16,14 @@ from cnnlab.findings.finding import (
     judge_contrasts,
     judged_one,
 )
-from cnnlab.findings.trust import maps_trusted, promise_kept
-from cnnlab.measures import effective_diameters, images_needed, overlap_spread, paired_differences
+from cnnlab.findings.trust import maps_trusted, promise_kept, worse_images
+from cnnlab.measures import (
+    effective_diameters,
+    first_layer_correlations,
+    images_needed,
+    overlap_spread,
+    paired_differences,
+)
 from cnnlab.wording import family, listing, percent, points, spelled
 
 PERMUTED = "_permuted"
@@ -63,6 +69,35 @@ def sample_size(rows):
     sentence = f"The CNN leads {leading}; to match what the dense network learns from {last:,} images it needs {about}."
     (verdict, numbers), gaps = judged[last], {images: each["mean"] for images, (_, each) in judged.items()}
     return Finding(sentence, verdict, {**numbers, "ahead_from": ahead, "gaps": gaps, "needed": mean})
+
+
+def transfer_size(rows):
+    """What pretrained features are worth: rows of the study `transfer_size`, and of `sample_size` where there are any.
+
+    Over the seeds that have all sizes of both: from how many images a probe knows what the CNN learns from the most.
+    The verdict is the probe's lead at the largest size that both have, with Holm's correction.
+    """
+    cnn, probe, judged = lead_by_size(rows, "cnn", "probe")
+    most, top = probe.columns[-1], percent(probe.iloc[:, -1].mean())
+    whole = probe.dropna().index.intersection(cnn.dropna().index)
+    if whole.empty:
+        sentence = f"From {most:,} images a linear probe of pretrained features reaches {top}: others' images teach."
+        return Finding(sentence, None, {"accuracy": probe.mean().to_dict()})
+    needed = images_needed(probe.loc[whole], cnn.loc[whole].iloc[:, -1])
+    mean = float(np.exp(np.mean(np.log(needed))))
+    how = "at most" if (needed <= probe.columns[0]).all() else "about"
+    about = f"needs {how} {mean:,.0f}" if np.isfinite(mean) else f"needs more than {most:,}"
+    (verdict, numbers), last = judged[max(judged)], cnn.columns[-1]
+    sentence = f"A probe of pretrained features {about} images for what the CNN learns from {last:,}"
+    numbers |= {"needed": mean, "accuracy": probe.mean().to_dict()}
+    return Finding(f"{sentence}, and reaches {top}.", verdict, numbers)
+
+
+def nearest_image(rows):
+    """How often the nearest training image is of the right class: rows of the probe `nearest`."""
+    share = rows["accuracy"].mean()
+    sentence = f"The nearest training image has the right class for {percent(share)} of test images: so far goes memory"
+    return Finding(f"{sentence} alone.", None, {"accuracy": share, "seeds": rows["seed"].nunique()})
 
 
 def columns_order(rows):
@@ -175,6 +210,18 @@ def silent_activations(rows):
     return Finding(f"{percent(share)} of {name}'s ReLU activations are zero: {meaning}.", None, shares.to_dict())
 
 
+def first_filters(rows):
+    """Whether a picture of the first layer's filters shows what was learned: rows of the probe `first_layer`.
+
+    `numbers`: with_start and with_first, r as `measures.first_layer_correlations` has them, means over all there are.
+    """
+    found = first_layer_correlations(rows)[["with_start", "with_first"]].mean()
+    between = "" if math.isnan(found["with_first"]) else f", and by {found['with_first']:.2f} between CIFAR-10 and Mars"
+    shows = "the initialisation" if found["with_start"] ** 2 > 0.5 else "what was learned"
+    sentence = f"Trained first-layer filters correlate by {found['with_start']:.2f} with their random start{between}"
+    return Finding(f"{sentence}: their picture shows {shows}.", None, found.to_dict())
+
+
 # What the rows of each probe of `measures.PROBES` say.
 OF_PROBES = {
     "shift": shift_cost,
@@ -185,6 +232,9 @@ OF_PROBES = {
     "calibration": calibration_over_seeds,
     "conformal": promise_kept,
     "attribution": maps_trusted,
+    "corruptions": worse_images,
+    "first_layer": first_filters,
+    "nearest": nearest_image,
 }
 
 
@@ -197,12 +247,15 @@ def _with_and_without(rows, kind):
     return permuted, permuted.removesuffix(PERMUTED)
 
 
-def lead_by_size(rows):
-    """(dense, cnn, {images: (verdict, numbers)}): accuracies (seeds, sizes), and the CNN's lead at each size."""
-    dense, cnn = (
+def lead_by_size(rows, behind="dense", ahead="cnn"):
+    """(`behind`, `ahead`, {images: (verdict, numbers)}) of two models: accuracies (seeds, sizes), the latter's lead.
+
+    The lead at each size that both have, for one seed at least.
+    """
+    behind, ahead = (
         rows[rows["model"] == kind].pivot(index="seed", columns="train_images", values=HEADLINE).rename(columns=int)
-        for kind in ("dense", "cnn")
+        for kind in (behind, ahead)
     )
-    both = (cnn - dense).dropna(axis="columns", how="all")
+    both = (ahead - behind).dropna(axis="columns", how="all")
     judged = judge_contrasts([both[images].dropna().to_numpy() for images in both])
-    return dense, cnn, dict(zip(both, judged, strict=True))
+    return behind, ahead, dict(zip(both, judged, strict=True))

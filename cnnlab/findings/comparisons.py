@@ -114,6 +114,23 @@ def against_baseline(frame, model, baseline, metric=HEADLINE):
     return contrast(family(model), family(baseline), verdict, numbers, name, cost)
 
 
+def convolution_buys(frame, cnn, dense, best, metric=HEADLINE):
+    """What `cnn` gains over `dense`, as it is published, and over `best`, tuned and trained to the end; three labels.
+
+    The verdict is that over `best`, with Holm's correction for both. `numbers` has both, as `paired_tests` does.
+    """
+    (_, over_plain), (verdict, over_best) = _judge_pairs(frame, [(cnn, dense), (cnn, best)], metric)
+    share = over_best["mean"] / over_plain["mean"] if over_plain["mean"] else 0.0
+    meaning = {
+        BETTER: "most of it is convolution" if share > 0.5 else "most of it was the training",
+        SAME: "convolution was not needed", WORSE: "convolution was not needed",
+        CANNOT_TELL: "cannot tell whether convolution was needed",
+    }[verdict]  # fmt: skip
+    plain, at_best = (f"{100 * numbers['mean']:.1f}" for numbers in (over_plain, over_best))
+    sentence = f"Convolution buys {plain} points over the published dense network, {at_best} over one at its best"
+    return Finding(f"{sentence}: {meaning}.", verdict, {**over_best, "plain": over_plain, "share": share})
+
+
 def epochs_confound(frame, longer="cnn_32_64_128_15_epochs", shorter="cnn_32_64_128"):
     """What it is worth, at the last epoch, to train one variant longer than those it is compared with."""
     ((verdict, numbers),) = _judge_pairs(frame, [(longer, shorter)], "test_accuracy_last")

@@ -8,7 +8,11 @@ import pandas as pd
 from cnnlab import measures
 from cnnlab.findings.biases import columns_order, equivariant_layers, lead_by_size
 from cnnlab.findings.finding import HEADLINE
-from cnnlab.wording import duration, from_to, p_value, percent, readable, signed_points
+from cnnlab.studies import CNN, DENSE, NAMES
+from cnnlab.wording import capital, duration, from_to, p_value, percent, readable, signed_points
+
+# What a table calls the models that it compares.
+MODELS = {"dense": "Dense", "cnn": "CNN", "probe": "Pretrained features"}
 
 
 def with_interval(value, low, high, write=percent):
@@ -79,10 +83,12 @@ def to_markdown(table):
     return text.to_markdown(index=False, disable_numparse=True)
 
 
-def sample_size_table(rows):
-    """The lead of the CNN at each number of images: rows of the study `sample_size`."""
-    dense, cnn, judged = lead_by_size(rows)
-    names = [{"Images": f"{n:,}", "Dense": percent(dense[n].mean()), "CNN": percent(cnn[n].mean())} for n in judged]
+def sample_size_table(rows, behind="dense", ahead="cnn"):
+    """The lead of the CNN at each number of images: rows of the study `sample_size`; or that of another model."""
+    slower, faster, judged = lead_by_size(rows, behind, ahead)
+    columns = {MODELS[behind]: slower, MODELS[ahead]: faster}
+    means = [{name: percent(table[n].mean()) for name, table in columns.items()} for n in judged]
+    names = [{"Images": f"{n:,}", **cells} for n, cells in zip(judged, means, strict=True)]
     return verdicts_table(names, judged.values(), "Lead, points")
 
 
@@ -117,11 +123,22 @@ TABLES = {
             "Rank correlation, weights shuffled": ("randomised", "randomised_low", "randomised_high", _RATIO),
         },
     ),
+    "nearest": ({"Answer": "label"}, _ACCURACY),
+    "first_layer": (
+        _NETWORK,
+        {"Correlation with the start": ("with_start", _RATIO), "Change, of the start's length": ("moved", percent)},
+    ),
+    "corruptions": (
+        {"Images": "kind"},
+        {capital(NAMES.get(label, readable(label))): (label, percent) for label in (DENSE.label, CNN.label, "to_94")},
+    ),
 }  # fmt: skip
 # What of a probe's rows stands in its table, where that is not all of them as they are.
 SHOWN = {
     "shift": lambda rows: rows[rows["shift"].isin([0, rows["shift"].max()])],
     "receptive_field": measures.effective_diameters,
+    "corruptions": measures.mean_over_strengths,
+    "first_layer": measures.first_layer_correlations,
     "conformal": lambda rows: rows[rows["first_sol"].isna()].replace({"split": {"validation": "like the fit's"}}),
 }
 

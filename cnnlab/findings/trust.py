@@ -1,7 +1,9 @@
-"""May an answer be trusted? Sets that promise to hold the true class, and maps of where an answer comes from."""
+"""May an answer be trusted? Sets that promise the true class, maps of where an answer comes from, and worse images."""
 
-from cnnlab.findings.finding import BETTER, CANNOT_TELL, SAME, WORSE, Finding, judge
-from cnnlab.wording import capital, family, percent, points
+from cnnlab.findings.finding import BETTER, CANNOT_TELL, SAME, WORSE, Finding, judge, judged_one
+from cnnlab.measures import FGSM, FGSM_STEPS, UNCHANGED
+from cnnlab.studies import RECIPES
+from cnnlab.wording import capital, family, listing, percent, points, spelled
 
 # From this mean rank correlation on, a map of shuffled weights is much the same map.
 ALIKE = 0.5
@@ -63,3 +65,35 @@ def _randomised(means, flat):
     others = f"{flat} maps flat and the others" if flat else "maps"
     return Finding(f"Shuffled weights leave {others} a rank correlation of at most {alike.max():.2f}: {shows}.",
                    None, numbers)  # fmt: skip
+
+
+def worse_images(rows):
+    """What corruptions, and a step against the network, leave of each network's accuracy: rows of `corruptions`.
+
+    Two Findings. The verdict of the first: the last label against the one before it on corrupted images, seed by seed;
+    its `numbers`: costs, of each label, in accuracy. The second has none; its `numbers`: left, of each label.
+    """
+    seeds = rows.groupby("label", sort=False)["seed"]
+    rows = rows.assign(pair=rows["seed"] - seeds.transform("min"))
+    whole, moved = rows["kind"] == UNCHANGED, rows["kind"] == FGSM
+    step = FGSM_STEPS[1]
+    clean, corrupted, left = (
+        part.pivot_table("accuracy", "pair", "label", sort=False).dropna()
+        for part in (rows[whole], rows[~(whole | moved)], rows[moved & (rows["strength"] == step)])
+    )
+    names = {label: "the recipe" if label in RECIPES else family(label) for label in clean}
+    costs, left, before = (clean - corrupted).mean(), left.mean(), clean.mean()
+    *_, rival, last = names
+    verdict, numbers = judged_one((corrupted[last] - corrupted[rival]).to_numpy())
+    lead = {
+        BETTER: "still leads", SAME: f"no longer leads {names[rival]}", WORSE: f"falls behind {names[rival]}",
+        CANNOT_TELL: "may lead or not",
+    }[verdict]  # fmt: skip
+    parts = listing(f"{names[label]} {points(cost)}" for label, cost in costs.items())
+    worse = Finding(f"Corruptions cost {parts}; {names[last]} {lead}.", verdict, {**numbers, "costs": costs.to_dict()})
+    halved = int((left < before / 2).sum())
+    who = "all" if halved == len(names) else spelled(halved) if halved else "none"
+    share = f"{who} {'lose' if halved > 1 else 'loses'} {'more than half' if halved else 'half'}"
+    parts = listing(f"{names[label]} {percent(kept)}" for label, kept in left.items())
+    against = f"{capital(spelled(step))} grey levels against the network leave {parts}: {share}."
+    return [worse, Finding(against, None, {"step": step, "left": left.to_dict()})]

@@ -20,11 +20,16 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "claims": ["NotMeasuredError", "gather_evidence", "measure_claim", "supplied"],
         "conformal": ["PROMISED", "conformal_coverage", "conformal_sets", "conformal_threshold"],
+        "corruptions": [
+            "FGSM", "FGSM_STEPS", "KINDS", "STRENGTHS", "UNCHANGED", "accuracy_when_changed", "corrupt", "fgsm",
+            "mean_over_strengths",
+        ],
         "exploration": [
             "camera_shares", "channel_correlation", "class_counts", "describe_splits", "majority_share",
             "mars_pipeline", "mars_samples", "mean_images", "metadata_of", "missing_classes",
             "nearest_training_image", "pixel_histogram", "pixel_statistics", "recurring_frames", "spatial_correlation",
         ],
+        "first_layer": ["first_layer_change", "first_layer_correlations"],
         "groups": ["mean_by_group", "share_by_group"],
         "inspection": [
             "effective_diameters", "embeddings", "feature_maps", "first_layer_filters", "layer_table", "most_active",
@@ -33,7 +38,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "map_checks": ["deletion_curve", "trust_in_maps"],
         "mars": ["MARS_PARTS", "constant_baselines", "most_confident_wrong", "scores_with_intervals", "vote"],
         "mars_record": ["MARS_FOLDER", "NEAREST", "evaluate_mars", "read_mars", "write_mars"],
-        "probes": ["PROBES", "PROBES_FOLDER", "measure_probe", "read_probe", "run_probe"],
+        "probes": [
+            "CORRUPTED_IMAGES", "PROBES", "PROBES_FOLDER", "measure_images", "measure_probe", "read_probe", "run_probe",
+        ],
         "seeds": ["contradicted", "ensemble_gain", "seed_spread", "vote"],
         "stats": [
             "ALPHA", "LEVEL", "check_frame", "confusion_counts", "images_needed", "mcnemar", "overlap_spread",

@@ -68,7 +68,7 @@ def explained(model, layer, images, classes=None):
 
         with _watched([layer], see):
             probabilities = tf.cast(model(images, training=False), "float32")
-        scores = _scores(probabilities, tf.argmax(probabilities, axis=-1) if classes is None else classes)
+        scores = log_odds(probabilities, tf.argmax(probabilities, axis=-1) if classes is None else classes)
     features, slopes = (tf.cast(part, "float32") for part in (outputs[-1], tape.gradient(scores, outputs[-1])))
     weights = tf.reduce_mean(slopes, axis=(1, 2), keepdims=True)
     maps = tf.nn.relu(tf.reduce_sum(weights * features, axis=-1))
@@ -146,7 +146,7 @@ def _mean_gradient(model, start, image, asked, steps):
     """The mean gradient of the score of class `asked` at the middles of `steps` parts of the way, float32."""
 
     def scores(pixels):
-        return _scores(model(pixels, training=False), [asked] * len(pixels))
+        return log_odds(model(pixels, training=False), [asked] * len(pixels))
 
     total, count = 0, images_at_once(image[None])
     places = ((np.arange(steps, dtype="float32") + 0.5) / steps)[:, None, None, None]
@@ -155,8 +155,8 @@ def _mean_gradient(model, start, image, asked, steps):
     return total / steps
 
 
-def _scores(probabilities, classes):
-    """The logarithm of the odds of `classes` (n,), as tensors."""
+def log_odds(probabilities, classes):
+    """The logarithm of the odds of `classes` (n,), of `probabilities` (n, classes), as tensors."""
     tf = _tensorflow()
     answer = tf.one_hot(classes, probabilities.shape[-1])
     for_it, against = (tf.reduce_sum(probabilities * part, axis=-1) for part in (answer, 1 - answer))

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from cnnlab.data import mars_original, preprocessing_steps
+from cnnlab.data import load_cifar10, mars_original, preprocessing_steps
 from cnnlab.wording import listing
 
 LEVELS = 256
@@ -207,6 +207,14 @@ def nearest_training_image(dataset, split, among=("train",), side=None):
     nearest, likeness = map(np.concatenate, zip(*found, strict=True))
     columns = {"row": own, "nearest_row": nearest, "correlation": likeness}
     return pd.DataFrame({**columns, "nearest_label": first.labels[nearest].astype("int64")})
+
+
+def nearest_answers(seed):
+    """How often `nearest_training_image` of CIFAR-10's split of `seed` has a test image's class: a frame of one row."""
+    dataset = load_cifar10(split_seed=seed)
+    found = nearest_training_image(dataset, "test")["nearest_label"].to_numpy()
+    right = found == dataset.splits["test"].labels[dataset.splits["test"].indices]
+    return pd.DataFrame({"label": ["nearest"], "images": len(right), "accuracy": right.mean()})
 
 
 def _thumbnails(images, rows, side):

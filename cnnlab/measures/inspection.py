@@ -169,15 +169,19 @@ def relu_layers(model):
     return [each.name for each in model.layers if isinstance(each, layers.ReLU) or _activation(each) is relu]
 
 
+def map_layers(model):
+    """Names of the layers that put out each convolution's maps, after normalisation and activation, in order."""
+    active = [each for each in model.layers if isinstance(each, layers.ReLU) or _activation(each)]
+    return [layer.name for layer in active if len(layer.output.shape) == 4]
+
+
 def feature_maps(model, image, names=None):
     """Feature maps of one `image` (uint8 (height, width, channels)) in the layers `names`.
 
-    `names`: by default those that put out each convolution's maps, after normalisation and activation. Returns {name:
-    float32 (height, width, filters)}. Raises ValueError for a layer that `model` has not.
+    `names`: by default `map_layers`. Returns {name: float32 (height, width, filters)}. Raises ValueError for a layer
+    that `model` has not.
     """
-    if names is None:
-        active = [each for each in model.layers if isinstance(each, layers.ReLU) or _activation(each)]
-        names = [layer.name for layer in active if len(layer.output.shape) == 4]
+    names = names or map_layers(model)
     maps = _outputs_of(model, names).predict_on_batch(image[None])
     return {name: values[0] for name, values in zip(names, maps, strict=True)}
 

@@ -15,18 +15,21 @@ from cnnlab.measures.attribution import images_at_once
 from cnnlab.measures.biases import equivariance, shift_accuracy, tabular_answers
 from cnnlab.measures.calibration import reliability
 from cnnlab.measures.conformal import conformal_coverage
+from cnnlab.measures.corruptions import accuracy_of, accuracy_when_changed
+from cnnlab.measures.exploration import nearest_answers
+from cnnlab.measures.first_layer import first_layer_change
 from cnnlab.measures.inspection import effective_field, zero_activations
 from cnnlab.measures.map_checks import trust_in_maps
-from cnnlab.studies import CNN, DENSE, MARS_MIRRORED, Store, find_budget, trained_model
-from cnnlab.training import Trial, predict
+from cnnlab.studies import CNN, DENSE, MARS_CNN, MARS_MIRRORED, RECIPES, Store, find_budget, trained_model
+from cnnlab.training import Trial, initial_network, predict
 
 # Under the folder of a budget.
 PROBES_FOLDER = Path("results") / "probes"
 # Images at most. Of shifts: 64 passes over these take a minute or two on two cores. Of the others: enough that an
 # equivariance error or a share of zeros is known to three digits, and a statistic's variance to four. Maps of an image
-# cost some hundred passes each.
+# cost some hundred passes each. Of corruptions: 48 passes of the recipe's network over these take half a minute.
 SHIFT_IMAGES, EQUIVARIANCE_IMAGES, FIELD_IMAGES, MAP_IMAGES = 5_000, 100, 500, 50
-ACTIVATION_IMAGES = 1_000
+ACTIVATION_IMAGES, CORRUPTED_IMAGES, OWN_IMAGES = 1_000, 1_000, 2_000
 # In place of a trial's key where a probe trains its own small models.
 NO_TRIAL = "none"
 # Rows from before probes had a version have a hash of the source text that measured them.
@@ -40,8 +43,9 @@ class Probe:
     """A question to trained networks, or to a table.
 
     `measure`: (model, `data.Dataset`, images at most) to a DataFrame, or a seed to one where
-    there are no `trials`; `trials`: whose models are asked, with seed 0; `version` rises with the
-    numbers that are measured: rows of another one are measured anew.
+    there are no `trials`; `trials`: whose models are asked, each with its first seed; `version` rises with the
+    numbers that are measured: rows of another one are measured anew; `with_start`: whether `measure` takes, after the
+    model, the network that its training began with.
     """
 
     name: str
@@ -50,19 +54,20 @@ class Probe:
     trials: tuple[Trial, ...]
     seeds: int = 5
     version: int = 1
+    with_start: bool = False
 
     def parts(self, seeds, key):
-        """{(seed, key): Trial or None} of what is measured for seeds 0 to `seeds` - 1; `key`: of a trial's files.
+        """{(seed, key): Trial or None} of what is measured for `seeds` seeds from the first; `key`: of a trial's files.
 
-        A linear probe has no seed but 0, for nothing in it is drawn.
+        A linear probe has one seed, for nothing in it is drawn.
         """
         if not self.trials:
             return {(seed, NO_TRIAL): None for seed in range(seeds)}
         trials = [
-            dataclasses.replace(trial, seed=seed)
-            for seed in range(seeds)
+            dataclasses.replace(trial, seed=trial.seed + turn)
+            for turn in range(seeds)
             for trial in self.trials
-            if seed == 0 or trial.model != "probe"
+            if turn == 0 or trial.model != "probe"
         ]
         return {(trial.seed, key(trial)): trial for trial in trials}
 
@@ -90,6 +95,14 @@ def _conformal(model, dataset, limit):
     return conformal_coverage(dataset, *(predict(model, images, images_at_once(images)) for images in parts))
 
 
+def _corruptions(model, dataset, limit):
+    return accuracy_when_changed(model, *_first(dataset, "test", CORRUPTED_IMAGES, limit))
+
+
+def _first_layer(model, start, dataset, limit):
+    return first_layer_change(model, start, _first(dataset, "validation", FIELD_IMAGES, limit)[0])
+
+
 def _attribution(model, dataset, limit):
     return trust_in_maps(model, _first(dataset, "test", MAP_IMAGES, limit)[0])
 
@@ -114,6 +127,14 @@ PROBES = {
             (*BOTH, MARS_MIRRORED),
         ),
         Probe("attribution", "Do maps of where an answer comes from show what it rests on?", _attribution, BOTH),
+        Probe(
+            "corruptions", "What is left of accuracy on worse images?", _corruptions, (*BOTH, RECIPES["to_94"]), seeds=2
+        ),
+        Probe(
+            "first_layer", "Does the picture of the first filters show what was learned?", _first_layer,
+            (CNN, MARS_CNN), seeds=2, with_start=True,
+        ),
+        Probe("nearest", "How far does memory get that learns nothing?", nearest_answers, ()),
     )
 }  # fmt: skip
 
@@ -132,7 +153,27 @@ def measure_probe(name, model, dataset, trial, limit=None):
 
     `trial` tells label and seed; `limit`: images at most (None: the trial's own limit).
     """
-    rows = find_probe(name).measure(model, dataset, limit or trial.eval_images)
+    probe = find_probe(name)
+    asked = (model, initial_network(trial.resolved(), dataset)) if probe.with_start else (model,)
+    return _labelled(probe.measure(*asked, dataset, limit or trial.eval_images), trial)
+
+
+def measure_images(path, seeds=1, store=None, models_folder=None, progress=True):
+    """Accuracy of the networks of the probe `corruptions` on a user's own images; nothing of it is recorded.
+
+    `path`: as in `data.load_variants`, of whose images OWN_IMAGES are taken of each kind and strength; the others as in
+    `run_probe`. Returns a DataFrame: label, seed, kind, strength, images, accuracy. Raises BadDataError before any
+    training where the images cannot be read.
+    """
+    sets, budget = data.load_variants(path, OWN_IMAGES), find_budget("full")
+    store, rows = store or Store(budget.store_folder), []
+    for trial in PROBES["corruptions"].parts(seeds, store.key).values():
+        model = trained_model(trial, models_folder or budget.models_folder, store, progress)
+        rows.append(_labelled(accuracy_of(model, sets), trial))
+    return pd.concat(rows, ignore_index=True)
+
+
+def _labelled(rows, trial):
     rows.insert(0, "label", trial.label)
     rows.insert(1, "seed", trial.seed)
     return rows
@@ -141,11 +182,11 @@ def measure_probe(name, model, dataset, trial, limit=None):
 def run_probe(name, seeds=None, store=None, models_folder=None, results_folder=None, budget=None, progress=True):
     """Measure what `results_folder` does not hold yet of probe `name` for `seeds` seeds; returns `read_probe`'s frame.
 
-    `seeds`: how many, from 0 (None: as many as the record holds); `budget`: a `studies.Budget` that cuts the trials
-    down (None: the full protocol), and says where `store`, the `Store` of the trials' rows, and `results_folder` are
-    unless they are given; `models_folder`: see `studies.trained_model` (None: of the record). The file appears whole,
-    and again after each model: a killed run goes on where it was. Rows of another version or of other models are not
-    kept beside new ones.
+    `seeds`: how many, from the first (None: as many as the record holds); `budget`: a `studies.Budget` that cuts the
+    trials down (None: the full protocol), and says where `store`, the `Store` of the trials' rows, and `results_folder`
+    are unless they are given; `models_folder`: see `studies.trained_model` (None: of the record). The file appears
+    whole, and again after each model: a killed run goes on where it was. Rows of another version or of other models are
+    not kept beside new ones.
     """
     probe, budget = find_probe(name), budget or find_budget("full")
     probe = dataclasses.replace(probe, trials=tuple(budget.limit(trial) for trial in probe.trials))
@@ -157,18 +198,17 @@ def run_probe(name, seeds=None, store=None, models_folder=None, results_folder=N
     models_folder = models_folder or find_budget("full").models_folder
     path = _path(name, results_folder)
     wanted = probe.parts(seeds, store.key)
-    done = _measured(path, probe, store)
+    done, order = _measured(path, probe, store, seeds)
     for part in [part for part in wanted if part not in done]:
         if progress:
             print(f"{name}: seed {part[0]}, {wanted[part].label if wanted[part] else 'its own models'}", flush=True)
         done[part] = _rows(probe, part, wanted[part], store, models_folder, progress)
-        order = sorted(done, key=lambda part: part[0])
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as partial:  # Six digits are enough.
-            pd.concat([done[part] for part in order]).to_csv(partial, index=False, float_format="%.6g")
+            pd.concat([done[part] for part in order if part in done]).to_csv(partial, index=False, float_format="%.6g")
         release()
     rows = read_probe(name, results_folder)
-    return rows[rows["seed"] < seeds].reset_index(drop=True)
+    return rows[[part in wanted for part in zip(rows["seed"], rows["key"], strict=True)]].reset_index(drop=True)
 
 
 def read_probe(name, folder=None):
@@ -204,14 +244,20 @@ def _rows(probe, part, trial, store, models_folder, progress):
     return rows.assign(key=key, version=probe.version)
 
 
-def _measured(path, probe, store):
-    """{(seed, key): rows} of the file at `path` that this version would write again."""
+def _measured(path, probe, store, seeds):
+    """({(seed, key): rows} of the file at `path` that this version would write again, in which order all are written).
+
+    `seeds`: at least so many are in the order.
+    """
     rows = read_probe(probe.name, path.parent)
-    if rows.empty:
-        return {}
-    rows = rows[rows["version"] == probe.version]
-    valid = probe.parts(int(rows["seed"].max()) + 1 if len(rows) else 0, store.key)
-    return {part: group for part, group in rows.groupby(["seed", "key"], sort=False) if part in valid}
+    if len(rows):
+        rows = rows[rows["version"] == probe.version]
+        first = {trial.label: trial.seed for trial in probe.trials}
+        turns = rows["seed"] - rows["label"].map(first).fillna(0)
+        seeds = max([seeds, *(turns.astype("int64") + 1)])
+    order = list(probe.parts(seeds, store.key))
+    done = {} if rows.empty else dict(list(rows.groupby(["seed", "key"], sort=False)))
+    return {part: done[part] for part in order if part in done}, order
 
 
 def _path(name, folder):

@@ -2,7 +2,7 @@
 
 import lazy_loader
 
-from cnnlab.studies.cifar10 import AS_DESIGNED, CIFAR_STUDIES, CNN, DENSE, FILTERS
+from cnnlab.studies.cifar10 import AS_DESIGNED, CIFAR_STUDIES, CNN, DENSE, DENSE_BEST, FILTERS, SOFTMAX
 from cnnlab.studies.mars import (
     MARS_CNN,
     MARS_DENSE,

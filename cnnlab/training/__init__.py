@@ -9,7 +9,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "batches": ["ShuffledBatches", "feeding"],
         "callbacks": ["Checkpoint", "History", "ProgressBar"],
         "costs": ["expected_parameters", "forward_flops", "training_flops"],
-        "finetune": ["build_for"],
+        "features": ["frozen_features"],
+        "finetune": ["build_for", "initial_network"],
         "loop": ["Plan", "Result", "compile_model", "fit", "train"],
         "models": [
             "build",
@@ -25,7 +26,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "optimizers": ["adam"],
         "pretrained": ["efficientnet_lite0", "load_backbone"],
-        "transfer": ["Probe", "frozen_features", "linear_probe"],
+        "transfer": ["Probe", "linear_probe"],
         "trial": ["NETWORKS", "PROTOCOL", "Trial", "trial_key"],
     },
 )

@@ -15,9 +15,10 @@ from keras import layers
 from threadpoolctl import threadpool_limits
 
 from cnnlab.training import models
+from cnnlab.training.features import frozen_features
 from cnnlab.training.models import dtype_policy
 from cnnlab.training.pretrained import efficientnet_lite0
-from cnnlab.training.transfer import fitted, frozen_features, without_xla
+from cnnlab.training.transfer import fitted, without_xla
 from cnnlab.training.trial import LinearProbe, Lite0
 
 BLOCKS = 16
@@ -78,6 +79,18 @@ def build_for(trial, dataset, fused=False):
     return models.build(trial.model, shape, classes, fused, **trial.options)
 
 
+def initial_network(trial, dataset, images=None, fused=False):
+    """The network of `build_for` with the weights that training `trial` from scratch begins with, drawn by its seed.
+
+    `trial`: resolved; `images`: the training images, needed where the first weights are computed from these.
+    """
+    keras.utils.set_random_seed(trial.seed)
+    with dtype_policy(trial.precision):
+        model = build_for(trial, dataset, fused)
+    models.set_initial_weights(model, trial.network, images)
+    return model
+
+
 def build_whole(trial, dataset):
     """(the network of `build_for`, the one from pixels to probabilities of which that is trained: often itself)."""
     if not isinstance(trial.network, Lite0):
@@ -100,7 +113,7 @@ def feature_maps(trial, dataset, frozen, cache=None, progress=False, clock=None)
     """`batches.prepare` for a fine-tuned network, whose `frozen` part is of `parts_of`.
 
     Returns {split: (feature maps float32 (n, ...), int32 labels)}: of the training images those of all, and with flip
-    "random" of all mirror images after them. `cache`, `clock`: as in `transfer.frozen_features`; `progress`: whether to
+    "random" of all mirror images after them. `cache`, `clock`: as in `features.frozen_features`; `progress`: whether to
     show bars.
     """
     dataset, sides = limited(trial, dataset), (False, True) if trial.flip == "random" else (False,)

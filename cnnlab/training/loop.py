@@ -22,8 +22,8 @@ from cnnlab.training.callbacks import (
     WeightAverage,
 )
 from cnnlab.training.costs import training_flops
-from cnnlab.training.finetune import begin_at_probe, build_for, build_whole, feature_maps, limited, parts_of
-from cnnlab.training.models import STATISTICS_IMAGES, dtype_policy, renew_statistics, set_initial_weights
+from cnnlab.training.finetune import begin_at_probe, build_whole, feature_maps, initial_network, limited, parts_of
+from cnnlab.training.models import STATISTICS_IMAGES, dtype_policy, renew_statistics
 from cnnlab.training.optimizers import PlainAdam, make_optimizer
 from cnnlab.training.transfer import linear_probe
 from cnnlab.training.trial import PROTOCOL, LinearProbe, Lite0, Trial, trial_key
@@ -113,9 +113,7 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
         begin_at_probe(parts, *splits["train"], trial.class_weights)
         model = parts.trained
     else:
-        with dtype_policy(trial.precision):
-            model = build_for(trial, dataset, fused=True)
-        set_initial_weights(model, trial.network, splits["train"][0])
+        model = initial_network(trial, dataset, splits["train"][0], fused=True)
     plan = Plan.on(trial, dataset)
     compile_model(model, trial, plan)
     history = History(trial.monitor if trial.keep == "best" else None)
@@ -175,9 +173,11 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
 
 def _fitted(trial, dataset, progress):
     """The Result of a linear probe, which is fitted and not trained step by step."""
-    taken, refit = limited(trial, dataset), trial.train_split == "all"
+    taken = limited(trial, dataset)
+    # Of a set that has no split of its own each image is seen once, for all seeds.
+    drawn = dataset.metadata is None and taken.splits["train"].images is taken.splits["validation"].images
     probe = linear_probe(
-        taken, progress=progress, sizes=trial.network.sizes, mirrored=trial.network.mirrored, refit=refit
+        taken, progress=progress, **dataclasses.asdict(trial.network), refit=trial.train_split == "all", drawn=drawn
     )
     labels = {name: (None, split.labels[split.indices]) for name, split in taken.splits.items()}
     which = ("last",) if trial.keep == "last" else ("best", "last")

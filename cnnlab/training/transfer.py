@@ -5,8 +5,6 @@ Kornblith et al., "Do better ImageNet models transfer better?" (CVPR 2019).
 """
 
 import dataclasses
-import hashlib
-import zipfile
 from typing import Any
 
 import keras
@@ -16,9 +14,10 @@ from keras import layers
 from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
-from cnnlab.machine import atomic_file, cache_folder, environment, forget, progress_bar
+from cnnlab.machine import environment
 from cnnlab.training.answers import accuracy, cross_entropy
 from cnnlab.training.callbacks import Clock
+from cnnlab.training.features import frozen_features, row_features, version_of
 from cnnlab.training.models import dtype_policy
 from cnnlab.training.pretrained import load_backbone
 from cnnlab.training.trial import PROTOCOL
@@ -28,8 +27,6 @@ STRENGTHS = tuple(10.0 ** (half / 2) for half in range(-6, 2))
 WEIGHTINGS = (None, "balanced")
 # Smaller pictures are enlarged to this side, in pixels, because the network halves them five times.
 SMALLEST_SIDE = 96
-# Images of which features are computed at once.
-BATCH = 32
 # Steps of the solver at most: weak penalties need the most.
 STEPS = 1_000
 # The logit of a class without training images, whose probability is zero.
@@ -54,14 +51,19 @@ class Probe:
     clock: Clock
 
 
-def linear_probe(dataset, backbone=None, cache=None, progress=True, sizes=None, mirrored=False, refit=False):
+def linear_probe(
+    dataset, backbone=None, cache=None, progress=True, sizes=None, mirrored=False, refit=False, strengths=None,
+    drawn=False,
+):  # fmt: skip
     """Fit a logistic regression on the standardised features of `backbone`, averaged over positions, for `dataset`.
 
     `dataset`: a `data.Dataset` with train and validation, whose images may be of any size, RGB or grey; `backbone`: as
     in `pretrained.load_backbone`; `cache`: of the features, as in `frozen_features`; `sizes`: as in `extractors_for`;
     `mirrored`: features are means over an image and its mirror image. The strength C, and whether rare classes weigh
-    more, are chosen on validation by balanced accuracy, where that is alike by cross-entropy; with `refit` the head so
-    chosen is then fitted anew on train and validation together. The test images are scored once, at the end.
+    more, are chosen on validation by balanced accuracy, where that is alike by cross-entropy; of `strengths` alone, and
+    without weights, where these are given; with `refit` the head so chosen is then fitted anew on train and validation
+    together. `drawn`: whether the splits are drawn from one array, as in `joined_features`. The test images are scored
+    once, at the end.
     Deterministic: there is no seed.
     Returns a Probe. Raises as `load_backbone` does, and ValueError where a split lacks images.
     """
@@ -72,12 +74,12 @@ def linear_probe(dataset, backbone=None, cache=None, progress=True, sizes=None, 
     extractors = extractors_for(dataset.input_shape, backbone, sizes)
     clock.lap("setup")
     features = {
-        name: joined_features(extractors, split, mirrored, cache, name if progress else None, clock)
+        name: joined_features(extractors, split, mirrored, cache, name if progress else None, clock, drawn)
         for name, split in dataset.splits.items()
     }
     # One thread: with several, the solver's small products wait for a core that is busy elsewhere, 30 times as long.
     with threadpool_limits(1):
-        choices, (kernel, bias) = _chosen(features, data, len(dataset.class_names))
+        choices, (kernel, bias) = _chosen(features, data, len(dataset.class_names), strengths)
         best = choices.iloc[0]
         if refit:
             weighting = "balanced" if best["class_weights"] else None
@@ -90,7 +92,7 @@ def linear_probe(dataset, backbone=None, cache=None, progress=True, sizes=None, 
     row = {
         "label": "linear_probe",
         "backbone": extractors[0].name,
-        "backbone_version": _version(extractors[0]),
+        "backbone_version": version_of(extractors[0]),
         "dataset": dataset.name,
         "class_names": list(dataset.class_names),
         "C": float(best["C"]),
@@ -151,81 +153,20 @@ def feature_extractor(shape, backbone=None, size=None, network=None):
         return without_xla(keras.Model(pixels, pooled(x), name=name))
 
 
-def joined_features(extractors, split, mirrored=False, cache=None, title=None, clock=None):
+def joined_features(extractors, split, mirrored=False, cache=None, title=None, clock=None, drawn=False):
     """float32 (n, features): what all `extractors` make of the images of `split`, side by side.
 
-    `mirrored`: means over each image and its mirror image; the others as in `frozen_features`.
+    `mirrored`: means over each image and its mirror image; `drawn`: whether they are kept by image (`row_features`),
+    for other splits of the same array; the others as in `frozen_features`.
     """
-    found = []
+    found, computed = [], row_features if drawn else frozen_features
     for number, extractor in enumerate(extractors, 1):
         named = title if title is None or len(extractors) == 1 else f"{title}, size {number} of {len(extractors)}"
-        features = frozen_features(extractor, split, cache, named, clock)
+        features = computed(extractor, split, cache, named, clock)
         if mirrored:
-            features = (features + frozen_features(extractor, split, cache, named, clock, mirrored)) / 2
+            features = (features + computed(extractor, split, cache, named, clock, mirrored)) / 2
         found.append(features)
     return np.concatenate(found, axis=1)
-
-
-def frozen_features(extractor, split, cache=None, title=None, clock=None, mirrored=False):
-    """float32 (n, ...) of the images of `split` (a `data.Split`), in its order.
-
-    `extractor`: of `feature_extractor`, or any model from pixels; `cache`: the cache folder (default: as of
-    `data.cache_folder`), where they are kept under a name that says of which weights, size and pixels they are; `title`
-    of the progress bar (None: no bar); `clock`: a Clock that counts as "features" what they took when they were
-    computed; `mirrored`: of the mirror images, left to right.
-    """
-    clock = clock or Clock()
-    with clock.paused("setup"):
-        features, took = _kept_or_computed(extractor, split, cache, title, mirrored)
-    clock.add("features", *took)
-    return features
-
-
-def _kept_or_computed(extractor, split, cache, title, mirrored):
-    """(features, (seconds on the clock, of the processor) that they took)."""
-
-    def batches():
-        for start in range(0, len(split), BATCH):
-            images = split.images[split.indices[start : start + BATCH]]
-            yield start, np.ascontiguousarray(images[:, :, ::-1] if mirrored else images)
-
-    digest = hashlib.sha256(_version(extractor).encode())
-    for _, images in batches():
-        digest.update(images)
-    path = cache_folder(cache) / "features" / f"{extractor.name}-{digest.hexdigest()[:16]}.npz"
-    shape = (len(split), *extractor.output_shape[1:])
-    found = _kept(path, shape)
-    if found is None:
-        clock, features = Clock(), np.empty(shape, "float32")
-        with progress_bar(len(split), f"features of {title}", "image", disable=title is None) as bar:
-            for start, images in batches():
-                features[start : start + len(images)] = extractor.predict_on_batch(images)
-                bar.update(len(images))
-        clock.lap("features")
-        found = features, (clock.parts["features"], clock.cpu_seconds)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(path, suffix=".npz") as partial:
-            np.savez(partial, features=features, took=found[1])
-    forget(split.images)
-    return found
-
-
-def _kept(path, shape):
-    """The features in `path`, and what they took, or None where they are missing or damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            features, took = file["features"], tuple(map(float, file["took"]))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
-    return (features, took) if features.shape == shape and features.dtype == np.float32 else None
-
-
-def _version(model):
-    """12 hex digits over layers and weights."""
-    digest = hashlib.sha256(model.to_json().encode())
-    for weight in model.get_weights():
-        digest.update(np.ascontiguousarray(weight))
-    return digest.hexdigest()[:12]
 
 
 def without_xla(model):
@@ -235,14 +176,17 @@ def without_xla(model):
     return model
 
 
-def _chosen(features, labels, classes):
-    """(choices, best first; (kernel float32 (features, classes), bias (classes,)) of the best)."""
+def _chosen(features, labels, classes, strengths=None):
+    """(choices, best first; (kernel float32 (features, classes), bias (classes,)) of the best).
+
+    `strengths`: those to choose from without weights for rare classes (None: STRENGTHS, with WEIGHTINGS).
+    """
     from sklearn.metrics import recall_score  # takes a second, and nothing else here needs it
 
     unseen, answers = features["validation"], labels["validation"]
     rows, fits = [], []
-    for weighting in WEIGHTINGS:
-        for strength in STRENGTHS:
+    for weighting in WEIGHTINGS if strengths is None else (None,):
+        for strength in strengths or STRENGTHS:
             kernel, bias = fitted(features["train"], labels["train"], strength, weighting, classes)
             probabilities = softmax(unseen @ kernel + bias, axis=1)
             recalls = recall_score(answers, probabilities.argmax(axis=1), labels=np.unique(answers), average=None)

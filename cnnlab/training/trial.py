@@ -146,13 +146,15 @@ class LinearProbe:
     """A logistic regression on frozen features of EfficientNet-Lite0 (see `transfer.linear_probe`).
 
     `sizes`: sides in pixels to which images are resized, whose features are joined (None: as they are); `mirrored`:
-    features are means over an image and its mirror image. It is fitted, not trained step by step: of a Trial only the
-    data set, `train_split` and the limits of images decide it. With `train_split` "all" it is chosen on validation as
-    ever, and then fitted anew with these images too.
+    features are means over an image and its mirror image; `strengths`: inverse ones of the penalty that validation
+    chooses from, without weights for rare classes (None: `transfer.STRENGTHS`, with and without). It is fitted, not
+    trained step by step: of a Trial only the data set, `train_split` and the limits of images decide it. With
+    `train_split` "all" it is chosen on validation as ever, and then fitted anew with these images too.
     """
 
     sizes: Counts | None = None
     mirrored: bool = False
+    strengths: Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None
 
 
 @checked

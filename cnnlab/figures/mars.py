@@ -1,0 +1,110 @@
+"""Figures of scores on the Mars images, with intervals over groups of images taken together."""
+
+import textwrap
+
+import numpy as np
+
+from cnnlab.figures import style
+from cnnlab.wording import plural, readable
+
+_SCORES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro-F1"}
+# Characters of a name beside an axis.
+_LABEL_WIDTH = 22
+
+
+@style.styled
+def group_scores(table, published=None):
+    """Accuracy, balanced accuracy and macro-F1 of networks and baselines, with intervals over groups and over seeds.
+
+    `table`: the scores of `measures.evaluate_mars`: label, score, value, low, high, seed_low, seed_high; `published`:
+    {who: accuracy} of others, for dotted lines.
+    """
+    labels = list(dict.fromkeys(table["label"]))
+    figure, axes = style.new_figure(height=0.4 * len(labels) + 1.2, columns=len(_SCORES), sharey=True)
+    for index, (axis, (score, name)) in enumerate(zip(axes, _SCORES.items(), strict=True)):
+        mine = table[table["score"] == score].set_index("label").loc[labels]
+        look = {"color": style.COLOURS[index], "marker": style.MARKERS[index], "markersize": 7, "capsize": 4}
+        style.error_bars(axis, np.arange(len(labels)), mine, "value", across=True, **look)
+        thick = {"color": style.COLOURS[index], "alpha": 0.4, "linewidth": 7}
+        axis.hlines(np.arange(len(labels)), mine["seed_low"], mine["seed_high"], **thick)
+        axis.set(title=name, xlim=(-0.02, 1.0))
+        style.percent(axis.xaxis)
+        axis.grid(True, axis="y")
+    axes[0].set_yticks(np.arange(len(labels)), [textwrap.fill(readable(label), _LABEL_WIDTH) for label in labels])
+    axes[0].invert_yaxis()
+    best = max((published or {"": 0}).values())
+    for who, accuracy in (published or {}).items():
+        axes[0].axvline(accuracy, color=style.GREY, linestyle=":", linewidth=1.2)
+        look = {"va": "top", "rotation": 90, "fontsize": style.SMALL, "color": style.GREY}
+        side = "left" if accuracy == best else "right"
+        axes[0].annotate(who, (accuracy, 0.98), xycoords=("data", "axes fraction"), ha=side, **look)
+    about = "on the test images; thin bars: intervals over groups of images taken together, thick: over seeds"
+    axes[1].set_xlabel(about, fontsize=style.SMALL)
+    return figure
+
+
+@style.styled
+def class_recalls(table):
+    """Recall of each class with its interval, one mark a network: label, class, images, groups, value, low, high.
+
+    The classes are in the order of the network that finds most of them, the hardest below.
+    """
+    table = table[table["images"] > 0].assign(**{end: table[end].fillna(table["value"]) for end in ("low", "high")})
+    labels = list(dict.fromkeys(table["label"]))
+    best = table.groupby("label")["value"].mean().idxmax()
+    first = table[table["label"] == best].sort_values("value", kind="stable")
+    places = np.arange(len(first))
+    figure, axis = style.new_figure(height=0.3 * len(first) + 1.2)
+    for index, label in enumerate(labels):
+        mine = table[table["label"] == label].set_index("class").loc[first["class"]]
+        look = {"color": style.COLOURS[index], "marker": style.MARKERS[index], "markersize": 6, "linewidth": 1.2}
+        beside = places + 0.3 * (index - (len(labels) - 1) / 2)
+        style.error_bars(axis, beside, mine, "value", across=True, capsize=2, label=readable(label), **look)
+    sizes = zip(first["class"], first["images"], first["groups"], strict=True)
+    names = [f"{name} ({plural(images, 'image')}, {plural(groups, 'group')})" for name, images, groups in sizes]
+    axis.set_yticks(places, names, fontsize=style.SMALL)
+    axis.set(xlim=(-0.02, 1.02), xlabel="recall: share of the class's test images that are answered correctly")
+    axis.set_title("Recall of each class in the test split")
+    axis.margins(y=0.02)
+    style.percent(axis.xaxis)
+    axis.grid(True, axis="y")
+    style.legend_below(figure, axis, ncols=len(labels))
+    return figure
+
+
+@style.styled
+def accuracy_by_sol(table):
+    """Accuracy in spans of Martian days: label, first_sol, last_sol, images, accuracy, low, high (over groups)."""
+    figure, axis = _over_sols({readable(label): mine for label, mine in table.groupby("label", sort=False)}, "accuracy")
+    axis.set(ylabel="accuracy", title="Accuracy against the day the image was taken")
+    style.legend_below(figure, axis, ncols=3)
+    return figure
+
+
+@style.styled
+def coverage_by_sol(rows):
+    """How often sets hold the true class, in spans of Martian days: `measures.conformal_coverage` of Mars."""
+    spans = rows.dropna(subset=["first_sol"])
+    names = {"validation": "days of the fit (each half by the other)", "test": "later days"}
+    series = {name: spans[spans["split"] == split] for split, name in names.items()}
+    figure, axis = _over_sols(series, "coverage")
+    promised = rows["promised"].iloc[0]
+    axis.axhline(promised, color=style.GREY, linestyle=":", label=f"promised: {promised:.0%}")
+    axis.set(ylabel="sets that hold the true class", title="A promise made on some days, and asked for on later ones")
+    style.legend_below(figure, axis, ncols=3)
+    return figure
+
+
+def _over_sols(series, value):
+    """(figure, axis) with `value` of {name: rows with first_sol, last_sol, low, high}, shares, over spans of sols."""
+    figure, axis = style.new_figure(height=4.2)
+    for index, (name, rows) in enumerate(series.items()):
+        colour, middle = style.COLOURS[index], (rows["first_sol"] + rows["last_sol"]) / 2 + 3 * index
+        axis.hlines(rows[value], rows["first_sol"], rows["last_sol"], color=colour, alpha=0.4, linewidth=4)
+        look = {"color": colour, "marker": style.MARKERS[index], "capsize": 3, "label": name}
+        style.error_bars(axis, middle, rows, value, **look)
+    axis.set(xlabel="sol (Martian day of the mission); a bar is a span of sols, all of them equally long")
+    axis.set_ylim(-0.03, 1.03)  # a mark at either end is whole
+    axis.grid(True)
+    style.percent(axis.yaxis)
+    return figure, axis

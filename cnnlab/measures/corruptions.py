@@ -1,0 +1,177 @@
+"""What worse images leave of accuracy: corrupted in several kinds and strengths, or moved a little against a network.
+
+Throughout: `images` uint8 (n, height, width, 1 or 3), grey or RGB; `labels` (n,) integers; `model`: such pixels to
+probabilities (n, classes). Amounts are for images of 32x32 pixels.
+"""
+
+import io
+from itertools import chain
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from scipy import ndimage
+
+from cnnlab.measures.attribution import images_at_once, input_gradient, log_odds
+from cnnlab.training import accuracy, predict
+
+STRENGTHS = (1, 2, 3, 4, 5)
+UNCHANGED, FGSM = "unchanged", "FGSM"
+# Of 255: how far every value is moved against the network.
+FGSM_STEPS = (1, 2, 4, 8)
+
+
+def corrupt(images, kind, strength, seed=0):
+    """`images`, made worse by `kind`, a key of KINDS, in one of STRENGTHS: uint8, the same shape; `seed`: of noise.
+
+    Raises ValueError for another kind or strength, and for other arrays.
+    Source: Hendrycks and Dietterich, "Benchmarking neural network robustness to common corruptions and perturbations"
+    (ICLR 2019), section 3; the amounts are those of their CIFAR-10-C, but for the blur's and the fog's, made otherwise.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"no corruption is called {kind!r}; expected one of {', '.join(KINDS)}")
+    if strength not in STRENGTHS:
+        raise ValueError(f"strength is {strength!r}; expected a whole number from 1 to {STRENGTHS[-1]}")
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise ValueError(f"images are {images.dtype} {images.shape}; expected uint8 (n, height, width, 1 or 3)")
+    function, amounts = KINDS[kind]
+    generator = np.random.default_rng([seed, list(KINDS).index(kind), strength])
+    changed = function(images / np.float32(255), amounts[strength - 1], generator)
+    return np.rint(255 * np.clip(changed, 0, 1)).astype("uint8")
+
+
+def _gaussian_noise(shares, deviation, generator):
+    return shares + deviation * generator.standard_normal(shares.shape, "float32")
+
+
+def _shot_noise(shares, photons, generator):
+    """Light comes in `photons` at white, fewer where it is darker."""
+    return generator.poisson(shares * photons) / photons
+
+
+def _defocus_blur(shares, radius, _):
+    """A point becomes a disk of `radius` pixels."""
+    reach = int(np.ceil(radius))
+    # Shares of each pixel that the disk covers, by 11 x 11 points within it.
+    fine = (np.arange((2 * reach + 1) * 11) + 0.5) / 11 - reach - 0.5
+    covered = fine[:, None] ** 2 + fine**2 <= radius**2
+    disk = covered.reshape(2 * reach + 1, 11, 2 * reach + 1, 11).sum(axis=(1, 3))
+    return ndimage.convolve(shares, (disk / disk.sum()).astype("float32")[None, ..., None], mode="mirror")
+
+
+def _pixelate(shares, share, _):
+    """Fewer pixels along each side, by `share`, and as many as before."""
+    height, width = shares.shape[1:3]
+    fewer = max(1, int(width * share)), max(1, int(height * share))
+    boxes = Image.Resampling.BOX
+    return _by_pillow(shares, lambda picture: picture.resize(fewer, boxes).resize((width, height), boxes))
+
+
+def _jpeg(shares, quality, _):
+    def kept(picture):
+        picture.save(file := io.BytesIO(), "JPEG", quality=quality)
+        return Image.open(file)
+
+    return _by_pillow(shares, kept)
+
+
+def _brightness(shares, more, _):
+    """More of the value of hue, saturation and value; black has no hue, and becomes grey."""
+    value = shares.max(axis=-1, keepdims=True)
+    brighter = np.minimum(value + np.float32(more), 1)
+    return np.where(value > 0, shares * (brighter / np.maximum(value, 1e-6)), brighter)
+
+
+def _contrast(shares, share, _):
+    mean = shares.mean(axis=(1, 2), keepdims=True)
+    return mean + share * (shares - mean)
+
+
+def _fog(shares, density, generator):
+    """A bright random field over each image, smooth as clouds are: amplitudes fall with frequency."""
+    count, height, width, _ = shares.shape
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
+    frequency[0, 0] = np.inf
+    waves = np.fft.rfft2(generator.standard_normal((count, height, width))) * frequency**-1.5
+    field = np.fft.irfft2(waves, (height, width))
+    field -= field.min(axis=(1, 2), keepdims=True)
+    field /= np.maximum(field.max(axis=(1, 2), keepdims=True), 1e-9)
+    brightest = shares.max(axis=(1, 2, 3), keepdims=True)
+    return (shares + density * field[..., None]) * brightest / (brightest + density)
+
+
+def _by_pillow(shares, change):
+    """`change` of a Pillow image, for each of `shares`."""
+    pixels = np.rint(255 * shares).astype("uint8")
+    grey = pixels.shape[-1] == 1
+    changed = [np.asarray(change(Image.fromarray(each[..., 0] if grey else each))) for each in pixels]
+    return np.stack(changed).reshape(shares.shape) / np.float32(255)
+
+
+# Of each kind, its function and the amounts of the five strengths.
+KINDS = {
+    "Gaussian noise": (_gaussian_noise, (0.04, 0.06, 0.08, 0.09, 0.10)),
+    "shot noise": (_shot_noise, (500, 250, 100, 75, 50)),
+    "defocus blur": (_defocus_blur, (0.6, 0.8, 1.0, 1.5, 2.0)),
+    "pixelate": (_pixelate, (0.95, 0.9, 0.85, 0.75, 0.65)),
+    "JPEG": (_jpeg, (80, 65, 58, 50, 40)),
+    "brightness": (_brightness, (0.05, 0.1, 0.15, 0.2, 0.3)),
+    "contrast": (_contrast, (0.75, 0.5, 0.4, 0.3, 0.15)),
+    "fog": (_fog, (0.2, 0.5, 0.75, 1.0, 1.5)),
+}
+
+
+def fgsm(model, images, labels, steps=FGSM_STEPS):
+    """[`images` moved against `model` by a step, ...] for each of `steps`, of 255: uint8, the same shape.
+
+    Every value moves by the whole step, up or down, whichever makes the loss of the true class grow.
+    Source: Goodfellow, Shlens and Szegedy, "Explaining and harnessing adversarial examples" (ICLR 2015), section 4.
+    """
+    signs, count = [], images_at_once(images)
+    for start in range(0, len(images), count):
+        asked = labels[start : start + count]
+        # The loss falls as the odds grow, whose gradient does not vanish where the network is sure.
+        gradient = input_gradient(
+            lambda pixels, asked=asked: log_odds(model(pixels, training=False), asked), images[start : start + count]
+        )
+        signs.append(-np.sign(gradient).astype("int16"))
+    signs = np.concatenate(signs)
+    return [np.clip(images + step * signs, 0, 255).astype("uint8") for step in steps]
+
+
+def accuracy_when_changed(model, images, labels, seed=0):
+    """`accuracy_of` images as they are, corrupted, and moved by `fgsm`; all networks see the same corrupted images.
+
+    The kind is UNCHANGED, with a strength of 0; one of KINDS; or FGSM, with the step as strength.
+    """
+    moved = zip(FGSM_STEPS, fgsm(model, images, labels), strict=True)
+    pairs = ((kind, strength) for kind in KINDS for strength in STRENGTHS)
+    return accuracy_of(
+        model,
+        chain(
+            [(UNCHANGED, 0, images, labels)],
+            ((kind, strength, corrupt(images, kind, strength, seed), labels) for kind, strength in pairs),
+            ((FGSM, step, changed, labels) for step, changed in moved),
+        ),
+    )
+
+
+def accuracy_of(model, sets):
+    """Accuracy on each of `sets`, (kind, strength, images, labels): a DataFrame: kind, strength, images, accuracy."""
+    rows = [
+        (kind, strength, len(images), accuracy(predict(model, images), labels))
+        for kind, strength, images, labels in sets
+    ]
+    return pd.DataFrame(rows, columns=["kind", "strength", "images", "accuracy"])
+
+
+def mean_over_strengths(rows):
+    """Rows of the probe `corruptions` side by side: kind, seed (the number of the pair, from 0), and each label.
+
+    Of FGSM a row a step; of the others the mean accuracy over strengths. Pairs that lack a network are left out.
+    """
+    steps = " by " + rows["strength"].astype(str) + " of 255"
+    kinds = rows["kind"] + steps.where(rows["kind"] == FGSM, "")
+    pairs = rows.groupby("label")["seed"].rank("dense").astype("int64") - 1
+    wide = rows.assign(kind=kinds, seed=pairs).pivot_table("accuracy", ["kind", "seed"], "label", sort=False)
+    return wide.dropna().reset_index()
