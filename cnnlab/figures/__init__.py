@@ -11,19 +11,19 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "image_pipeline", "pixel_distribution", "sample_images", "spatial_correlation",
         ],
         "networks": [
-            "architecture", "conv1_filters", "feature_maps", "receptive_field",
+            "architecture", "conv1_filters", "feature_maps", "filtered_picture", "receptive_field",
             "tsne_visualization",
         ],
         "predictions": [
-            "attribution", "confidence_distribution", "confusion_matrix", "prediction_comparison",
-            "reliability_diagram", "training_curves",
+            "answer_bars", "attribution", "confidence_distribution", "confidence_moved", "confusion_matrix",
+            "prediction_comparison", "reliability_diagram", "training_curves",
         ],
         "recipes": ["recipe_frontier", "recipe_waterfall"],
         "studies": [
             "accuracy_by_sol", "accuracy_vs_samples", "class_recalls", "coverage_by_sol", "group_scores",
             "performance_vs_parameters", "shift_curve", "study_points", "tabular_points",
         ],
-        "style": ["FIGURES", "alternative_text", "figure_view", "save_figure"],
+        "style": ["FIGURES", "alternative_text", "figure_view", "live_view", "save_figure"],
     },
 )
 # fmt: on

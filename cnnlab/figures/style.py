@@ -287,6 +287,14 @@ def figure_view(path, width=800):
     return FigureView(min(path.read_bytes(), content.getvalue(), key=len), alternative_text(path.stem), width)
 
 
+def live_view(figure, alt, width=800):
+    """`figure` for a notebook's output, and in no file: for what a reader moves; `alt` says what it shows."""
+    content = io.BytesIO()
+    with in_style():
+        figure.savefig(content, format="png", dpi=width / figure.get_figwidth())
+    return FigureView(content.getvalue(), alt, width)
+
+
 def _stamp(figure, budget):
     """One line of small print in the strip of `figure`; a later stamp takes the place of an earlier one."""
     for text in [text for text in figure.texts if text.get_gid() == _STAMP]:

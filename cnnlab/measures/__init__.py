@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "MAPS", "explained", "explained_layer", "grad_cam", "integrated_gradients", "leaves", "maps_of",
             "occlusion",
         ],
+        "biases": ["shift_images"],
         "calibration": [
             "apply_temperature", "expected_calibration_error", "fit_temperature", "reliability_bins",
             "reliability_panels",
@@ -28,8 +29,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "groups": ["mean_by_group", "share_by_group"],
         "inspection": [
-            "effective_diameters", "embeddings", "feature_maps", "first_layer_filters", "layer_table", "most_active",
-            "tsne_map", "zero_activations",
+            "KERNELS", "effective_diameters", "embeddings", "feature_maps", "filtered", "first_layer_filters",
+            "layer_table", "most_active", "tsne_map", "zero_activations",
         ],
         "map_checks": ["deletion_curve", "trust_in_maps"],
         "mars": ["constant_baselines", "most_confident_wrong", "scores_with_intervals", "sorted_by_part", "vote"],
