@@ -9,8 +9,7 @@ import html
 import ipywidgets
 import numpy as np
 
-from cnnlab import data, figures, measures
-from cnnlab.training import predict
+from cnnlab import data, figures, measures, training
 
 # Images at most that a shift is tried on: their answers are a tenth of a second away.
 SHIFTED_IMAGES = 200
@@ -18,6 +17,8 @@ SHIFTED_IMAGES = 200
 TEMPERATURE_POWERS = (-0.602, 0.602)
 # What a notebook server hands on of a file, unless it is told otherwise.
 LARGEST_UPLOAD = "10 MB"
+# A description is not cut off.
+WHOLE = {"description_width": "initial"}
 STILL = "<p><small>A picture of the widget as it begins: run the notebook to move it.</small></p>"
 
 
@@ -26,11 +27,11 @@ class Movable(ipywidgets.VBox):
 
     `draw`: takes the values of `controls`, {name: widget}, by name, and returns a matplotlib Figure; a BadDataError
     that it raises is shown as one line. `alt`: what the picture shows, in words; `top`: a widget that holds the
-    controls (None: they stand in a row).
+    controls (None: they stand in a row). `picture` is the widget that shows the picture.
     """
 
     def __init__(self, draw, alt, controls, top=None):
-        self._draw, self._alt, self._controls, self._held = draw, alt, controls, False
+        self._draw, self._alt, self.controls, self._held = draw, alt, controls, False
         self.picture = ipywidgets.HTML()
         super().__init__([top or ipywidgets.HBox(list(controls.values())), self.picture])
         for control in controls.values():
@@ -42,7 +43,7 @@ class Movable(ipywidgets.VBox):
         self._held = True
         try:
             for name, value in values.items():
-                self._controls[name].value = value
+                self.controls[name].value = value
         finally:
             self._held = False
         self._moved()
@@ -51,7 +52,7 @@ class Movable(ipywidgets.VBox):
         if self._held:
             return
         try:
-            figure = self._draw(**{name: control.value for name, control in self._controls.items()})
+            figure = self._draw(**{name: control.value for name, control in self.controls.items()})
         except data.BadDataError as error:
             self.picture.value = f"<p>{html.escape(str(error))}</p>"
         else:
@@ -81,13 +82,13 @@ def kernel(images, begin="vertical edge"):
 
     buttons = []
     for name, weights in measures.KERNELS.items():
-        buttons.append(ipywidgets.Button(description=name, layout={"width": "120px"}))
+        buttons.append(ipywidgets.Button(description=name, layout={"width": "130px"}))
         # Bound now: the loop goes on.
         values = dict(zip(numbers, np.ravel(weights).tolist(), strict=True))
         buttons[-1].on_click(lambda _, values=values: widget.put(**values))
     picture = _picture_slider(images)
     grid = ipywidgets.GridBox(list(numbers.values()), layout={"grid_template_columns": "repeat(3, 76px)"})
-    chosen = ipywidgets.Box(buttons, layout={"flex_flow": "row wrap", "width": "390px"})
+    chosen = ipywidgets.Box(buttons, layout={"flex_flow": "row wrap", "width": "420px"})
     top = ipywidgets.HBox([grid, ipywidgets.VBox([chosen, picture])])
     alt = "A picture in grey, the nine weights of a kernel, and the filtered picture before and after a ReLU."
     widget = Movable(draw, alt, {"picture": picture, **numbers}, top)
@@ -102,16 +103,16 @@ def shift(model, images, labels, class_names):
     there is one. The map is one of the last convolution's; without one there is none. Returns the widget.
     """
     images, labels = images[:SHIFTED_IMAGES], np.asarray(labels[:SHIFTED_IMAGES])
-    still, found = predict(model, images), measures.explained_layer(model)
+    still, found = training.predict(model, images), measures.explained_layer(model)
     layer = found[0].name if found and found[0] in model.layers else None
     reach = min(8, *(side - 1 for side in images.shape[1:3]))
     begin = min(5, reach)
-    moved = predict(model, measures.shift_images(images, 0, begin))
+    moved = training.predict(model, measures.shift_images(images, 0, begin))
     lost = (still.argmax(axis=1) == labels) & (moved.argmax(axis=1) != labels)
 
     def draw(picture, right, down):
         moved = measures.shift_images(images, down, right)
-        answers = predict(model, moved)
+        answers = training.predict(model, moved)
         shown = {f"{right} right, {down} down": moved[picture]}
         if layer:
             maps = [measures.feature_maps(model, each[picture], [layer])[layer] for each in (images, moved)]
@@ -157,7 +158,14 @@ def temperature(probabilities, labels, begin=2.0):
 
     low, high = TEMPERATURE_POWERS
     slider = ipywidgets.FloatLogSlider(
-        begin, min=low, max=high, step=0.01, description="temperature", readout_format=".2f", continuous_update=False
+        begin,
+        min=low,
+        max=high,
+        step=0.01,
+        description="temperature",
+        style=WHOLE,
+        readout_format=".2f",
+        continuous_update=False,
     )
     alt = "Accuracy against confidence, and how many images have which confidence, as trained and at a temperature."
     return Movable(draw, alt, {"temperature": slider})
@@ -169,7 +177,7 @@ def attribution(model, images, class_names, begin="occlusion"):
     A map of a class that the reader chooses, at first the runner-up of the first picture, beside that of the answer.
     `begin`: one of `measures.maps_of(model)`, among which the reader chooses. Returns the widget.
     """
-    answers = predict(model, images)
+    answers = training.predict(model, images)
 
     def draw(picture, kind, asked):
         probabilities = answers[picture]
@@ -205,7 +213,7 @@ def own_picture(model, class_names, example):
                 image, caption = data.decode_picture(bytes(file["content"]), side)[0], "your picture"
             except data.BadDataError as error:
                 raise data.BadDataError(f"{file['name']} {error}") from None
-        answer = predict(model, image[None])[0]
+        answer = training.predict(model, image[None])[0]
         title = f"{class_names[answer.argmax()]}, {answer.max():.0%}"
         return figures.answer_bars(
             {f"{caption}, as the network sees it": image}, {"answer": answer}, class_names, title
@@ -223,4 +231,4 @@ def _picture_slider(images, begin=0):
 
 def _slider(description, value, low, high):
     """Moves on release: a picture is a tenth of a second's work, and a drag passes many values."""
-    return ipywidgets.IntSlider(value, low, high, description=description, continuous_update=False)
+    return ipywidgets.IntSlider(value, low, high, description=description, style=WHOLE, continuous_update=False)

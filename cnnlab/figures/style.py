@@ -273,7 +273,8 @@ class FigureView:
 
     def _repr_html_(self):
         source = f"data:image/png;base64,{base64.b64encode(self.data).decode()}"
-        return f'<img alt="{html.escape(self.alt)}" width="{self.width}" src="{source}">'
+        fitting = "max-width: 100%; height: auto"  # of a window that is narrower
+        return f'<img alt="{html.escape(self.alt)}" width="{self.width}" style="{fitting}" src="{source}">'
 
 
 def figure_view(path, width=800):
