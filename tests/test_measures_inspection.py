@@ -99,8 +99,8 @@ def test_one_layer_asked_for_alone_is_the_one_among_all(cnn, images):
     dense = build("dense", units=[7], input_shape=(16, 16, 3), num_classes=4)
     row = inspection.zero_activations(dense, images).iloc[0]
     hidden = keras.Model(dense.inputs, dense.get_layer(row["layer"]).output).predict_on_batch(images)
-    assert row["zero_fraction"] == np.mean(hidden == 0)
-    assert row["never_active"] == np.mean((hidden == 0).all(axis=0))
+    assert row["zero_fraction"] == pytest.approx(np.mean(hidden == 0))
+    assert row["never_active"] == pytest.approx(np.mean((hidden == 0).all(axis=0)))
 
 
 def test_feature_maps_come_after_the_relu_where_there_is_normalisation(normed, images):
