@@ -278,14 +278,9 @@ class FigureView:
 
 
 def figure_view(path, width=800):
-    """The saved figure at `path` for a notebook's output, `width` in pixels, with its alternative text.
-
-    In 256 colours where that is smaller, which it is by more than half: a notebook holds dozens of them.
-    """
-    path, content = Path(path), io.BytesIO()
-    with Image.open(path) as image:
-        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(content, "PNG", optimize=True)
-    return FigureView(min(path.read_bytes(), content.getvalue(), key=len), alternative_text(path.stem), width)
+    """The saved figure at `path` for a notebook's output, `width` in pixels, with its alternative text."""
+    path = Path(path)
+    return FigureView(_small(path.read_bytes()), alternative_text(path.stem), width)
 
 
 def live_view(figure, alt, width=800):
@@ -293,7 +288,15 @@ def live_view(figure, alt, width=800):
     content = io.BytesIO()
     with in_style():
         figure.savefig(content, format="png", dpi=width / figure.get_figwidth())
-    return FigureView(content.getvalue(), alt, width)
+    return FigureView(_small(content.getvalue()), alt, width)
+
+
+def _small(png):
+    """The bytes `png`, in 256 colours where that is smaller, by more than half: a notebook holds dozens of them."""
+    content = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as image:
+        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(content, "PNG", optimize=True)
+    return min(png, content.getvalue(), key=len)
 
 
 def _stamp(figure, budget):
