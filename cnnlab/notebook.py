@@ -24,6 +24,8 @@ from cnnlab.studies import PROFILE_VARIABLE, find_budget
 from cnnlab.wording import capital
 
 PARAMETERS_TAG = "parameters"
+# What stands for a widget in an output, which nothing answers once the kernel is gone.
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 # What TensorFlow's C++ part writes before anything can hush it.
 NATIVE_LOG = re.compile(r"^(?:WARNING: All log messages before absl|[IWE]\d{4} [\d:.]+ ).*\n?", re.MULTILINE)
 
@@ -121,10 +123,11 @@ def _last_begun(copy):
 
 
 def _tidy(path):
-    """Join what progress bars wrote, drop what they erased, and drop papermill's timings."""
+    """Join what progress bars wrote, drop what they erased, papermill's timings, and widgets: their pictures stay."""
     notebook = nbformat.read(path, as_version=4)
     notebook, _ = CoalesceStreamsPreprocessor().preprocess(notebook, {})
-    notebook.metadata.pop("papermill", None)
+    for name in ("papermill", "widgets"):
+        notebook.metadata.pop(name, None)
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
         if cell.cell_type == "code":
@@ -132,6 +135,8 @@ def _tidy(path):
             for output in cell.outputs:
                 if output.output_type == "stream":
                     output.text = NATIVE_LOG.sub("", output.text)
+                elif "data" in output:
+                    output.data.pop(WIDGET_VIEW, None)
             cell.outputs = [out for out in cell.outputs if out.output_type != "stream" or out.text.strip()]
     nbformat.write(notebook, path)
 

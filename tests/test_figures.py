@@ -271,6 +271,34 @@ def test_reliability_diagram_draws_the_bins_of_each_series_with_their_intervals(
     np.testing.assert_allclose([end[:, 1] for end in bars.get_segments()], bins[["low", "high"]])
 
 
+def test_answer_bars_show_the_likeliest_classes_of_all_series_from_the_top(bars_dataset):
+    image, names = bars_dataset.split("test", 1)[0][0], [f"class {place}" for place in range(10)]
+    before, after = np.eye(10)[3] * 0.7 + 0.03, np.eye(10)[8] * 0.5 + 0.05
+    maps = {"seen": image, "one": np.full((4, 4), 2.0), "two": np.eye(4)}
+    figure = plotting.answer_bars(maps, {"before": before, "after": after}, names, "truth: class 3")
+    *pictures, axis = figure.axes
+    assert [picture.images[0].get_array().shape for picture in pictures] == [(16, 16, 3), (4, 4), (4, 4)]
+    assert {picture.images[0].get_clim() for picture in pictures[1:]} == {(0, 2)}
+    assert [label.get_text() for label in axis.get_yticklabels()][::-1][:2] == ["class 3", "class 8"]
+    widths = {bars.get_label(): [bar.get_width() for bar in bars][::-1] for bars in axis.containers}
+    assert widths["before"] == pytest.approx([0.73] + 4 * [0.03])
+    assert widths["after"] == pytest.approx([0.05, 0.55] + 3 * [0.05])
+    assert {"73%", "55%", "truth: class 3"} <= set(texts(figure))
+
+
+def test_moved_confidence_is_drawn_as_bins_and_as_counts(answers):
+    labels, probabilities = answers
+    confidences = {"as trained": probabilities.max(axis=1), "cooler": probabilities.max(axis=1) ** 0.5}
+    correct = probabilities.argmax(axis=1) == labels
+    bins = {name: measures.reliability_bins(values, correct) for name, values in confidences.items()}
+    left, right = plotting.confidence_moved(bins, confidences).axes
+    assert [bars[0].get_xdata().tolist() for bars in left.containers] == [
+        table["confidence"].tolist() for table in bins.values()
+    ]
+    for outline, values in zip(right.patches, confidences.values(), strict=True):
+        assert outline.get_xy()[:, 1].max() == np.histogram(values, 20, (0, 1))[0].max()
+
+
 # --- networks ----------------------------------------------------------------------------------
 
 
@@ -312,6 +340,18 @@ def test_boxes_shrink_with_the_feature_maps(cnn):
     fronts = plotting.architecture(cnn, "A network").axes[0].patches[::3]
     heights = [np.ptp(front.get_xy()[:, 1]) for front in fronts]
     assert heights[1] == pytest.approx(2 * heights[2]) == pytest.approx(4 * heights[4])
+
+
+def test_a_filtered_picture_stands_beside_its_kernel(bars_dataset):
+    image = bars_dataset.split("test", 1)[0][0]
+    kernel = np.arange(-4.0, 5).reshape(3, 3)
+    values = measures.filtered(image, kernel)
+    figure = plotting.filtered_picture(image, kernel, values)
+    grey, weights, filtered, active = (axis.images[0].get_array() for axis in figure.axes)
+    np.testing.assert_allclose(grey, image.mean(axis=2))
+    assert weights.tolist() == kernel.tolist() and filtered.tolist() == values.tolist()
+    assert active.tolist() == np.maximum(values, 0).tolist()
+    assert [text.get_text() for text in figure.axes[1].texts] == [f"{weight:g}" for weight in range(-4, 5)]
 
 
 def test_filters_and_maps_are_shown_as_they_are(cnn, bars_dataset):

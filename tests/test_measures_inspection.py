@@ -83,6 +83,26 @@ def test_feature_maps_are_the_convolution_of_the_scaled_image(cnn, images):
     assert np.allclose(maps["conv1"][5, 5], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", inspection.KERNELS)
+def test_a_picture_is_filtered_as_a_convolution_of_keras_does(images, name):
+    kernel = np.float32(inspection.KERNELS[name])
+    layer = keras.layers.Conv2D(1, 3, use_bias=False)
+    layer.build((None, 16, 16, 1))
+    layer.set_weights([kernel[..., None, None]])
+    expected = layer(images[:1].astype("float32").mean(axis=3, keepdims=True) / 255)
+    np.testing.assert_allclose(inspection.filtered(images[0], kernel), expected[0, ..., 0], atol=1e-5)
+
+
+def test_one_layer_asked_for_alone_is_the_one_among_all(cnn, images):
+    alone = inspection.feature_maps(cnn, images[0], ["conv3"])["conv3"]
+    np.testing.assert_allclose(alone, inspection.feature_maps(cnn, images[0])["conv3"], atol=1e-6)
+    dense = build("dense", units=[7], input_shape=(16, 16, 3), num_classes=4)
+    row = inspection.zero_activations(dense, images).iloc[0]
+    hidden = keras.Model(dense.inputs, dense.get_layer(row["layer"]).output).predict_on_batch(images)
+    assert row["zero_fraction"] == pytest.approx(np.mean(hidden == 0))
+    assert row["never_active"] == pytest.approx(np.mean((hidden == 0).all(axis=0)))
+
+
 def test_feature_maps_come_after_the_relu_where_there_is_normalisation(normed, images):
     maps = inspection.feature_maps(normed, images[0])
     assert list(maps) == ["relu1", "relu2"]

@@ -23,6 +23,7 @@ from cnnlab.data.folder import load_folder
 from cnnlab.data.kinds import BadDataError
 from cnnlab.data.mars import mars_original, preprocessing_steps
 from cnnlab.data.pickles import unpickled
+from cnnlab.data.pictures import decode_picture
 
 __all__ = [
     "CIFAR10_CLASSES",
@@ -38,6 +39,7 @@ __all__ = [
     "check_cached",
     "cifar10_arrays",
     "class_names",
+    "decode_picture",
     "is_letterboxed",
     "load",
     "load_cifar10",

@@ -12,19 +12,19 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "mars": ["accuracy_by_sol", "class_recalls", "coverage_by_sol", "group_scores"],
         "networks": [
-            "architecture", "conv1_filters", "feature_maps", "first_layer", "receptive_field",
+            "architecture", "conv1_filters", "feature_maps", "filtered_picture", "first_layer", "receptive_field",
             "tsne_visualization",
         ],
         "predictions": [
-            "attribution", "confidence_distribution", "confusion_matrix", "prediction_comparison",
-            "reliability_diagram", "training_curves",
+            "answer_bars", "attribution", "confidence_distribution", "confidence_moved", "confusion_matrix",
+            "prediction_comparison", "reliability_diagram", "training_curves",
         ],
         "recipes": ["recipe_ablation", "recipe_frontier"],
         "studies": [
             "accuracy_vs_samples", "changed_images", "performance_vs_parameters", "shift_curve", "study_points",
             "tabular_points",
         ],
-        "style": ["FIGURES", "alternative_text", "figure_view", "save_figure"],
+        "style": ["FIGURES", "alternative_text", "figure_view", "live_view", "save_figure"],
     },
 )
 # fmt: on

@@ -59,6 +59,28 @@ def first_layer(rows, names, count=8):
 
 
 @style.styled
+def filtered_picture(image, kernel, values):
+    """A picture in grey, a filter's weights, and what the one makes of the other, before and after a ReLU.
+
+    `image` uint8 (height, width, channels); `kernel` (3, 3); `values`: `measures.filtered` of them.
+    """
+    figure, axes = style.new_figure(height=2.3, columns=4)
+    weights, most = np.asarray(kernel, "float64"), max(np.abs(values).max(), 1e-6)
+    shown = {
+        "the picture, in grey": (image.mean(axis=2), "gray", 0, 255),
+        "the kernel": (weights, "PuOr", -np.abs(weights).max() - 1, np.abs(weights).max() + 1),
+        "filtered (mid-grey: zero)": (values, "gray", -most, most),
+        "after a ReLU (dark: zero)": (np.maximum(values, 0), style.HEAT, 0, most),
+    }
+    for axis, (title, (pixels, colours, low, high)) in zip(axes, shown.items(), strict=True):
+        style.bare(axis).imshow(pixels, cmap=colours, vmin=low, vmax=high)
+        axis.set_title(title, fontsize=style.SMALL)
+    for (row, column), weight in np.ndenumerate(weights):
+        axes[1].text(column, row, f"{weight:.2g}", ha="center", va="center", fontsize=style.SMALL)
+    return figure
+
+
+@style.styled
 def feature_maps(image, maps, channels):
     """One image and, a row a layer, some of the feature maps that the network makes of it.
 

@@ -11,6 +11,8 @@ from cnnlab.figures import style
 # Classes up to which a confusion matrix is in percent: those of more are often too small for one.
 _CELLS_WITH_PERCENT = 12
 _BINS = np.linspace(0, 1, 21)
+# Classes that an answer is shown with.
+_BARS = 5
 
 
 @style.styled
@@ -32,6 +34,37 @@ def prediction_comparison(images, labels, class_names, answers, columns=4):
             axis.text(0.5, -0.13 * line, text, transform=axis.transAxes, **look)
     figure.get_layout_engine().set(hspace=0.1)
     figure.suptitle("Test images, and each network's answer with its confidence")
+    return figure
+
+
+@style.styled
+def answer_bars(pictures, answers, class_names, title):
+    """Pictures beside each other, and beside them the probabilities of the likeliest classes, likeliest on top.
+
+    `pictures`: {caption: uint8 (height, width, channels), or a feature map (rows, columns)}, the maps on one scale from
+    zero; `answers`: {series: probabilities (classes,)}, the last in colour.
+    """
+    figure = style.blank_figure(height=2.6)
+    grid = figure.add_gridspec(1, len(pictures) + 1, width_ratios=[*[1] * len(pictures), 1.2])
+    top = max([float(pixels.max()) for pixels in pictures.values() if pixels.ndim == 2] + [1e-6])
+    for place, (caption, pixels) in enumerate(pictures.items()):
+        axis = style.bare(figure.add_subplot(grid[place]))
+        axis.imshow(pixels, cmap=style.HEAT, vmin=0, vmax=top)  # of colours none is heeded
+        axis.set_title(caption, fontsize=style.SMALL)
+    axis = figure.add_subplot(grid[-1])
+    likeliest = np.argsort(-np.max(list(answers.values()), axis=0), kind="stable")[:_BARS][::-1]
+    for number, (series, probabilities) in enumerate(reversed(answers.items())):
+        places = np.arange(len(likeliest)) + 0.8 * (number + 0.5) / len(answers) - 0.4
+        colour = style.LIGHT_GREY if number else style.BLUE
+        bars = axis.barh(places, probabilities[likeliest], 0.8 / len(answers), color=colour, label=series)
+        axis.bar_label(bars, [f"{share:.0%}" for share in probabilities[likeliest]], fontsize=7, padding=2)
+    axis.set_yticks(range(len(likeliest)), [class_names[place] for place in likeliest], fontsize=style.SMALL)
+    axis.set(xlim=(0, 1.15), xticks=[])
+    axis.tick_params(length=0)
+    axis.spines["bottom"].set_visible(False)
+    if len(answers) > 1:
+        axis.legend(*(part[::-1] for part in axis.get_legend_handles_labels()), loc="lower right")
+    figure.suptitle(title, fontsize=10)
     return figure
 
 
@@ -125,16 +158,41 @@ def reliability_diagram(panels):
     """
     figure, axes = style.new_figure(height=4.2, columns=len(panels), sharey=True, squeeze=False)
     for axis, (title, tables) in zip(axes.flat, panels.items(), strict=True):
-        axis.plot([0, 1], [0, 1], color=style.GREY, linestyle=":", label="perfect calibration")
-        for index, (series, bins) in enumerate(tables.items()):
-            look = {"color": style.COLOURS[index], "linestyle": style.LINES[index], "marker": style.MARKERS[index]}
-            style.error_bars(axis, bins["confidence"], bins, "accuracy", capsize=2, label=series, **look)
-        axis.set(title=title, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="confidence (probability of the answer)")
+        _reliability(axis, tables)
+        axis.set_title(title)
         axis.legend(loc="upper left")
-        style.percent(axis.xaxis)
-        style.percent(axis.yaxis)
     axes[0, 0].set_ylabel("accuracy")
     return figure
+
+
+@style.styled
+def confidence_moved(bins, confidences):
+    """Left the reliability of each series, right how many images have which confidence.
+
+    `bins`: {series: bins as `measures.reliability_bins` gives them}; `confidences`: {series: (n,), 0 to 1}.
+    """
+    figure, (left, right) = style.new_figure(height=3.6, columns=2)
+    _reliability(left, bins)
+    left.set_ylabel("accuracy")
+    for index, values in enumerate(confidences.values()):
+        look = {"color": style.COLOURS[index], "linestyle": style.LINES[index], "linewidth": 1.8}
+        right.hist(values, _BINS, histtype="step", **look)
+    right.set(xlabel=left.get_xlabel(), ylabel="images", xlim=(0, 1))
+    right.yaxis.set_major_formatter("{x:,.0f}")
+    style.percent(right.xaxis)
+    style.legend_below(figure, left, ncols=3)
+    return figure
+
+
+def _reliability(axis, tables):
+    """One panel of a reliability diagram on `axis`, of `tables` {series: bins}."""
+    axis.plot([0, 1], [0, 1], color=style.GREY, linestyle=":", label="perfect calibration")
+    for index, (series, bins) in enumerate(tables.items()):
+        look = {"color": style.COLOURS[index], "linestyle": style.LINES[index], "marker": style.MARKERS[index]}
+        style.error_bars(axis, bins["confidence"], bins, "accuracy", capsize=2, label=series, **look)
+    axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="confidence (probability of the answer)")
+    style.percent(axis.xaxis)
+    style.percent(axis.yaxis)
 
 
 _CURVES = {

@@ -277,20 +277,35 @@ class FigureView:
 
     def _repr_html_(self):
         source = f"data:image/png;base64,{base64.b64encode(self.data).decode()}"
-        return f'<img alt="{html.escape(self.alt)}" width="{self.width}" src="{source}">'
+        fitting = "max-width: 100%; height: auto"  # of a window that is narrower
+        return f'<img alt="{html.escape(self.alt)}" width="{self.width}" style="{fitting}" src="{source}">'
 
 
 def figure_view(path):
     """The saved figure at `path` for a notebook's output, with its alternative text, its letters as large as others'.
 
-    At most 800 pixels wide. In 256 colours where that is smaller, which it is by more than half: a notebook holds
-    dozens of them.
+    At most 800 pixels wide.
     """
-    path, content = Path(path), io.BytesIO()
+    path = Path(path)
     with Image.open(path) as image:
         width = round(min(1, image.width / DOTS_PER_INCH / WIDTH) * 800)
+    return FigureView(_small(path.read_bytes()), alternative_text(path.stem), width)
+
+
+def live_view(figure, alt, width=800):
+    """`figure` for a notebook's output, and in no file: for what a reader moves; `alt` says what it shows."""
+    content = io.BytesIO()
+    with in_style():
+        figure.savefig(content, format="png", dpi=width / figure.get_figwidth())
+    return FigureView(_small(content.getvalue()), alt, width)
+
+
+def _small(png):
+    """The bytes `png`, in 256 colours where that is smaller, by more than half: a notebook holds dozens of them."""
+    content = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as image:
         image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(content, "PNG", optimize=True)
-    return FigureView(min(path.read_bytes(), content.getvalue(), key=len), alternative_text(path.stem), width)
+    return min(png, content.getvalue(), key=len)
 
 
 def _stamp(figure, budget):

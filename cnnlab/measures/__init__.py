@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "MAPS", "explained", "explained_layer", "grad_cam", "integrated_gradients", "leaves", "maps_of",
             "occlusion",
         ],
+        "biases": ["shift_images"],
         "calibration": [
             "apply_temperature", "expected_calibration_error", "fit_temperature", "reliability_bins",
             "reliability_panels",
@@ -32,8 +33,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "first_layer": ["first_layer_change", "first_layer_correlations"],
         "groups": ["mean_by_group", "share_by_group"],
         "inspection": [
-            "effective_diameters", "embeddings", "feature_maps", "first_layer_filters", "layer_table", "most_active",
-            "tsne_map", "zero_activations",
+            "KERNELS", "effective_diameters", "embeddings", "feature_maps", "filtered", "first_layer_filters",
+            "layer_table", "most_active", "tsne_map", "zero_activations",
         ],
         "map_checks": ["deletion_curve", "trust_in_maps"],
         "mars": ["MARS_PARTS", "constant_baselines", "most_confident_wrong", "scores_with_intervals", "vote"],

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pandas as pd
 from keras import layers
+from scipy.signal import correlate2d
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
@@ -14,6 +15,15 @@ from threadpoolctl import threadpool_limits
 from cnnlab.measures.attribution import input_gradient
 from cnnlab.training import predict
 
+# Filters that a person would write down; Keras's convolutions learn theirs.
+KERNELS = {
+    "as it is": ((0, 0, 0), (0, 1, 0), (0, 0, 0)),
+    "blur": ((1 / 9,) * 3,) * 3,
+    "sharpen": ((0, -1, 0), (-1, 5, -1), (0, -1, 0)),
+    "outline": ((-1, -1, -1), (-1, 8, -1), (-1, -1, -1)),
+    "vertical edge": ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1)),
+    "horizontal edge": ((-1, -2, -1), (0, 0, 0), (1, 2, 1)),
+}
 # Images at a time where gradients, or the activations of all layers, are held at once.
 _CHUNK = 100
 
@@ -163,6 +173,15 @@ def first_layer_filters(model):
     return 0.5 + 0.5 * np.divide(weights, largest, out=np.zeros_like(weights), where=largest > 0)
 
 
+def filtered(image, kernel):
+    """What one filter of a convolution makes of the grey `image`: float64 (height - 2, width - 2) for a 3x3 `kernel`.
+
+    `image` uint8 (height, width, channels), whose mean over channels is taken from 0 to 1; `kernel` (rows, columns).
+    Cross-correlation without padding, bias and activation, as Keras's Conv2D computes it.
+    """
+    return correlate2d(np.asarray(image, "float64").mean(axis=2) / 255, np.asarray(kernel, "float64"), mode="valid")
+
+
 def relu_layers(model):
     """Names of the layers of `model` that put out ReLU activations, in order."""
     relu = keras.activations.relu
@@ -182,8 +201,8 @@ def feature_maps(model, image, names=None):
     that `model` has not.
     """
     names = names or map_layers(model)
-    maps = _outputs_of(model, names).predict_on_batch(image[None])
-    return {name: values[0] for name, values in zip(names, maps, strict=True)}
+    maps = _outputs_of(model, names)([image[None]], training=False)
+    return {name: keras.ops.convert_to_numpy(maps[name][0]) for name in names}
 
 
 def most_active(maps, count):
@@ -228,8 +247,8 @@ def zero_activations(model, images):
     submodel, zeros, active = _outputs_of(model, names), dict.fromkeys(names, 0), dict.fromkeys(names, False)
     for start in range(0, len(images), _CHUNK):
         outputs = submodel.predict_on_batch(images[start : start + _CHUNK])
-        for name, values in zip(names, outputs, strict=True):
-            positive = values.reshape(-1, values.shape[-1]) > 0
+        for name in names:
+            positive = outputs[name].reshape(-1, outputs[name].shape[-1]) > 0
             zeros[name] += np.count_nonzero(~positive)
             active[name] = active[name] | positive.any(axis=0)
     sizes = {name: prod(model.get_layer(name).output.shape[1:]) * len(images) for name in names}
@@ -238,9 +257,9 @@ def zero_activations(model, images):
 
 
 def _outputs_of(model, names):
-    """A model from the same input to the outputs of the layers `names`, always as a list."""
+    """A model from the same input to the outputs of the layers `names`, by name: Keras unwraps a list of one."""
     _check_layers(model, names)
-    return keras.Model(model.inputs, [model.get_layer(name).output for name in names])
+    return keras.Model(model.inputs, {name: model.get_layer(name).output for name in names})
 
 
 def _check_layers(model, names):
