@@ -15,11 +15,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "occlusion",
         ],
         "calibration": [
-            "apply_temperature", "expected_calibration_error", "fit_temperature", "reliability_bins",
-            "reliability_panels",
+            "PROMISED", "apply_temperature", "conformal_coverage", "conformal_sets", "conformal_threshold",
+            "expected_calibration_error", "fit_temperature", "reliability_bins", "reliability_panels",
         ],
         "claims": ["NotMeasuredError", "gather_evidence", "measure_claim", "supplied"],
-        "conformal": ["PROMISED", "conformal_coverage", "conformal_sets", "conformal_threshold"],
         "exploration": [
             "camera_shares", "channel_correlation", "class_counts", "describe_splits", "majority_share",
             "mars_pipeline", "mars_samples", "mean_images", "metadata_of", "missing_classes",
@@ -31,14 +30,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "tsne_map", "zero_activations",
         ],
         "map_checks": ["deletion_curve", "trust_in_maps"],
-        "mars": ["constant_baselines", "most_confident_wrong", "scores_with_intervals", "sorted_by_part", "vote"],
+        "mars": ["constant_baselines", "most_confident_wrong", "scores_with_intervals", "sorted_by_part"],
         "mars_record": ["MARS_FOLDER", "NEAREST", "evaluate_mars", "read_mars", "write_mars"],
         "probes": ["PROBES", "PROBES_FOLDER", "measure_probe", "read_probe", "run_probe"],
-        "seeds": ["contradicted", "ensemble_gain", "seed_spread", "vote"],
         "stats": [
-            "ALPHA", "LEVEL", "check_frame", "confusion_counts", "images_needed", "mcnemar", "overlap_spread",
-            "paired_differences", "paired_tests", "paired_values", "per_class", "prediction_interval",
-            "share_interval", "t_interval",
+            "ALPHA", "LEVEL", "check_frame", "confusion_counts", "contradicted", "ensemble_gain", "images_needed",
+            "mcnemar", "overlap_spread", "paired_differences", "paired_tests", "per_class", "prediction_interval",
+            "seed_spread", "share_interval", "t_interval", "vote",
         ],
     },
 )

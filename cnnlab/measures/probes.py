@@ -13,8 +13,7 @@ from cnnlab import data
 from cnnlab.machine import atomic_file, release
 from cnnlab.measures.attribution import images_at_once
 from cnnlab.measures.biases import equivariance, shift_accuracy, tabular_answers
-from cnnlab.measures.calibration import reliability
-from cnnlab.measures.conformal import conformal_coverage
+from cnnlab.measures.calibration import conformal_coverage, reliability
 from cnnlab.measures.inspection import effective_field, zero_activations
 from cnnlab.measures.map_checks import trust_in_maps
 from cnnlab.studies import CNN, DENSE, MARS_MIRRORED, Store, find_budget, trained_model
