@@ -17,6 +17,8 @@ from cnnlab.wording import capital, family, from_to, listing, percent, points, r
 
 # Validation accuracy may lie so far below that of training before the sentence calls it memorising.
 MEMORISED = 0.05
+# A confidence above the first is a sure answer; correlation of two thumbnails above the second, near twins.
+SURE, TWINS = 0.8, 0.95
 # A spread over seeds that may be so many times that of test noise is not called test noise.
 NOISE_RATIO = 2.0
 
@@ -100,12 +102,12 @@ def temperature_scaling(validation, validation_labels, test, test_labels, groups
     return Finding(f"A temperature of {temperature:.2f} {change}: {meaning}.", verdict, numbers)
 
 
-def confidence_split(confidence, correct, threshold=0.8):
-    """The share of right, and of wrong, answers that are given with more than `threshold`; its verdict their order."""
+def confidence_split(confidence, correct):
+    """The share of right, and of wrong, answers that are surer than SURE; its verdict their order."""
     confidence, correct = np.asarray(confidence), np.asarray(correct, bool)
-    numbers, intervals = {"threshold": threshold}, {}
+    numbers, intervals = {}, {}
     for name, chosen in (("correct", correct), ("wrong", ~correct)):
-        n, sure = int(chosen.sum()), int((confidence[chosen] > threshold).sum())
+        n, sure = int(chosen.sum()), int((confidence[chosen] > SURE).sum())
         if not n:
             return Finding(f"There are no {name} answers to set its confidence against.", None, numbers)
         numbers[name], intervals[name] = sure / n, measures.share_interval(sure, n)
@@ -113,7 +115,7 @@ def confidence_split(confidence, correct, threshold=0.8):
     right, wrong = percent(numbers["correct"]), percent(numbers["wrong"])
     sentence = (
         f"Confidence {'tells' if apart else 'hardly tells'} right from wrong: {right} of right answers exceed "
-        f"{threshold:g}, but {wrong} of wrong ones."
+        f"{SURE:g}, but {wrong} of wrong ones."
     )
     return Finding(sentence, BETTER if apart else CANNOT_TELL, numbers)
 
@@ -143,12 +145,12 @@ def overfitting(history):
     return Finding(sentence, None, {"best_epoch": best, "epochs": epochs, "gap": float(gap)})
 
 
-def near_duplicates(table, labels, threshold=0.95):
+def near_duplicates(table, labels):
     """How many images have a near twin in training: `measures.nearest_training_image`, and their own labels (n,)."""
-    twins = (table["correlation"] > threshold).to_numpy()
+    twins = (table["correlation"] > TWINS).to_numpy()
     alike = (table["nearest_label"].to_numpy() == labels)[twins]
     sentence = f"{twins.sum():,} of {len(twins):,} test images have a near twin in training"
-    numbers = {"twins": int(twins.sum()), "same_label": int(alike.sum()), "n": len(twins), "threshold": threshold}
+    numbers = {"twins": int(twins.sum()), "same_label": int(alike.sum()), "n": len(twins), "threshold": TWINS}
     if not twins.any():
         return Finding("No test image has a near twin in training.", None, numbers)
     return Finding(

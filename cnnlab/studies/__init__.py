@@ -68,7 +68,7 @@ def find_study(name):
     return STUDIES[name]
 
 
-def study_of(labels, seeds=3):
+def study_of(labels):
     """A Study of the VARIANTS called `labels`, for a data set of the reader's own (see `Budget.on`)."""
     for label in labels:
         if label not in VARIANTS:
@@ -79,7 +79,7 @@ def study_of(labels, seeds=3):
         "the network",
         "batches of 64, the best of all epochs chosen on validation",
         tuple(VARIANTS[label] for label in dict.fromkeys(labels)),
-        seeds,
+        seeds=3,
     )
 
 
