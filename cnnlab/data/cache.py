@@ -23,8 +23,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from cnnlab.data.download import DownloadError
-from cnnlab.data.kinds import BadDataError
-from cnnlab.data.paths import named_path, stamp
+from cnnlab.data.files import BadDataError, named_path, stamp
 from cnnlab.machine import atomic_file, byte_bar
 
 _CHUNK = 1 << 24
@@ -215,7 +214,7 @@ def check_cached(folder):
 
 
 class Named(NamedTuple):
-    """A copy that somebody named: its Path, and the `paths.stamp` of it."""
+    """A copy that somebody named: its Path, and the `files.stamp` of it."""
 
     path: Path
     stamp: str

@@ -12,7 +12,7 @@ import numpy as np
 
 from cnnlab.data import archives, cifar10_formats
 from cnnlab.data.cifar10_formats import CIFAR10_CLASSES, as_bytes, as_labels, views
-from cnnlab.data.kinds import BadDataError, describe
+from cnnlab.data.files import BadDataError, describe
 from cnnlab.machine import progress_bar
 
 TRAIN_BATCHES = 5

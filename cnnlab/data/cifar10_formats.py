@@ -21,7 +21,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from cnnlab.data.archives import check_size
-from cnnlab.data.kinds import BadDataError, opened_picture
+from cnnlab.data.files import BadDataError, opened_picture
 from cnnlab.data.pickles import read_pickle
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

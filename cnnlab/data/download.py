@@ -19,7 +19,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from cnnlab.data.kinds import BadDataError
+from cnnlab.data.files import BadDataError
 from cnnlab.machine import byte_bar
 
 CONNECT_SECONDS = 10.0

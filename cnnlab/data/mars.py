@@ -18,7 +18,7 @@ from PIL import Image
 
 from cnnlab.data.cache import ArrayCache, DataUnavailableError, load_or_fill, named_copy
 from cnnlab.data.download import fetch
-from cnnlab.data.kinds import BadDataError, opened_picture
+from cnnlab.data.files import BadDataError, opened_picture
 from cnnlab.data.mars_files import (
     FOLDER,
     LARGEST_SIDE,
