@@ -11,7 +11,8 @@ from pathlib import Path
 
 from cnnlab.machine import atomic_file, check_writable
 from sagemaker_scripts import archive as archives
-from sagemaker_scripts import aws, cleanup, common, hosting, reading
+from sagemaker_scripts import aws, common, hosting, reading
+from sagemaker_scripts import ledger as ledgers
 from sagemaker_scripts.resources import UNFINISHED, wait_while
 
 COLUMNS = ("picture", "image", "class", "probability", "error")
@@ -24,7 +25,7 @@ TIMEOUT_SECONDS = 30 * 60
 
 
 @dataclasses.dataclass
-class Outcome(cleanup.Outcome):
+class Outcome(ledgers.Outcome):
     """What became of a batch: the `table` that was written, or None; how many files were answered, and how many not."""
 
     table: Path | None = None
@@ -143,7 +144,7 @@ def transform(
         raise common.ScriptError(f"none of the {len(items)} files can be read; {items[0].name}: {items[0].error}")
     outcome = Outcome()
     if account:
-        with aws.plain_errors(), cleanup.Ledger(account) as ledger, ledger.falling_back():
+        with aws.plain_errors(), ledgers.Ledger(account) as ledger, ledger.falling_back():
             _write(outcome, table, items, _run(ledger, name, archive, items, instance, poll, timeout))
         outcome.denied, outcome.left = ledger.denied, ledger.left
     if account is None or outcome.denied:

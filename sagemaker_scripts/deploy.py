@@ -17,7 +17,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from sagemaker_scripts import archive as archives
-from sagemaker_scripts import aws, batch, cleanup, common, hosting, package_model, policy, test_endpoint
+from sagemaker_scripts import aws, batch, common, hosting, package_model, policy, test_endpoint
+from sagemaker_scripts import ledger as ledgers
 
 RUNS = Path("runs")
 MADE = RUNS / "deploy"
@@ -30,7 +31,7 @@ FREE = ("bucket", "object", "model", "model package group")
 
 
 @dataclasses.dataclass
-class Outcome(cleanup.Outcome):
+class Outcome(ledgers.Outcome):
     """What became of a deployment.
 
     `answer`: the first prediction, a dict, of the local server where it was rehearsed;
@@ -133,7 +134,7 @@ def deploy(
     common.confirm("Make this endpoint?", yes)
     archive = candidate.make()
     outcome, shape = Outcome(archive=archive), archives.read_card(archive)["input_shape"]
-    with aws.plain_errors(), cleanup.Ledger(account) as ledger:
+    with aws.plain_errors(), ledgers.Ledger(account) as ledger:
         with ledger.falling_back():
             hosting.create_endpoint(ledger, name, archive, hardware, keep, alarm, register, poll, timeout)
             outcome.answer = test_endpoint.ask_endpoint(account.client("sagemaker-runtime"), name, shape)

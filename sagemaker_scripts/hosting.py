@@ -170,7 +170,7 @@ def create_transform(ledger, name, place, instance, largest):
 def create_endpoint(ledger, name, archive, hardware, keep=0, alarm=None, register=False, poll=15, timeout=1800):
     """Make an endpoint called `name` that serves `archive`, step by step; ends once it is in service.
 
-    `ledger`: a `cleanup.Ledger`; other arguments as of `deploy.deploy`.
+    `ledger`: a `ledger.Ledger`; other arguments as of `deploy.deploy`.
     """
     print(f"1/4 upload {archive} to {ledger.account.bucket}", flush=True)
     address = ledger.upload(archive, name)

@@ -21,7 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cnnlab.machine import atomic_file
-from sagemaker_scripts import aws, cleanup, common, hosting, inputs, train
+from sagemaker_scripts import aws, common, hosting, inputs, train
+from sagemaker_scripts.ledger import Ledger
 from sagemaker_scripts.resources import UNFINISHED, job_states
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -85,7 +86,7 @@ def launch(
         print("dry run: nothing was started")
         return None
     common.confirm("Start this?", yes, "nothing was started")
-    with tempfile.TemporaryDirectory() as source, aws.plain_errors(), cleanup.Ledger(account) as ledger:
+    with tempfile.TemporaryDirectory() as source, aws.plain_errors(), Ledger(account) as ledger:
         stage_source(Path(source) / "source")
         ledger.ensure_bucket()
         # Deleted again unless a job starts that needs them.
