@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cnnlab.machine import atomic_file, check_writable
 from sagemaker_scripts import archive as archives
-from sagemaker_scripts import aws, common, hosting, reading
+from sagemaker_scripts import aws, common, errors, hosting, reading
 from sagemaker_scripts import ledger as ledgers
 from sagemaker_scripts.resources import UNFINISHED, wait_while
 
@@ -125,7 +125,7 @@ def transform(
     if aws.has_credentials(access.session()):
         account = aws.check_account(access)
         hosting.check_quota(account, instance, use="transform job")
-    with aws.plain_errors():
+    with errors.plain_errors():
         items = find(source, account)
     _print_plan(account, name, candidate, source, items, instance, timeout, table)
     if dry_run:
@@ -144,11 +144,11 @@ def transform(
         raise common.ScriptError(f"none of the {len(items)} files can be read; {items[0].name}: {items[0].error}")
     outcome = Outcome()
     if account:
-        with aws.plain_errors(), ledgers.Ledger(account) as ledger, ledger.falling_back():
+        with errors.plain_errors(), ledgers.Ledger(account) as ledger, ledger.falling_back():
             _write(outcome, table, items, _run(ledger, name, archive, items, instance, poll, timeout))
         outcome.denied, outcome.left = ledger.denied, ledger.left
     if account is None or outcome.denied:
-        with aws.plain_errors():
+        with errors.plain_errors():
             _rehearse(archive, items, outcome, table)
     elif not outcome.left:
         print("nothing of it is left in the account")
@@ -198,7 +198,7 @@ def _run(ledger, name, archive, items, instance, poll, timeout):
     # One file that is refused makes the job a failed one, and the others are answered all the same.
     if job["TransformJobStatus"] != "Completed" and not answers:
         raise common.ScriptError(
-            f"the transform job {job['TransformJobStatus'].lower()}: {aws.failure(job)}; its log is CloudWatch's "
+            f"the transform job {job['TransformJobStatus'].lower()}: {errors.failure(job)}; its log is CloudWatch's "
             f"group {LOGS}, stream {name}/..."
         )
     reasons = _reasons(account, name, place) if len(answers) < len(sent) else {}
@@ -294,7 +294,7 @@ def _reasons(account, name, place):
             if match := re.search(rf"{re.escape(place)}in/(\d+): (.*)", event["message"], re.DOTALL):
                 said.setdefault(int(match[1]), []).append(match[2].strip())
     except Exception as error:
-        if aws.explain(error) is None:
+        if errors.explain(error) is None:
             raise
     return {number: _reason(lines) for number, lines in said.items()}
 
@@ -310,7 +310,7 @@ def _reason(lines):
 def _print_plan(account, name, candidate, source, items, instance, timeout, table):
     size = sum(item.size for item in items)
     if account is None:
-        print(f"no AWS credentials here ({aws.Kind.NO_CREDENTIALS.value}): this is a rehearsal on this machine")
+        print(f"no AWS credentials here ({errors.Kind.NO_CREDENTIALS.value}): this is a rehearsal on this machine")
     else:
         account.print_place()
     print(f"model:    {candidate}")

@@ -13,7 +13,7 @@ import sys
 
 from botocore.exceptions import ClientError
 
-from sagemaker_scripts import aws, common
+from sagemaker_scripts import aws, common, errors
 from sagemaker_scripts.ledger import Ledger
 from sagemaker_scripts.resources import KINDS
 
@@ -89,7 +89,7 @@ def _is_tagged(account, arn):
     try:
         return aws.TAG in account.client("sagemaker").list_tags(ResourceArn=arn)["Tags"]
     except ClientError as error:
-        return aws.denial(error) is not None
+        return errors.denial(error) is not None
 
 
 def _find_objects(s3, found, bucket):
@@ -117,7 +117,7 @@ def _is_our_bucket(s3, bucket):
 def _noting(kind, found):
     """A listing that is refused is a gap in what was found, and not the end of it."""
     try:
-        with aws.plain_errors():
+        with errors.plain_errors():
             yield
     except common.ScriptError as error:
         found.unseen.append((kind, str(error)))

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from cnnlab.machine import atomic_file
-from sagemaker_scripts import aws, common
+from sagemaker_scripts import aws, common, errors
 from sagemaker_scripts.resources import job_states
 
 STORE = Path("runs") / "collected" / "trials"
@@ -98,7 +98,7 @@ def _check_copy(path, name):
 
 def _check_address(address, account):
     bucket, _, prefix = address.removeprefix("s3://").partition("/")
-    with aws.plain_errors():
+    with errors.plain_errors():
         if not bucket or not account.client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1).get(
             "Contents"
         ):
@@ -127,7 +127,7 @@ def collect(name, access=None, store=STORE, models=None):
     account = aws.identify(access or aws.Access())
     client = account.client("sagemaker")
     keys, without = [], {}
-    with aws.plain_errors():
+    with errors.plain_errors():
         states = job_states(client, name)
         if not states:
             raise common.BadArgumentsError(

@@ -19,7 +19,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sagemaker_scripts import aws, common, hosting, jobs, train
+from sagemaker_scripts import aws, common, errors, hosting, jobs, train
 from sagemaker_scripts.ledger import Ledger
 from sagemaker_scripts.resources import UNFINISHED, job_states
 
@@ -83,7 +83,7 @@ def launch(
         print("dry run: nothing was started")
         return None
     common.confirm("Start this?", yes, "nothing was started")
-    with tempfile.TemporaryDirectory() as source, aws.plain_errors(), Ledger(account) as ledger:
+    with tempfile.TemporaryDirectory() as source, errors.plain_errors(), Ledger(account) as ledger:
         stage_source(Path(source) / "source")
         ledger.ensure_bucket()
         # Deleted again unless a job starts that needs them.

@@ -8,13 +8,13 @@ import threading
 from botocore import xform_name
 from botocore.exceptions import BotoCoreError, ClientError
 
-from sagemaker_scripts import aws, common
+from sagemaker_scripts import aws, common, errors
 from sagemaker_scripts.resources import KINDS, is_missing
 
 # Noted before it is known whether there will be any; where these calls fail, nobody knows.
 LOOKS = ("ListObjectsV2", "ListTrainingJobs")
 # What AWS says before it does anything: a lost answer to an earlier try is not behind it.
-REFUSALS = (aws.Kind.DENIED, aws.Kind.EXPIRED, aws.Kind.BAD_CREDENTIALS, aws.Kind.QUOTA, aws.Kind.ROLE)
+REFUSALS = (errors.Kind.DENIED, errors.Kind.EXPIRED, errors.Kind.BAD_CREDENTIALS, errors.Kind.QUOTA, errors.Kind.ROLE)
 # A `kill`, and a closed terminal, where the system knows one.
 ENDINGS = (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
@@ -23,12 +23,12 @@ ENDINGS = (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [
 class Outcome:
     """What became of a run in an account.
 
-    `rehearsed`: whether it was done on this machine instead; `denied`: the `aws.Problem` of the
+    `rehearsed`: whether it was done on this machine instead; `denied`: the `errors.Problem` of the
     call that the account may not make; `left`: [(kind, name), ...] that could not be deleted.
     """
 
     rehearsed: bool = False
-    denied: aws.Problem | None = None
+    denied: errors.Problem | None = None
     left: list = dataclasses.field(default_factory=list)
 
     @property
@@ -49,7 +49,7 @@ class Ledger:
 
     def __init__(self, account):
         self.account, self.entries = account, []
-        # [(kind, name, aws.Problem), ...] of what could not be deleted; the Problem that `falling_back` met.
+        # [(kind, name, errors.Problem), ...] of what could not be deleted; the Problem that `falling_back` met.
         self.failed, self.denied = [], None
         self._unmade = set()
 
@@ -83,7 +83,7 @@ class Ledger:
 
     def refused(self, error):
         """Take notice of the exception of a call: what was noted last is not there where AWS refused to make it."""
-        problem = aws.explain(error) if isinstance(error, Exception) else None
+        problem = errors.explain(error) if isinstance(error, Exception) else None
         if problem and problem.kind in REFUSALS and self.entries:
             kind, name = self.entries[-1]
             if problem.operation and KINDS[kind].maker == problem.operation:
@@ -95,7 +95,7 @@ class Ledger:
         try:
             yield
         except Exception as error:
-            self.denied = aws.denial(error)
+            self.denied = errors.denial(error)
             if self.denied is None:
                 raise
             self.refused(error)
@@ -132,7 +132,7 @@ class Ledger:
             except (ClientError, BotoCoreError) as error:
                 if (kind, name) in self._unmade:
                     continue
-                problem = aws.explain(error)
+                problem = errors.explain(error)
                 self.failed.append((kind, name, problem))
                 there = ", if there are any" if problem.operation in LOOKS else ""
                 print(f"NOT deleted: {kind} {name}{there} ({problem})", flush=True)

@@ -255,12 +255,12 @@ def _url_asker(url, kind):
 def _endpoint_asker(name, session, kind):
     from botocore.exceptions import BotoCoreError, ClientError
 
-    from sagemaker_scripts import aws
+    from sagemaker_scripts import errors
 
     try:
         client = session.client("sagemaker-runtime")
     except BotoCoreError as error:
-        raise aws.explain(error).error() from None
+        raise errors.explain(error).error() from None
 
     def ask(body):
         try:
@@ -269,7 +269,7 @@ def _endpoint_asker(name, session, kind):
             answer = getattr(error, "response", {})
             if "OriginalStatusCode" in answer:
                 raise RefusedError(f"{answer['OriginalStatusCode']} {answer['OriginalMessage'][:300]}") from None
-            raise aws.explain(error).error() from None
+            raise errors.explain(error).error() from None
         return response["Body"].read()
 
     return ask
