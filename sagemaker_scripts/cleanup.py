@@ -14,7 +14,7 @@ import sys
 from botocore.exceptions import ClientError
 
 from sagemaker_scripts import aws, common, errors
-from sagemaker_scripts.ledger import Ledger
+from sagemaker_scripts.account.ledger import Ledger
 from sagemaker_scripts.resources import KINDS
 
 # These cost next to nothing, and many accounts may not list them: that alone is no failure.

@@ -16,9 +16,10 @@ import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from sagemaker_scripts import archive as archives
-from sagemaker_scripts import aws, batch, common, errors, hosting, package_model, policy, test_endpoint
-from sagemaker_scripts import ledger as ledgers
+from sagemaker_scripts import aws, common, errors, package_model, test_endpoint
+from sagemaker_scripts.account import batch, hosting, policy
+from sagemaker_scripts.account import ledger as ledgers
+from sagemaker_scripts.serving import archive as archives
 
 RUNS = Path("runs")
 MADE = RUNS / "deploy"

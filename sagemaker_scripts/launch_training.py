@@ -19,8 +19,9 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sagemaker_scripts import aws, common, errors, hosting, jobs, train
-from sagemaker_scripts.ledger import Ledger
+from sagemaker_scripts import aws, common, errors, train
+from sagemaker_scripts.account import hosting, jobs
+from sagemaker_scripts.account.ledger import Ledger
 from sagemaker_scripts.resources import UNFINISHED, job_states
 
 ROOT = Path(__file__).resolve().parents[1]

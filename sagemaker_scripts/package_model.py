@@ -26,8 +26,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cnnlab.machine import atomic_file
-from sagemaker_scripts import classifier, common
-from sagemaker_scripts.archive import (
+from sagemaker_scripts import common
+from sagemaker_scripts.common import BadArgumentsError
+from sagemaker_scripts.serving import classifier
+from sagemaker_scripts.serving.archive import (
     CARD,
     EXAMPLES,
     HANDLERS,
@@ -37,7 +39,6 @@ from sagemaker_scripts.archive import (
     read_card,
     unpacked,
 )
-from sagemaker_scripts.common import BadArgumentsError
 
 HERE = Path(__file__).resolve().parent
 # How a picture becomes the model's size: letterboxed or not, as its training images were.
@@ -274,7 +275,7 @@ def _check_start(folder):
 
 
 def _stage(model, card, folder, letterbox, examples):
-    from sagemaker_scripts import savedmodel
+    from sagemaker_scripts.serving import savedmodel
 
     savedmodel.export(model, folder / card["name"] / "1", letterbox)
     (folder / "code").mkdir()

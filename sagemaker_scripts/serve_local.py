@@ -18,9 +18,10 @@ import threading
 from mimetypes import guess_type
 from pathlib import Path
 
-from sagemaker_scripts import archive as archives
-from sagemaker_scripts import common, guards
-from sagemaker_scripts.served import JSON, Served
+from sagemaker_scripts import common
+from sagemaker_scripts.serving import archive as archives
+from sagemaker_scripts.serving import guards
+from sagemaker_scripts.serving.served import JSON, Served
 
 HOST = "127.0.0.1"
 # Addresses that stand for all of a machine's, and how this machine itself reaches them.

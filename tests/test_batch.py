@@ -9,7 +9,8 @@ import numpy as np
 import packed
 import pytest
 
-from sagemaker_scripts import aws, batch, common, deploy, hosting, ledger, resources
+from sagemaker_scripts import aws, common, deploy, resources
+from sagemaker_scripts.account import batch, hosting, ledger
 
 BUCKET = f"sagemaker-{aws_rehearsal.REGION}-{aws_rehearsal.NUMBER}"
 STEPS = (

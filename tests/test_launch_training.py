@@ -19,7 +19,8 @@ import pytest
 
 from cnnlab import data, studies
 from cnnlab.studies import Store
-from sagemaker_scripts import aws, common, jobs, launch_training, train
+from sagemaker_scripts import aws, common, launch_training, train
+from sagemaker_scripts.account import jobs
 
 BUCKET = f"sagemaker-{aws_rehearsal.REGION}-{aws_rehearsal.NUMBER}"
 ARGUMENTS = ["--yes", "--role", aws_rehearsal.ROLE]

@@ -17,8 +17,9 @@ from PIL import Image
 
 from cnnlab.data import preprocessing_steps
 from cnnlab.training import build, save_model
-from sagemaker_scripts import archive, package_model, savedmodel
+from sagemaker_scripts import package_model
 from sagemaker_scripts.common import BadArgumentsError
+from sagemaker_scripts.serving import archive, savedmodel
 
 SCRIPT = Path(package_model.__file__)
 

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cnnlab.machine import atomic_file, check_writable
-from sagemaker_scripts import archive as archives
-from sagemaker_scripts import aws, common, errors, hosting, reading
-from sagemaker_scripts import ledger as ledgers
+from sagemaker_scripts import aws, common, errors, reading
+from sagemaker_scripts.account import hosting
+from sagemaker_scripts.account import ledger as ledgers
 from sagemaker_scripts.resources import UNFINISHED, wait_while
+from sagemaker_scripts.serving import archive as archives
 
 COLUMNS = ("picture", "image", "class", "probability", "error")
 TABLES = Path("runs") / "batch"
@@ -208,7 +209,7 @@ def _run(ledger, name, archive, items, instance, poll, timeout):
 
 def _rehearse(archive, items, outcome, table):
     """The same table by the archive's own handlers, on this machine."""
-    from sagemaker_scripts.served import Served
+    from sagemaker_scripts.serving.served import Served
 
     print(f"rehearsal: {archive} is started here, its own code with it; give only archives that you trust", flush=True)
     with archives.unpacked(archive) as folder, contextlib.closing(Served(folder)) as served:

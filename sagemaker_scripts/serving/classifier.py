@@ -6,10 +6,10 @@ And what is known of it: the row of the trial that trained it, and with that its
 import json
 from pathlib import Path
 
-from sagemaker_scripts.archive import reason
 from sagemaker_scripts.common import BadArgumentsError
+from sagemaker_scripts.serving.archive import reason
 
-ROWS = Path(__file__).resolve().parent.parent / "results" / "trials"
+ROWS = Path(__file__).resolve().parents[2] / "results" / "trials"
 # What a model may take: 0..255, 0..1 or -1..1, its pictures scaled before; the scale and offset that make it of 0..255.
 PIXELS = {"bytes": None, "unit": (1 / 255, 0.0), "signed": (1 / 127.5, -1.0)}
 

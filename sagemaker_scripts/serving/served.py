@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from sagemaker_scripts import archive
-from sagemaker_scripts.archive import ArchiveError
+from sagemaker_scripts.serving import archive
+from sagemaker_scripts.serving.archive import ArchiveError
 
 JSON = "application/json"
 # Images in a pass over the model. Few sizes, because TensorFlow keeps code and memory for each that it has met;
