@@ -20,7 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "claims": ["NotMeasuredError", "gather_evidence", "measure_claim", "supplied"],
         "exploration": [
-            "camera_shares", "channel_correlation", "class_counts", "describe_splits", "majority_share",
+            "camera_shares", "channel_correlation", "class_counts", "majority_share",
             "mars_pipeline", "mars_samples", "mean_images", "metadata_of", "missing_classes",
             "nearest_training_image", "pixel_histogram", "pixel_statistics", "recurring_frames", "spatial_correlation",
         ],

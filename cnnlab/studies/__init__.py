@@ -6,13 +6,9 @@ from cnnlab.studies.cifar10 import AS_DESIGNED, CIFAR_STUDIES, CNN, DENSE, FILTE
 from cnnlab.studies.mars import (
     MARS_CNN,
     MARS_DENSE,
-    MARS_LOGISTIC,
     MARS_MIRRORED,
-    MARS_PROBE,
     MARS_PROBE_ALL,
     MARS_STUDIES,
-    MARS_TUNED,
-    MARS_TUNED_ALL,
     MARS_VOTES,
     MARS_WITH_VALIDATION,
 )
