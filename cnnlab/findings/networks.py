@@ -86,8 +86,7 @@ def temperature_scaling(validation, validation_labels, test, test_labels, groups
         errors.append(measures.expected_calibration_error(probabilities.max(axis=1), correct))
         losses.append(-np.log(np.maximum(probabilities[rows, test_labels], np.finfo("float32").tiny)))
     gains = losses[0] - losses[1]
-    found = dataclasses.astuple(measures.t_interval(gains)) if groups is None else measures.mean_by_group(gains, groups)
-    mean, low, high = found[:3]
+    mean, low, high = measures.mean_by_group(gains, groups)
     verdict = judge((low, high), margin=0)
     meaning = {
         BETTER: "it helps, and changes no answer"

@@ -9,10 +9,12 @@ Source: the cluster bootstrap, Field and Welsh, "Bootstrapping clustered data", 
 Society B 69 (2007).
 """
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 
-from cnnlab.measures.stats import LEVEL, share_interval
+from cnnlab.measures.stats import LEVEL, share_interval, t_interval
 
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
 RESAMPLES = 2_000
@@ -71,9 +73,11 @@ def recall_by_class(labels, predicted, groups, class_names):
     return table.rename_axis("class")
 
 
-def mean_by_group(values, groups):
-    """(mean, low, high) of `values` (n,), numbers or bools, over resampled `groups` (n,)."""
+def mean_by_group(values, groups=None):
+    """(mean, low, high) of `values` (n,), numbers or bools, over resampled `groups` (n,); by Student's t where None."""
     values = np.asarray(values, "float64")
+    if groups is None:
+        return dataclasses.astuple(t_interval(values))[:3]
     codes, weights = _draw(values, values, groups)
     sums, sizes = (np.bincount(codes, part) for part in (values, np.ones_like(values)))
     low, high = np.quantile(weights @ sums / (weights @ sizes), _ENDS)
