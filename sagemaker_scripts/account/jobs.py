@@ -1,14 +1,12 @@
 """What training jobs read, checked where it lies and uploaded; and what they leave, brought home."""
 
-import contextlib
 import dataclasses
-import os
 import shutil
 import tarfile
 import tempfile
 from pathlib import Path
 
-from cnnlab.machine import atomic_file
+from cnnlab.machine import atomic_file, variables_set
 from sagemaker_scripts import aws, common, errors
 from sagemaker_scripts.resources import job_states
 
@@ -86,7 +84,7 @@ def _check_copy(path, name):
     """Load the data set `name` from the copy at `path`, as a job does."""
     from cnnlab import data
 
-    with _variable(data.path_variable(name), str(path)):
+    with variables_set({data.path_variable(name): str(path)}):
         try:
             data.load(name)
         except (data.DataUnavailableError, ValueError) as error:
@@ -103,19 +101,6 @@ def _check_address(address, account):
             "Contents"
         ):
             raise common.BadArgumentsError(f"nothing lies at --data {address}")
-
-
-@contextlib.contextmanager
-def _variable(name, value):
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 def collect(name, access=None, store=STORE, models=None):
