@@ -65,14 +65,17 @@ def package(
     Raises BadArgumentsError for a model, a name, classes or pictures that do not fit, and
     ArchiveError where the packed model does not start or answers differently; then nothing is written.
     """
+    from cnnlab import data
+
     model_path, output_path = Path(model_path), Path(output_path)
     row, own = classifier.read_row(row, model_path), classifier.row_within(model_path)
     model = classifier.load(model_path, size, pixels)
     name = name or model.name
     if not NAME.fullmatch(name) or name == "code":
         raise BadArgumentsError(f"name is {name!r}; expected letters, digits, - and _, and not 'code'")
-    classifier.check_permutation(row)
-    letterbox = classifier.is_letterboxed(row)
+    if row.get("permute_pixels") is not None:
+        raise BadArgumentsError("the model was trained on permuted pixels and would misread every real picture")
+    letterbox = data.is_letterboxed(row.get("dataset") or "")
     names = classifier.class_names(class_names, row, model.output_shape[1])
     pictures = read_examples(examples)
     card = model_card(model, name, names, row, letterbox, pictures)

@@ -72,19 +72,6 @@ def row_within(model_path):
     return training.row_within(model_path)
 
 
-def check_permutation(row):
-    """Raise BadArgumentsError for a model that no real picture fits."""
-    if row.get("permute_pixels") is not None:
-        raise BadArgumentsError("the model was trained on permuted pixels and would misread every real picture")
-
-
-def is_letterboxed(row):
-    """Whether the training images kept their shape, centred on black."""
-    from cnnlab import data
-
-    return data.is_letterboxed(row.get("dataset") or "")
-
-
 def class_names(given, row, count):
     """The class names asked for, or those of the row's data set: `count` different ones."""
     if given is None and not row.get("dataset"):
