@@ -59,6 +59,20 @@ def gather_caches():
         os.environ.setdefault(variable, str(cache_folder() / folder))
 
 
+@contextlib.contextmanager
+def variables_set(variables):
+    """The environment has `variables`, {name: text}, within the block, and what it had before afterwards."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
 def choose_precision(requested="auto"):
     """The Keras dtype policy to train with: as asked, else by looking at the hardware.
 

@@ -19,7 +19,7 @@ from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
 from cnnlab import data
 from cnnlab.figures import figure_view, save_figure
-from cnnlab.machine import CACHE_VARIABLE, ROOT_VARIABLE, check_writable, root
+from cnnlab.machine import CACHE_VARIABLE, ROOT_VARIABLE, check_writable, root, variables_set
 from cnnlab.studies import PROFILE_VARIABLE, find_budget
 from cnnlab.wording import capital
 
@@ -52,7 +52,7 @@ def execute_notebook(path, budget):
     check_writable(copy.parent)
     kernel = _kernel_class()
     try:
-        with _environment({PROFILE_VARIABLE: budget.name, **_absolute_paths()}), _signal_handlers_kept():
+        with variables_set({PROFILE_VARIABLE: budget.name, **_absolute_paths()}), _signal_handlers_kept():
             papermill.execute_notebook(
                 str(path), str(copy), progress_bar=True, stdout_file=sys.stdout, autosave_cell_every=0,
                 cwd=str(root()), kernel_manager_class=kernel,
@@ -146,20 +146,6 @@ def _absolute_paths():
     named = {name: os.environ.get(name) for name in (CACHE_VARIABLE, *map(data.path_variable, ("cifar10", "mars")))}
     found = {name: Path(value).expanduser() for name, value in named.items() if value}
     return {name: str(path.resolve()) for name, path in found.items() if path.exists()} | {ROOT_VARIABLE: str(root())}
-
-
-@contextmanager
-def _environment(variables):
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 @contextmanager

@@ -40,9 +40,9 @@ def listing(items):
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def plural(n, noun, nouns=None):
+def plural(n, noun):
     """'1 seed', '5 seeds'."""
-    return f"{n:,} {noun if n == 1 else nouns or noun + 's'}"
+    return f"{n:,} {noun if n == 1 else noun + 's'}"
 
 
 def capital(text):

@@ -1,8 +1,6 @@
-"""Who works where in AWS, with which client, and AWS's errors in the words of the one who has to mend them."""
+"""Who works where in AWS, and with which client."""
 
-import contextlib
 import dataclasses
-import enum
 import functools
 import logging
 import re
@@ -11,11 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import boto3
-import boto3.exceptions
 from botocore import exceptions
 from botocore.config import Config
 
-from sagemaker_scripts import common
+from sagemaker_scripts import common, errors
 
 # Everything that the scripts make has this prefix in its name and this tag, so that cleanup finds it.
 PREFIX = "cnnlab-"
@@ -32,118 +29,6 @@ OWN_DISK = re.compile(r"ml\.(?:g[5-9]\w*|p5\w*|trn\w+|[a-z]+\d\w*d\w*)\.")
 OWN_HANDLER = "cnnlab"
 # The SDK reports its use to AWS unless it is told not to.
 SDK_CONFIG = {"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": True}}}}
-
-
-class Kind(enum.Enum):
-    """What went wrong, by what has to be done about it; the value is that advice."""
-
-    NO_CREDENTIALS = "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or run `aws configure`"
-    BAD_CREDENTIALS = "the credentials are mistyped or deleted: copy all of them again"
-    EXPIRED = "the credentials have expired: start the lab again (or log in again) and copy the new ones"
-    DENIED = "the account or its role does not allow it: ask its owner, or use another account"
-    THROTTLED = "AWS asks for a pause: wait a minute and run the same command again"
-    QUOTA = "a quota of the account is used up: clean up, take another --instance, or ask AWS for more"
-    ROLE = "this role cannot be taken on: name one with --role that trusts sagemaker.amazonaws.com"
-    CONTAINER = "the container's own words, whose log is in CloudWatch, below /aws/sagemaker/Endpoints/"
-    UNREACHABLE = "AWS cannot be reached: look at the network, the proxy and the region's name"
-    OTHER = "see AWS_SAGEMAKER_GUIDE.md"
-
-
-CODES = {
-    Kind.BAD_CREDENTIALS: {
-        "InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId", "SignatureDoesNotMatch",
-        "AuthFailure", "IncompleteSignature", "InvalidSignatureException",
-    },
-    Kind.EXPIRED: {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"},
-    Kind.DENIED: {
-        "AccessDenied", "AccessDeniedException", "403", "Forbidden", "UnauthorizedOperation", "NotAuthorized",
-        "AuthorizationError", "OptInRequired",
-    },
-    Kind.THROTTLED: {
-        "Throttling", "ThrottlingException", "ThrottledException", "TooManyRequestsException",
-        "RequestLimitExceeded", "SlowDown", "RequestThrottled",
-    },
-    Kind.CONTAINER: {"ModelError"},
-    Kind.QUOTA: {"ResourceLimitExceeded", "ServiceQuotaExceededException", "LimitExceededException"},
-}  # fmt: skip
-
-SECRETS = (
-    (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}"), "<access key>"),
-    (re.compile(r"(?i)((?:X-Amz-[\w-]*(?:Signature|Credential|Token)|AWSAccessKeyId|Signature)=)[^&\s\"']+"),
-     r"\1<hidden>"),
-    (re.compile(r"(?i)((?:secret|session|security)[\w-]*[ _-]?(?:key|token)\w*['\"]?\s*[:=]\s*['\"]?)[\w/+=.-]{8,}"),
-     r"\1<hidden>"),
-    # Session tokens: nothing else that AWS answers is as long without a space.
-    (re.compile(r"[A-Za-z0-9/+=]{100,}"), "<hidden>"),
-)  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """One failed call: its `kind`, the `operation` (such as CreateEndpoint; "" if unknown), AWS's own words."""
-
-    kind: Kind
-    operation: str
-    message: str
-
-    def __str__(self):
-        call = f"{self.operation}: " if self.operation else ""
-        return f"{call}{self.message.rstrip('.')}; {self.kind.value}"
-
-    def error(self):
-        """This problem as the ScriptError that has its exit code."""
-        denied = self.kind in (Kind.DENIED, Kind.EXPIRED, Kind.BAD_CREDENTIALS)
-        return (common.DeniedError if denied else common.ScriptError)(str(self))
-
-
-def explain(error):
-    """The Problem behind any exception of boto3, botocore or sagemaker; None if it is not one of theirs."""
-    if isinstance(error, boto3.exceptions.S3UploadFailedError) and isinstance(
-        error.__context__, exceptions.ClientError
-    ):
-        error = error.__context__  # Wraps the answer in a sentence; the code is what tells.
-    if isinstance(error, exceptions.ClientError):
-        details = error.response.get("Error", {})
-        code, words = details.get("Code", ""), details.get("Message", "")
-        return Problem(_kind(code, words), error.operation_name, hide_secrets(words or code))
-    if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
-        return Problem(Kind.NO_CREDENTIALS, "", "no AWS credentials on this machine")
-    if isinstance(error, exceptions.ConnectionError | exceptions.HTTPClientError):
-        return Problem(Kind.UNREACHABLE, "", hide_secrets(str(error)))
-    if isinstance(error, exceptions.BotoCoreError | boto3.exceptions.Boto3Error):
-        return Problem(Kind.OTHER, "", hide_secrets(str(error)))
-    if type(error).__module__.startswith("sagemaker."):
-        return Problem(Kind.OTHER, "", hide_secrets(" ".join(str(error).split())))
-    return None
-
-
-def denial(error):
-    """The Problem of `error` where AWS refuses what the account may not do; else None."""
-    problem = explain(error)
-    return problem if problem and problem.kind is Kind.DENIED else None
-
-
-@contextlib.contextmanager
-def plain_errors():
-    """Turn every error of AWS and its libraries within the block into a ScriptError of one line."""
-    try:
-        yield
-    except Exception as error:
-        if (problem := explain(error)) is None:
-            raise
-        raise problem.error() from error
-
-
-def hide_secrets(text):
-    """`text` without access keys, tokens and the signatures of presigned addresses."""
-    for pattern, replacement in SECRETS:
-        text = pattern.sub(replacement, text)
-    return text
-
-
-def failure(description):
-    """Why AWS says, in the answer `description`, that something failed, without a full stop at the end."""
-    return hide_secrets(description.get("FailureReason") or "no reason given").rstrip(".")
 
 
 def has_credentials(session):
@@ -282,8 +167,8 @@ def identify(access):
     """
     session = access.session()
     if not has_credentials(session):
-        raise common.ScriptError(f"no AWS credentials on this machine; {Kind.NO_CREDENTIALS.value}")
-    with plain_errors():
+        raise common.ScriptError(f"no AWS credentials on this machine; {errors.Kind.NO_CREDENTIALS.value}")
+    with errors.plain_errors():
         identity = client(session, "sts", session.region_name or LAB_REGION).get_caller_identity()
         is_lab = LAB_IDENTITY in identity["Arn"]
         region = session.region_name or (LAB_REGION if is_lab else None)
@@ -305,7 +190,7 @@ def check_account(access):
     Raises common.ScriptError as `identify` does, and for a missing role or a bucket of somebody else.
     """
     account = identify(access)
-    with plain_errors():
+    with errors.plain_errors():
         return dataclasses.replace(account, role=_find_role(account), bucket_exists=bucket_exists(account))
 
 
@@ -316,7 +201,7 @@ def bucket_exists(account):
     except exceptions.ClientError as error:
         if error.response["Error"]["Code"] in ("404", "NoSuchBucket"):
             return False
-        if denial(error):
+        if errors.denial(error):
             raise common.DeniedError(
                 f"the bucket {account.bucket} belongs to somebody else, or may not be read: give another one with "
                 "--bucket"
@@ -330,7 +215,7 @@ def _everything_is_denied(session, region):
         try:
             getattr(client(session, service, region), call)()
         except exceptions.ClientError as error:
-            if not denial(error):
+            if not errors.denial(error):
                 raise
         else:
             return False
@@ -364,17 +249,3 @@ def unique_name():
 
 def _words(text):
     return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def _kind(code, message):
-    # Some services say "denied" or "expired" in their words and something vague in their code.
-    lowered = message.lower()
-    if "security token" in lowered and "expired" in lowered:
-        return Kind.EXPIRED
-    # SageMaker's words, and those of EventBridge Scheduler.
-    if "could not assume role" in lowered or ("must allow" in lowered and "to assume the role" in lowered):
-        return Kind.ROLE
-    for kind, codes in CODES.items():
-        if code in codes:
-            return kind
-    return Kind.DENIED if "not authorized to perform" in lowered else Kind.OTHER

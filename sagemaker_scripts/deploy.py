@@ -16,8 +16,10 @@ import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from sagemaker_scripts import archive as archives
-from sagemaker_scripts import aws, batch, cleanup, common, hosting, package_model, policy, test_endpoint
+from sagemaker_scripts import aws, common, errors, package_model, test_endpoint
+from sagemaker_scripts.account import batch, hosting, policy
+from sagemaker_scripts.account import ledger as ledgers
+from sagemaker_scripts.serving import archive as archives
 
 RUNS = Path("runs")
 MADE = RUNS / "deploy"
@@ -30,7 +32,7 @@ FREE = ("bucket", "object", "model", "model package group")
 
 
 @dataclasses.dataclass
-class Outcome(cleanup.Outcome):
+class Outcome(ledgers.Outcome):
     """What became of a deployment.
 
     `answer`: the first prediction, a dict, of the local server where it was rehearsed;
@@ -119,7 +121,7 @@ def deploy(
         raise common.BadArgumentsError("a serverless endpoint is in no VPC: leave --subnets or --serverless out")
     candidate = Candidate.choose(archive, model)
     if not aws.has_credentials(access.session()):
-        print(f"no AWS credentials here ({aws.Kind.NO_CREDENTIALS.value}): this is a rehearsal on this machine")
+        print(f"no AWS credentials here ({errors.Kind.NO_CREDENTIALS.value}): this is a rehearsal on this machine")
         print(f"model: {candidate}", flush=True)
         return Outcome() if dry_run else _rehearse(candidate.make())
     account = aws.check_account(access)
@@ -133,7 +135,7 @@ def deploy(
     common.confirm("Make this endpoint?", yes)
     archive = candidate.make()
     outcome, shape = Outcome(archive=archive), archives.read_card(archive)["input_shape"]
-    with aws.plain_errors(), cleanup.Ledger(account) as ledger:
+    with errors.plain_errors(), ledgers.Ledger(account) as ledger:
         with ledger.falling_back():
             hosting.create_endpoint(ledger, name, archive, hardware, keep, alarm, register, poll, timeout)
             outcome.answer = test_endpoint.ask_endpoint(account.client("sagemaker-runtime"), name, shape)

@@ -14,18 +14,17 @@ import importlib.metadata
 import os
 import shutil
 import sys
-import tarfile
 import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cnnlab.machine import atomic_file
-from sagemaker_scripts import aws, cleanup, common, hosting, inputs, train
+from sagemaker_scripts import aws, common, errors, train
+from sagemaker_scripts.account import hosting, jobs
+from sagemaker_scripts.account.ledger import Ledger
 from sagemaker_scripts.resources import UNFINISHED, job_states
 
 ROOT = Path(__file__).resolve().parents[1]
-STORE = Path("runs") / "collected" / "trials"
 INSTANCE = "ml.m5.xlarge"
 # A job starts this file at the top of its code. Nothing is installed there: Python finds what lies beside it.
 ENTRY = "train.py"
@@ -78,14 +77,14 @@ def launch(
     runs, datasets = plan_runs(arguments, seeds)
     grid = len(runs) > 1 and not as_jobs
     account = aws.check_account(access or aws.Access())
-    images = inputs.find(data, datasets, account)
+    images = jobs.find_images(data, datasets, account)
     name = launch_name(arguments.study or arguments.label or train.LABEL)
     _print_plan(account, name, runs, grid, parallel, images, instance, hours)
     if dry_run:
         print("dry run: nothing was started")
         return None
     common.confirm("Start this?", yes, "nothing was started")
-    with tempfile.TemporaryDirectory() as source, aws.plain_errors(), cleanup.Ledger(account) as ledger:
+    with tempfile.TemporaryDirectory() as source, errors.plain_errors(), Ledger(account) as ledger:
         stage_source(Path(source) / "source")
         ledger.ensure_bucket()
         # Deleted again unless a job starts that needs them.
@@ -101,7 +100,7 @@ def launch(
             ledger.keep()
         else:
             _start_jobs(ledger, name, runs, parallel, trainer, address, poll)
-    _print_collect(name, "when the jobs have ended")
+    jobs.print_collect(name, "when the jobs have ended")
     return name
 
 
@@ -208,16 +207,12 @@ def _start_jobs(ledger, name, runs, parallel, trainer, address, poll):
     except BaseException:
         if not ledger.entries:
             print("the jobs that were started go on; cleanup.py stops them", flush=True)
-            _print_collect(name, "when they have ended")
+            jobs.print_collect(name, "when they have ended")
         raise
 
 
 def _running(account, name):
     return sum(state in UNFINISHED for state in job_states(account.client("sagemaker"), name).values())
-
-
-def _print_collect(name, when):
-    common.print_next(f"python sagemaker_scripts/launch_training.py --collect {name}", when)
 
 
 @functools.lru_cache(maxsize=4)
@@ -252,68 +247,6 @@ def _text(value):
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def collect(name, access=None, store=STORE, models=None):
-    """Bring the rows and predictions of the launch `name` into the folder `store`; returns the keys of the rows.
-
-    `models`: where to put the models too, as <key>.keras (None: not at all). Only of completed
-    jobs; the others are named. Raises ScriptError where the launch has no jobs.
-    """
-    account = aws.identify(access or aws.Access())
-    client = account.client("sagemaker")
-    keys, without = [], {}
-    with aws.plain_errors():
-        states = job_states(client, name)
-        if not states:
-            raise common.BadArgumentsError(
-                f"no training job in {account.region} is called {name}...; see launch_training.py's last lines"
-            )
-        for job, state in sorted(states.items()):
-            description = client.describe_training_job(TrainingJobName=job)
-            if state == "Completed":
-                keys += _fetch(account, job, description, Path(store), models)
-            else:
-                without[job] = f"{state}: {description.get('FailureReason', 'no reason given')}".rstrip(": ")
-    print(f"rows in {store}: {len(keys)}")
-    for job, reason in without.items():
-        print(f"nothing from {job}: {reason}")
-    if without:
-        _print_collect(name, "again, when more have ended")
-    return keys
-
-
-def _fetch(account, job, description, store, models):
-    """Keys of the rows in one job's output, now in `store`."""
-    place = f"{description['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{job}/output"
-    with tempfile.TemporaryDirectory() as folder:
-        trials = _unpack(account, f"{place}/output.tar.gz", Path(folder) / "output") / "trials"
-        rows = sorted(trials.glob("*.json"))
-        store.mkdir(parents=True, exist_ok=True)
-        # As Store.save does: predictions first, because the row says that all is there.
-        for path in [*sorted(trials.glob("*.npz")), *rows]:
-            _place(path, store / path.name)
-        if models is not None and rows:
-            model = _unpack(account, f"{place}/model.tar.gz", Path(folder) / "model") / "model.keras"
-            Path(models).mkdir(parents=True, exist_ok=True)
-            _place(model, Path(models) / f"{rows[0].stem}.keras")
-    return [path.stem for path in rows]
-
-
-def _unpack(account, address, folder):
-    """Download and unpack the tar.gz at `address` (s3://...); returns `folder`."""
-    bucket, _, key = address.removeprefix("s3://").partition("/")
-    folder.mkdir()
-    packed = folder.with_suffix(".tar.gz")
-    account.client("s3").download_file(bucket, key, str(packed))
-    with tarfile.open(packed) as tar:
-        tar.extractall(folder, filter="data")
-    return folder
-
-
-def _place(source, target):
-    with atomic_file(target) as partial:
-        shutil.copyfile(source, partial)
-
-
 def make_parser():
     parser = common.parser(__doc__)
     parser.add_argument("--seeds", type=int, help="of a whole study; default: as many as its record has")
@@ -329,7 +262,9 @@ def make_parser():
     parser.add_argument("--yes", action="store_true", help="agree to the price")
     parser.add_argument("--dry-run", action="store_true", help="only print the plan")
     parser.add_argument("--collect", metavar="NAME", help="bring the results of a launch home, and start nothing")
-    parser.add_argument("--store", type=Path, default=STORE, help="where --collect puts rows; default: %(default)s")
+    parser.add_argument(
+        "--store", type=Path, default=jobs.STORE, help="where --collect puts rows; default: %(default)s"
+    )
     parser.add_argument("--models", type=Path, help="where --collect puts models; default: nowhere")
     return parser
 
@@ -338,7 +273,7 @@ def main(argv=None):
     own, rest = make_parser().parse_known_args(argv)
     access = aws.Access.of(own)
     if own.collect:
-        collect(own.collect, access, own.store, own.models)
+        jobs.collect(own.collect, access, own.store, own.models)
         return common.EXIT_DONE
     if own.parallel < 1 or own.hours <= 0 or (own.seeds is not None and own.seeds < 1):
         raise common.BadArgumentsError("--parallel, --hours and --seeds have to be positive")

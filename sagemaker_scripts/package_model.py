@@ -18,7 +18,6 @@ import io
 import json
 import re
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -26,18 +25,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cnnlab.machine import atomic_file
-from sagemaker_scripts import classifier, common
-from sagemaker_scripts.archive import (
-    CARD,
-    EXAMPLES,
-    HANDLERS,
-    READING,
-    ArchiveError,
-    load_handlers,
-    read_card,
-    unpacked,
-)
+from sagemaker_scripts import common
 from sagemaker_scripts.common import BadArgumentsError
+from sagemaker_scripts.serving import classifier
+from sagemaker_scripts.serving.archive import CARD, EXAMPLES, HANDLERS, READING
+from sagemaker_scripts.serving.verify import verify
 
 HERE = Path(__file__).resolve().parent
 # How a picture becomes the model's size: letterboxed or not, as its training images were.
@@ -47,42 +39,11 @@ RESIZING = {
 }
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 METRIC = re.compile(r"(train|val|test)_(accuracy|loss)_(best|last)")
-# Images that the packed model answers for comparison with the original, and how near is equal.
-PROBES = 8
-TOLERANCE = 1e-5
-START_SECONDS = 60
 # Of example pictures: how many; longest side in pixels, up to the second without loss; JPEG quality; longest name.
 MOST_EXAMPLES = 12
 LARGEST, LOSSLESS = 320, 64
 QUALITY = 85
 LONGEST_NAME = 40
-# What the container does with code/inference.py: loads it, and hands it a request, for which it asks
-# TensorFlow Serving, of which there is a stand-in that knows one answer.
-BARE_START = """
-import collections, http.server, importlib.util, io, json, sys, threading
-spec = importlib.util.spec_from_file_location("inference", sys.argv[1])
-inference = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(inference)
-assert hasattr(inference, "handler"), "no handler"
-card = inference.card()
-class Serving(http.server.BaseHTTPRequestHandler):
-    def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        row = [1 / len(card["class_names"])] * len(card["class_names"])
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(json.dumps({"predictions": [row for _ in asked["instances"]]}).encode())
-    def log_message(self, *_):
-        pass
-server = http.server.HTTPServer(("127.0.0.1", 0), Serving)
-threading.Thread(target=server.serve_forever, daemon=True).start()
-height, width, channels = card["input_shape"]
-body = json.dumps({"image": [[[0] * channels] * width] * height}).encode()
-uri = f"http://127.0.0.1:{server.server_port}/v1/models/model:predict"
-Context = collections.namedtuple("Context", "content_length request_content_type rest_uri custom_attributes")
-answer, kind = inference.handler(io.BytesIO(body), Context(len(body), "application/json", uri, None))
-assert json.loads(answer)["predictions"][0]["probabilities"], "no answer"
-"""
 
 
 def package(
@@ -104,14 +65,17 @@ def package(
     Raises BadArgumentsError for a model, a name, classes or pictures that do not fit, and
     ArchiveError where the packed model does not start or answers differently; then nothing is written.
     """
+    from cnnlab import data
+
     model_path, output_path = Path(model_path), Path(output_path)
     row, own = classifier.read_row(row, model_path), classifier.row_within(model_path)
     model = classifier.load(model_path, size, pixels)
     name = name or model.name
     if not NAME.fullmatch(name) or name == "code":
         raise BadArgumentsError(f"name is {name!r}; expected letters, digits, - and _, and not 'code'")
-    classifier.check_permutation(row)
-    letterbox = classifier.is_letterboxed(row)
+    if row.get("permute_pixels") is not None:
+        raise BadArgumentsError("the model was trained on permuted pixels and would misread every real picture")
+    letterbox = data.is_letterboxed(row.get("dataset") or "")
     names = classifier.class_names(class_names, row, model.output_shape[1])
     pictures = read_examples(examples)
     card = model_card(model, name, names, row, letterbox, pictures)
@@ -164,43 +128,6 @@ def model_card(model, name, class_names, row, letterbox=False, examples=()):
         "training": {key: row.get(key) for key in ("key", "label", "seed", "epochs_trained", "protocol")},
         "packed_with": {package: version(package) for package in ("keras", "tensorflow")},
     }
-
-
-def verify(path, model, class_names=None):
-    """Check the archive `path` against the Keras model it was made from, from the outside.
-
-    Its layout, that its handlers start with nothing but the standard library, that the reloaded
-    model answers images as `model` does, as arrays and as PNG files, and that its card has
-    `class_names`, those that the model was trained with (None: not known). Raises ArchiveError.
-    """
-    import numpy as np
-    import tensorflow as tf
-
-    said = read_card(path)["class_names"]
-    if class_names and said != list(class_names):
-        raise ArchiveError(
-            f"the card has the classes {', '.join(said)}; expected those that the model was trained with, in their "
-            f"order: {', '.join(class_names)}"
-        )
-    images = np.random.default_rng(0).integers(0, 256, (PROBES, *model.input_shape[1:]), "uint8")
-    expected = classifier.answers(model, images)
-    with unpacked(path) as folder:
-        _check_start(folder)
-        signatures = load_handlers(folder).model_fn(folder).signatures
-        answers = {
-            "serving_default": signatures["serving_default"](pixels=tf.constant(images, "float32")),
-            "serve_uint8": signatures["serve_uint8"](pixels=tf.constant([image.tobytes() for image in images])),
-            "serve_image": signatures["serve_image"](images=tf.stack([tf.io.encode_png(image) for image in images])),
-        }
-        if "explain" in signatures:
-            answers["explain"] = signatures["explain"](pixels=tf.constant(images, "float32"))
-    for signature, answer in answers.items():
-        difference = np.abs(answer["probabilities"].numpy() - expected).max()
-        if not difference <= TOLERANCE:
-            raise ArchiveError(
-                f"the packed model's {signature} differs from {model.name} by {difference:.2g} in a probability; "
-                f"expected at most {TOLERANCE:g}"
-            )
 
 
 def make_parser():
@@ -258,23 +185,8 @@ def _pack(folder, path):
                 tar.addfile(member, content)
 
 
-def _check_start(folder):
-    """Start the handlers of an unpacked archive as a Python that has nothing but its standard library.
-
-    Raises ArchiveError with the last line of what went wrong.
-    """
-    command = [sys.executable, "-I", "-S", "-c", BARE_START, str(Path(folder) / HANDLERS)]
-    try:
-        run = subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        raise ArchiveError(f"{HANDLERS} did not start within {START_SECONDS} seconds") from None
-    if run.returncode:
-        lines = run.stderr.strip().splitlines() or [f"exit code {run.returncode}"]
-        raise ArchiveError(f"{HANDLERS} does not start in the container: {lines[-1]}")
-
-
 def _stage(model, card, folder, letterbox, examples):
-    from sagemaker_scripts import savedmodel
+    from sagemaker_scripts.serving import savedmodel
 
     savedmodel.export(model, folder / card["name"] / "1", letterbox)
     (folder / "code").mkdir()

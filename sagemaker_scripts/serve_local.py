@@ -18,9 +18,10 @@ import threading
 from mimetypes import guess_type
 from pathlib import Path
 
-from sagemaker_scripts import archive as archives
-from sagemaker_scripts import common, guards
-from sagemaker_scripts.served import JSON, Served
+from sagemaker_scripts import common
+from sagemaker_scripts.serving import archive as archives
+from sagemaker_scripts.serving import guards
+from sagemaker_scripts.serving.served import JSON, Served
 
 HOST = "127.0.0.1"
 # Addresses that stand for all of a machine's, and how this machine itself reaches them.
@@ -70,7 +71,7 @@ def make_app(served):
 
     async def seen(scope, receive):
         body = await _read(receive, inference)
-        return 200, "image/png", await served.seen_soon(body, _content_type(dict(scope["headers"]))), ()
+        return 200, "image/png", await served.seen(body, _content_type(dict(scope["headers"]))), ()
 
     routes = {
         "/invocations": (answer, "POST"), "/seen": (seen, "POST"), "/ping": (ping, "GET, HEAD"),

@@ -4,7 +4,6 @@ Prints truth, answer, confidence and latency of the first images, then the accur
 sample and the median and 95th percentile of the latency, as this machine sees it.
 """
 
-import argparse
 import base64
 import io
 import json
@@ -14,6 +13,7 @@ import time
 
 import numpy as np
 
+from cnnlab.machine import whole_number
 from sagemaker_scripts import common
 from sagemaker_scripts.common import ScriptError
 
@@ -184,7 +184,7 @@ def make_parser():
     parser.add_argument("--region", help="of the endpoint (default: the AWS configuration's)")
     parser.add_argument("--profile", help="of the AWS configuration")
     parser.add_argument("--dataset", default=Trial.dataset, help="whose test images to send (default: %(default)s)")
-    parser.add_argument("--sample", type=whole_number, default=SAMPLE, help="how many (default: %(default)s)")
+    parser.add_argument("--sample", type=whole_number(1), default=SAMPLE, help="how many (default: %(default)s)")
     parser.add_argument("--form", choices=ENCODERS, default="npy", help="how to send them (default: %(default)s)")
     return parser
 
@@ -211,13 +211,6 @@ def main(argv=None):
         )
     if options.endpoint:
         common.print_next("python sagemaker_scripts/cleanup.py", "an endpoint costs money while it stands idle")
-
-
-def whole_number(text):
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is less than one image")
-    return number
 
 
 def _test_images(name, sample):
@@ -255,12 +248,12 @@ def _url_asker(url, kind):
 def _endpoint_asker(name, session, kind):
     from botocore.exceptions import BotoCoreError, ClientError
 
-    from sagemaker_scripts import aws
+    from sagemaker_scripts import errors
 
     try:
         client = session.client("sagemaker-runtime")
     except BotoCoreError as error:
-        raise aws.explain(error).error() from None
+        raise errors.explain(error).error() from None
 
     def ask(body):
         try:
@@ -269,7 +262,7 @@ def _endpoint_asker(name, session, kind):
             answer = getattr(error, "response", {})
             if "OriginalStatusCode" in answer:
                 raise RefusedError(f"{answer['OriginalStatusCode']} {answer['OriginalMessage'][:300]}") from None
-            raise aws.explain(error).error() from None
+            raise errors.explain(error).error() from None
         return response["Body"].read()
 
     return ask

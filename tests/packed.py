@@ -13,7 +13,8 @@ import synthetic
 from PIL import Image
 
 from cnnlab.training import Trial, train
-from sagemaker_scripts import archive, package_model
+from sagemaker_scripts import package_model
+from sagemaker_scripts.serving import archive
 
 TRIAL = Trial("tiny", options={"filters": [4, 8], "dense": 16}, epochs=4, batch_size=32, precision="float32")
 

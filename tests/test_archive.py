@@ -9,7 +9,8 @@ import tarfile
 import packed
 import pytest
 
-from sagemaker_scripts import archive, common, serve_local
+from sagemaker_scripts import common, serve_local
+from sagemaker_scripts.serving import archive
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, PartialCredentialsError
 
-from sagemaker_scripts import aws, common
-from sagemaker_scripts.aws import Kind
+from sagemaker_scripts import common, errors
+from sagemaker_scripts.errors import Kind
 
 
 def client_error(code, message="words", operation="CreateModel"):
@@ -35,7 +35,7 @@ def client_error(code, message="words", operation="CreateModel"):
     ],
 )
 def test_an_error_is_known_by_what_mends_it(error, kind, exit_code):
-    problem = aws.explain(error)
+    problem = errors.explain(error)
     assert problem.kind is kind and str(problem).endswith(kind.value) and "\n" not in str(problem)
     assert problem.error().exit_code == exit_code
     if isinstance(error, ClientError):
@@ -43,8 +43,8 @@ def test_an_error_is_known_by_what_mends_it(error, kind, exit_code):
 
 
 def test_an_error_of_our_own_is_not_explained_away():
-    assert aws.explain(TypeError("a bug")) is None
-    with pytest.raises(TypeError), aws.plain_errors():
+    assert errors.explain(TypeError("a bug")) is None
+    with pytest.raises(TypeError), errors.plain_errors():
         raise TypeError("a bug")
 
 
@@ -59,7 +59,7 @@ def test_an_error_of_our_own_is_not_explained_away():
     ],
 )
 def test_secrets_are_hidden(text, hidden):
-    assert hidden not in aws.hide_secrets(text)
+    assert hidden not in errors.hide_secrets(text)
 
 
 def test_what_is_no_secret_stays():
@@ -68,4 +68,4 @@ def test_what_is_no_secret_stays():
         "sagemaker:CreateEndpointConfig on resource: arn:aws:sagemaker:us-east-1:123456789012:endpoint-config/cnnlab; "
         "The security token included in the request is expired; s3://sagemaker-us-east-1-123456789012/cnnlab/model.tar.gz"
     )
-    assert aws.hide_secrets(words) == words
+    assert errors.hide_secrets(words) == words

@@ -9,7 +9,8 @@ import numpy as np
 import packed
 import pytest
 
-from sagemaker_scripts import aws, batch, cleanup, common, deploy, hosting, resources
+from sagemaker_scripts import aws, common, deploy, resources
+from sagemaker_scripts.account import batch, hosting, ledger
 
 BUCKET = f"sagemaker-{aws_rehearsal.REGION}-{aws_rehearsal.NUMBER}"
 STEPS = (
@@ -246,7 +247,7 @@ def test_a_key_reaches_the_job(monkeypatch, account, tiny, pictures, tmp_path):
 def test_payload_and_concurrency_stay_within_the_services_limit(size, largest, account):
     with_role = aws.check_account(aws.Access(role=aws_rehearsal.ROLE))
     account.container = None
-    hosting.create_transform(cleanup.Ledger(with_role), "cnnlab-a", "b/p/", "ml.m5.large", size)
+    hosting.create_transform(ledger.Ledger(with_role), "cnnlab-a", "b/p/", "ml.m5.large", size)
     job = json.loads(account.sent["CreateTransformJob"]["body"])
     assert job["MaxPayloadInMB"] * 1024**2 >= size
     assert 1 <= job["MaxConcurrentTransforms"] * job["MaxPayloadInMB"] <= largest

@@ -270,7 +270,7 @@ def packed_here(monkeypatch):
 def test_a_study_of_ones_own_pictures_gives_a_table_findings_and_a_packed_model(
     tmp_path, monkeypatch, capsys, packed_here, trained_once
 ):
-    from sagemaker_scripts import archive as archives
+    from sagemaker_scripts.serving import archive as archives
 
     monkeypatch.setenv("CNNLAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("CNNLAB_ROOT", str(tmp_path / "lab"))
@@ -326,7 +326,7 @@ def test_a_study_of_no_pictures_or_no_variant_says_one_line_at_once(arguments, m
 
 def test_transfer_goes_from_a_folder_of_pictures_to_a_packed_model(tmp_path, monkeypatch, capsys, packed_here):
     """The folder, the answer and its interval, the confusions, the archive, and the command that serves it."""
-    from sagemaker_scripts import archive as archives
+    from sagemaker_scripts.serving import archive as archives
 
     monkeypatch.setenv("CNNLAB_CACHE", str(tmp_path / "cache"))
     backbone = tmp_path / "backbone.keras"

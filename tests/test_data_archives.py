@@ -11,7 +11,7 @@ import tiny_cifar
 
 from cnnlab.data import archives
 from cnnlab.data.archives import Limits
-from cnnlab.data.kinds import BadDataError
+from cnnlab.data.files import BadDataError
 
 LIMITS = Limits("CIFAR-10", file=70_000, total=500_000, members=40)
 NAMES = {f"{name}.bin" for name, *_ in tiny_cifar.batches()}

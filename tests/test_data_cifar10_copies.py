@@ -6,8 +6,7 @@ import pytest
 from tiny_cifar import ARRAYS, SPEC
 
 from cnnlab.data.cifar10_copies import read_into
-from cnnlab.data.kinds import BadDataError
-from cnnlab.data.paths import named_path
+from cnnlab.data.files import BadDataError, named_path
 
 
 def read(path, spec=SPEC):

@@ -6,7 +6,8 @@ import numpy as np
 import tiny_cifar
 
 from cnnlab import data
-from cnnlab.data.cifar10_files import CIFAR10, KEY_BYTES, keys
+from cnnlab.data.cifar10 import CIFAR10
+from cnnlab.data.cifar10_copies import KEY_BYTES, keys
 
 
 def test_a_key_is_the_beginning_of_a_hash_over_image_and_label():

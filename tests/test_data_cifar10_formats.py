@@ -15,7 +15,7 @@ from tiny_cifar import ARRAYS, COUNT, SPEC
 
 from cnnlab.data.archives import Member
 from cnnlab.data.cifar10_formats import as_bytes, as_labels, decode, label_in, views
-from cnnlab.data.kinds import BadDataError, kind_of
+from cnnlab.data.files import BadDataError, kind_of
 
 
 class Sink:

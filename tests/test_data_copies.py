@@ -9,7 +9,7 @@ import tiny_mars
 
 from cnnlab.data import copies
 from cnnlab.data.archives import Limits
-from cnnlab.data.kinds import BadDataError
+from cnnlab.data.files import BadDataError
 
 SYNSET = "msl_synset_words-indexed.txt"
 LIMITS = Limits("the Mars images", file=5_000, total=200_000, members=40)

@@ -12,8 +12,7 @@ import tiny_cifar
 
 from cnnlab import data
 from cnnlab.data import dataset as data_sets
-from cnnlab.data.cifar10 import CIFAR10_PATH_VARIABLE
-from cnnlab.data.cifar10_files import CIFAR10
+from cnnlab.data.cifar10 import CIFAR10, CIFAR10_PATH_VARIABLE
 from cnnlab.data.mars import MARS_PATH_VARIABLE
 
 

@@ -14,8 +14,8 @@ import pytest
 import tiny_cifar
 from scipy import io as scipy_io
 
-from cnnlab.data import kinds
-from cnnlab.data.kinds import BadDataError, kind_of
+from cnnlab.data import files as kinds
+from cnnlab.data.files import BadDataError, kind_of
 
 
 def written(write):

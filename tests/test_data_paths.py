@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cnnlab.data import paths
-from cnnlab.data.kinds import BadDataError
+from cnnlab.data import files as paths
+from cnnlab.data.files import BadDataError
 
 
 @pytest.mark.parametrize("form", ["{}", " {}\n", "'{}'", '"{}" ', "\u201c{}\u201d", "{}/", "{}/../my data"])

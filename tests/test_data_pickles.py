@@ -8,7 +8,7 @@ import pytest
 import tiny_cifar
 from tiny_cifar import ARRAYS, COUNT
 
-from cnnlab.data.kinds import BadDataError
+from cnnlab.data.files import BadDataError
 from cnnlab.data.pickles import read_pickle, unpickled
 
 PIXELS = ARRAYS["x_test"].reshape(COUNT, 3072)

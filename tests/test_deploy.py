@@ -16,7 +16,8 @@ import synthetic
 from moto.server import ThreadedMotoServer
 
 from cnnlab import data
-from sagemaker_scripts import aws, cleanup, common, deploy, hosting, resources
+from sagemaker_scripts import aws, cleanup, common, deploy, resources
+from sagemaker_scripts.account import hosting
 
 ROOT = Path(__file__).resolve().parents[1]
 BUCKET = f"sagemaker-{aws_rehearsal.REGION}-{aws_rehearsal.NUMBER}"

@@ -8,7 +8,7 @@ import time
 import pytest
 import uvicorn
 
-from sagemaker_scripts import guards
+from sagemaker_scripts.serving import guards
 
 
 async def hello(scope, receive, send):

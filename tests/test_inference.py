@@ -14,7 +14,7 @@ import requests_fuzz
 from PIL import Image, ImageOps
 from sagemaker_inference.transformer import Transformer
 
-from sagemaker_scripts import savedmodel
+from sagemaker_scripts.serving import savedmodel
 
 TIGHT = {"atol": 1e-6, "rtol": 0}
 

@@ -21,6 +21,7 @@ import pytest
 from cnnlab import data, studies
 from cnnlab.studies import Store
 from sagemaker_scripts import aws, common, launch_training, train
+from sagemaker_scripts.account import jobs
 
 BUCKET = f"sagemaker-{aws_rehearsal.REGION}-{aws_rehearsal.NUMBER}"
 ARGUMENTS = ["--yes", "--role", aws_rehearsal.ROLE]
@@ -367,10 +368,10 @@ def test_jobs_that_gave_nothing_are_named(account, small_source, tmp_path, capsy
         "ListTrainingJobs", lambda a: [j.update(TrainingJobStatus="Failed") for j in a["TrainingJobSummaries"]]
     )
     account.change("DescribeTrainingJob", lambda answer: answer.update(FailureReason="kernel_size 2 is even"))
-    assert launch_training.collect(launch, store=tmp_path) == []
+    assert jobs.collect(launch, store=tmp_path) == []
     assert "Failed: kernel_size 2 is even" in capsys.readouterr().out
     with pytest.raises(common.BadArgumentsError, match="no training job in us-east-1 is called cnnlab-none"):
-        launch_training.collect("cnnlab-none", store=tmp_path)
+        jobs.collect("cnnlab-none", store=tmp_path)
 
 
 def upload(account, job, folder):

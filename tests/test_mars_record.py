@@ -125,8 +125,6 @@ def test_no_form_of_a_sentence_is_too_long(tables, label, interval):
     mars_findings.cameras(mine["cameras"].drop_duplicates("camera"), label)
     mars_findings.sol_trend(mine["trend"], label)
     mars_findings.first_seen(mine["frames"].drop_duplicates("counted"), label)
-    alike = mine["likeness"].drop_duplicates("looks_like_training").assign(threshold=0.95)
-    mars_findings.likeness(alike, label, 0.95)
     for name in (label, f"{label}_vote"):
         scores = scored(0.8123, 0.7654).assign(label=name)
         for of_one in (mars_findings.aims, mars_findings.against_published):
@@ -168,13 +166,6 @@ def test_constant_answers_name_what_a_split_lacks(tables):
     finding = mars_findings.constant_answers(tables["images"])
     assert finding.numbers == {"train": 0.6, "validation": 0.25, "test": 0.5}
     assert finding.sentence.endswith("classes shift between the splits.")
-
-
-def test_likeness_compares_images_with_and_without_a_twin(tables):
-    row = tables["likeness"].query("threshold == 0.9 and label == @GOOD")
-    if row["accuracy"].isna().any():
-        pytest.skip("the tiny set has images of one kind only")
-    assert mars_findings.likeness(tables["likeness"], GOOD, 0.9).numbers == {"alike": 1, "unlike": 1}
 
 
 def test_the_network_is_chosen_by_balanced_accuracy_on_validation_alone(tables):

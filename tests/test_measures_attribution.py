@@ -12,7 +12,8 @@ from keras import layers
 from cnnlab.measures import attribution, map_checks
 from cnnlab.training import build
 from cnnlab.training.transfer import feature_extractor
-from sagemaker_scripts import archive, package_model, savedmodel
+from sagemaker_scripts import package_model
+from sagemaker_scripts.serving import archive, savedmodel
 
 SIDE, CLASSES = 24, 5
 

@@ -18,8 +18,9 @@ from PIL import Image
 
 from cnnlab.data import preprocessing_steps
 from cnnlab.training import build, save_model
-from sagemaker_scripts import archive, package_model, savedmodel
+from sagemaker_scripts import package_model
 from sagemaker_scripts.common import BadArgumentsError
+from sagemaker_scripts.serving import archive, savedmodel, verify
 
 SCRIPT = Path(package_model.__file__)
 
@@ -89,14 +90,14 @@ def test_a_model_file_brings_its_own_names_and_a_card_with_others_is_refused(tin
     path = package_model.package(tmp_path / "kept.keras", tmp_path / "kept.tar.gz")
     card = archive.read_card(path)
     assert (card["class_names"], card["data"]["name"]) == (flowers, "flowers")
-    package_model.verify(path, tiny.model, flowers)
+    verify.verify(path, tiny.model, flowers)
     for options in ({"class_names": flowers[::-1]}, {"row": tiny.row}):
         with pytest.raises(archive.ArchiveError, match="trained with, in their order: rose, tulip, daisy, aster"):
             package_model.package(tmp_path / "kept.keras", tmp_path / "new.tar.gz", **options)
     with pytest.raises(archive.ArchiveError, match="trained with, in their order: angle0"):
         package_model.package(tiny.keras, tmp_path / "new.tar.gz", class_names=letters(4), row=tiny.row)
     with pytest.raises(archive.ArchiveError, match="the card has the classes rose"):
-        package_model.verify(path, tiny.model, letters(4))
+        verify.verify(path, tiny.model, letters(4))
     assert sorted(each.name for each in tmp_path.iterdir()) == ["kept.keras", "kept.tar.gz"]
 
 

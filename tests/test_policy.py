@@ -8,7 +8,8 @@ import aws_rehearsal
 import pytest
 from moto.iam.access_control import IAMPolicy, PermissionResult
 
-from sagemaker_scripts import aws, batch, cleanup, common, deploy, hosting, launch_training, policy, resources
+from sagemaker_scripts import aws, cleanup, common, deploy, launch_training, resources
+from sagemaker_scripts.account import batch, hosting, policy
 
 BUCKET = f"sagemaker-{aws_rehearsal.REGION}-{aws_rehearsal.NUMBER}"
 GUIDE = Path(deploy.__file__).with_name("AWS_SAGEMAKER_GUIDE.md")

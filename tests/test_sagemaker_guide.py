@@ -23,13 +23,14 @@ def test_every_command_has_flags_that_exist(script, arguments):
 
 @pytest.mark.parametrize(("module", "name"), sorted(set(re.findall(r"`(\w+)\.(py|[A-Z]\w+|launch_name)`", GUIDE))))
 def test_every_file_and_name_in_the_code_that_the_guide_points_to_exists(module, name):
-    assert (SCRIPTS / f"{module}.py").is_file()
-    assert name == "py" or hasattr(importlib.import_module(f"sagemaker_scripts.{module}"), name)
+    (file,) = SCRIPTS.rglob(f"{module}.py")
+    within = ".".join(file.relative_to(SCRIPTS.parent).with_suffix("").parts)
+    assert name == "py" or hasattr(importlib.import_module(within), name)
 
 
 @pytest.mark.parametrize("quote", QUOTES)
 def test_every_quoted_error_is_one_that_is_printed(quote):
-    source = "".join(path.read_text(encoding="utf-8") for path in sorted(SCRIPTS.glob("*.py")))
+    source = "".join(path.read_text(encoding="utf-8") for path in sorted(SCRIPTS.rglob("*.py")))
     # A sentence over several lines of code: what stands between its parts is not printed.
     source = re.sub(r'"\s*f?"', "", source)
     source = re.sub(r"\{[^{}]*\}", "…", source)

@@ -25,7 +25,8 @@ import requests_fuzz
 from botocore.awsrequest import AWSResponse
 from PIL import Image
 
-from sagemaker_scripts import common, serve_local, served, test_endpoint
+from sagemaker_scripts import common, serve_local, test_endpoint
+from sagemaker_scripts.serving import served
 
 SCRIPT = Path(serve_local.__file__)
 NPY = "application/x-npy"

@@ -12,7 +12,8 @@ import numpy as np
 import synthetic
 from PIL import Image
 
-from cnnlab.data.cifar10_files import CIFAR10, KEY_BYTES
+from cnnlab.data.cifar10 import CIFAR10
+from cnnlab.data.cifar10_copies import KEY_BYTES
 
 COUNT = 20
 # Nothing listens on port 9 of this machine; a test that means to reach no network cannot.

@@ -19,8 +19,8 @@ from cnnlab.data.dataset import (
     load_mars,
     path_variable,
 )
+from cnnlab.data.files import BadDataError
 from cnnlab.data.folder import load_folder
-from cnnlab.data.kinds import BadDataError
 from cnnlab.data.mars import mars_original, preprocessing_steps
 from cnnlab.data.pickles import unpickled
 from cnnlab.data.pictures import decode_picture

@@ -19,8 +19,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from cnnlab.data.kinds import HEAD_BYTES, BadDataError, kind_of
-from cnnlab.data.paths import files_below, is_clutter, kind_at, reading
+from cnnlab.data.files import HEAD_BYTES, BadDataError, files_below, is_clutter, kind_at, kind_of, reading
 
 PACKED = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
 ARCHIVES = {"zip", "tar", *PACKED}
@@ -42,7 +41,7 @@ class Limits(NamedTuple):
 class Member(NamedTuple):
     """A file that is no archive.
 
-    `name`: its path below what was named, archives counting as folders; `kind`: of `kinds`;
+    `name`: its path below what was named, archives counting as folders; `kind`: of `files`;
     `size` in bytes, None where a packed file does not say; `read()`: its bytes, before the next
     member is asked for, or BadDataError.
     """

@@ -23,8 +23,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from cnnlab.data.download import DownloadError
-from cnnlab.data.kinds import BadDataError
-from cnnlab.data.paths import named_path, stamp
+from cnnlab.data.files import BadDataError, named_path, stamp
 from cnnlab.machine import atomic_file, byte_bar
 
 _CHUNK = 1 << 24
@@ -215,7 +214,7 @@ def check_cached(folder):
 
 
 class Named(NamedTuple):
-    """A copy that somebody named: its Path, and the `paths.stamp` of it."""
+    """A copy that somebody named: its Path, and the `files.stamp` of it."""
 
     path: Path
     stamp: str
@@ -249,7 +248,11 @@ def load_or_fill(store, title, sources, advice, space, named=None):
         pass  # looked at again, and said, by whoever holds the lock
     else:
         if named and not store.vouches_for(named):
-            _verify(store, title, sources(None), advice)
+            ((name, read),) = sources(None)
+            try:
+                store.check(read)
+            except BadDataError as error:
+                raise DataUnavailableError(_message(title, [(name, str(error))], advice)) from None
             store.vouch_for(named)
         return arrays
     try:
@@ -265,26 +268,16 @@ def load_or_fill(store, title, sources, advice, space, named=None):
     return arrays
 
 
-def _verify(store, title, sources, advice):
-    ((name, read),) = sources
-    try:
-        store.check(read)
-    except BadDataError as error:
-        raise DataUnavailableError(_message(title, [(name, str(error))], advice)) from None
-
-
 def _load_or_fill(store, title, sources, scratch, advice, named):
     attempts = []
     try:
         arrays = store.load()  # another process may have filled it while this one waited
         if not named or store.vouches_for(named):
             return arrays
-    except FileNotFoundError as error:
+    except (FileNotFoundError, BadDataError) as error:
         attempts.append((f"the cache, {store.folder}", str(error)))
-    except BadDataError as error:
-        attempts.append((f"the cache, {store.folder}", str(error)))
-        # Said of the line that called the loader, five calls up.
-        warnings.warn(f"The cache {store.folder} is damaged and is built again: {error}.", stacklevel=5)
+        if isinstance(error, BadDataError):  # Said of the line that called the loader, five calls up.
+            warnings.warn(f"The cache {store.folder} is damaged and is built again: {error}.", stacklevel=5)
     for name, read in sources:
         try:
             with store.replacing(scratch) as arrays:

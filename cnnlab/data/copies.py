@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 from cnnlab.data import archives
 from cnnlab.data.archives import ARCHIVES, Limits, check_size
-from cnnlab.data.kinds import BadDataError, describe
-from cnnlab.data.paths import files_below, kind_at, named_path, reading
+from cnnlab.data.files import BadDataError, describe, files_below, kind_at, named_path, reading
 
 
 class Copy(NamedTuple):

@@ -19,7 +19,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from cnnlab.data.kinds import BadDataError
+from cnnlab.data.files import BadDataError
 from cnnlab.machine import byte_bar
 
 CONNECT_SECONDS = 10.0
@@ -51,7 +51,9 @@ def fetch(url, folder, md5, largest, progress=True):
             received += len(chunk)
             if received > largest:
                 raise BadDataError(f"the server sent more than {largest:,} bytes: not the file asked for")
-            _check_rate(received, time.monotonic() - start)
+            seconds = time.monotonic() - start
+            if seconds > PATIENCE_SECONDS and received / seconds < SLOWEST_RATE:
+                raise DownloadError(f"too slow ({received / seconds / 1000:.0f} kB/s)")
             file.write(chunk)
             digest.update(chunk)
             bar.update(len(chunk))
@@ -103,11 +105,6 @@ def _chunks(url):
         if isinstance(reason, TimeoutError):
             raise DownloadError(f"no answer within {CONNECT_SECONDS:.0f} seconds") from None
         raise DownloadError(f"the connection failed ({getattr(reason, 'strerror', None) or reason})") from None
-
-
-def _check_rate(received, seconds):
-    if seconds > PATIENCE_SECONDS and received / seconds < SLOWEST_RATE:
-        raise DownloadError(f"too slow ({received / seconds / 1000:.0f} kB/s)")
 
 
 def _npm():

@@ -17,6 +17,7 @@ import PIL
 
 from cnnlab.data.cache import ArrayCache, load_or_fill
 from cnnlab.data.dataset import LOADERS, SPLITS, Dataset, Split
+from cnnlab.data.files import BadDataError, named_path
 from cnnlab.data.folder_files import (
     assign_splits,
     check_classes,
@@ -27,8 +28,6 @@ from cnnlab.data.folder_files import (
     mark_copies,
     printable,
 )
-from cnnlab.data.kinds import BadDataError
-from cnnlab.data.paths import named_path
 from cnnlab.data.pictures import THUMBNAIL, decode_picture
 from cnnlab.machine import cache_folder, progress_bar, usable_cores
 from cnnlab.wording import plural

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cnnlab.data.paths import entries, files_below, natural
+from cnnlab.data.files import entries, files_below, natural
 from cnnlab.data.pictures import joined_groups, near_duplicates
 
 GROUPS_FILE = "groups.csv"

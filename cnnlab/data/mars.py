@@ -18,7 +18,7 @@ from PIL import Image
 
 from cnnlab.data.cache import ArrayCache, DataUnavailableError, load_or_fill, named_copy
 from cnnlab.data.download import fetch
-from cnnlab.data.kinds import BadDataError, opened_picture
+from cnnlab.data.files import BadDataError, opened_picture
 from cnnlab.data.mars_files import (
     FOLDER,
     LARGEST_SIDE,
@@ -74,7 +74,9 @@ def mars_arrays(path=None, cache=None, size=128, letterbox=True, progress=True, 
         before = [(f"the earlier download, {kept}", lambda arrays: read(arrays, kept))] if kept.exists() else []
         return [*before, (f"the record of the DOI, {spec.url}", lambda arrays: download(arrays, scratch))]
 
-    return load_or_fill(store, "The Mars images", sources, advice, f"{_megabytes(shapes)} MB", named)
+    # With room for a downloaded zip.
+    megabytes = round((sum(map(math.prod, shapes.values())) + LIMITS.total) / 1e6)
+    return load_or_fill(store, "The Mars images", sources, advice, f"{megabytes} MB", named)
 
 
 def mars_original(file, path=None, cache=None):
@@ -180,12 +182,6 @@ def _advice(path, spec):
     if path:
         return [*advice, f"  - or name none (unset {MARS_PATH_VARIABLE}) and have it downloaded."]
     return [*advice, "  - or mend what is said above, and run this again."]
-
-
-def _megabytes(shapes):
-    """Megabytes of uint8 arrays of `shapes`, with room for a downloaded zip."""
-    values = sum(math.prod(shape) for shape in shapes.values())
-    return round((values + LIMITS.total) / 1e6)
 
 
 def _picture(data):

@@ -21,7 +21,7 @@ import pandas as pd
 
 from cnnlab.data import copies
 from cnnlab.data.archives import Limits
-from cnnlab.data.kinds import BadDataError
+from cnnlab.data.files import BadDataError
 
 FOLDER = "calibrated"
 SYNSET = "msl_synset_words-indexed.txt"

@@ -10,7 +10,7 @@ import pickle
 
 import numpy as np
 
-from cnnlab.data.kinds import BadDataError
+from cnnlab.data.files import BadDataError
 
 # Element types that hold no Python objects: whole and decimal numbers, text.
 _PLAIN = "biufSU"

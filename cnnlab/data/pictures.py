@@ -6,7 +6,7 @@ import math
 import numpy as np
 from PIL import ExifTags, Image
 
-from cnnlab.data.kinds import BadDataError, opened_picture
+from cnnlab.data.files import BadDataError, opened_picture
 
 # Formats that Pillow reads by itself; others of its own start programs, or draw.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")

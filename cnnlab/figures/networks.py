@@ -13,9 +13,9 @@ from cnnlab.measures import layer_table
 
 
 @style.styled
-def conv1_filters(filters, columns=8):
+def conv1_filters(filters):
     """`measures.first_layer_filters` (filters, size, size, 3) in 0..1 as small colour images."""
-    figure, axes = style.new_grid(len(filters), columns, cell_height=0.95)
+    figure, axes = style.new_grid(len(filters), columns=8, cell_height=0.95)
     for index, (axis, weights) in enumerate(zip(axes, filters, strict=True)):
         axis.imshow(weights, vmin=0, vmax=1)
         axis.set_title(index, fontsize=style.SMALL, weight="normal", pad=2)

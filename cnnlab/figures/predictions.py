@@ -16,13 +16,13 @@ _BARS = 5
 
 
 @style.styled
-def prediction_comparison(images, labels, class_names, answers, columns=4):
+def prediction_comparison(images, labels, class_names, answers):
     """Each of a dozen or so test images with its truth and every network's answer and confidence.
 
     `images` uint8 (n, height, width, channels); `labels` (n,), integers; `answers`: {network: probabilities (n,
     classes)}. A tick and blue for right, a cross and vermillion for wrong.
     """
-    figure, axes = style.new_grid(len(images), columns, cell_height=1.9 + 0.18 * len(answers))
+    figure, axes = style.new_grid(len(images), 4, cell_height=1.9 + 0.18 * len(answers))
     for index, axis in enumerate(axes):
         axis.imshow(images[index])
         axis.set_title(f"truth: {class_names[labels[index]]}", fontsize=10)

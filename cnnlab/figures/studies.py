@@ -57,29 +57,28 @@ def study_points(rows, title, metric=METRIC, live=None):
 
 
 @style.styled
-def performance_vs_parameters(rows, metric=METRIC, live=None):
+def performance_vs_parameters(rows, live=None):
     """Accuracy against the number of parameters (log axis), a colour and marker for each family of networks.
 
-    `rows`: frames of `studies.read`, one or several concatenated: label, seed, parameters, `metric`; `live`: a frame of
-    other networks, from this run.
+    `rows`: frames of `studies.read`, one or several concatenated; `live`: a frame of other networks, from this run.
     """
     rows = rows.drop_duplicates(["label", "seed"])
     figure, axis = style.new_figure(height=4.8)
     families, names = rows["label"].str.split("_").str[0], []
     for index, (family, mine) in enumerate(rows.groupby(families, sort=False)):
-        _draw_seeds(axis, mine["parameters"], mine[metric], index)
-        means = _means(mine, "label", metric)
+        _draw_seeds(axis, mine["parameters"], mine[METRIC], index)
+        means = _means(mine, "label", METRIC)
         parameters = mine.groupby("label", sort=False)["parameters"].first()
         _draw_means(axis, parameters, means, index, FAMILIES.get(family, family))
-        tops = means["high"].fillna(means["mean"]).combine(mine.groupby("label")[metric].max(), max)
+        tops = means["high"].fillna(means["mean"]).combine(mine.groupby("label")[METRIC].max(), max)
         look = {"ha": "center", "va": "bottom", "fontsize": style.SMALL, "color": style.COLOURS[index]}
         names += [
             axis.text(count, tops[label] + 0.01, label.removeprefix(f"{family}_").replace("_", "-"), **look)
             for label, count in parameters.items()
         ]
     if live is not None:
-        axis.plot(live["parameters"], live[metric], label="this run", **_LIVE)
-    axis.set(xscale="log", xlabel="parameters (log scale)", ylabel=_name(metric))
+        axis.plot(live["parameters"], live[METRIC], label="this run", **_LIVE)
+    axis.set(xscale="log", xlabel="parameters (log scale)", ylabel=_name(METRIC))
     axis.margins(x=0.08, y=0.1)
     axis.grid(True)
     adjust_text(names, ax=axis, only_move="y", ensure_inside_axes=False)
@@ -87,13 +86,13 @@ def performance_vs_parameters(rows, metric=METRIC, live=None):
 
 
 @style.styled
-def accuracy_vs_samples(rows, metric=METRIC):
-    """Accuracy against the number of training images (log axis): label, seed, train_images, `metric`."""
+def accuracy_vs_samples(rows):
+    """Accuracy against the number of training images (log axis): `studies.read`'s frame of `sample_size`."""
     figure, axis = style.new_figure(height=4.2)
     for index, (network, mine) in enumerate(rows.groupby(_network(rows), sort=False)):
-        _draw_curve(axis, mine, "train_images", metric, index, network)
+        _draw_curve(axis, mine, "train_images", METRIC, index, network)
     sizes = sorted(rows["train_images"].unique())
-    axis.set(xscale="log", xlabel="training images (log scale)", ylabel=_name(metric))
+    axis.set(xscale="log", xlabel="training images (log scale)", ylabel=_name(METRIC))
     axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axis.set_xticks([], minor=True)
     axis.grid(True)

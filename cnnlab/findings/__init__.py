@@ -19,17 +19,17 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "finding": ["BETTER", "CANNOT_TELL", "HEADLINE", "MARGIN", "SAME", "WORSE", "Finding"],
         "mars": [
             "against_published", "aims", "cameras", "chosen_network", "constant_answers", "contest_table", "contests",
-            "PUBLISHED", "first_seen", "hardest_classes", "likeness", "lost_classes", "mars_table", "published_table",
+            "PUBLISHED", "first_seen", "hardest_classes", "lost_classes", "mars_table", "published_table",
             "rungs", "score_table", "sol_trend", "two_intervals",
         ],
         "networks": [
-            "calibration_error", "confidence_split", "correlation_by_distance", "errors_within", "near_duplicates",
-            "overfitting", "rightly_answered", "temperature_scaling", "worst_class",
+            "calibration_error", "confidence_split", "correlation_by_distance", "ensemble", "errors_within",
+            "near_duplicates", "overfitting", "rightly_answered", "seeds_table", "spread", "suspect_labels",
+            "temperature_scaling", "worst_class",
         ],
         "recipes": [
             "change_table", "faithful", "frontier_table", "listed", "recipe_findings", "target_table", "targets",
         ],
-        "seeds": ["ensemble", "seeds_table", "spread", "suspect_labels"],
         "tables": [
             "confusions_table", "probe_table", "sample_size_table", "study_table",
             "to_markdown",

@@ -31,15 +31,15 @@ PERMUTED = "_permuted"
 EXACT = 1e-4
 
 
-def permutation(rows, metric=HEADLINE):
+def permutation(rows):
     """What one permutation of all pixels does to the dense network and, the verdict, to the CNN: rows of that study.
 
     `numbers`: dense_verdict is "same" unless the laboratory has a fault, or too few seeds to show that it has none.
     """
     dense, cnn = (_with_and_without(rows, kind) for kind in ("dense", "cnn"))
-    unchanged, of_dense = judged_one(paired_differences(rows, *dense, metric))
-    verdict, of_cnn = judged_one(paired_differences(rows, *cnn, metric))
-    lead = paired_differences(rows, cnn[0], dense[0], metric)
+    unchanged, of_dense = judged_one(paired_differences(rows, *dense, HEADLINE))
+    verdict, of_cnn = judged_one(paired_differences(rows, *cnn, HEADLINE))
+    lead = paired_differences(rows, cnn[0], dense[0], HEADLINE)
     so_what = ": neighbourhoods are what convolution lives on" if (verdict, unchanged) == (WORSE, SAME) else ""
     effects = f"{effect(verdict, of_cnn, 'the CNN')}, and {effect(unchanged, of_dense, 'the dense network')}"
     numbers = {"dense": of_dense["mean"], "dense_verdict": unchanged, "cnn": of_cnn["mean"], "cnn_lead": lead.mean()}

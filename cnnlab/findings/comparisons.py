@@ -84,16 +84,16 @@ def choose(frame, metric=HEADLINE):
     return Finding(sentence, verdict, {**numbers, "chosen": best, "edge": edge})
 
 
-def against_constant(frame, shares, metric=HEADLINE):
+def against_constant(frame, shares):
     """Each variant of `frame` against the one answer that is right most often: a list of Findings.
 
     `shares`: {seed: share of the test images that have the class which most training images are of}.
     """
-    measures.check_frame(frame, [], [metric])
+    measures.check_frame(frame, [], [HEADLINE])
     runs = dict(list(frame.groupby("label", sort=False)))
-    judged = judge_contrasts([mine[metric].to_numpy() - mine["seed"].map(shares).to_numpy() for mine in runs.values()])
+    judged = judge_contrasts([(mine[HEADLINE] - mine["seed"].map(shares)).to_numpy() for mine in runs.values()])
     return [
-        contrast(short(label), "the same answer always", *found, metric_name(metric))
+        contrast(short(label), "the same answer always", *found, metric_name(HEADLINE))
         for label, found in zip(runs, judged, strict=True)
     ]
 

@@ -20,8 +20,8 @@ PUBLISHED = (
 )
 # What the ladder aims at.
 AIMS = {"accuracy": 0.83, "balanced_accuracy": 0.79}
-# Recall below which a class counts as lost.
-LOST = 0.1
+# Recall below which a class counts as lost; how many are named that most errors are of.
+LOST, HARDEST = 0.1, 3
 SCORE_NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro-F1"}
 # How the names of the constant baselines begin.
 CONSTANT = "always "
@@ -75,13 +75,13 @@ def score_table(table, seconds=None):
         cells = _cells(by_score, "value", "low", "high", percent)
         scores = dict(zip(map(capital, SCORE_NAMES.values()), cells, strict=True))
         accuracy = by_score.loc["accuracy"]
-        by_seed = from_to(*accuracy[["seed_low", "seed_high"]].astype("float64").clip(0, 1), percent)
-        by_sol = from_to(*accuracy[["low_sol", "high_sol"]], percent)
         took = (seconds or {}).get(label)
-        intervals = {"Accuracy, by seed": by_seed, "Accuracy, by sol": by_sol}
-        time = {"Processor time": "" if took is None else duration(took)}
-        seeds = int(mine["seeds"].iloc[0]) or "none"
-        rows.append({"Answers": readable(label), "Seeds": seeds, **scores, **intervals, **time})
+        rows.append({
+            "Answers": readable(label), "Seeds": int(mine["seeds"].iloc[0]) or "none", **scores,
+            "Accuracy, by seed": from_to(*accuracy[["seed_low", "seed_high"]].astype("float64").clip(0, 1), percent),
+            "Accuracy, by sol": from_to(*accuracy[["low_sol", "high_sol"]], percent),
+            "Processor time": "" if took is None else duration(took),
+        })  # fmt: skip
     return pd.DataFrame(rows)
 
 
@@ -105,9 +105,9 @@ def aims(scores, label):
     found = scores[scores["label"] == label].set_index("score")["value"][list(AIMS)]
     missed = [name for name, aim in AIMS.items() if found[name] < aim]
     values = [f"{percent(found[name])} {SCORE_NAMES[name]}" for name in AIMS]
-    verdict = WORSE if missed else BETTER
     ends = f"below the aim of {AIMS[missed[0]]:.0%} {SCORE_NAMES[missed[0]]}" if missed else "both aims are met"
-    return Finding(f"{capital(short(label))} reaches {values[0]} and {values[1]}: {ends}.", verdict, found.to_dict())
+    sentence = f"{capital(short(label))} reaches {listing(values)}: {ends}."
+    return Finding(sentence, WORSE if missed else BETTER, found.to_dict())
 
 
 def against_published(scores, label):
@@ -150,8 +150,7 @@ def constant_answers(images):
     """What always answering with train's largest class scores on each split: the table `images`."""
     shares = dict(zip(images["split"], images["common_share"], strict=True))
     common, train, test = images["common"].iloc[0], shares["train"], shares["test"]
-    shifts = abs(train - test) > MARGIN
-    meaning = "classes shift between the splits" if shifts else "a network has to beat that"
+    meaning = "classes shift between the splits" if abs(train - test) > MARGIN else "a network has to beat that"
     sentence = f"Always answering '{common}' is right on {percent(train)} of train and {percent(test)} of test"
     return Finding(f"{sentence}: {meaning}.", None, shares)
 
@@ -165,27 +164,27 @@ def contests(against, label, score="balanced_accuracy", baseline=None):
     return contrast(short(label), short(row.name), verdict, numbers, SCORE_NAMES[score])
 
 
-def lost_classes(table, label, lost=LOST):
+def lost_classes(table, label):
     """How many classes the variant `label` hardly ever recognises, and whether their frequency in training tells."""
     mine = table[(table["label"] == label) & (table["images"] > 0)]
-    gone = mine[mine["value"] < lost].sort_values("images", ascending=False, kind="stable")
+    gone = mine[mine["value"] < LOST].sort_values("images", ascending=False, kind="stable")
     numbers, meaning = {"lost": list(gone["class"]), "present": len(mine)}, ""
     if mine["value"].nunique() > 1 and mine["train_images"].nunique() > 1:
         rank = spearmanr(mine["train_images"], mine["value"])
         numbers |= {"rank_correlation": rank.statistic, "p_value": rank.pvalue}
         tells = f"{'rare' if rank.statistic > 0 else 'common'} ones fare worse"
         meaning = f"; {tells if rank.pvalue < ALPHA else 'how often it saw them does not tell which'}"
-    sentence = f"{short(label)} hardly recognises {len(gone)} of {len(mine)} classes (under {lost:.0%}){meaning}."
+    sentence = f"{short(label)} hardly recognises {len(gone)} of {len(mine)} classes (under {LOST:.0%}){meaning}."
     return Finding(capital(sentence), None, numbers)
 
 
-def hardest_classes(table, label, count=3):
-    """The `count` classes that most errors of the variant `label` are of, and their share of these: `recalls`."""
+def hardest_classes(table, label):
+    """The HARDEST classes that most errors of the variant `label` are of, and their share of these: `recalls`."""
     mine = table[(table["label"] == label) & (table["images"] > 0)].set_index("class")
     missed = (mine["images"] * (1 - mine["value"])).sort_values(ascending=False, kind="stable")
     if not missed.sum():
         return Finding(f"{capital(short(label))} answers every test image rightly.", None, {"missed": {}})
-    hardest = missed.head(count)[missed.head(count) > 0]
+    hardest = missed[missed > 0].head(HARDEST)
     share = hardest.sum() / missed.sum()
     sentence = f"{capital(listing(hardest.index))} make {percent(share)} of the errors of {short(label)}."
     return Finding(sentence, None, {"share": share, "missed": missed.to_dict()})
@@ -197,9 +196,9 @@ def cameras(table, label):
     accuracy = mine["accuracy"]
     best, worst = accuracy.idxmax(), accuracy.idxmin()
     apart = mine.loc[best, "low"] > mine.loc[worst, "high"]
-    meaning = "the camera matters" if apart else "cannot tell whether the camera matters"
     scores = f"{percent(accuracy[best])} of {best}'s images and {percent(accuracy[worst])} of {worst}'s"
-    sentence = f"{capital(short(label))} is right on {scores}: {meaning}."
+    doubt = "" if apart else "cannot tell whether "
+    sentence = f"{capital(short(label))} is right on {scores}: {doubt}the camera matters."
     return Finding(sentence, BETTER if apart else CANNOT_TELL, accuracy.to_dict())
 
 
@@ -229,15 +228,6 @@ def first_seen(table, label):
     meaning = harder.get(verdict, "new sequences are no harder")
     scores = f"{percent(known['accuracy'])} where training had the camera sequence, else on {percent(new['accuracy'])}"
     return Finding(f"{capital(short(label))} is right on {scores}: {meaning}.", verdict, numbers)
-
-
-def likeness(table, label, threshold):
-    """Accuracy of the variant `label` on test images with and without a near twin among those of training."""
-    mine = table[(table["label"] == label) & (table["threshold"] == threshold)].set_index("looks_like_training")
-    alike, unlike = mine.loc[True, "accuracy"], mine.loc[False, "accuracy"]
-    twins = f"test images like one of training (correlation {threshold:g})"
-    sentence = f"{short(label)} is right on {percent(alike)} of {twins}, on {percent(unlike)} of the others."
-    return Finding(capital(sentence), None, {"alike": alike, "unlike": unlike})
 
 
 def _cells(table, value, low, high, write):

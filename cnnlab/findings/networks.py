@@ -1,20 +1,26 @@
-"""Sentences about one trained network, or about the data: no variants are compared here.
+"""Sentences about one trained network, about the seeds of one variant, or about the data: no variants are compared.
 
-Each returns a `Finding`; its verdict is None unless the sentence sets one thing
-against another. `n` counts images of the test set, or epochs of one run.
+Each returns a `Finding`; its verdict is None unless the sentence sets one thing against another. `n` counts images of
+the test set, epochs of one run, or seeds.
 """
 
 import dataclasses
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from cnnlab import measures
 from cnnlab.findings.finding import BETTER, CANNOT_TELL, SAME, WITHIN, WORSE, Finding, judge
-from cnnlab.wording import from_to, listing, percent, points
+from cnnlab.studies import NAMES
+from cnnlab.wording import capital, family, from_to, listing, percent, points, readable, signed_points, spelled
 
 # Validation accuracy may lie so far below that of training before the sentence calls it memorising.
 MEMORISED = 0.05
+# A confidence above the first is a sure answer; correlation of two thumbnails above the second, near twins.
+SURE, TWINS = 0.8, 0.95
+# A spread over seeds that may be so many times that of test noise is not called test noise.
+NOISE_RATIO = 2.0
 
 
 def worst_class(labels, predicted, class_names):
@@ -80,8 +86,7 @@ def temperature_scaling(validation, validation_labels, test, test_labels, groups
         errors.append(measures.expected_calibration_error(probabilities.max(axis=1), correct))
         losses.append(-np.log(np.maximum(probabilities[rows, test_labels], np.finfo("float32").tiny)))
     gains = losses[0] - losses[1]
-    found = dataclasses.astuple(measures.t_interval(gains)) if groups is None else measures.mean_by_group(gains, groups)
-    mean, low, high = found[:3]
+    mean, low, high = measures.mean_by_group(gains, groups)
     verdict = judge((low, high), margin=0)
     meaning = {
         BETTER: "it helps, and changes no answer"
@@ -96,12 +101,12 @@ def temperature_scaling(validation, validation_labels, test, test_labels, groups
     return Finding(f"A temperature of {temperature:.2f} {change}: {meaning}.", verdict, numbers)
 
 
-def confidence_split(confidence, correct, threshold=0.8):
-    """The share of right, and of wrong, answers that are given with more than `threshold`; its verdict their order."""
+def confidence_split(confidence, correct):
+    """The share of right, and of wrong, answers that are surer than SURE; its verdict their order."""
     confidence, correct = np.asarray(confidence), np.asarray(correct, bool)
-    numbers, intervals = {"threshold": threshold}, {}
+    numbers, intervals = {}, {}
     for name, chosen in (("correct", correct), ("wrong", ~correct)):
-        n, sure = int(chosen.sum()), int((confidence[chosen] > threshold).sum())
+        n, sure = int(chosen.sum()), int((confidence[chosen] > SURE).sum())
         if not n:
             return Finding(f"There are no {name} answers to set its confidence against.", None, numbers)
         numbers[name], intervals[name] = sure / n, measures.share_interval(sure, n)
@@ -109,7 +114,7 @@ def confidence_split(confidence, correct, threshold=0.8):
     right, wrong = percent(numbers["correct"]), percent(numbers["wrong"])
     sentence = (
         f"Confidence {'tells' if apart else 'hardly tells'} right from wrong: {right} of right answers exceed "
-        f"{threshold:g}, but {wrong} of wrong ones."
+        f"{SURE:g}, but {wrong} of wrong ones."
     )
     return Finding(sentence, BETTER if apart else CANNOT_TELL, numbers)
 
@@ -139,12 +144,12 @@ def overfitting(history):
     return Finding(sentence, None, {"best_epoch": best, "epochs": epochs, "gap": float(gap)})
 
 
-def near_duplicates(table, labels, threshold=0.95):
+def near_duplicates(table, labels):
     """How many images have a near twin in training: `measures.nearest_training_image`, and their own labels (n,)."""
-    twins = (table["correlation"] > threshold).to_numpy()
+    twins = (table["correlation"] > TWINS).to_numpy()
     alike = (table["nearest_label"].to_numpy() == labels)[twins]
     sentence = f"{twins.sum():,} of {len(twins):,} test images have a near twin in training"
-    numbers = {"twins": int(twins.sum()), "same_label": int(alike.sum()), "n": len(twins), "threshold": threshold}
+    numbers = {"twins": int(twins.sum()), "same_label": int(alike.sum()), "n": len(twins), "threshold": TWINS}
     if not twins.any():
         return Finding("No test image has a near twin in training.", None, numbers)
     return Finding(
@@ -173,3 +178,81 @@ def errors_within(labels, predicted, class_names, groups):
     if all(found["low"] > found["blind"] for found in numbers.values()):
         return Finding(f"Errors stay in the family more often than guesses would: {shares}.", BETTER, numbers)
     return Finding(f"Cannot tell whether errors stay in the family: {shares} do.", CANNOT_TELL, numbers)
+
+
+# `answers` below: {label: (predicted, confidence)}, each (seeds, images), as of `measures.ensemble_gain`.
+
+
+def named(label):
+    """A variant in a sentence, a recipe or one of the assignment's networks."""
+    return NAMES.get(label, family(label))
+
+
+def spread(answers, labels):
+    """Of which variants the accuracies of seeds differ more than test noise explains.
+
+    `numbers`: of each label its `measures.seed_spread` and a verdict: "worse" where they do, "same" where the interval
+    of their standard deviation ends below NOISE_RATIO times that of test noise. The Finding's is the worst of them.
+    """
+    numbers = {}
+    for label, (predicted, _) in answers.items():
+        found = measures.seed_spread(predicted == labels)
+        verdict = SAME if found.high < NOISE_RATIO * found.test_noise else CANNOT_TELL
+        verdict = WORSE if found.low > found.test_noise else verdict
+        numbers[label] = {**dataclasses.asdict(found), "verdict": verdict}
+    verdicts = [found["verdict"] for found in numbers.values()]
+    varied = [named(label) for label, found in numbers.items() if found["verdict"] == WORSE]
+    rest = f"; of {spelled(verdicts.count(CANNOT_TELL))}, cannot tell" if CANNOT_TELL in verdicts else ""
+    sentence = f"{capital(listing(varied or ['no network']))} varied by seed more than test noise explains{rest}."
+    verdict = max(verdicts, key=(SAME, CANNOT_TELL, WORSE).index)
+    return Finding(sentence, verdict, numbers, tuple(varied))
+
+
+def ensemble(answers, labels):
+    """What a vote of the seeds has more than one of them, where least and where most.
+
+    `numbers`: of each label accuracy, gain, low and high; the verdict is "better" where all the gains can be told.
+    """
+    numbers = {}
+    for label, each in answers.items():
+        accuracy, gain = measures.ensemble_gain(*each, labels)
+        numbers[label] = {"accuracy": accuracy, "gain": gain.mean, "low": gain.low, "high": gain.high}
+    told = all(judge((found["low"], found["high"]), 0.0) == BETTER for found in numbers.values())
+    ranked = sorted(numbers, key=lambda label: numbers[label]["gain"])
+    ends = list(dict.fromkeys([ranked[0], ranked[-1]]))
+    gains = listing(f"{points(numbers[label]['gain'])} to {named(label)}" for label in ends)
+    meaning = "seeds err on different images" if told else "cannot tell whether it always helps"
+    sentence = f"A vote of the seeds adds {gains}: {meaning}."
+    return Finding(sentence, BETTER if told else CANNOT_TELL, numbers, tuple(map(named, ends)))
+
+
+def suspect_labels(label, predicted, confidence, labels):
+    """How many labels all seeds of `label` contradict with one answer, and its accuracy without these images."""
+    rows = measures.contradicted(predicted, confidence, labels)
+    right = (predicted == labels).mean(axis=0)
+    kept = pd.Series(right).drop(rows).mean()
+    sentence = (
+        f"All {spelled(len(predicted))} seeds of {named(label)} contradict {len(rows):,} labels with one answer; "
+        f"without these images accuracy is {percent(kept)}."
+    )
+    numbers = {"images": len(rows), "accuracy": float(right.mean()), "without": float(kept), "n": len(predicted)}
+    return Finding(sentence, None, numbers)
+
+
+def seeds_table(answers, labels):
+    """A row a variant of `answers`: its spread over seeds, and its vote."""
+    spreads, votes = spread(answers, labels).numbers, ensemble(answers, labels).numbers
+    return pd.DataFrame(
+        {
+            "Network": NAMES.get(label, readable(label)),
+            "Seeds": found["n"],
+            "Mean accuracy": percent((answers[label][0] == labels).mean()),
+            "SD over seeds, points": f"{100 * found['observed']:.2f}",
+            "95% interval": from_to(100 * found["low"], 100 * found["high"], "{:.2f}".format),
+            "SD of test noise": f"{100 * found['test_noise']:.2f}",
+            "Accuracy of their vote": percent(votes[label]["accuracy"]),
+            "Gain": signed_points(votes[label]["gain"]),
+            "95% interval of the gain": from_to(votes[label]["low"], votes[label]["high"], signed_points),
+        }
+        for label, found in spreads.items()
+    )

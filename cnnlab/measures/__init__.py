@@ -16,17 +16,16 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "biases": ["shift_images"],
         "calibration": [
-            "apply_temperature", "expected_calibration_error", "fit_temperature", "reliability_bins",
-            "reliability_panels",
+            "PROMISED", "apply_temperature", "conformal_coverage", "conformal_sets", "conformal_threshold",
+            "expected_calibration_error", "fit_temperature", "reliability_bins", "reliability_panels",
         ],
         "claims": ["NotMeasuredError", "gather_evidence", "measure_claim", "supplied"],
-        "conformal": ["PROMISED", "conformal_coverage", "conformal_sets", "conformal_threshold"],
         "corruptions": [
             "FGSM", "FGSM_STEPS", "KINDS", "STRENGTHS", "UNCHANGED", "accuracy_when_changed", "corrupt", "fgsm",
             "mean_over_strengths",
         ],
         "exploration": [
-            "camera_shares", "channel_correlation", "class_counts", "describe_splits", "majority_share",
+            "camera_shares", "channel_correlation", "class_counts", "majority_share",
             "mars_pipeline", "mars_samples", "mean_images", "metadata_of", "missing_classes",
             "nearest_training_image", "pixel_histogram", "pixel_statistics", "recurring_frames", "spatial_correlation",
         ],
@@ -37,16 +36,15 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "layer_table", "most_active", "tsne_map", "zero_activations",
         ],
         "map_checks": ["deletion_curve", "trust_in_maps"],
-        "mars": ["MARS_PARTS", "constant_baselines", "most_confident_wrong", "scores_with_intervals", "vote"],
+        "mars": ["MARS_PARTS", "constant_baselines", "most_confident_wrong", "scores_with_intervals"],
         "mars_record": ["MARS_FOLDER", "NEAREST", "evaluate_mars", "read_mars", "write_mars"],
         "probes": [
             "CORRUPTED_IMAGES", "PROBES", "PROBES_FOLDER", "measure_images", "measure_probe", "read_probe", "run_probe",
         ],
-        "seeds": ["contradicted", "ensemble_gain", "seed_spread", "vote"],
         "stats": [
-            "ALPHA", "LEVEL", "check_frame", "confusion_counts", "images_needed", "mcnemar", "overlap_spread",
-            "paired_differences", "paired_tests", "paired_values", "per_class", "prediction_interval",
-            "share_interval", "t_interval",
+            "ALPHA", "LEVEL", "check_frame", "confusion_counts", "contradicted", "ensemble_gain", "images_needed",
+            "mcnemar", "overlap_spread", "paired_differences", "paired_tests", "per_class", "prediction_interval",
+            "seed_spread", "share_interval", "t_interval", "vote",
         ],
     },
 )

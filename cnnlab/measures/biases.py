@@ -138,22 +138,22 @@ def breast_cancer():
     return load_breast_cancer(return_X_y=True)
 
 
-def build_conv1d(columns, num_classes, filters=(16, 32), kernel_size=3, dense=32):
+def build_conv1d(columns, num_classes):
     """The CNN's idea along a row of a table: (batch, columns) to (batch, num_classes) probabilities.
 
-    Convolutions of `kernel_size` columns with 'same' padding and ReLU, a pooling of 2 after each, flatten, one dense
-    layer: the assignment's CNN with one dimension less.
+    Convolutions of three columns with 'same' padding and ReLU, a pooling of 2 after each, flatten, one dense layer: the
+    assignment's CNN with one dimension less.
     """
     stack = [keras.Input((columns,)), layers.Reshape((columns, 1))]
-    for count in filters:
-        stack += [layers.Conv1D(count, kernel_size, padding="same", activation="relu"), layers.MaxPooling1D(2)]
-    stack += [layers.Flatten(), layers.Dense(dense, activation="relu")]
+    for count in (16, 32):
+        stack += [layers.Conv1D(count, 3, padding="same", activation="relu"), layers.MaxPooling1D(2)]
+    stack += [layers.Flatten(), layers.Dense(32, activation="relu")]
     return keras.Sequential([*stack, layers.Dense(num_classes, activation="softmax")], name="conv1d")
 
 
-def build_dense(columns, num_classes, units=(96, 64)):
+def build_dense(columns, num_classes):
     """A dense network on a row of a table, of about as many parameters as `build_conv1d` has."""
-    stack = [keras.Input((columns,)), *(layers.Dense(width, activation="relu") for width in units)]
+    stack = [keras.Input((columns,)), *(layers.Dense(width, activation="relu") for width in (96, 64))]
     return keras.Sequential([*stack, layers.Dense(num_classes, activation="softmax")], name="dense")
 
 

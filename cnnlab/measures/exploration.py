@@ -25,9 +25,9 @@ def majority_share(dataset):
     return float(counts.loc[counts["train"].idxmax(), "test"] / counts["test"].sum())
 
 
-def mean_images(dataset, split="train"):
-    """The mean of each class's images in `split`, black for none: uint8 (classes, height, width, channels)."""
-    images, labels = dataset.split(split)
+def mean_images(dataset):
+    """The mean of each class's training images, black for none: uint8 (classes, height, width, channels)."""
+    images, labels = dataset.split("train")
     groups = [images[labels == label] for label in range(len(dataset.class_names))]
     return np.stack([mine.mean(axis=0) if len(mine) else np.zeros(images.shape[1:]) for mine in groups]).astype("uint8")
 
@@ -174,14 +174,13 @@ def mars_samples(dataset, split, per_class, seed=0):
     return pd.DataFrame({"class": names, "row": chosen["row"].to_numpy(), "file": chosen["file"].to_numpy()})
 
 
-def mars_pipeline(file, size=128, letterbox=True, path=None, cache=None):
+def mars_pipeline(file, size=128, path=None):
     """From the published file to the network, as {step: array}: see `data.preprocessing_steps`.
 
-    `file`: a name of the metadata; `path` and `cache` as in `data.load_mars`. The last step, "scaled", is what the
-    network's first layer makes of the input: float32 in 0..1. Raises DataUnavailableError where the published files are
-    not at hand.
+    `file`: a name of the metadata; `path` as in `data.load_mars`. The last step, "scaled", is what the network's first
+    layer makes of the input: float32 in 0..1. Raises DataUnavailableError where the published files are not at hand.
     """
-    steps = preprocessing_steps(mars_original(file, path, cache), size, letterbox)
+    steps = preprocessing_steps(mars_original(file, path), size)
     return {**steps, "scaled": steps["input"].astype("float32") / np.float32(255)}
 
 

@@ -9,10 +9,12 @@ Source: the cluster bootstrap, Field and Welsh, "Bootstrapping clustered data", 
 Society B 69 (2007).
 """
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 
-from cnnlab.measures.stats import LEVEL, share_interval
+from cnnlab.measures.stats import LEVEL, share_interval, t_interval
 
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
 RESAMPLES = 2_000
@@ -52,13 +54,13 @@ def difference_bootstrap(labels, first, second, groups, classes, resamples=RESAM
     return _table(*differences, SCORES).assign(groups=weights.shape[1])
 
 
-def recall_by_class(labels, predicted, groups, class_names, resamples=RESAMPLES, seed=0):
+def recall_by_class(labels, predicted, groups, class_names):
     """Recall of each class: a DataFrame indexed by class: images, groups, value, low, high.
 
     `predicted` as in `group_bootstrap`. A class without images has NaN; one whose images are all of one group, or whose
     groups all have the same recall, has a recall and no interval, for nothing is known of other groups.
     """
-    codes, weights = _draw(labels, predicted, groups, resamples, seed)
+    codes, weights = _draw(labels, predicted, groups)
     parts = [_counts(labels, answers, codes, len(class_names)) for answers in np.atleast_2d(predicted)]
     hits, images = np.mean([part[0] for part in parts], axis=0), parts[0][1]
     value = _share(hits.sum(axis=0), images.sum(axis=0))
@@ -71,10 +73,12 @@ def recall_by_class(labels, predicted, groups, class_names, resamples=RESAMPLES,
     return table.rename_axis("class")
 
 
-def mean_by_group(values, groups, resamples=RESAMPLES, seed=0):
-    """(mean, low, high) of `values` (n,), numbers or bools, over resampled `groups` (n,)."""
+def mean_by_group(values, groups=None):
+    """(mean, low, high) of `values` (n,), numbers or bools, over resampled `groups` (n,); by Student's t where None."""
     values = np.asarray(values, "float64")
-    codes, weights = _draw(values, values, groups, resamples, seed)
+    if groups is None:
+        return dataclasses.astuple(t_interval(values))[:3]
+    codes, weights = _draw(values, values, groups)
     sums, sizes = (np.bincount(codes, part) for part in (values, np.ones_like(values)))
     low, high = np.quantile(weights @ sums / (weights @ sizes), _ENDS)
     return float(values.mean()), float(low), float(high)
@@ -93,7 +97,7 @@ def share_by_group(correct, groups):
     return share, float(low), float(high)
 
 
-def gap_by_group(values, groups, chosen, resamples=RESAMPLES, seed=0):
+def gap_by_group(values, groups, chosen):
     """(gap, low, high): the mean of `values` (n,) where `chosen` (n,) bool, less that of the others, over groups.
 
     A group is drawn with all its images, on whichever side they lie. Raises ValueError where one side is empty.
@@ -101,17 +105,17 @@ def gap_by_group(values, groups, chosen, resamples=RESAMPLES, seed=0):
     chosen = np.asarray(chosen, bool)
     if chosen.all() or not chosen.any():
         raise ValueError(f"{chosen.sum()} of {len(chosen)} images are chosen; expected some on both sides")
-    return gap_within_classes(values, np.zeros(len(chosen)), groups, chosen, resamples, seed)[:3]
+    return gap_within_classes(values, np.zeros(len(chosen)), groups, chosen)[:3]
 
 
-def gap_within_classes(values, labels, groups, chosen, resamples=RESAMPLES, seed=0):
+def gap_within_classes(values, labels, groups, chosen):
     """(gap, low, high, classes): `gap_by_group` of each class's images alone, averaged over classes.
 
     Each class that has images on both sides counts alike, so that a gap which only comes from other classes on either
     side is none; `classes` says how many these are. All NaN, and 0, where there is none.
     """
     values, labels, chosen = np.asarray(values, "float64"), np.asarray(labels, "int64"), np.asarray(chosen, bool)
-    codes, weights = _draw(values, values, groups, resamples, seed)
+    codes, weights = _draw(values, values, groups)
     shape = weights.shape[1], labels.max() + 1
 
     def means(side, drawn):
@@ -138,7 +142,7 @@ def _mean_scores(labels, predicted, codes, weights, classes):
     return value.ravel(), np.mean([_scores(*(weights @ part for part in counts)) for counts in models], axis=0)
 
 
-def _draw(labels, predicted, groups, resamples, seed):
+def _draw(labels, predicted, groups, resamples=RESAMPLES, seed=0):
     """(codes (n,): 0, 1, ... for the groups, weights (resamples, groups): how often each is drawn)."""
     n, answers = len(labels), np.shape(predicted)[-1]
     if not n == answers == len(groups):

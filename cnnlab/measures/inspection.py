@@ -222,17 +222,17 @@ def embeddings(model, images, layer="features"):
     return predict(keras.Model(model.inputs, output), images)
 
 
-def tsne_map(features, seed=0, components=50, perplexity=30.0):
+def tsne_map(features, seed=0, perplexity=30.0):
     """Two-dimensional t-SNE map of `features` (n, width): float32 (n, 2); the axes have no unit.
 
-    The features go through PCA to at most `components` first, which drops noise and time (van der Maaten and Hinton,
+    The features go through PCA to at most 50 components first, which drops noise and time (van der Maaten and Hinton,
     Visualizing Data using t-SNE, JMLR 2008, section 4.2). Same `seed`, same map. Raises ValueError for too few rows.
     It runs in one thread: the sums are then taken in one order on every machine, and on cores that are shared with
     other work two threads wait for each other many times longer than they save.
     """
     if len(features) <= perplexity:
         raise ValueError(f"{len(features)} rows; t-SNE with perplexity {perplexity:g} expects more rows than that")
-    reduced = PCA(min(components, *features.shape), random_state=seed).fit_transform(features)
+    reduced = PCA(min(50, *features.shape), random_state=seed).fit_transform(features)
     with threadpool_limits(1):
         return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(reduced)
 

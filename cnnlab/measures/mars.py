@@ -164,8 +164,8 @@ def by_likeness(dataset, split, predicted, likeness, thresholds=(0.9, 0.95, 0.98
     return pd.DataFrame(rows)
 
 
-def most_confident_wrong(dataset, split, predicted, confidence, count=12):
-    """The wrong answers of highest `confidence` (n,), one a group of images: a DataFrame, surest first.
+def most_confident_wrong(dataset, split, predicted, confidence):
+    """The dozen wrong answers of highest `confidence` (n,), one a group of images: a DataFrame, surest first.
 
     Columns: row (of the arrays), file, true, answer, confidence, sol, camera.
     """
@@ -174,7 +174,7 @@ def most_confident_wrong(dataset, split, predicted, confidence, count=12):
     table = table.assign(row=table.index, **said, confidence=np.asarray(confidence, "float64"))
     wrong = table[table["correct"] == 0].sort_values("confidence", ascending=False, kind="stable")
     columns = ["row", "file", "true", "answer", "confidence", "sol", "camera"]
-    return wrong.drop_duplicates("group").head(count)[columns].reset_index(drop=True)
+    return wrong.drop_duplicates("group").head(12)[columns].reset_index(drop=True)
 
 
 def accuracy_by_sol(dataset, split, predicted, span=SPAN):
@@ -190,18 +190,6 @@ def accuracy_by_sol(dataset, split, predicted, span=SPAN):
         {"first_sol": number * span, "last_sol": (number + 1) * span - 1, **_size(part), **_accuracy(part)}
         for number, part in table.groupby(table["sol"] // span)
     )
-
-
-def vote(predicted, confidence):
-    """The answers of several networks together, integers (n,): the class that has most confidence, summed over them.
-
-    `predicted` integer classes, `confidence` in 0..1, each (networks, n); of classes that have as much, the first.
-    """
-    shape = np.max(predicted) + 1, np.shape(predicted)[1]
-    sums = np.zeros(shape)
-    for answers, sure in zip(predicted, np.asarray(confidence, "float64"), strict=True):
-        sums[answers, np.arange(shape[1])] += sure
-    return sums.argmax(axis=0)
 
 
 def _answered(dataset, split, predicted):

@@ -17,9 +17,8 @@ from cnnlab.measures.mars import (
     scores_against,
     scores_with_intervals,
     sol_gap,
-    vote,
 )
-from cnnlab.measures.stats import t_interval
+from cnnlab.measures.stats import t_interval, vote
 from cnnlab.studies import MARS_CNN, MARS_DENSE, MARS_VOTES, find_budget
 
 MARS_FOLDER = Path("results") / "mars"

@@ -13,8 +13,7 @@ from cnnlab import data
 from cnnlab.machine import atomic_file, release
 from cnnlab.measures.attribution import images_at_once
 from cnnlab.measures.biases import equivariance, shift_accuracy, tabular_answers
-from cnnlab.measures.calibration import reliability
-from cnnlab.measures.conformal import conformal_coverage
+from cnnlab.measures.calibration import conformal_coverage, reliability
 from cnnlab.measures.corruptions import accuracy_of, accuracy_when_changed
 from cnnlab.measures.exploration import nearest_answers
 from cnnlab.measures.first_layer import first_layer_change

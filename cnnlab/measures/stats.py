@@ -1,4 +1,4 @@
-"""How well a few seeds, or a few thousand images, pin a figure down."""
+"""How well a few seeds, or a few thousand images, pin a figure down; and what the seeds of a variant say together."""
 
 import dataclasses
 import math
@@ -28,24 +28,24 @@ class Interval:
     sd: float
 
 
-def t_interval(values, level=LEVEL):
+def t_interval(values):
     """Interval of the mean of `values` (n,), one a seed, by Student's t with n - 1 degrees of freedom.
 
     It says what another mean over seeds would be, the test images being the same ones.
     Source: Student, "The probable error of a mean", Biometrika 6 (1908).
     """
-    return _t(values, level, lambda n: 1 / n)
+    return _t(values, lambda n: 1 / n)
 
 
-def prediction_interval(values, level=LEVEL):
+def prediction_interval(values):
     """Interval for one further value, such as somebody else's single run.
 
     mean +- t x sd x sqrt(1 + 1/n). Source: Hahn and Meeker, Statistical Intervals (1991), section 4.8.
     """
-    return _t(values, level, lambda n: 1 + 1 / n)
+    return _t(values, lambda n: 1 + 1 / n)
 
 
-def _t(values, level, variance_factor):
+def _t(values, variance_factor):
     values = np.asarray(values, "float64")
     if values.ndim != 1 or not len(values):
         raise ValueError(f"values have shape {values.shape}; expected (n,), one value a seed, n at least 1")
@@ -53,17 +53,16 @@ def _t(values, level, variance_factor):
     if n == 1:
         return Interval(mean, math.nan, math.nan, 1, math.nan)
     sd = float(values.std(ddof=1))
-    half = stats.t.ppf((1 + level) / 2, n - 1) * sd * math.sqrt(variance_factor(n))
+    half = stats.t.ppf((1 + LEVEL) / 2, n - 1) * sd * math.sqrt(variance_factor(n))
     return Interval(mean, mean - half, mean + half, n, sd)
 
 
-def paired_tests(differences, alpha=ALPHA):
+def paired_tests(differences):
     """Paired t-tests of several contrasts, with Holm's correction for their number.
 
-    `differences`: one array (n,) a contrast, the differences by seed, n at least 2 and not necessarily alike.
-    `alpha`: the chance of any false alarm among all contrasts.
-    Returns a DataFrame, a row a contrast: mean, low, high (the interval of this contrast taken alone), sd, n, p_value,
-    p_holm, differs (bool: p_holm < alpha). Raises ValueError where a contrast has fewer than two seeds.
+    `differences`: one array (n,) a contrast, the differences by seed, n at least 2 and not necessarily alike. Returns a
+    DataFrame, a row a contrast: mean, low, high (the interval of this contrast taken alone), sd, n, p_value, p_holm,
+    differs (bool: p_holm < ALPHA). Raises ValueError where a contrast has fewer than two seeds.
     Sources: Student (1908); Holm, "A simple sequentially rejective multiple test procedure",
     Scandinavian Journal of Statistics 6 (1979).
     """
@@ -71,11 +70,11 @@ def paired_tests(differences, alpha=ALPHA):
     for values in differences:
         if len(values) < 2:
             raise ValueError(f"a contrast has {len(values)} paired seeds; a paired test needs at least 2")
-        interval = t_interval(values, 1 - alpha)
+        interval = t_interval(values)
         rows.append({**dataclasses.asdict(interval), "p_value": _p_value(interval)})
     table = pd.DataFrame(rows)
     table["p_holm"] = _holm(table["p_value"].to_numpy())
-    table["differs"] = table["p_holm"] < alpha
+    table["differs"] = table["p_holm"] < ALPHA
     return table
 
 
@@ -136,12 +135,12 @@ def mcnemar(labels, first, second):
     return McNemar(int(counts[0, 1]), int(counts[1, 0]), len(labels), float(p_value))
 
 
-def share_interval(hits, n, level=LEVEL):
+def share_interval(hits, n):
     """(low, high) of a share of `hits` among `n` images, by Wilson's score.
 
     Source: Wilson, Journal of the American Statistical Association 22 (1927); statsmodels.
     """
-    return proportion_confint(hits, n, 1 - level, method="wilson")
+    return proportion_confint(hits, n, 1 - LEVEL, method="wilson")
 
 
 def confusion_counts(labels, predicted, class_names):
@@ -218,3 +217,77 @@ def images_needed(curves, targets):
         step = slice(max(after - 1, 0), after + 1)
         found.append(np.exp(np.interp(target, accuracy[step], sizes[step])) if accuracy.max() >= target else np.inf)
     return np.array(found)
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """Standard deviations over `n` seeds of accuracies, all as shares.
+
+    `observed`, with its interval `low` to `high` (normal theory: chi-squared); `test_noise`, what independent errors on
+    so many test images would give; `real`, what is left of the one beyond the other: what another test set would see.
+    """
+
+    observed: float
+    low: float
+    high: float
+    test_noise: float
+    real: float
+    n: int
+
+
+def seed_spread(correct):
+    """How far accuracy over seeds varies, and how far it would if images were right or wrong independently: a Spread.
+
+    `correct`: bool (seeds, images), seeds at least 2, else ValueError. An image that a share p of the seeds gets right
+    adds p (1 - p) to the variance of a seed's count of right images, made unbiased by seeds / (seeds - 1).
+    Source: Jordan, "On the variance of neural network training with respect to test sets and distributions"
+    (ICLR 2024), section 3.
+    """
+    correct = _checked(correct, "correct")
+    seeds, images = correct.shape
+    if seeds < 2:
+        raise ValueError("one seed has no spread; expected at least 2")
+    variance = float(correct.mean(axis=1).var(ddof=1))
+    share = correct.mean(axis=0)
+    noise = float((share * (1 - share)).mean()) * seeds / (seeds - 1) / images
+    ends = (seeds - 1) * variance / stats.chi2.ppf([1 - ALPHA / 2, ALPHA / 2], seeds - 1)
+    low, high = np.sqrt(ends).tolist()
+    return Spread(math.sqrt(variance), low, high, math.sqrt(noise), math.sqrt(max(0.0, variance - noise)), seeds)
+
+
+def vote(predicted, confidence):
+    """What an ensemble of the seeds answers, integer classes (images,): the class with the largest sum of confidences.
+
+    `predicted`: classes (seeds, images), each seed's answer; `confidence` alike, in 0..1, its confidence in it. What a
+    seed gives the other classes is not in the record, and counts as nothing; of classes alike the first is taken.
+    """
+    predicted = _checked(predicted, "predicted")
+    sums, images = np.zeros((predicted.max() + 1, predicted.shape[1])), np.arange(predicted.shape[1])
+    for answers, sure in zip(predicted, np.asarray(confidence, "float64"), strict=True):
+        sums[answers, images] += sure
+    return sums.argmax(axis=0)
+
+
+def ensemble_gain(predicted, confidence, labels):
+    """(accuracy of the `vote`, Interval of what it has more than the mean seed): over images, the networks as given."""
+    right = vote(predicted, confidence) == labels
+    single = (np.asarray(predicted) == labels).mean(axis=0)
+    return float(right.mean()), t_interval(right - single)
+
+
+def contradicted(predicted, confidence, labels):
+    """Rows of images that all seeds answer alike and against `labels` (images,), the surest first.
+
+    `predicted`, `confidence`: as of `vote`. Suspect labels, or images that mislead every seed alike: to be looked at.
+    """
+    predicted = _checked(predicted, "predicted")
+    suspect = np.flatnonzero((predicted == predicted[0]).all(axis=0) & (predicted[0] != labels))
+    sure = np.asarray(confidence, "float64").mean(axis=0)[suspect]
+    return suspect[np.argsort(-sure, kind="stable")]
+
+
+def _checked(values, name):
+    values = np.asarray(values)
+    if values.ndim != 2 or not values.size:
+        raise ValueError(f"{name} has shape {values.shape}; expected (seeds, images), at least one of each")
+    return values

@@ -6,13 +6,9 @@ from cnnlab.studies.cifar10 import AS_DESIGNED, CIFAR_STUDIES, CNN, DENSE, DENSE
 from cnnlab.studies.mars import (
     MARS_CNN,
     MARS_DENSE,
-    MARS_LOGISTIC,
     MARS_MIRRORED,
-    MARS_PROBE,
     MARS_PROBE_ALL,
     MARS_STUDIES,
-    MARS_TUNED,
-    MARS_TUNED_ALL,
     MARS_VOTES,
     MARS_WITH_VALIDATION,
 )
@@ -68,7 +64,7 @@ def find_study(name):
     return STUDIES[name]
 
 
-def study_of(labels, seeds=3):
+def study_of(labels):
     """A Study of the VARIANTS called `labels`, for a data set of the reader's own (see `Budget.on`)."""
     for label in labels:
         if label not in VARIANTS:
@@ -79,7 +75,7 @@ def study_of(labels, seeds=3):
         "the network",
         "batches of 64, the best of all epochs chosen on validation",
         tuple(VARIANTS[label] for label in dict.fromkeys(labels)),
-        seeds,
+        seeds=3,
     )
 
 

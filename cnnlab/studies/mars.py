@@ -18,12 +18,9 @@ SETTINGS = (
 )
 MARS_LOGISTIC = Trial("mars_logistic", model="dense", options={"units": []}, dataset="mars64", **LONGER)
 MARS_DENSE = Trial(
-    "mars_dense_512_256",
-    model="dense",
-    options={"units": [512, 256], "dropout": [0.3, 0.0]},
-    dataset="mars64",
+    "mars_dense_512_256", model="dense", options={"units": [512, 256], "dropout": [0.3, 0.0]}, dataset="mars64",
     **LONGER,
-)
+)  # fmt: skip
 MARS_CNN = Trial(
     "mars_cnn_k3",
     options={"filters": [32, 64, 128, 256], "kernel_size": 3, "batch_norm": True, "dense": 256, "dropout": 0.5},
@@ -37,16 +34,9 @@ _FITTED = {"model": "probe", "dataset": "mars224", "epochs": 1, "precision": "fl
 MARS_PROBE = Trial("mars_probe", **_FITTED)
 MARS_MIRRORED = Trial("mars_probe_mirrored", options={"mirrored": True}, **_FITTED)
 MARS_TUNED = Trial(
-    "mars_tuned",
-    model="lite0",
-    options={"blocks": 1, "dropout": 0.2},
-    dataset="mars224",
-    epochs=6,
-    learning_rate=3e-5,
-    class_weights=True,
-    flip="random",
-    precision="float32",
-)
+    "mars_tuned", model="lite0", options={"blocks": 1, "dropout": 0.2}, dataset="mars224", epochs=6, learning_rate=3e-5,
+    class_weights=True, flip="random", precision="float32",
+)  # fmt: skip
 # The same settings, chosen on validation, with the validation images among those that are learned from.
 MARS_PROBE_ALL = dataclasses.replace(MARS_MIRRORED, label="mars_probe_all", train_split="all", keep="last")
 MARS_TUNED_ALL = dataclasses.replace(MARS_TUNED, label="mars_tuned_all", epochs=5, train_split="all", keep="last")
@@ -81,9 +71,7 @@ MARS_STUDIES = {
                 MARS_TUNED_ALL,
             ),
             seeds=MARS_SEEDS,
-            more_seeds={
-                **dict.fromkeys((MARS_PROBE.label, MARS_MIRRORED.label, MARS_PROBE_ALL.label), 1),
-            },
+            more_seeds=dict.fromkeys((MARS_PROBE.label, MARS_MIRRORED.label, MARS_PROBE_ALL.label), 1),
         ),
         Study(
             "mars_kernels",

@@ -2,6 +2,7 @@
 
 import lazy_loader
 
+# fmt: off
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
@@ -13,16 +14,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "finetune": ["build_for", "initial_network"],
         "loop": ["Plan", "Result", "compile_model", "fit", "train"],
         "models": [
-            "build",
-            "dtype_policy",
-            "load_model",
-            "model_path",
-            "renew_statistics",
-            "row_within",
-            "save_model",
-            "save_with_row",
-            "set_initial_weights",
-            "takes_raw_pixels",
+            "build", "dtype_policy", "load_model", "model_path", "renew_statistics", "row_within", "save_model",
+            "save_with_row", "set_initial_weights", "takes_raw_pixels",
         ],
         "optimizers": ["adam"],
         "pretrained": ["efficientnet_lite0", "load_backbone"],
@@ -30,3 +23,4 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "trial": ["NETWORKS", "PROTOCOL", "Trial", "trial_key"],
     },
 )
+# fmt: on

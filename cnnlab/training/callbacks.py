@@ -43,10 +43,6 @@ class History(keras.callbacks.Callback):
     def epochs_done(self):
         return len(self.curves.get("loss", []))
 
-    @property
-    def epochs_without_progress(self):
-        return self.epochs_done - 1 - (-1 if self.best_epoch is None else self.best_epoch)
-
     def on_epoch_end(self, epoch, logs=None):
         for name, value in logs.items():
             self.curves.setdefault(name, []).append(float(value))
@@ -78,7 +74,8 @@ class EarlyStopping(keras.callbacks.Callback):
 
     @property
     def is_over(self):
-        return bool(self.progress.epochs_done) and self.progress.epochs_without_progress >= self.patience
+        done, best = self.progress.epochs_done, self.progress.best_epoch
+        return bool(done) and done - (0 if best is None else best + 1) >= self.patience
 
     def on_epoch_end(self, epoch, logs=None):
         self.model.stop_training |= self.is_over

@@ -24,10 +24,8 @@ def expected_parameters(model, input_shape=(32, 32, 3), num_classes=10, **option
     if not isinstance(network, CNN):
         raise ValueError(f"there is no formula for {model!r}; expected 'dense' or 'cnn'")
     height, width, channels = input_shape
-    total = 0
-    for count, size in zip(
-        network.filters, one_each("kernel_size", network.kernel_size, len(network.filters)), strict=True
-    ):
+    total, sizes = 0, one_each("kernel_size", network.kernel_size, len(network.filters))
+    for count, size in zip(network.filters, sizes, strict=True):
         total += (size * size * channels + 1) * count + 4 * count * network.batch_norm
         channels = count
     positions = 1 if network.head == "gap" else network.left_of(height) * network.left_of(width)
@@ -43,17 +41,10 @@ def forward_flops(model):
 
     Convolutions and dense layers only: the rest is below a hundredth of these.
     """
-    return sum(2 * _multiply_adds(layer) for layer in model.layers)
+    weighted = (each for each in model.layers if isinstance(each, layers.Conv1D | layers.Conv2D | layers.Dense))
+    return sum(2 * prod(layer.kernel.shape) * prod(layer.output.shape[1:-1]) for layer in weighted)
 
 
 def training_flops(model, images):
     """Floating-point operations of training on `images` images (all epochs together)."""
     return TRAINING_TO_FORWARD * forward_flops(model) * images
-
-
-def _multiply_adds(layer):
-    if not isinstance(layer, layers.Conv1D | layers.Conv2D | layers.Dense):
-        return 0
-    kernel = prod(layer.kernel.shape)
-    positions = prod(layer.output.shape[1:-1])
-    return kernel * positions

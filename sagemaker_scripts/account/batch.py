@@ -1,6 +1,7 @@
 """A batch transform: a folder of pictures answered without an endpoint, and the answers brought home as a table."""
 
 import concurrent.futures
+import contextlib
 import csv
 import dataclasses
 import functools
@@ -10,9 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cnnlab.machine import atomic_file, check_writable
-from sagemaker_scripts import archive as archives
-from sagemaker_scripts import aws, cleanup, common, hosting, reading
+from sagemaker_scripts import aws, common, errors, reading
+from sagemaker_scripts.account import hosting
+from sagemaker_scripts.account import ledger as ledgers
 from sagemaker_scripts.resources import UNFINISHED, wait_while
+from sagemaker_scripts.serving import archive as archives
 
 COLUMNS = ("picture", "image", "class", "probability", "error")
 TABLES = Path("runs") / "batch"
@@ -24,7 +27,7 @@ TIMEOUT_SECONDS = 30 * 60
 
 
 @dataclasses.dataclass
-class Outcome(cleanup.Outcome):
+class Outcome(ledgers.Outcome):
     """What became of a batch: the `table` that was written, or None; how many files were answered, and how many not."""
 
     table: Path | None = None
@@ -51,17 +54,15 @@ class Item:
         `shape`: the model's (height, width, channels).
         """
         limit = min(hosting.PAYLOAD_BYTES["batch"], reading.MAX_BODY_BYTES)
-        if self.size > limit:
-            return dataclasses.replace(self, error=f"it has {self.size:,} bytes; expected at most {limit:,}")
-        if self.source:
-            return self
-        try:
-            reading.decode(self.read(), hosting.ANY_TYPE, shape)
-        except reading.RequestError as error:
-            return dataclasses.replace(self, error=str(error))
-        except OSError as error:
-            return dataclasses.replace(self, error=f"it cannot be read ({error.strerror or error})")
-        return self
+        error = f"it has {self.size:,} bytes; expected at most {limit:,}" if self.size > limit else None
+        if not (error or self.source):
+            try:
+                reading.decode(self.read(), hosting.ANY_TYPE, shape)
+            except reading.RequestError as refused:
+                error = str(refused)
+            except OSError as failed:
+                error = f"it cannot be read ({failed.strerror or failed})"
+        return dataclasses.replace(self, error=error)
 
 
 def find(source, account=None):
@@ -77,12 +78,9 @@ def find(source, account=None):
     if not root.exists():
         raise common.BadArgumentsError(f"--batch {source} is neither a local folder nor an s3:// address")
     files = [root] if root.is_file() else sorted(file for file in root.rglob("*") if file.is_file())
-    names = [(file, file.relative_to(root.parent if root.is_file() else root)) for file in files]
-    items = [
-        Item(name.as_posix(), file.stat().st_size, file.read_bytes)
-        for file, name in names
-        if not any(part.startswith(".") for part in name.parts)
-    ]
+    names = {file.relative_to(root.parent if root.is_file() else root): file for file in files}
+    shown = {name: file for name, file in names.items() if not any(part.startswith(".") for part in name.parts)}
+    items = [Item(name.as_posix(), file.stat().st_size, file.read_bytes) for name, file in shown.items()]
     if not items:
         raise common.BadArgumentsError(f"{source} holds no file")
     return items
@@ -109,10 +107,9 @@ def transform(
 ):  # fmt: skip
     """Ask `candidate` about every file in the folder `source`, or below s3://BUCKET/PREFIX, and write a CSV `table`.
 
-    The columns are COLUMNS: the file's name in the source, the number of the image in it (from
-    1), its class and that class's probability, or why there is none. `table`: a path, or None for
-    one below TABLES; `candidate`: a `deploy.Candidate`. Other arguments as for `deploy.deploy`;
-    after `timeout` seconds the job is stopped.
+    The columns are COLUMNS: the file's name in the source, the number of the image in it (from 1), its class and that
+    class's probability, or why there is none. `table`: a path, or None for one below TABLES; `candidate`: a
+    `deploy.Candidate`. Other arguments as for `deploy.deploy`; after `timeout` seconds the job is stopped.
     Returns an Outcome. Raises common.ScriptError with one line, and then writes no table.
     """
     aws.quieten_sdk()
@@ -120,11 +117,10 @@ def transform(
     table = Path(table or TABLES / f"{name}.csv")
     if table.is_dir() or not table.suffix:
         raise common.BadArgumentsError(f"--table {table} is no file; expected such as answers.csv")
-    account = None
-    if aws.has_credentials(access.session()):
-        account = aws.check_account(access)
+    account = aws.check_account(access) if aws.has_credentials(access.session()) else None
+    if account:
         hosting.check_quota(account, instance, use="transform job")
-    with aws.plain_errors():
+    with errors.plain_errors():
         items = find(source, account)
     _print_plan(account, name, candidate, source, items, instance, timeout, table)
     if dry_run:
@@ -143,11 +139,11 @@ def transform(
         raise common.ScriptError(f"none of the {len(items)} files can be read; {items[0].name}: {items[0].error}")
     outcome = Outcome()
     if account:
-        with aws.plain_errors(), cleanup.Ledger(account) as ledger, ledger.falling_back():
+        with errors.plain_errors(), ledgers.Ledger(account) as ledger, ledger.falling_back():
             _write(outcome, table, items, _run(ledger, name, archive, items, instance, poll, timeout))
         outcome.denied, outcome.left = ledger.denied, ledger.left
     if account is None or outcome.denied:
-        with aws.plain_errors():
+        with errors.plain_errors():
             _rehearse(archive, items, outcome, table)
     elif not outcome.left:
         print("nothing of it is left in the account")
@@ -157,18 +153,11 @@ def transform(
 def rows(item, body):
     """Rows of the table, tuples of COLUMNS, for the answer `body` (bytes) to one item."""
     try:
-        predictions = json.loads(body)["predictions"]
-        return [
-            (item.name, number, answer["predicted_class"], answer["confidence"], "")
-            for number, answer in enumerate(predictions, start=1)
-        ]
+        found = enumerate(json.loads(body)["predictions"], start=1)
+        return [(item.name, number, answer["predicted_class"], answer["confidence"], "") for number, answer in found]
     except (ValueError, KeyError, TypeError):
         start = bytes(body)[:80].decode(errors="replace")
-        return _no_answer(item, f"the answer is no prediction: {start!r}")
-
-
-def _no_answer(item, reason):
-    return [(item.name, "", "", "", reason)]
+        return [(item.name, "", "", "", f"the answer is no prediction: {start!r}")]
 
 
 def _run(ledger, name, archive, items, instance, poll, timeout):
@@ -179,7 +168,14 @@ def _run(ledger, name, archive, items, instance, poll, timeout):
     print(f"1/4 upload {archive} and {len(sent)} files to {bucket}", flush=True)
     address = ledger.upload(archive, name)
     ledger.note("objects", f"{bucket}/{place}")
-    _at_once(lambda number: _put(client, bucket, f"{place}in/{number}", sent[number]), sent)
+
+    def put(number):
+        if source := sent[number].source:
+            client.copy_object(Bucket=bucket, Key=f"{place}in/{number}", CopySource=source)
+        else:
+            client.put_object(Bucket=bucket, Key=f"{place}in/{number}", Body=sent[number].read())
+
+    _at_once(put, sent)
     print(f"2/4 model {name}", flush=True)
     hosting.create_model(ledger, name, address, hosting.Hardware(instance))
     print("3/4 transform job; this takes some minutes, and Ctrl-C ends it cleanly", flush=True)
@@ -191,13 +187,13 @@ def _run(ledger, name, archive, items, instance, poll, timeout):
         raise common.ScriptError(f"the transform job is not over after {timeout / 60:g} minutes; give --timeout more")
     print("4/4 answers", flush=True)
     # SageMaker adds .out, and may add folders.
-    keys = [key for key, _ in _listed(client, bucket, f"{place}out/")]
-    keys = {int(match[1]): key for key in keys if (match := re.search(r"(\d+)\.out$", key))}
+    listed = _listed(client, bucket, f"{place}out/")
+    keys = {int(match[1]): key for key, _ in listed if (match := re.search(r"(\d+)\.out$", key))}
     answers = dict(zip(keys, _at_once(lambda key: _get(client, bucket, key), keys.values()), strict=True))
     # One file that is refused makes the job a failed one, and the others are answered all the same.
     if job["TransformJobStatus"] != "Completed" and not answers:
         raise common.ScriptError(
-            f"the transform job {job['TransformJobStatus'].lower()}: {aws.failure(job)}; its log is CloudWatch's "
+            f"the transform job {job['TransformJobStatus'].lower()}: {errors.failure(job)}; its log is CloudWatch's "
             f"group {LOGS}, stream {name}/..."
         )
     reasons = _reasons(account, name, place) if len(answers) < len(sent) else {}
@@ -207,34 +203,28 @@ def _run(ledger, name, archive, items, instance, poll, timeout):
         if number in answers:
             found += rows(item, answers[number])
         else:
-            found += _no_answer(item, item.error or reasons.get(number, unknown))
+            found += [(item.name, "", "", "", item.error or reasons.get(number, unknown))]
     return found
 
 
 def _rehearse(archive, items, outcome, table):
     """The same table by the archive's own handlers, on this machine."""
-    from sagemaker_scripts.served import Served
+    from sagemaker_scripts.serving.served import Served
 
     print(f"rehearsal: {archive} is started here, its own code with it; give only archives that you trust", flush=True)
-    found = []
-    with archives.unpacked(archive) as folder:
-        served = Served(folder)
-        try:
-            for item in items:
-                found += _answered(served, item)
-        finally:
-            served.close()
+    with archives.unpacked(archive) as folder, contextlib.closing(Served(folder)) as served:
+        found = [row for item in items for row in _answered(served, item)]
     outcome.rehearsed = True
     _write(outcome, table, items, found)
 
 
 def _answered(served, item):
     if item.error:
-        return _no_answer(item, item.error)
+        return [(item.name, "", "", "", item.error)]
     try:
         return rows(item, served.answer(item.read(), hosting.ANY_TYPE)[0])
     except served.inference.RequestError as error:
-        return _no_answer(item, str(error))
+        return [(item.name, "", "", "", str(error))]
 
 
 def _write(outcome, table, items, found):
@@ -262,13 +252,6 @@ def _at_once(function, arguments):
             raise
 
 
-def _put(client, bucket, key, item):
-    if item.source:
-        client.copy_object(Bucket=bucket, Key=key, CopySource=item.source)
-    else:
-        client.put_object(Bucket=bucket, Key=key, Body=item.read())
-
-
 def _get(client, bucket, key):
     return client.get_object(Bucket=bucket, Key=key)["Body"].read()
 
@@ -284,16 +267,14 @@ def _reasons(account, name, place):
 
     The log has several lines for each refused file: its status, "Message:", then what the container said.
     """
-    pages = account.client("logs").get_paginator("filter_log_events").paginate(
-        logGroupName=LOGS, logStreamNamePrefix=f"{name}/"
-    )  # fmt: skip
-    said = {}
+    pages = account.client("logs").get_paginator("filter_log_events")
+    pages, said = pages.paginate(logGroupName=LOGS, logStreamNamePrefix=f"{name}/"), {}
     try:
         for event in (event for page in pages for event in page["events"]):
             if match := re.search(rf"{re.escape(place)}in/(\d+): (.*)", event["message"], re.DOTALL):
                 said.setdefault(int(match[1]), []).append(match[2].strip())
     except Exception as error:
-        if aws.explain(error) is None:
+        if errors.explain(error) is None:
             raise
     return {number: _reason(lines) for number, lines in said.items()}
 
@@ -309,7 +290,7 @@ def _reason(lines):
 def _print_plan(account, name, candidate, source, items, instance, timeout, table):
     size = sum(item.size for item in items)
     if account is None:
-        print(f"no AWS credentials here ({aws.Kind.NO_CREDENTIALS.value}): this is a rehearsal on this machine")
+        print(f"no AWS credentials here ({errors.Kind.NO_CREDENTIALS.value}): this is a rehearsal on this machine")
     else:
         account.print_place()
     print(f"model:    {candidate}")

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from sagemaker_scripts import archive
-from sagemaker_scripts.archive import ArchiveError
+from sagemaker_scripts.serving import archive
+from sagemaker_scripts.serving.archive import ArchiveError
 
 JSON = "application/json"
 # Images in a pass over the model. Few sizes, because TensorFlow keeps code and memory for each that it has met;
@@ -191,14 +191,14 @@ class Served:
             pixels = await self._in_thread(self._pixels, decoded) if is_files else self._pixels(decoded)
         return self.inference.output_fn(await self._batcher.submit(pixels), JSON)
 
-    def seen(self, body, content_type):
+    async def seen(self, body, content_type):
         """The first picture of a request as the model sees it, a PNG file; raises as `answer` does."""
-        pixels = self._pixels(self.inference.input_fn(body, content_type))[0]
-        return _png(np.rint(np.clip(pixels, 0, 255)).astype("uint8"))
 
-    async def seen_soon(self, body, content_type):
-        """The same for an event loop."""
-        return await self._in_thread(self.seen, body, content_type)
+        def shown():
+            pixels = self._pixels(self.inference.input_fn(body, content_type))[0]
+            return _png(np.rint(np.clip(pixels, 0, 255)).astype("uint8"))
+
+        return await self._in_thread(shown)
 
     def close(self):
         self._threads.shutdown(cancel_futures=True)

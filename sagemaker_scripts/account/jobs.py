@@ -1,16 +1,21 @@
-"""What training jobs read: checked where it lies, then uploaded."""
+"""What training jobs read, checked where it lies and uploaded; and what they leave, brought home."""
 
-import contextlib
 import dataclasses
-import os
+import shutil
+import tarfile
+import tempfile
 from pathlib import Path
 
-from sagemaker_scripts import aws, common
+from cnnlab.machine import atomic_file, variables_set
+from sagemaker_scripts import aws, common, errors
+from sagemaker_scripts.resources import job_states
+
+STORE = Path("runs") / "collected" / "trials"
 
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """What `find` found: an `address` in S3, or `files` on this machine, below `root`; neither: jobs download."""
+    """What there is: an `address` in S3, or `files` on this machine, below `root`; where neither, jobs download."""
 
     address: str | None = None
     root: Path | None = None
@@ -33,7 +38,7 @@ class Images:
         return f"s3://{account.bucket}/{prefix}"
 
 
-def find(given, datasets, account):
+def find_images(given, datasets, account):
     """Images of `given`: a path, an s3:// address or None, for jobs that train on `datasets` (names).
 
     A path is read as a job would read it: a copy in any shape that cnnlab.data knows, or the
@@ -79,7 +84,7 @@ def _check_copy(path, name):
     """Load the data set `name` from the copy at `path`, as a job does."""
     from cnnlab import data
 
-    with _variable(data.path_variable(name), str(path)):
+    with variables_set({data.path_variable(name): str(path)}):
         try:
             data.load(name)
         except (data.DataUnavailableError, ValueError) as error:
@@ -91,21 +96,75 @@ def _check_copy(path, name):
 
 def _check_address(address, account):
     bucket, _, prefix = address.removeprefix("s3://").partition("/")
-    with aws.plain_errors():
+    with errors.plain_errors():
         if not bucket or not account.client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1).get(
             "Contents"
         ):
             raise common.BadArgumentsError(f"nothing lies at --data {address}")
 
 
-@contextlib.contextmanager
-def _variable(name, value):
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+def collect(name, access=None, store=STORE, models=None):
+    """Bring the rows and predictions of the launch `name` into the folder `store`; returns the keys of the rows.
+
+    `models`: where to put the models too, as <key>.keras (None: not at all). Only of completed
+    jobs; the others are named. Raises ScriptError where the launch has no jobs.
+    """
+    account = aws.identify(access or aws.Access())
+    client = account.client("sagemaker")
+    keys, without = [], {}
+    with errors.plain_errors():
+        states = job_states(client, name)
+        if not states:
+            raise common.BadArgumentsError(
+                f"no training job in {account.region} is called {name}...; see launch_training.py's last lines"
+            )
+        for job, state in sorted(states.items()):
+            description = client.describe_training_job(TrainingJobName=job)
+            if state == "Completed":
+                keys += _fetch(account, job, description, Path(store), models)
+            else:
+                without[job] = f"{state}: {description.get('FailureReason', 'no reason given')}".rstrip(": ")
+    print(f"rows in {store}: {len(keys)}")
+    for job, reason in without.items():
+        print(f"nothing from {job}: {reason}")
+    if without:
+        print_collect(name, "again, when more have ended")
+    return keys
+
+
+def _fetch(account, job, description, store, models):
+    """Keys of the rows in one job's output, now in `store`."""
+    place = f"{description['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{job}/output"
+    with tempfile.TemporaryDirectory() as folder:
+        trials = _unpack(account, f"{place}/output.tar.gz", Path(folder) / "output") / "trials"
+        rows = sorted(trials.glob("*.json"))
+        store.mkdir(parents=True, exist_ok=True)
+        # As Store.save does: predictions first, because the row says that all is there.
+        for path in [*sorted(trials.glob("*.npz")), *rows]:
+            _place(path, store / path.name)
+        if models is not None and rows:
+            model = _unpack(account, f"{place}/model.tar.gz", Path(folder) / "model") / "model.keras"
+            Path(models).mkdir(parents=True, exist_ok=True)
+            _place(model, Path(models) / f"{rows[0].stem}.keras")
+    return [path.stem for path in rows]
+
+
+def _unpack(account, address, folder):
+    """Download and unpack the tar.gz at `address` (s3://...); returns `folder`."""
+    bucket, _, key = address.removeprefix("s3://").partition("/")
+    folder.mkdir()
+    packed = folder.with_suffix(".tar.gz")
+    account.client("s3").download_file(bucket, key, str(packed))
+    with tarfile.open(packed) as tar:
+        tar.extractall(folder, filter="data")
+    return folder
+
+
+def _place(source, target):
+    with atomic_file(target) as partial:
+        shutil.copyfile(source, partial)
+
+
+def print_collect(name, when):
+    """The command that brings the results of the launch `name` home, and `when`."""
+    common.print_next(f"python sagemaker_scripts/launch_training.py --collect {name}", when)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from sagemaker_scripts import aws, common
+from sagemaker_scripts import aws, common, errors
 from sagemaker_scripts.resources import BUSY, VARIANT, scalable, wait_while
 
 # US dollars an hour, on demand, for endpoints and training alike, as AWS lists them on this page:
@@ -170,7 +170,7 @@ def create_transform(ledger, name, place, instance, largest):
 def create_endpoint(ledger, name, archive, hardware, keep=0, alarm=None, register=False, poll=15, timeout=1800):
     """Make an endpoint called `name` that serves `archive`, step by step; ends once it is in service.
 
-    `ledger`: a `cleanup.Ledger`; other arguments as of `deploy.deploy`.
+    `ledger`: a `ledger.Ledger`; other arguments as of `deploy.deploy`.
     """
     print(f"1/4 upload {archive} to {ledger.account.bucket}", flush=True)
     address = ledger.upload(archive, name)
@@ -246,8 +246,8 @@ def _set_end(ledger, name, hours, alarm):
             Target={"Arn": target, "RoleArn": account.role, "Input": json.dumps({"EndpointName": name})},
         )  # fmt: skip
     except Exception as error:
-        problem = aws.explain(error)
-        if not alarm or problem is None or problem.kind not in (aws.Kind.DENIED, aws.Kind.ROLE):
+        problem = errors.explain(error)
+        if not alarm or problem is None or problem.kind not in (errors.Kind.DENIED, errors.Kind.ROLE):
             raise
         ledger.refused(error)
         print(f"no date of deletion ({problem}): the alarm alone tells of an idle endpoint", flush=True)
@@ -267,7 +267,7 @@ def _start(ledger, name, poll, timeout):
         )
     if found["EndpointStatus"] != "InService":
         raise common.ScriptError(
-            f"the endpoint did not start: {aws.failure(found)}; its log is CloudWatch's group "
+            f"the endpoint did not start: {errors.failure(found)}; its log is CloudWatch's group "
             f"/aws/sagemaker/Endpoints/{name}"
         )
 

@@ -6,10 +6,10 @@ And what is known of it: the row of the trial that trained it, and with that its
 import json
 from pathlib import Path
 
-from sagemaker_scripts.archive import reason
 from sagemaker_scripts.common import BadArgumentsError
+from sagemaker_scripts.serving.archive import reason
 
-ROWS = Path(__file__).resolve().parent.parent / "results" / "trials"
+ROWS = Path(__file__).resolve().parents[2] / "results" / "trials"
 # What a model may take: 0..255, 0..1 or -1..1, its pictures scaled before; the scale and offset that make it of 0..255.
 PIXELS = {"bytes": None, "unit": (1 / 255, 0.0), "signed": (1 / 127.5, -1.0)}
 
@@ -76,19 +76,6 @@ def row_within(model_path):
     from cnnlab import training
 
     return training.row_within(model_path)
-
-
-def check_permutation(row):
-    """Raise BadArgumentsError for a model that no real picture fits."""
-    if row.get("permute_pixels") is not None:
-        raise BadArgumentsError("the model was trained on permuted pixels and would misread every real picture")
-
-
-def is_letterboxed(row):
-    """Whether the training images kept their shape, centred on black."""
-    from cnnlab import data
-
-    return data.is_letterboxed(row.get("dataset") or "")
 
 
 def class_names(given, row, count):

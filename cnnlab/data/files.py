@@ -1,0 +1,230 @@
+"""Files on this machine: what a person calls a path, what lies there, and what a file is by its first bytes.
+
+Names say little, and what a login page is called says nothing.
+"""
+
+import codecs
+import contextlib
+import hashlib
+import io
+import os
+import re
+import tarfile
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+# How many folders down is looked.
+LEVELS = 3
+_MOST_FILES = 1_000_000
+_CLUTTER = ("__macosx", "@eadir", "thumbs.db", "desktop.ini")
+_QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019"}
+# The header of a tar, and the eight bytes behind it that tell a Matlab 7.3 file; all other marks lie within.
+HEAD_BYTES = 520
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_MARKS = {
+    b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"PK\x03\x04": "zip", b"PK\x05\x06": "zip",
+    b"\x93NUMPY": "npy", _HDF5: "hdf5", b"MATLAB 5.0 MAT-file": "mat", b"PAR1": "parquet", b"\x89PNG\r\n\x1a\n": "png",
+    b"\xff\xd8\xff": "jpeg", b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!\x1a\x07": "rar", b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x04\x22\x4d\x18": "lz4", b"%PDF": "pdf", b"ARROW1": "arrow", b"version https://git-lfs": "git-lfs",
+    b"(dp": "pickle", b"}q": "pickle",
+}  # fmt: skip
+_PICKLE = re.compile(rb"\x80[\x02-\x05]")
+_PAGE = re.compile(rb"\s*(<!--.*?-->\s*)?<(!doctype\s+html|html|head|body|script)\b", re.IGNORECASE | re.DOTALL)
+# Kinds that no reader here opens, as they are named to whoever has one.
+_UNREAD = {
+    "empty": "is empty: the download failed or has not begun",
+    "web page": "is a web page, as a server sends it to ask for a login or to report an error: download the file anew",
+    "xml": "is an XML text, as a server sends it to report an error: download the file anew",
+    "7z": "is a 7z archive, which Python cannot read: unpack it (7z x) and name the folder",
+    "rar": "is a RAR archive, which Python cannot read: unpack it and name the folder",
+    "zstd": "is packed by zstd, which Python cannot read: unpack it (zstd -d) and name what comes out",
+    "lz4": "is packed by lz4, which Python cannot read: unpack it (lz4 -d) and name what comes out",
+    "pdf": "is a PDF document",
+    "jpeg": "is a JPEG picture, whose pixels are only nearly those that it was made from",
+    "arrow": "is an Arrow file: save the data set as Parquet and name that",
+    "git-lfs": "is only a pointer of Git LFS: fetch the file itself (git lfs pull)",
+    "json": "is a JSON text",
+    "text": "is a text file",
+    "unreadable": "may not be read",
+    "unknown": "is of no kind that is known here",
+}
+
+
+class BadDataError(ValueError):
+    """A file is not what it should be: truncated, altered, of another shape, or hostile."""
+
+
+def kind_of(head):
+    """The kind (str) of the file that begins with `head` (bytes, HEAD_BYTES or all of it), "unknown" for any other."""
+    if not head:
+        return "empty"
+    if head.startswith(b"MATLAB 7.3") or head[512:].startswith(_HDF5):
+        return "hdf5"
+    for mark, kind in _MARKS.items():
+        if head.startswith(mark):
+            return kind
+    if _is_tar(head):
+        return "tar"
+    if _PICKLE.match(head):
+        return "pickle"
+    if _PAGE.match(head):
+        return "web page"
+    return _kind_of_text(head)
+
+
+def describe(kind):
+    """What to say of a file of `kind`, after its name: 'is a web page, ...'."""
+    return _UNREAD.get(kind, f"is a file of kind {kind}")
+
+
+@contextlib.contextmanager
+def opened_picture(data, *kinds):
+    """The picture in `data` (bytes) of one of `kinds` ("PNG", "JPEG", ...), of which only the header is read so far.
+
+    Whatever Pillow raises within the block becomes a BadDataError that names the kind.
+    """
+    kind = "/".join(kinds)
+    try:
+        with Image.open(io.BytesIO(data), formats=kinds) as image:
+            kind = image.format
+            yield image
+    except BadDataError:
+        raise
+    except UnidentifiedImageError:
+        raise BadDataError(f"is no {kind} picture") from None
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and others
+        raise BadDataError(f"is no whole {kind} picture ({error})") from None
+
+
+def _is_tar(head):
+    if head[257:262] == b"ustar":
+        return True
+    try:
+        tarfile.TarInfo.frombuf(head[:512], "utf-8", "surrogateescape")  # it compares the checksum of the header
+    except tarfile.HeaderError:
+        return False
+    return True
+
+
+def _kind_of_text(head):
+    text = head.removeprefix(b"\xef\xbb\xbf").strip()
+    if re.search(rb"[\x00-\x08\x0e-\x1f\x7f]", text):
+        return "unknown"
+    with contextlib.suppress(UnicodeDecodeError):
+        codecs.getincrementaldecoder("utf-8")().decode(text)  # the last character may be cut in the middle
+        if text.startswith((b"[", b"{")):
+            return "json"
+        return "xml" if text.startswith(b"<?xml") else "text"
+    return "unknown"
+
+
+@contextlib.contextmanager
+def reading():
+    """Trouble with reading is a fault of the copy; so that any other OSError is one of the cache."""
+    try:
+        yield
+    except OSError as error:
+        raise BadDataError(f"it cannot be read ({error.strerror or error})") from None
+
+
+@reading()
+def named_path(path):
+    """The absolute Path of the file or folder that a person called `path` (str or Path).
+
+    Understands `~`, and what comes of copying and dragging: quotes and spaces around it, spaces
+    behind backslashes. Raises BadDataError where there is no such file or folder.
+    """
+    text = str(path).strip()
+    if _QUOTES.get(text[:1]) == text[-1:] and len(text) > 1:
+        text = text[1:-1].strip()
+    if not text or "\0" in text:
+        raise BadDataError("that is no path of a file or folder")
+    for written in (str(path), text, text.replace("\\ ", " ")):
+        found = _expanded(written)
+        if found.exists():
+            if not (found.is_file() or found.is_dir()):
+                raise BadDataError("this is neither a file nor a folder")
+            return found.resolve()
+    if re.match(r"[a-z]+://", text):
+        raise BadDataError("this is an address on the web: download it, and name the file")
+    raise BadDataError(f"there is no such file or folder{_nearest(_expanded(text))}")
+
+
+@reading()
+def stamp(path):
+    """A hash (hex) over names, sizes and times of the files at `path`: another one once any of them changes."""
+    digest = hashlib.sha256()
+    for file in files_below(path):
+        facts = file.stat()
+        digest.update(f"{file.relative_to(path)}\t{facts.st_size}\t{facts.st_mtime_ns}\n".encode(errors="replace"))
+    return digest.hexdigest()
+
+
+def files_below(path, levels=LEVELS, links=True, others=None):
+    """The regular files at `path`: itself, or those down to `levels` folders below it, part2 before part10.
+
+    `links`: whether those that lead to folders are followed; `others`: a list that gets the folders that may not be
+    read, and what is neither file nor folder. Raises BadDataError for more files than a data set has.
+    """
+    if path.is_file():
+        return [path]
+    found, folders, others = [], [path], [] if others is None else others
+    for _ in range(levels + 1):
+        deeper = []
+        for folder in folders:
+            try:
+                files, inner, rest = entries(folder)
+            except PermissionError:
+                if folder == path:
+                    raise
+                others.append(folder)
+                continue
+            found += files
+            deeper += [each for each in inner if links or not each.is_symlink()]
+            others += rest
+        if len(found) > _MOST_FILES:
+            raise BadDataError(f"this folder holds more than {_MOST_FILES:,} files: name the one with the data")
+        folders = deeper
+    return found
+
+
+def entries(folder):
+    """(regular files, folders, other things) in `folder`, part2 before part10, without what is hidden or clutter."""
+    files, folders, others = [], [], []
+    shown = (entry for entry in folder.iterdir() if not is_clutter(entry.name))
+    for entry in sorted(shown, key=lambda entry: natural(entry.name)):
+        (files if entry.is_file() else folders if entry.is_dir() else others).append(entry)
+    return files, folders, others
+
+
+def natural(name):
+    """A key by which part2 comes before part10, whatever the case of the letters."""
+    parts = re.split(r"(\d+)", name)
+    return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part.casefold()) for part in parts], name
+
+
+def is_clutter(name):
+    """Whether `name` is one of those that a file manager leaves behind, or is hidden."""
+    return name.startswith(".") or name.lower() in _CLUTTER
+
+
+def kind_at(file):
+    """The `kind_of` the file at the path `file`, "unreadable" where it may not be read: others may do."""
+    try:
+        with file.open("rb") as stream:
+            return kind_of(stream.read(HEAD_BYTES))
+    except OSError:
+        return "unreadable"
+
+
+def _expanded(text):
+    return Path(os.path.expandvars(os.path.expanduser(text)))  # noqa: PTH111 - Path's raises where there is no such user
+
+
+def _nearest(path):
+    """' (NAME is not in FOLDER)', with the last folder of `path` that exists."""
+    for part, folder in zip([path, *path.parents], path.parents, strict=False):
+        if folder.is_dir():
+            return f": {folder.resolve()} has no {part.name!r}"
+    return ""
