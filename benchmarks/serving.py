@@ -29,6 +29,7 @@ from cnnlab.findings import AIMS, HANDLER_LATENCY, MIXED_LOAD, SERVER_LOAD, SERV
 from cnnlab.measures import run_benchmarks
 from cnnlab.training import build
 from sagemaker_scripts import package_model, serve_local
+from sagemaker_scripts.serving import archive
 from sagemaker_scripts.test_endpoint import encode_npy, encode_png
 
 SERVER = Path(serve_local.__file__)
@@ -70,7 +71,7 @@ def handler_latency(model, served, images, rounds, repeats):
 
 def handlers(model, path, images, rounds, repeats):
     """`handler_latency` of `model` and of the archive `path` that it was packed in."""
-    with package_model.unpacked(path) as opened, contextlib.closing(serve_local.Served(opened)) as served:
+    with archive.unpacked(path) as opened, contextlib.closing(serve_local.Served(opened)) as served:
         return handler_latency(model, served, images, rounds, repeats)
 
 
@@ -118,8 +119,8 @@ def server_share(path, images, rounds, repeats, seconds):
     """The local server against the SavedModel alone, in turns: the time for one image, the rate of many clients."""
     alone = {batch: [] for batch in BATCHES}
     taken, rates = [], []
-    with package_model.unpacked(path) as folder, server(path) as (url, _):
-        inference = package_model.load_handlers(folder)
+    with archive.unpacked(path) as folder, server(path) as (url, _):
+        inference = archive.load_handlers(folder)
         model = inference.model_fn(folder)
         for _ in range(rounds):
             for batch, times in alone.items():

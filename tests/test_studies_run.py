@@ -21,6 +21,7 @@ from cnnlab import data, measures, studies
 from cnnlab.studies import RECIPES, Store, kept_or_trained, read, run_study, train_recipe, trained_model
 from cnnlab.training import load_model, model_path, train, trial_key
 from sagemaker_scripts import package_model
+from sagemaker_scripts.serving import archive
 
 PROGRAM = Path(__file__).parent / "tiny_study.py"
 # What may differ between two runs of one trial.
@@ -304,7 +305,7 @@ def test_a_named_recipe_is_trained_to_a_file_that_packs_and_explains_itself(
     assert measures.embeddings(model, images).shape == (8, 16)
 
     package_model.package(path, tmp_path / "model.tar.gz", class_names=bars_dataset.class_names, row=row)
-    with package_model.unpacked(tmp_path / "model.tar.gz") as folder:
+    with archive.unpacked(tmp_path / "model.tar.gz") as folder:
         card = json.loads((Path(folder) / "code" / "model_card.json").read_text())
     assert card["metrics"]["test_accuracy_last"] == full_result.row["test_accuracy_last"]
 

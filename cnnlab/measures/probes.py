@@ -252,8 +252,7 @@ def _measured(path, probe, store, seeds):
     if len(rows):
         rows = rows[rows["version"] == probe.version]
         first = {trial.label: trial.seed for trial in probe.trials}
-        turns = rows["seed"] - rows["label"].map(first).fillna(0)
-        seeds = max([seeds, *(turns.astype("int64") + 1)])
+        seeds = max([seeds, *(seed - first.get(label, 0) + 1 for label, seed in rows[["label", "seed"]].to_numpy())])
     order = list(probe.parts(seeds, store.key))
     done = {} if rows.empty else dict(list(rows.groupby(["seed", "key"], sort=False)))
     return {part: done[part] for part in order if part in done}, order
