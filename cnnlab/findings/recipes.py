@@ -17,7 +17,7 @@ from cnnlab.findings.finding import (
 )
 from cnnlab.findings.tables import cell
 from cnnlab.studies import ASSIGNMENT, FLOAT32, NAMES, PUBLISHED, TARGETS, WALK
-from cnnlab.wording import capital, duration, from_to, percent, points, signed_points, spelled, whole_points
+from cnnlab.wording import capital, duration, from_to, percent, points, signed_points, spelled
 
 ASSIGNED = NAMES[ASSIGNMENT.label]
 PLACES = {"on top": "on top of the steps before it", "left out": "left out of the narrow recipe"}
@@ -48,7 +48,7 @@ def cumulative(frame, steps):
     takes = "takes" if len(steps) == 1 else "take"
     sentence = (
         f"{capital(number)} {takes} {ASSIGNED} from {percent(start)} to {percent(end)}; "
-        f"{NAMES[largest['first']].removeprefix('+ ').split(',')[0]} adds most, {points(largest['mean'])}."
+        f"most comes from {_brief(largest['change'])}, {points(largest['mean'])}."
     )
     verdict, numbers = judged_one(measures.paired_differences(rows, *ends, measures.SCORE), RECIPE_MARGIN)
     return Finding(sentence, verdict, numbers | {"start": start, "end": end, "largest": largest["step"]})
@@ -59,13 +59,12 @@ def missed(left_out):
 
     `left_out`: the rows of `measures.effects` of that kind.
     """
-    place = left_out["mean"].to_numpy().argmax()
-    (verdict, numbers), most = judge_contrasts(left_out["differences"], RECIPE_MARGIN)[place], left_out.iloc[place]
-    name = most["change"].split(",")[0]
-    sentence = f"The narrow recipe misses {name} most: without it it loses {points(most['mean'])}."
-    if verdict != BETTER:
-        clear = whole_points(RECIPE_MARGIN)
-        sentence = f"The narrow recipe can do without each step that was left out: none costs a clear {clear}."
+    most = left_out.loc[left_out["mean"].idxmax()]
+    verdict, numbers = judged_one(most["differences"], RECIPE_MARGIN)
+    sentence = {
+        BETTER: f"The narrow recipe misses {_brief(most['change'])} most: without it it loses {points(most['mean'])}.",
+        CANNOT_TELL: "Which step the narrow recipe misses most cannot be told from noise.",
+    }.get(verdict, "The narrow recipe can do without each of the steps that were left out.")
     return Finding(sentence, verdict, numbers | {"step": most["step"]})
 
 
@@ -77,10 +76,15 @@ def _twice_told(on_top, left_out):
     step = (both["mean"] - both["mean_left"]).abs().idxmax()
     one = both.loc[step]
     sentence = (
-        f"What a step is worth depends on the others: {one['change'].split(',')[0]} is worth "
+        f"What a step is worth depends on the others: {_brief(one['change'])} is worth "
         f"{100 * one['mean']:.1f} points where it comes in, {100 * one['mean_left']:.1f} in the narrow recipe."
     )
     return [Finding(sentence, None, {"step": step, "on_top": one["mean"], "left_out": one["mean_left"]})]
+
+
+def _brief(change):
+    """A step's name without its details: 'Muon, falling rate' -> 'Muon'."""
+    return change.split(",")[0].split(" (")[0]
 
 
 def listed(frame):

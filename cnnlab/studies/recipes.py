@@ -34,7 +34,7 @@ STEPS = (
     ("muon", "Muon, falling rate, batches of 1,000", MUON),
     ("start", "whitened, dirac start", START),
     ("smoothing", "label smoothing", {"label_smoothing": 0.2}),
-    ("width", "64, 256 and 256 filters", {"filters": WIDE}),
+    ("width", "wider blocks (64-256-256)", {"filters": WIDE}),
     ("everything", "all images, 10 passes, several views", EVERYTHING),
 )
 # The narrow recipe: every change but width and longer training. What is left out of it is compared with it.
