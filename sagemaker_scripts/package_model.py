@@ -24,7 +24,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from cnnlab.machine import atomic_file
+from cnnlab.machine import atomic_file, release
 from sagemaker_scripts import common
 from sagemaker_scripts.common import BadArgumentsError
 from sagemaker_scripts.serving import classifier
@@ -85,6 +85,8 @@ def package(
             _stage(model, card, Path(folder), letterbox, pictures)
             _pack(folder, partial)
         verify(partial, model, own.get("class_names") or row.get("class_names"))
+    del model
+    release()
     return output_path
 
 

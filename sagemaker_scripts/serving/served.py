@@ -17,8 +17,8 @@ JSON = "application/json"
 # up to FULL a pass costs much the same, beyond it each image costs its share.
 SIZES = (1, 2, 4, 8, 16, 32, 48, 64)
 FULL = 16
-# Pixels in the largest pass: 32 images of 128x128. Larger ones go in smaller parts, for each takes its memory.
-LARGEST_PASS = 2**19
+# Pixels in the largest pass: 16 images of 128x128. Larger ones go in smaller parts, for each takes its memory.
+LARGEST_PASS = 2**18
 # Memory for the pictures that are decoded at once, in units of what one request may take.
 DECODED_AT_ONCE = 2
 # Threads that decode; most of the time they wait for TensorFlow's own, or for memory.
