@@ -69,6 +69,7 @@ def package(
 
     model_path, output_path = Path(model_path), Path(output_path)
     row, own = classifier.read_row(row, model_path), classifier.row_within(model_path)
+    release()
     model = classifier.load(model_path, size, pixels)
     name = name or model.name
     if not NAME.fullmatch(name) or name == "code":

@@ -26,7 +26,7 @@ TOLERANCE = 0.01
 # Gradients on the way from the mean colour to the image: more, until that is so.
 STEPS = (32, 64, 128, 256, 512, 1024, 2048)
 # Pixels, over all images, of which gradients are held at once.
-_AT_ONCE = 2**17
+_AT_ONCE = 2**16
 
 
 def leaves(model):
