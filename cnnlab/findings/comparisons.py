@@ -161,16 +161,15 @@ def compare_predictions(labels, first, second, names):
 
 def undone(frame, metric=HEADLINE):
     """Which decision, undone, costs a study's first variant most, and how many can be told to matter at all."""
-    base, *others = _labels(frame)
-    judged = _judge_pairs(frame, [(label, base) for label in others], metric)
-    worst = int(np.argmin([numbers["mean"] for _, numbers in judged]))
+    judged = judged_against(frame, _labels(frame)[0], metric)
+    worst = min(judged, key=lambda label: judged[label][1]["mean"])
     verdict, numbers = judged[worst]
-    clear = sum(found in (BETTER, WORSE) for found, _ in judged)
-    costs = {WORSE: f"{capital(others[worst])} costs most, {points(numbers['mean'])}"}
+    verdicts = {label: found for label, (found, _) in judged.items()}
+    clear = sum(found in (BETTER, WORSE) for found in verdicts.values())
+    costs = {WORSE: f"{capital(worst)} costs most, {points(numbers['mean'])}"}
     start = costs.get(verdict, "No decision costs a clear amount when it is undone")
-    sentence = f"{start}; {clear} of {spelled(len(others))} decisions can be told to matter."
-    verdicts = {label: found for label, (found, _) in zip(others, judged, strict=True)}
-    return Finding(sentence, verdict, numbers | {"worst": others[worst], "verdicts": verdicts})
+    sentence = f"{start}; {clear} of {spelled(len(judged))} decisions can be told to matter."
+    return Finding(sentence, verdict, numbers | {"worst": worst, "verdicts": verdicts})
 
 
 def contrast_table(frame, metric=HEADLINE, base=None):
@@ -179,6 +178,12 @@ def contrast_table(frame, metric=HEADLINE, base=None):
     pairs = [(label, base) for label in _labels(frame) if label != base] if base else _steps(frame)
     names = [tuple(map(readable, pair)) for pair in pairs]
     return verdicts_table(names, _judge_pairs(frame, pairs, metric), f"Difference in {metric_name(metric)}, points")
+
+
+def judged_against(frame, base, metric):
+    """{label: (verdict, numbers)} of each other variant of `frame` against `base`, a label, with Holm's correction."""
+    others = [label for label in _labels(frame) if label != base]
+    return dict(zip(others, _judge_pairs(frame, [(label, base) for label in others], metric), strict=True))
 
 
 def _judge_pairs(frame, pairs, metric):

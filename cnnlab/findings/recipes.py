@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 
 from cnnlab import measures, studies
+from cnnlab.findings.comparisons import judged_against
 from cnnlab.findings.finding import (
     BETTER,
     CANNOT_TELL,
     WORSE,
     Finding,
     effect,
-    judge_contrasts,
     judged_one,
 )
 from cnnlab.findings.tables import cell
@@ -89,16 +89,14 @@ def _brief(change):
 
 def listed(frame):
     """Which item of the assignment's list of future work adds most to its CNN, and which are not worth it."""
-    others = [label for label in frame["label"].unique() if label != ASSIGNMENT.label]
-    differences = [measures.paired_differences(frame, label, ASSIGNMENT.label, measures.METRIC) for label in others]
-    judged = judge_contrasts(differences)
-    place = int(np.argmax([numbers["mean"] for _, numbers in judged]))
-    verdict, numbers = judged[place]
-    better = sum(found == BETTER for found, _ in judged)
-    name = NAMES[others[place]].removeprefix("+ ").removeprefix("only ")
-    sentence = f"Of the list, {name} {effect(verdict, numbers, ASSIGNED)}; {better} of {len(others)} items help."
-    verdicts = {label: found for label, (found, _) in zip(others, judged, strict=True)}
-    return Finding(sentence, verdict, numbers | {"best": others[place], "verdicts": verdicts})
+    judged = judged_against(frame, ASSIGNMENT.label, measures.METRIC)
+    best = max(judged, key=lambda label: judged[label][1]["mean"])
+    verdict, numbers = judged[best]
+    verdicts = {label: found for label, (found, _) in judged.items()}
+    better = sum(found == BETTER for found in verdicts.values())
+    name = NAMES[best].removeprefix("+ ").removeprefix("only ")
+    sentence = f"Of the list, {name} {effect(verdict, numbers, ASSIGNED)}; {better} of {len(judged)} items help."
+    return Finding(sentence, verdict, numbers | {"best": best, "verdicts": verdicts})
 
 
 def faithful(frame):

@@ -37,7 +37,6 @@ __getattr__, __dir__, _lazy = lazy_loader.attach(
             "PUBLISHED",
             "PUBLISHED_EPOCHS",
             "STEPS",
-            "STUDY_SEEDS",
             "TARGETS",
             "TARGET_SEEDS",
             "WALK",
