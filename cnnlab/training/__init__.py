@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "save_with_row", "set_initial_weights", "takes_raw_pixels",
         ],
         "optimizers": ["adam"],
+        "own": ["trial_of"],
         "pretrained": ["efficientnet_lite0", "load_backbone"],
         "transfer": ["Probe", "linear_probe"],
         "trial": ["NETWORKS", "PROTOCOL", "Trial", "trial_key"],
