@@ -33,7 +33,9 @@ def by_hand(*more, classes=4, shape=(16, 16, 3)):
 
 
 def test_a_network_like_the_labs_gives_the_labs_numbers(bars_dataset):
+    like = dataclasses.replace(trial_of(by_hand(), TRIAL), dataset=bars_dataset.key)
     own = train(trial_of(by_hand(), "by hand", **SETTINGS), bars_dataset)
+    assert dataclasses.replace(like, label="by hand") == own.trial, "of a Trial, all but the network is taken"
     lab = train(TRIAL, bars_dataset)
     assert own.history == lab.history
     np.testing.assert_array_equal(own.probabilities["test"], lab.probabilities["test"])

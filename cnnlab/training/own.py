@@ -1,6 +1,7 @@
 """A network written by hand in Keras, as a Trial that says all of it; and that network built from the Trial."""
 
 import copy
+import dataclasses
 import json
 import re
 
@@ -17,18 +18,19 @@ NOT_KEPT = ("name", "dtype")
 CODE = re.compile(r'"class_name": "(?:function|__lambda__)"')
 
 
-def trial_of(model, label, **fields):
-    """The Trial that trains a network like `model`, a `keras.Sequential`, under `label`; `fields`: others of a Trial.
+def trial_of(model, like, **fields):
+    """The Trial that trains a network like `model`, a `keras.Sequential`.
 
-    It keeps the layers and not their weights: these are drawn anew by the trial's seed, so that a model like one of
-    `trial.NETWORKS` gives that one's numbers. Raises ValueError for a model of another kind, or with a layer that
-    cannot be written down.
+    `like`: its label, or a Trial whose label and settings it takes; `fields`: others of a Trial. It keeps the layers
+    and not their weights: these are drawn anew by the trial's seed, so that a model like one of `trial.NETWORKS` gives
+    that one's numbers. Raises ValueError for a model of another kind, or with a layer that cannot be written down.
     """
     if not isinstance(model, keras.Sequential):
         raise ValueError(f"{model!r} is a {type(model).__name__}; expected a keras.Sequential")
     shape = list(model.input_shape[1:]) if model.built else None
     options = {"layers": [_described(layer) for layer in model.layers], "input_shape": shape}
-    return Trial(label, "layers", options, **fields)
+    trial = like if isinstance(like, Trial) else Trial(like)
+    return dataclasses.replace(trial, model="layers", options=options, **fields)
 
 
 def _described(layer):
