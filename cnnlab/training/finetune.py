@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from cnnlab.training import models
 from cnnlab.training.features import frozen_features
+from cnnlab.training.initial_weights import set_initial_weights
 from cnnlab.training.models import dtype_policy
 from cnnlab.training.pretrained import efficientnet_lite0
 from cnnlab.training.transfer import fitted, without_xla
@@ -87,7 +88,7 @@ def initial_network(trial, dataset, images=None, fused=False):
     keras.utils.set_random_seed(trial.seed)
     with dtype_policy(trial.precision):
         model = build_for(trial, dataset, fused)
-    models.set_initial_weights(model, trial.network, images)
+    set_initial_weights(model, trial.network, images)
     return model
 
 
