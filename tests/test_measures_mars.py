@@ -84,14 +84,6 @@ def test_nearest_is_the_highest_correlation(bars_dataset):
         exploration.nearest_training_image(bars_dataset, "test", side=5)
 
 
-def test_accuracy_by_likeness(mars_tiny):
-    table = mars_evaluation.by_likeness(
-        mars_tiny, "test", wrong_on(mars_tiny, "test", 0, 1), [0.99, 0.5, 0.97, 0.5, 0.5, 0.5], thresholds=(0.95, 0.999)
-    )
-    assert table["images"].tolist() == [2, 4, 0, 6]
-    assert table["accuracy"].tolist() == pytest.approx([0.5, 0.75, np.nan, 4 / 6], nan_ok=True)
-
-
 def test_metadata_is_needed(bars_dataset):
     with pytest.raises(ValueError, match="bars has no metadata"):
         exploration.camera_shares(bars_dataset)
