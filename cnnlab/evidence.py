@@ -79,9 +79,8 @@ def suspects(found):
 
 def ablation(frame):
     """The figure of the steps of the study `recipe`."""
-    scores = measures.scored(frame).groupby("label")[measures.SCORE].agg(list)
     start = studies.ASSIGNMENT.label
-    return figures.recipe_ablation(measures.effects(frame), scores, (studies.NAMES[start], start))
+    return figures.recipe_ablation(measures.effects(frame), measures.scored(frame), (studies.NAMES[start], start))
 
 
 def recipes(record):

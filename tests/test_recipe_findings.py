@@ -296,8 +296,7 @@ def test_the_frontier_figure_names_every_recipe():
 
 def test_the_ablation_figure_ends_where_the_steps_do():
     frame = scored(rows())
-    scores = frame.groupby("label")[SCORE].agg(list)
-    left, right = recipe_ablation(effects(frame), scores, ("the assignment's CNN", "assignment")).axes
+    left, right = recipe_ablation(effects(frame), frame, ("the assignment's CNN", "assignment")).axes
     assert [text.get_text() for text in left.texts] == [
         "74.0%",
         "76.0%",
