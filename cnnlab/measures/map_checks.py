@@ -10,7 +10,6 @@ from scipy.stats import spearmanr
 
 from cnnlab.measures.attribution import MAPS, asked_classes, cell_numbers, images_at_once, maps_of, mean_colour
 from cnnlab.measures.groups import mean_by_group
-from cnnlab.measures.stats import t_interval
 from cnnlab.training import predict
 
 # Times that a deletion looks at the answer after the first, evenly until all cells are covered.
@@ -59,10 +58,9 @@ def trust_in_maps(model, images, groups=None, names=None, seed=0):
         alike = np.zeros(len(images))
         for place in np.flatnonzero(ordered):
             alike[place] = spearmanr(of_cells[place], of_twin[place]).statistic
-        gain, low, high = _interval(chance - found, groups)
-        randomised = dict(
-            zip(("randomised", "randomised_low", "randomised_high"), _interval(alike, groups), strict=True)
-        )
+        gain, low, high = mean_by_group(chance - found, groups)
+        ends = ("randomised", "randomised_low", "randomised_high")
+        randomised = dict(zip(ends, mean_by_group(alike, groups), strict=True))
         means = {"deletion": found.mean(), "random": chance.mean(), "gain": gain, "low": low, "high": high}
         rows.append({"map": name, "images": len(images), **means, **randomised, "flat": int((~ordered).sum())})
     return pd.DataFrame(rows)
@@ -82,10 +80,3 @@ def _over_cells(maps, images):
     resized = np.asarray(keras.ops.image.resize(maps[..., None], images.shape[1:3]))[..., 0]
     sizes = np.bincount(cells.ravel())
     return np.stack([np.bincount(cells.ravel(), each.ravel()) / sizes for each in resized]).astype("float32")
-
-
-def _interval(values, groups):
-    if groups is not None:
-        return mean_by_group(values, groups)
-    interval = t_interval(values)
-    return interval.mean, interval.low, interval.high
