@@ -224,15 +224,18 @@ class Page:
         display(Markdown(f"> **Your guess.** {capital(quantity)}: {said}; measured: {measured:.3g}."))
 
     def guesses(self):
-        """The guesses beside what was measured: a DataFrame; and above it how many intervals hold what they should."""
-        table = pd.DataFrame(self._guesses, ["low", "high", "measured"], dtype="float64").T.dropna(subset="measured")
-        made = table.dropna(subset=["low", "high"])
-        held = int(((made["low"] <= made["measured"]) & (made["measured"] <= made["high"])).sum())
+        """The guesses beside what was measured, a DataFrame; above it how many intervals hold what they should.
+
+        Without a guess there is nothing to compare: None, and a line that says how to make one.
+        """
+        table = pd.DataFrame(self._guesses, ["low", "high", "measured"], dtype="float64").T.dropna()
+        if table.empty:
+            display(Markdown("No guess was made: set `low` and `high` where `page.guess` asks, and run it again."))
+            return None
+        held = int(((table["low"] <= table["measured"]) & (table["measured"] <= table["high"])).sum())
         score = (
-            f"**{held} of your {len(made)} intervals hold what was measured.** Of intervals that one is 90% sure of, "
+            f"**{held} of your {len(table)} intervals hold what was measured.** Of intervals that one is 90% sure of, "
             "nine in ten should: with fewer, one is too sure of oneself; with all of them, one could have said more."
-            if len(made)
-            else "No guess was made in this run: set `low` and `high` where `page.guess` asks, and run it again."
         )
         display(Markdown(score))
         return table.rename_axis("quantity").reset_index()

@@ -138,8 +138,8 @@ def test_embeddings_are_what_the_classifier_sees(cnn, images):
 def test_layers_that_are_not_there_are_named(cnn, images):
     with pytest.raises(ValueError, match="conv9 asked of model cnn; its layers are .*conv1"):
         inspection.feature_maps(cnn, images[0], ["conv1", "conv9"])
-    with pytest.raises(ValueError, match="conv1 puts out .*expected a layer of one number a unit"):
-        inspection.embeddings(cnn, images, "conv1")
+    with pytest.raises(ValueError, match="the last layer is given .*expected one number a unit"):
+        inspection.embeddings(keras.Model(cnn.inputs, cnn.get_layer("conv1").output), images)
 
 
 def test_tsne_keeps_clusters_and_repeats_itself():

@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import keras
 import nbformat
+import numpy as np
 import pytest
 import tiny_folder
 
-from cnnlab import find_budget, machine, report
+from cnnlab import find_budget, machine, report, studies, training
 from cnnlab import notebook as notebooks
 from cnnlab.figures import FIGURES
 
@@ -67,6 +70,7 @@ def test_cells_are_short_and_define_nothing_long(path):
             continue
         lines = cell.source.strip().splitlines()
         assert len(lines) <= 15, f"a cell of {len(lines)} lines: {lines[0]}"
+        assert max(map(len, lines)) <= 100, f"wider than a page: {max(lines, key=len)}"
         for node in ast.walk(ast.parse(cell.source)):
             assert not isinstance(node, ast.ClassDef)
             if isinstance(node, ast.FunctionDef):
@@ -81,6 +85,27 @@ def test_a_notebook_imports_little_and_judges_what_it_predicts(path):
     text = prose(path)
     assert text.count("**Prediction") == text.count("**Predicted, found, why.**") > 3
     assert "**To remember.**" in text
+
+
+@pytest.mark.parametrize(
+    ("notebook", "name", "trial", "shape", "classes"),
+    [
+        ("cnn_assignment", "dense_network", studies.DENSE, (32, 32, 3), 10),
+        ("cnn_assignment", "cnn_network", studies.CNN, (32, 32, 3), 10),
+        ("cnn_exploration", "cnn_network", studies.MARS_CNN, (64, 64, 1), 22),
+    ],
+)
+def test_the_networks_written_out_are_those_of_the_studies_to_the_last_weight(notebook, name, trial, shape, classes):
+    sources = [c.source for c in nbformat.read(ROOT / f"{notebook}.ipynb", as_version=4).cells if c.cell_type == "code"]
+    (written,) = (source for source in sources if f"{name} = keras.Sequential(" in source)
+    images = SimpleNamespace(input_shape=shape, class_names=[str(label) for label in range(classes)])
+    run = {"dataset": images, "small": images, "training": training, "keras": keras, "layers": keras.layers}
+    run["FILTERS"] = [32, 64, 128]  # as the parameters cell has it
+    exec(written, run)  # noqa: S102 - the notebook's code
+    trials = training.trial_of(run[name], trial), trial
+    weights, expected = (training.initial_network(each.resolved(), images).get_weights() for each in trials)
+    assert [each.shape for each in weights] == [each.shape for each in expected]
+    assert all(np.array_equal(*pair) for pair in zip(weights, expected, strict=True))
 
 
 def findings_of(path):

@@ -31,6 +31,7 @@ OTHER_OPTIONS = {
     "blocks": {
         "filters": [4], "depth": 1, "batch_norm": False, "activation": "silu", "whitening": True, "dirac": True,
     },
+    "layers": {"layers": [{"class_name": "Flatten", "config": {}}] * 2, "input_shape": [8, 8, 3]},
     "probe": {"sizes": [96], "mirrored": True, "strengths": [0.01]},
     "lite0": {"blocks": 2, "dropout": 0.5},
 }  # fmt: skip
@@ -62,8 +63,9 @@ def test_no_field_is_left_out_here_and_the_label_decides_nothing():
 def test_every_option_changes_the_key(model):
     others = OTHER_OPTIONS[model]
     assert set(others) == {field.name for field in dataclasses.fields(NETWORKS[model])}
-    keys = {trial_key(Trial("any", model=model, options={name: value})) for name, value in others.items()}
-    assert len(keys | {trial_key(Trial("any", model=model))}) == 1 + len(others)
+    base = {"layers": [{"class_name": "Flatten", "config": {}}]} if model == "layers" else {}
+    keys = {trial_key(Trial("any", model=model, options=base | {name: value})) for name, value in others.items()}
+    assert len(keys | {trial_key(Trial("any", model=model, options=base))}) == 1 + len(others)
 
 
 def test_other_trials_have_other_keys():

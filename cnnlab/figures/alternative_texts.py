@@ -58,7 +58,6 @@ FIGURES = {
     "is worth, on top of the others and left out, with intervals.",
     "recipe_frontier": "Test accuracy against training time, one named dot a recipe, from the published code to the "
     "recipes with a target.",
-    "recipe_filters": "The filters of a recipe's first layer, which whitens small patches, as colour images.",
     "mars_class_imbalance": "Bar charts of the number of Mars images of each class, one chart a split.",
     "mars_class_samples": "Grid of Mars images, one row for each class.",
     "mars_camera_shares": "Stacked bars of the cameras' shares of the Mars images in each split.",

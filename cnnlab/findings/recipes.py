@@ -164,7 +164,7 @@ def test_time_augmentation(frame, label):
     rows = frame[frame["label"] == label]
     verdict, numbers = judged_one((rows[measures.AUGMENTED] - rows[measures.METRIC]).to_numpy(), RECIPE_MARGIN)
     numbers["time_share"] = (rows["seconds_tta"] / rows["seconds"]).median()
-    change = effect(verdict, numbers, "the last network" if label == WALK[-1].label else NAMES[label], RECIPE_MARGIN)
+    change = effect(verdict, numbers, NAMES[label], RECIPE_MARGIN)
     return Finding(
         f"Test-time augmentation {change}, for {percent(numbers['time_share'])} of its time.", verdict, numbers
     )

@@ -215,16 +215,15 @@ def most_active(maps, count):
     return np.argsort(-maps.mean(axis=(0, 1)), kind="stable")[:count]
 
 
-def embeddings(model, images, layer="features"):
-    """What `layer` (default: the dense one before the softmax) puts out for uint8 `images`: float32 (n, width).
+def embeddings(model, images):
+    """What the last layer of `model`, its classifier, is given for uint8 `images`: float32 (n, width).
 
-    Raises ValueError for a layer that `model` has not, or that puts out maps.
+    Raises ValueError for a model whose last layer is given maps.
     """
-    _check_layers(model, [layer])
-    output = model.get_layer(layer).output
-    if len(output.shape) != 2:
-        raise ValueError(f"layer {layer} puts out {output.shape[1:]}; expected a layer of one number a unit")
-    return predict(keras.Model(model.inputs, output), images)
+    given = model.layers[-1].input
+    if len(given.shape) != 2:
+        raise ValueError(f"the last layer is given {given.shape[1:]}; expected one number a unit")
+    return predict(keras.Model(model.inputs, given), images)
 
 
 def tsne_map(features, seed=0, perplexity=30.0):

@@ -24,8 +24,11 @@ MUON = {
 }  # fmt: skip
 START = {"whitening": True, "dirac": True}
 WIDE = (64, 256, 256)
-# Nothing is chosen any more; every second pass shows the other side of each image.
-EVERYTHING = {"train_split": "all", "epochs": 10, "flip": "alternating", "tta_share": 0.25}
+# The recipes that are held against a target were scored with seeds from here on, with which nothing had been before.
+FIRST_SEED = 22
+# Nothing is chosen any more; every second pass shows the other side of each image. That is the recipe for 94%, whose
+# seeds serve here too: with other images, equal seeds would pair nothing.
+EVERYTHING = {"train_split": "all", "epochs": 10, "flip": "alternating", "tta_share": 0.25, "seed": FIRST_SEED}
 
 # Label, what is changed in words, and what is changed: each step keeps all the changes before it.
 STEPS = (
@@ -35,7 +38,7 @@ STEPS = (
     ("start", "whitened, dirac start", START),
     ("smoothing", "label smoothing", {"label_smoothing": 0.2}),
     ("width", "wider blocks (64-256-256)", {"filters": WIDE}),
-    ("everything", "all images, 10 passes, several views", EVERYTHING),
+    ("to_94", "all images, 10 passes, several views", EVERYTHING),
 )
 # The narrow recipe: every change but width and longer training. What is left out of it is compared with it.
 NARROW = "smoothing"
@@ -80,12 +83,10 @@ ALONE = (
 
 # The recipes that are held against a target. On validation ReLU was as accurate as SiLU, batches of 1,000 more so than
 # of 2,000, and five passes of the wide network as accurate as eleven of one with half its filters, which take longer.
-# Seeds from here on had never been scored before.
-FIRST_SEED = 22
 
 
 def _fast(label, batch_size, **changes):
-    """The end of the walk, trained in batches of `batch_size`."""
+    """The end of the walk, which is the recipe for 94%, trained in batches of `batch_size`."""
     rates = {
         "batch_size": batch_size,
         "learning_rate": MUON["learning_rate"] * batch_size / BATCH,
@@ -97,8 +98,8 @@ def _fast(label, batch_size, **changes):
 FAST = (
     # Seeds 22 to 26 were scored after half a pass more, which was more than is asked, and took too long.
     _fast("to_74", 500, filters=BLOCKS["filters"], epochs=1, seed=27),
-    _fast("to_93", 1_000, epochs=6, seed=FIRST_SEED),
-    _fast("to_94", 1_000, epochs=10, seed=FIRST_SEED),
+    _fast("to_93", 1_000, epochs=6),
+    WALK[-1],
 )
 # Accuracy that each is to reach, as the mean of TARGET_SEEDS seeds, and within how many baseline times.
 TARGETS = {"to_74": (0.7444, 0.12), "to_93": (0.93, 1.1), "to_94": (0.94, 2.0)}

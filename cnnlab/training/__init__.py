@@ -20,6 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "normalisation": ["renew_statistics"],
         "optimizers": ["adam"],
+        "own": ["trial_of"],
         "pretrained": ["efficientnet_lite0", "load_backbone"],
         "transfer": ["Probe", "linear_probe"],
         "trial": ["NETWORKS", "PROTOCOL", "Trial", "trial_key"],

@@ -142,6 +142,23 @@ class Blocks:
 
 
 @checked
+class Layers:
+    """A network written by hand, layer by layer (see `own.trial_of`).
+
+    `layers`: of each its "class_name" in `keras.layers` and its "config", the last one a softmax; `input_shape`
+    (height, width, channels) in pixels that it was written for (None: any).
+    """
+
+    layers: Annotated[tuple[dict[str, Any], ...], Field(min_length=1)]
+    input_shape: tuple[Count, Count, Count] | None = None
+
+    @property
+    def batch_norm(self):
+        """Whether there is a normalisation among the layers."""
+        return any(layer["class_name"] == "BatchNormalization" for layer in self.layers)
+
+
+@checked
 class LinearProbe:
     """A logistic regression on frozen features of EfficientNet-Lite0 (see `transfer.linear_probe`).
 
@@ -169,7 +186,7 @@ class Lite0:
     dropout: Share = 0.2
 
 
-NETWORKS = {"dense": Dense, "cnn": CNN, "blocks": Blocks, "probe": LinearProbe, "lite0": Lite0}
+NETWORKS = {"dense": Dense, "cnn": CNN, "blocks": Blocks, "layers": Layers, "probe": LinearProbe, "lite0": Lite0}
 # Networks that begin with weights learned elsewhere, which compute in single precision.
 PRETRAINED = ("probe", "lite0")
 
@@ -271,7 +288,7 @@ class Trial:
     @property
     def is_normalised(self):
         """Whether the network has normalisations, whose statistics are computed anew before it is scored."""
-        return bool(self.options.get("batch_norm"))
+        return getattr(self.network, "batch_norm", False)
 
     def resolved(self):
         """This trial with "auto" replaced by what this machine trains in."""
