@@ -18,12 +18,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "build", "dtype_policy", "load_model", "model_path", "row_within", "save_model", "save_with_row",
             "takes_raw_pixels",
         ],
+        "networks": ["NETWORKS"],
         "normalisation": ["renew_statistics"],
         "optimizers": ["adam"],
         "own": ["trial_of"],
         "pretrained": ["efficientnet_lite0", "load_backbone"],
         "transfer": ["Probe", "linear_probe"],
-        "trial": ["NETWORKS", "PROTOCOL", "Trial", "trial_key"],
+        "trial": ["PROTOCOL", "Trial", "trial_key"],
     },
 )
 # fmt: on

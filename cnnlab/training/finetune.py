@@ -18,10 +18,10 @@ from cnnlab.training import models
 from cnnlab.training.features import frozen_features
 from cnnlab.training.initial_weights import set_initial_weights
 from cnnlab.training.models import dtype_policy
+from cnnlab.training.networks import Layers, LinearProbe, Lite0
 from cnnlab.training.own import build_own
 from cnnlab.training.pretrained import efficientnet_lite0
 from cnnlab.training.transfer import fitted, without_xla
-from cnnlab.training.trial import Layers, LinearProbe, Lite0
 
 BLOCKS = 16
 # Inverse strength of the L2 penalty of the probe to begin with, on features of variance one. Weaker ones answer all

@@ -10,7 +10,7 @@ WHITENING_IMAGES, WHITENING_EPSILON = 5_000, 3e-5
 
 
 def set_initial_weights(model, network, images):
-    """Give `model` the initial weights that `network` (a `trial.Blocks`) computes; the others stay as drawn.
+    """Give `model` the initial weights that `network` (a `networks.Blocks`) computes; the others stay as drawn.
 
     `images`: the training images, uint8 (n, height, width, channels), which whitening looks at.
     """

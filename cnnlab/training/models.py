@@ -13,12 +13,12 @@ import keras
 from keras import layers
 
 from cnnlab.machine import atomic_file
+from cnnlab.training.networks import CNN, PRETRAINED, Dense, network_options, one_each
 from cnnlab.training.normalisation import (  # noqa: F401 (two of them for the loop)
     STATISTICS_IMAGES,
     batch_normalization,
     renew_statistics,
 )
-from cnnlab.training.trial import CNN, PRETRAINED, Dense, network_options, one_each
 
 # Side, in pixels, of the patches that the first layer of blocks sees.
 PATCH = 2
@@ -29,7 +29,7 @@ LOGIT_SCALE = 1 / 9
 
 
 def build(model="cnn", input_shape=(32, 32, 3), num_classes=10, fused=False, **options):
-    """The uncompiled network `model`, a key of `trial.NETWORKS`, under Keras's present dtype policy.
+    """The uncompiled network `model`, a key of `networks.NETWORKS`, under Keras's present dtype policy.
 
     `options`: the fields of its dataclass there; `input_shape` (height, width, channels) in pixels;
     `num_classes`: width of the softmax; `fused` trains faster and is not for saving (see
