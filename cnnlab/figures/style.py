@@ -36,6 +36,8 @@ SMALL = 9
 DOTS_PER_INCH = 150
 # Inches kept free at the bottom of every figure for the small print that says what produced it.
 STRIP = 0.24
+# Pixels that a notebook shows of the width of a page.
+SHOWN = 800
 STYLE = {
     "font.family": "DejaVu Sans",  # Ships with matplotlib: the same picture on every machine.
     "font.size": 10,
@@ -190,20 +192,20 @@ class FigureView:
 def figure_view(path):
     """The saved figure at `path` for a notebook's output, with its alternative text, its letters as large as others'.
 
-    At most 800 pixels wide.
+    At most SHOWN pixels wide.
     """
     path = Path(path)
     with Image.open(path) as image:
-        width = round(min(1, image.width / DOTS_PER_INCH / WIDTH) * 800)
+        width = round(min(1, image.width / DOTS_PER_INCH / WIDTH) * SHOWN)
     return FigureView(_small(path.read_bytes()), alternative_text(path.stem), width)
 
 
-def live_view(figure, alt, width=800):
+def live_view(figure, alt):
     """`figure` for a notebook's output, and in no file: for what a reader moves; `alt` says what it shows."""
     content = io.BytesIO()
     with in_style():
-        figure.savefig(content, format="png", dpi=width / figure.get_figwidth())
-    return FigureView(_small(content.getvalue()), alt, width)
+        figure.savefig(content, format="png", dpi=SHOWN / figure.get_figwidth())
+    return FigureView(_small(content.getvalue()), alt, SHOWN)
 
 
 def _small(png):

@@ -113,18 +113,18 @@ def limited(trial, dataset):
     return dataclasses.replace(dataset, splits=splits)
 
 
-def feature_maps(trial, dataset, frozen, cache=None, progress=False, clock=None):
+def feature_maps(trial, dataset, frozen, progress=False, clock=None):
     """`batches.prepare` for a fine-tuned network, whose `frozen` part is of `parts_of`.
 
     Returns {split: (feature maps float32 (n, ...), int32 labels)}: of the training images those of all, and with flip
-    "random" of all mirror images after them. `cache`, `clock`: as in `features.frozen_features`; `progress`: whether to
-    show bars.
+    "random" of all mirror images after them. `clock`: as in `features.frozen_features`; `progress`: whether to show
+    bars.
     """
     dataset, sides = limited(trial, dataset), (False, True) if trial.flip == "random" else (False,)
 
     def seen(name, mirrored=False):
         split = dataset.splits[name]
-        maps = frozen_features(frozen, split, cache, name if progress else None, clock, mirrored)
+        maps = frozen_features(frozen, split, None, name if progress else None, clock, mirrored)
         return maps, split.labels[split.indices].astype("int32")
 
     trained = ("train",) if trial.train_split == "train" else ("train", "validation")
