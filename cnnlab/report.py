@@ -16,6 +16,8 @@ __all__ = ["CHAPTERS", "Chapter", "Record", "audit", "drawing", "drawings", "of_
 # Whose first filters are drawn, and what is asked how it bears worse images.
 FIRST_LAYERS = {studies.CNN.label: "CIFAR-10", MARS_CNN: "Mars"}
 ROBUST = {studies.DENSE.label: "dense", studies.CNN.label: "CNN", evidence.BEST_RECIPE: "recipe"}
+# What the tables of recipes hold the others against.
+ASSIGNED = studies.NAMES[studies.ASSIGNMENT.label]
 # (height, width) of CIFAR-10's images, on which the networks of the probes were trained.
 IMAGE_SIZE = (32, 32)
 
@@ -205,14 +207,9 @@ CHAPTERS = {
         says=findings.listed,
         about="One change at a time on the assignment's CNN, everything else as it was.",
         metric=METRIC,
-        base=studies.NAMES[studies.ASSIGNMENT.label],
+        base=ASSIGNED,
     ),
-    "training": of_study(
-        "training",
-        says=findings.faithful,
-        metric=METRIC,
-        base=studies.NAMES[studies.ASSIGNMENT.label],
-    ),
+    "training": of_study("training", says=findings.faithful, metric=METRIC, base=ASSIGNED),
     "targets": Chapter(
         studies.find_study("targets").question,
         evidence.recipes,
@@ -257,12 +254,7 @@ CHAPTERS = {
         "changed. The same frame is in the set several times: intervals here are over groups of images taken together.",
         "make mars PROFILE=full",
     ),
-    "mars_kernels": of_study(
-        "mars_kernels",
-        "Mars: test accuracy by kernel size",
-        findings.sweep,
-        base=MARS_CNN,
-    ),
+    "mars_kernels": of_study("mars_kernels", "Mars: test accuracy by kernel size", findings.sweep, base=MARS_CNN),
     "audit": Chapter(
         "The audit: which published claims hold?",
         audit,
