@@ -2,11 +2,11 @@
 
 import argparse
 import errno
-import subprocess
 import sys
 from pathlib import Path
 
-from cnnlab.machine import ROOT_VARIABLE, gather_caches, import_keras, output_path, root, whole_number
+from cnnlab import own_pictures
+from cnnlab.machine import ROOT_VARIABLE, gather_caches, import_keras, root, whole_number
 
 EXIT_FAILED = 1
 EXIT_BAD_ARGUMENTS = 2
@@ -17,8 +17,6 @@ PROBE_NAMES = (
     "shift", "equivariance", "receptive_field", "tabular", "activations", "calibration", "conformal", "attribution",
     "corruptions", "first_layer", "nearest",
 )  # fmt: skip
-# The network that is trained on pictures of one's own, where nobody says which.
-OWN_VARIANT = "cnn_32_64_128"
 # Not to be written to: what a person can mend by naming another place.
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOSPC)
 
@@ -74,7 +72,7 @@ def _parser():
     command.add_argument("name", nargs="?", help="a study: " + _names("study", "STUDIES"))
     _add_folder(command, "your own pictures in place of the study's: ", 64)
     command.add_argument(
-        "--variant", nargs="+", help=f"networks to train on them (default: the study's, else {OWN_VARIANT})"
+        "--variant", nargs="+", help=f"networks to train on them (default: the study's, else {own_pictures.VARIANT})"
     )
     command.add_argument("--seeds", type=whole_number(1), help="how many paired seeds (default: as the study records)")
     command.add_argument("--store", help="folder of the result rows (default: the budget's)")
@@ -99,7 +97,7 @@ def _parser():
     command.add_argument(
         "--out", help="the .keras file to write (default: under runs/); the packed model goes beside it"
     )
-    command.set_defaults(run=_transfer)
+    command.set_defaults(run=own_pictures.transfer)
 
     command = commands.add_parser("probe", help="measure an inductive bias on trained models")
     command.add_argument("name", help="a probe: " + ", ".join(PROBE_NAMES))
@@ -172,7 +170,7 @@ def _notebook(options):
 
 def _study(options):
     if options.folder:
-        _study_of_folder(options)
+        own_pictures.learn(options)
         return
     if not options.name or options.variant or options.groups:
         raise ValueError("name a study (cnnlab study --help), or give --folder; --variant and --groups are of folders")
@@ -194,58 +192,6 @@ def _study(options):
     print("", *(finding.sentence for finding in chapter.findings(record)), sep="\n")
 
 
-def _study_of_folder(options):
-    from cnnlab import data, studies
-
-    labels = [trial.label for trial in studies.find_study(options.name).trials] if options.name else [OWN_VARIANT]
-    study = studies.study_of(options.variant or labels)
-    if options.store and Path(options.store).resolve().is_relative_to(root() / "results"):
-        raise ValueError(f"{options.store} is of the record, which is no place for your own pictures; name another")
-    dataset = data.load_folder(options.folder, options.size, options.groups)
-    budget = studies.find_budget(options.budget).on(dataset)
-    store, study = studies.Store(options.store or budget.store_folder), study.within(budget)
-    store.check_writable()
-    import_keras()
-    from cnnlab import findings, measures, training
-
-    # Of the first seed models are kept, because one of them is packed.
-    studies.run_study(study, store, 1, models_folder=budget.models_folder)
-    models_folder = budget.models_folder if options.keep_models else None
-    frame = studies.run_study(study, store, options.seeds, models_folder=models_folder)
-    print(f"\n{study.question}\n\n{findings.to_markdown(findings.study_table(frame))}\n")
-    shares = {int(seed): measures.majority_share(data.load(dataset.key, int(seed))) for seed in frame["seed"].unique()}
-    said, chosen = findings.against_constant(frame, shares), frame["label"].iloc[0]
-    if frame["label"].nunique() > 1:
-        print(findings.to_markdown(findings.contrast_table(frame)), "\n")
-        choice = findings.choose(frame)
-        said, chosen = [*said, choice], choice.numbers["chosen"]
-    print(*(finding.sentence for finding in said), sep="\n")
-    row = frame[frame["label"] == chosen].iloc[0]
-    path = training.model_path(budget.models_folder, row["key"])
-    if not path.exists():
-        trial = next(trial for trial in study.trials if trial.label == chosen)
-        studies.trained_model(trial, budget.models_folder, store)
-    print(f"\n{chosen}, seed {row['seed']}:")
-    _show_answers(dataset, store.predictions(row["key"])["predicted"])
-    _pack(path, budget.folder / "model.tar.gz")
-
-
-def _show_answers(dataset, answers):
-    """The share of the first test images that is answered rightly, and what each class is taken for."""
-    from cnnlab import findings, measures
-
-    table = measures.metadata_of(dataset, "test").head(len(answers))
-    print(f"{findings.rightly_answered(answers == table['label'], table['group'])}\n")
-    print(findings.to_markdown(findings.confusions_table(table["label"], answers, dataset.class_names)), "\n")
-
-
-def _pack(model, archive):
-    # A program of its own, because this package knows nothing of SageMaker.
-    command = [sys.executable, "-m", "sagemaker_scripts.package_model", model, "--output", archive]
-    if subprocess.run(command, check=False).returncode:
-        raise RuntimeError(f"the model is kept as {model}, but could not be packed")
-
-
 def _train(options):
     from cnnlab import studies
 
@@ -260,23 +206,6 @@ def _train(options):
             print(f"{split} accuracy {plain:.2%}{views}")
     print(f"{result.row['seconds']:.0f} s; kept as {path}, its row as {path.with_suffix('.json')}")
     print(f"pack it: python sagemaker_scripts/package_model.py {path} --row {path.with_suffix('.json')}")
-
-
-def _transfer(options):
-    from cnnlab import data
-
-    if options.out:
-        output_path(options.out)
-    dataset = data.load_folder(options.folder, options.size, options.groups)
-    import_keras()
-    from cnnlab import training
-
-    path = output_path(options.out or root() / "runs" / "transfer" / dataset.name / "model.keras")
-    probe = training.linear_probe(dataset, options.backbone)
-    training.save_with_row(probe.model, probe.row, path)
-    print()
-    _show_answers(dataset, probe.probabilities["test"].argmax(axis=1))
-    _pack(path, path.with_name("model.tar.gz"))
 
 
 def _probe(options):

@@ -175,21 +175,25 @@ class Chapter:
         return "\n\n".join(filter(None, parts))
 
 
-def of_study(name, title=None, says=findings.adjacent, about="", metric=HEADLINE, drawn=None, contrasts=None):
+def of_study(
+    name, title=None, says=findings.adjacent, about="", metric=HEADLINE, base=None,
+    figure=None, drawn=None, contrasts=None, evidence=None,
+):  # fmt: skip
     """The Chapter of the study `name`: its tables and, where it has a `title`, a figure of every seed's `metric`.
 
-    `says`: from its tidy frame to Findings; `drawn`: {figure name: function of the frame} in place of that figure,
-    <name>_study; `contrasts`: from the frame to the table of its differences (default: each variant against the one
-    before it).
+    `says`: from its tidy frame to Findings; `base`: the label that the others are held against (None: each against the
+    one before it); `figure`: the name of that figure (default: <name>_study). In place of what is made so: `drawn`,
+    {figure name: function of the frame}; `contrasts`, from the frame to the table of its differences; `evidence`, from
+    a Record to the frame.
     """
     study = studies.find_study(name)
-    contrasts = contrasts or partial(findings.contrast_table, metric=metric)
-    if title and not drawn:
-        drawn = {f"{name}_study": lambda frame: figures.study_points(frame, title, metric)}
+    contrasts = contrasts or partial(findings.contrast_table, metric=metric, base=base)
+    if title:
+        drawn = {figure or f"{name}_study": partial(figures.study_points, title=title, metric=metric)}
     about = f"{about}\n\nVaried: {study.varied}. Held still: {study.fixed}.".strip()
     return Chapter(
         study.question,
-        lambda record: record.get(name),
+        evidence or (lambda record: record.get(name)),
         says,
         lambda frame: [study_table(measures.named(frame), metric), contrasts(measures.named(frame))],
         drawn or {},
@@ -209,11 +213,6 @@ def of_probe(name, drawn=None, about=""):
         about,
         f"cnnlab probe {name}",
     )
-
-
-def several(*functions):
-    """One function from evidence to the Findings of all of `functions`."""
-    return lambda evidence: [found for says in functions for found in listed(says(evidence))]
 
 
 def compact(table):

@@ -139,7 +139,7 @@ def shift(model, images, labels, class_names):
     return Movable(draw, alt, controls)
 
 
-def temperature(probabilities, labels, begin=2.0):
+def temperature(probabilities, labels):
     """A temperature to be moved, and what becomes of confidence and of calibration.
 
     `probabilities` (n, classes) of images whose classes are `labels` (n,). Returns the widget.
@@ -157,25 +157,17 @@ def temperature(probabilities, labels, begin=2.0):
         return figures.confidence_moved(bins, confidences)
 
     low, high = TEMPERATURE_POWERS
-    slider = ipywidgets.FloatLogSlider(
-        begin,
-        min=low,
-        max=high,
-        step=0.01,
-        description="temperature",
-        style=WHOLE,
-        readout_format=".2f",
-        continuous_update=False,
-    )
+    look = {"description": "temperature", "style": WHOLE, "readout_format": ".2f", "continuous_update": False}
+    slider = ipywidgets.FloatLogSlider(2.0, min=low, max=high, step=0.01, **look)
     alt = "Accuracy against confidence, and how many images have which confidence, as trained and at a temperature."
     return Movable(draw, alt, {"temperature": slider})
 
 
-def attribution(model, images, class_names, begin="occlusion"):
+def attribution(model, images, class_names):
     """Where on one of `images`, uint8 (n, height, width, channels), the answer of `model` comes from, and another.
 
     A map of a class that the reader chooses, at first the runner-up of the first picture, beside that of the answer.
-    `begin`: one of `measures.maps_of(model)`, among which the reader chooses. Returns the widget.
+    The reader chooses the kind of map, too, among `measures.maps_of(model)`. Returns the widget.
     """
     answers = training.predict(model, images)
 
@@ -191,7 +183,7 @@ def attribution(model, images, class_names, begin="occlusion"):
     options = [(name, place) for place, name in enumerate(class_names)]
     controls = {
         "picture": _picture_slider(images),
-        "kind": ipywidgets.Dropdown(options=measures.maps_of(model), value=begin, description="map"),
+        "kind": ipywidgets.Dropdown(options=measures.maps_of(model), value="occlusion", description="map"),
         "asked": ipywidgets.Dropdown(options=options, value=runner_up, description="class"),
     }
     alt = "A test picture, and where on it speaks for the network's answer and for a class that was asked for."

@@ -17,7 +17,7 @@ import tiny_folder
 import tiny_study
 from PIL import Image
 
-from cnnlab import __main__, data, measures, studies
+from cnnlab import __main__, data, measures, own_pictures, studies
 from cnnlab.__main__ import main
 from cnnlab.machine import LIBRARY_CACHES
 from cnnlab.training import build, train
@@ -317,7 +317,8 @@ def test_a_study_of_ones_own_pictures_gives_a_table_findings_and_a_packed_model(
 def test_a_study_of_no_pictures_or_no_variant_says_one_line_at_once(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CNNLAB_ROOT", str(tmp_path))
-    monkeypatch.setattr(__main__, "import_keras", lambda: pytest.fail("waited for TensorFlow"))
+    for module in (__main__, own_pictures):
+        monkeypatch.setattr(module, "import_keras", lambda: pytest.fail("waited for TensorFlow"))
     assert main(arguments) == 2
     shown = capsys.readouterr().err
     assert message in shown

@@ -110,5 +110,5 @@ def test_the_nearest_image_is_looked_for_in_the_array_of_its_own_split(bars_data
     apart = dataclasses.replace(test, images=np.roll(test.images, 1, axis=0)[::-1].copy())
     apart.images[test.indices[0]] = train.images[train.indices[7]]
     moved = dataclasses.replace(bars_dataset, splits={**bars_dataset.splits, "test": apart})
-    first = exploration.nearest_training_image(moved, "test", side=16).iloc[0]
+    first = exploration.nearest_training_image(moved, "test").iloc[0]
     assert (first["nearest_row"], first["nearest_label"]) == (train.indices[7], train.labels[train.indices[7]])

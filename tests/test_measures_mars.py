@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
+import synthetic
 import tiny_mars
 
 from cnnlab import data, measures
@@ -68,28 +69,19 @@ def test_the_pipeline_ends_at_what_the_network_sees(mars_tiny, mars_copy):
 
 
 def test_nearest_is_the_highest_correlation(bars_dataset):
-    table = exploration.nearest_training_image(bars_dataset, "test", ("train", "validation"), side=8)
-    images = bars_dataset.splits["test"].images
-    small = images.reshape(len(images), 8, 2, 8, 2, 3).mean(axis=(2, 4, 5)).reshape(len(images), -1)
-    seen = np.concatenate([bars_dataset.splits[name].indices for name in ("train", "validation")])
+    large = synthetic.dataset(side=32)
+    table = exploration.nearest_training_image(large, "test")
+    images = large.splits["test"].images
+    small = images.reshape(len(images), 16, 2, 16, 2, 3).mean(axis=(2, 4, 5)).reshape(len(images), -1)
+    seen = large.splits["train"].indices
     for row, nearest_row, correlation, label in table.iloc[:5].itertuples(index=False):
         found = [np.corrcoef(small[row], small[other])[0, 1] for other in seen]
         assert nearest_row == seen[np.argmax(found)]
         assert correlation == pytest.approx(max(found), abs=1e-5)
-        assert label == bars_dataset.splits["test"].labels[nearest_row]
-    itself = exploration.nearest_training_image(bars_dataset, "test", ("test",), side=16)
+        assert label == large.splits["train"].labels[nearest_row]
+    itself = exploration.nearest_training_image(bars_dataset, "train")
     assert (itself["row"] == itself["nearest_row"]).all()
     np.testing.assert_allclose(itself["correlation"], 1, atol=1e-5)
-    with pytest.raises(ValueError, match="side is 5; expected a divisor of the images' side, 16 pixels"):
-        exploration.nearest_training_image(bars_dataset, "test", side=5)
-
-
-def test_accuracy_by_likeness(mars_tiny):
-    table = mars_evaluation.by_likeness(
-        mars_tiny, "test", wrong_on(mars_tiny, "test", 0, 1), [0.99, 0.5, 0.97, 0.5, 0.5, 0.5], thresholds=(0.95, 0.999)
-    )
-    assert table["images"].tolist() == [2, 4, 0, 6]
-    assert table["accuracy"].tolist() == pytest.approx([0.5, 0.75, np.nan, 4 / 6], nan_ok=True)
 
 
 def test_metadata_is_needed(bars_dataset):

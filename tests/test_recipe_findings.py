@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from cnnlab import report
+from cnnlab import evidence, report
 from cnnlab.figures.recipes import recipe_ablation, recipe_frontier
 from cnnlab.findings import recipes as recipe_findings
 from cnnlab.measures.ablation import (
@@ -198,7 +198,7 @@ def test_baseline_times_are_of_one_round_and_of_whole_trainings():
     assert with_baseline_times(rows(), slow).groupby("label")[BASELINE_TIMES].first()["to_93"] == pytest.approx(1.0)
 
 
-TIMED = rows({label: PLANTED[label] for label in report.TIMED})
+TIMED = rows({label: PLANTED[label] for label in evidence.TIMED})
 
 
 def test_the_frontier_holds_what_nothing_quicker_beats():
@@ -228,11 +228,11 @@ def test_recipes_that_were_not_measured_side_by_side_are_not_drawn_beside_those_
         return figure.axes[0].get_xlabel(), len([text for text in figure.axes[0].texts if text.get_text()])
 
     label, count = names(TURNS)
-    assert ("side by side" in label, count) == (True, len(report.TIMED))
+    assert ("side by side" in label, count) == (True, len(evidence.TIMED))
     label, count = names({label: turns for label, turns in TURNS.items() if label != "to_94"})
-    assert ("side by side" in label, count) == (True, len(report.TIMED) - 1)
+    assert ("side by side" in label, count) == (True, len(evidence.TIMED) - 1)
     label, count = names(None)
-    assert ("seconds" in label, count) == (True, len(report.TIMED))
+    assert ("seconds" in label, count) == (True, len(evidence.TIMED))
 
 
 def test_tables_name_recipes_in_words_and_every_recipe_has_words_of_its_own():
@@ -290,7 +290,7 @@ def test_of_a_study_that_has_begun_what_can_be_said_and_drawn_is():
 
 
 def test_the_frontier_figure_names_every_recipe():
-    frame, some = with_baseline_times(TIMED, TURNS), {label: NAMES[label] for label in report.TIMED}
+    frame, some = with_baseline_times(TIMED, TURNS), {label: NAMES[label] for label in evidence.TIMED}
     axis = recipe_frontier(frame, some, METRIC, BASELINE_TIMES).axes[0]
     places = np.array([point for line in axis.lines for point in line.get_xydata()])
     means = frame.groupby("label")[METRIC].mean()
@@ -305,8 +305,8 @@ def test_the_frontier_figure_names_every_recipe():
 
 
 def test_the_ablation_figure_ends_where_the_steps_do():
-    scores = scored(rows()).groupby("label")[SCORE].agg(list)
-    left, right = recipe_ablation(effects(rows()), scores, ("the assignment's CNN", "assignment")).axes
+    changes, frame = effects(rows()), scored(rows())
+    left, right = recipe_ablation(changes, frame, ("the assignment's CNN", "assignment")).axes
     assert [text.get_text() for text in left.texts] == [
         "74.0%",
         "76.0%",

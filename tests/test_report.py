@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import tiny_study
 
-from cnnlab import findings, record, report, results, studies
+from cnnlab import evidence, findings, record, report, results, studies
 from cnnlab.studies import Store
 from cnnlab.training import PROTOCOL
 
@@ -117,7 +117,7 @@ def test_a_chapter_without_rows_says_how_to_make_them(tmp_path):
 
 def test_what_is_of_mars_reads_no_image_of_cifar10(recorded, monkeypatch):
     whole = report.CHAPTERS["audit"].of(recorded)
-    monkeypatch.setattr(report, "load_cifar10", lambda: pytest.fail("CIFAR-10 was loaded"))
+    monkeypatch.setattr(evidence, "load_cifar10", lambda: pytest.fail("CIFAR-10 was loaded"))
     of_mars = report.audit(report.Record(ROOT), "mars")
     pd.testing.assert_frame_equal(of_mars, whole[whole["dataset"] == "mars"].reset_index(drop=True))
     assert callable(report.drawing(report.Record(ROOT), "mars_ladder"))

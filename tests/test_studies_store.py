@@ -14,7 +14,7 @@ from tiny_study import CNNS
 from cnnlab.studies import STUDIES, Store, find_recipe, read_all, select
 from cnnlab.studies.store import PROTOCOL_OF_CODE, identity_of, protocols_of
 from cnnlab.training import PROTOCOL, Result, Trial, trial_key
-from cnnlab.training.trial import checked
+from cnnlab.training.networks import checked
 
 RECORD = Path(__file__).parents[1] / "results" / "trials"
 # Studies of which seeds are planned that are not recorded yet; RESULTS.md counts both.

@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from cnnlab.training import Trial, efficientnet_lite0, finetune, train, transfer
-from cnnlab.training.trial import Lite0
+from cnnlab.training.networks import Lite0
 
 TUNED = Trial(
     "tuned", model="lite0", options={"blocks": 1, "dropout": 0.5}, epochs=2, batch_size=30, learning_rate=1e-3,

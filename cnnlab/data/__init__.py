@@ -1,53 +1,25 @@
 """Bytes to a `Dataset`: what other rooms use of the data sets, where they come from and how they are kept."""
 
-from cnnlab.data.cache import DataUnavailableError, check_cached
-from cnnlab.data.cifar10 import cifar10_arrays
-from cnnlab.data.cifar10_formats import CIFAR10_CLASSES
-from cnnlab.data.cifar10_variants import load_variants
-from cnnlab.data.dataset import (
-    LOADERS,
-    MARS_SIZES,
-    SHAPES,
-    SPLITS,
-    Dataset,
-    Split,
-    cache_name,
-    class_names,
-    is_letterboxed,
-    load,
-    load_cifar10,
-    load_mars,
-    path_variable,
-)
-from cnnlab.data.files import BadDataError
-from cnnlab.data.folder import load_folder
-from cnnlab.data.mars import mars_original, preprocessing_steps
-from cnnlab.data.pickles import unpickled
-from cnnlab.data.pictures import decode_picture
+import lazy_loader
 
-__all__ = [
-    "CIFAR10_CLASSES",
-    "LOADERS",
-    "MARS_SIZES",
-    "SHAPES",
-    "SPLITS",
-    "BadDataError",
-    "DataUnavailableError",
-    "Dataset",
-    "Split",
-    "cache_name",
-    "check_cached",
-    "cifar10_arrays",
-    "class_names",
-    "decode_picture",
-    "is_letterboxed",
-    "load",
-    "load_cifar10",
-    "load_folder",
-    "load_mars",
-    "load_variants",
-    "mars_original",
-    "path_variable",
-    "preprocessing_steps",
-    "unpickled",
-]
+# fmt: off
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "cache": ["check_cached"],
+        "cifar10": ["cifar10_arrays"],
+        "cifar10_formats": ["CIFAR10_CLASSES"],
+        "cifar10_variants": ["load_variants"],
+        "dataset": [
+            "LOADERS", "MARS_SIZES", "SHAPES", "SPLITS", "Dataset", "Split", "cache_name", "class_names",
+            "is_letterboxed", "load", "load_cifar10", "load_mars", "path_variable",
+        ],
+        "files": ["BadDataError"],
+        "folder": ["load_folder"],
+        "mars": ["mars_original", "preprocessing_steps"],
+        "pickles": ["unpickled"],
+        "pictures": ["decode_picture"],
+        "sources": ["DataUnavailableError"],
+    },
+)
+# fmt: on

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from cnnlab.data import download
 from cnnlab.data.archives import Limits
-from cnnlab.data.cache import ArrayCache, load_or_fill, named_copy
+from cnnlab.data.cache import ArrayCache
 from cnnlab.data.cifar10_copies import SHAPES_ON_DISK, TRAIN_BATCHES, published_keys, read_into
 from cnnlab.data.cifar10_formats import PIXEL_BYTES, SIDE
+from cnnlab.data.sources import load_or_fill, named_copy
 from cnnlab.machine import cache_folder
 
 CIFAR10_PATH_VARIABLE = "CNNLAB_CIFAR10"

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import PIL
 
-from cnnlab.data.cache import ArrayCache, load_or_fill
+from cnnlab.data.cache import ArrayCache
 from cnnlab.data.dataset import LOADERS, SPLITS, Dataset, Split
 from cnnlab.data.files import BadDataError, named_path
 from cnnlab.data.folder_files import (
@@ -29,6 +29,7 @@ from cnnlab.data.folder_files import (
     printable,
 )
 from cnnlab.data.pictures import THUMBNAIL, decode_picture
+from cnnlab.data.sources import load_or_fill
 from cnnlab.machine import cache_folder, progress_bar, usable_cores
 from cnnlab.wording import plural
 

@@ -16,7 +16,7 @@ import numpy as np
 import PIL
 from PIL import Image
 
-from cnnlab.data.cache import ArrayCache, DataUnavailableError, load_or_fill, named_copy
+from cnnlab.data.cache import ArrayCache
 from cnnlab.data.download import fetch
 from cnnlab.data.files import BadDataError, opened_picture
 from cnnlab.data.mars_files import (
@@ -31,6 +31,7 @@ from cnnlab.data.mars_files import (
     refuse,
 )
 from cnnlab.data.pictures import letterboxed
+from cnnlab.data.sources import DataUnavailableError, load_or_fill, named_copy
 from cnnlab.machine import cache_folder, progress_bar, usable_cores
 
 MARS_PATH_VARIABLE = "CNNLAB_MARS"

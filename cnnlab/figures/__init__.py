@@ -6,6 +6,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "alternative_texts": ["FIGURES", "alternative_text"],
         "data": [
             "camera_shares", "captioned_images", "class_imbalance", "class_samples",
             "image_pipeline", "pixel_distribution", "sample_images", "spatial_correlation",
@@ -24,7 +25,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "accuracy_vs_samples", "changed_images", "performance_vs_parameters", "shift_curve", "study_points",
             "tabular_points",
         ],
-        "style": ["FIGURES", "alternative_text", "figure_view", "live_view", "save_figure"],
+        "style": ["figure_view", "live_view", "save_figure"],
     },
 )
 # fmt: on

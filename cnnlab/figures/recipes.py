@@ -2,12 +2,11 @@
 
 import textwrap
 
-import numpy as np
 from matplotlib.patheffects import withStroke
 
 from cnnlab.figures import style
-from cnnlab.figures.studies import seed_count
-from cnnlab.measures import BASELINE_TIMES, LEVEL, frontier, t_interval
+from cnnlab.figures.studies import means_by, seed_count
+from cnnlab.measures import BASELINE_TIMES, LEVEL, SCORE, frontier
 from cnnlab.studies import PUBLISHED_EPOCHS
 
 # Kinds of contrast: colour, marker, name, and how far from the middle of their row they stand.
@@ -15,28 +14,27 @@ KINDS = {
     "on top": (style.BLUE, "o", "on top of the steps above", -0.12),
     "left out": (style.GREEN, "^", "against leaving it out of the narrow recipe", 0.2),
 }
+_DOT = {"color": style.BLUE, "marker": "o", "capsize": 3, "elinewidth": 1}
 _HALO = withStroke(linewidth=2.5, foreground="white")
 # Characters of a step's name beside an axis.
 _NAME_WIDTH = 22
 
 
 @style.styled
-def recipe_ablation(effects, scores, start):
+def recipe_ablation(effects, rows, start):
     """Accuracy after each step of the ablation (left) and what it is worth (right), with intervals over seeds.
 
-    `effects`: the frame of `measures.effects`; `scores`: {label: accuracies, shares, one a seed}; `start`: name and
-    label of the network that the steps begin with.
+    `effects`: the frame of `measures.effects`; `rows`: of `measures.scored`; `start`: name and label of the network
+    that the steps begin with.
     """
     steps = effects[effects["kind"] == "on top"]
     labels, names = [start[1], *steps["first"]], [start[0], *("+ " + steps["change"])]
     figure, (left, right) = style.new_figure(height=1.6 + 0.5 * len(labels), columns=2, sharey=True)
-    for place, label in enumerate(labels):
-        interval = t_interval(scores[label])
-        reach = [[interval.mean - interval.low], [interval.high - interval.mean]] if len(scores[label]) > 1 else None
-        left.errorbar(interval.mean, place, xerr=reach, color=style.BLUE, marker="o", capsize=3, elinewidth=1)
-        look = {"va": "center", "fontsize": style.SMALL}
-        edge = interval.high if reach else interval.mean
-        left.annotate(f"{100 * interval.mean:.1f}%", (edge, place), (5, 0), textcoords="offset points", **look)
+    means = means_by(rows, "label", SCORE).loc[labels]
+    style.error_bars(left, range(len(labels)), means, "mean", across=True, **_DOT)
+    look = {"va": "center", "fontsize": style.SMALL}
+    for place, (mean, edge) in enumerate(zip(means["mean"], means["high"].fillna(means["mean"]), strict=True)):
+        left.annotate(f"{100 * mean:.1f}%", (edge, place), (5, 0), textcoords="offset points", **look)
     left.set_yticks(range(len(labels)), [textwrap.fill(name, _NAME_WIDTH) for name in names], fontsize=style.SMALL)
     left.set(xlabel="test accuracy", ylim=(len(labels) - 0.5, -0.5))
     left.margins(x=0.2)
@@ -46,7 +44,6 @@ def recipe_ablation(effects, scores, start):
         mine = effects[effects["kind"] == kind]
         if not mine.empty:
             places = mine["step"].map(list(steps["step"]).index) + 1 + beside
-            mine = mine.assign(**{end: mine[end].fillna(mine["mean"]) for end in ("low", "high")})
             look = {"color": colour, "marker": marker, "capsize": 2, "label": f"{name} ({seed_count(mine['n'])})"}
             style.error_bars(right, places, mine, "mean", across=True, **look)
     right.axvline(0, color=style.GREY, linewidth=0.8)
@@ -68,15 +65,13 @@ def recipe_frontier(rows, names, metric, time="seconds"):
     intervals over seeds; `names`: {label: words}.
     """
     found, in_baseline_times = rows.groupby("label"), time == BASELINE_TIMES
-    times, scores = found[time].mean(), found[metric].agg(list).map(t_interval)
-    means, best = scores.map(lambda interval: interval.mean), frontier(rows, metric, time)
+    times, scores = found[time].mean(), means_by(rows, "label", metric)
+    means, best = scores["mean"], frontier(rows, metric, time)
     figure, axis = style.new_figure(height=4.8)
     dashed = {"where": "post", "color": style.GREY, "linewidth": 1, "linestyle": "--"}
     axis.step([*times[best], times.max()], means[[*best, best[-1]]], **dashed)
     shown = [label for label in names if label in times]
-    for label in shown:
-        reach = np.nan_to_num([[scores[label].mean - scores[label].low], [scores[label].high - scores[label].mean]])
-        axis.errorbar(times[label], means[label], reach, color=style.BLUE, marker="o", capsize=3, elinewidth=1)
+    style.error_bars(axis, times[shown], scores.loc[shown], "mean", **_DOT)
     how = f", measured side by side (1: {PUBLISHED_EPOCHS})" if in_baseline_times else " (seconds)"
     axis.set(xlabel=f"time of a training{how}", xlim=(0, 1.12 * times.max()), ylabel="test accuracy, from one view")
     axis.margins(y=0.12)

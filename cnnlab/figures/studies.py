@@ -43,7 +43,7 @@ def study_points(rows, title, metric=METRIC, live=None):
     axis.plot(places, rows[metric], "o", color=style.GREY, markersize=4, label="one seed")
     families = rows.groupby("model", sort=False)
     for index, (family, mine) in enumerate(families):
-        means = _means(mine, "label", metric)
+        means = means_by(mine, "label", metric)
         name = f"{FAMILIES.get(family, family)}: " if families.ngroups > 1 else ""
         beside = [labels.index(label) + _BESIDE for label in means.index]
         _draw_means(axis, beside, means, index, name + _about_seeds(mine))
@@ -67,7 +67,7 @@ def performance_vs_parameters(rows, live=None):
     families, names = rows["label"].str.split("_").str[0], []
     for index, (family, mine) in enumerate(rows.groupby(families, sort=False)):
         _draw_seeds(axis, mine["parameters"], mine[METRIC], index)
-        means = _means(mine, "label", METRIC)
+        means = means_by(mine, "label", METRIC)
         parameters = mine.groupby("label", sort=False)["parameters"].first()
         _draw_means(axis, parameters, means, index, FAMILIES.get(family, family))
         tops = means["high"].fillna(means["mean"]).combine(mine.groupby("label")[METRIC].max(), max)
@@ -125,7 +125,7 @@ def tabular_points(rows):
         mine = rows[rows["order"] == order]
         offset = 0.4 * (index - (len(orders) - 1) / 2)
         _draw_seeds(axis, mine["label"].map(labels.index) + offset - _BESIDE / 2, mine["accuracy"], index)
-        means = _means(mine, "label", "accuracy")
+        means = means_by(mine, "label", "accuracy")
         beside = [labels.index(label) + offset + _BESIDE / 2 for label in means.index]
         _draw_means(axis, beside, means, index, f"columns {order}")
     axis.set(xlim=(-0.5, len(labels) - 0.5), ylabel=_name("accuracy"))
@@ -176,7 +176,7 @@ def _finished(figure, axis, rows, title, ncols=4):
 def _draw_curve(axis, rows, x, metric, index, name, **look):
     """The means of `metric` over seeds against `x`, joined by a line, and each seed's point."""
     rows = _each_seed(rows, [x], metric)
-    means = _means(rows, x, metric)
+    means = means_by(rows, x, metric)
     _draw_means(axis, means.index, means, index, name, **{"linestyle": style.LINES[index % len(style.LINES)], **look})
     _draw_seeds(axis, rows[x], rows[metric], index)
 
@@ -191,7 +191,7 @@ def _draw_means(axis, places, means, index, name, **look):
     style.error_bars(axis, places, means, "mean", label=name, zorder=3, **{**mark, **look})
 
 
-def _means(rows, key, metric):
+def means_by(rows, key, metric):
     """Mean and interval for each value of `key`: a frame with mean, low, high."""
     found = {value: t_interval(mine) for value, mine in rows.groupby(key, sort=False)[metric]}
     return pd.DataFrame({value: (i.mean, i.low, i.high) for value, i in found.items()}, ["mean", "low", "high"]).T

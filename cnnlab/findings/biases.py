@@ -5,6 +5,7 @@ from itertools import takewhile
 
 import numpy as np
 
+from cnnlab import measures
 from cnnlab.findings.finding import (
     BETTER,
     CANNOT_TELL,
@@ -17,13 +18,6 @@ from cnnlab.findings.finding import (
     judged_one,
 )
 from cnnlab.findings.trust import maps_trusted, promise_kept, worse_images
-from cnnlab.measures import (
-    effective_diameters,
-    first_layer_correlations,
-    images_needed,
-    overlap_spread,
-    paired_differences,
-)
 from cnnlab.wording import family, listing, percent, points, spelled
 
 PERMUTED = "_permuted"
@@ -37,9 +31,9 @@ def permutation(rows):
     `numbers`: dense_verdict is "same" unless the laboratory has a fault, or too few seeds to show that it has none.
     """
     dense, cnn = (_with_and_without(rows, kind) for kind in ("dense", "cnn"))
-    unchanged, of_dense = judged_one(paired_differences(rows, *dense, HEADLINE))
-    verdict, of_cnn = judged_one(paired_differences(rows, *cnn, HEADLINE))
-    lead = paired_differences(rows, cnn[0], dense[0], HEADLINE)
+    unchanged, of_dense = judged_one(measures.paired_differences(rows, *dense, HEADLINE))
+    verdict, of_cnn = judged_one(measures.paired_differences(rows, *cnn, HEADLINE))
+    lead = measures.paired_differences(rows, cnn[0], dense[0], HEADLINE)
     so_what = ": neighbourhoods are what convolution lives on" if (verdict, unchanged) == (WORSE, SAME) else ""
     effects = f"{effect(verdict, of_cnn, 'the CNN')}, and {effect(unchanged, of_dense, 'the dense network')}"
     numbers = {"dense": of_dense["mean"], "dense_verdict": unchanged, "cnn": of_cnn["mean"], "cnn_lead": lead.mean()}
@@ -56,7 +50,7 @@ def sample_size(rows):
     whole = cnn.dropna().index.intersection(dense.dropna().index)
     if whole.empty:
         raise ValueError("no seed of sample_size has all sizes; run `python -m cnnlab study sample_size`")
-    mean = float(np.exp(np.mean(np.log(images_needed(cnn.loc[whole], dense.loc[whole].iloc[:, -1])))))
+    mean = float(np.exp(np.mean(np.log(measures.images_needed(cnn.loc[whole], dense.loc[whole].iloc[:, -1])))))
     # From the largest size down; one seed counts as it is.
     leads = takewhile(
         lambda images: judged[images][0] == BETTER or (judged[images][1]["n"] < 2 and judged[images][1]["mean"] > 0),
@@ -83,7 +77,7 @@ def transfer_size(rows):
     if whole.empty:
         sentence = f"From {most:,} images a linear probe of pretrained features reaches {top}: others' images teach."
         return Finding(sentence, None, {"accuracy": probe.mean().to_dict()})
-    needed = images_needed(probe.loc[whole], cnn.loc[whole].iloc[:, -1])
+    needed = measures.images_needed(probe.loc[whole], cnn.loc[whole].iloc[:, -1])
     mean = float(np.exp(np.mean(np.log(needed))))
     how = "at most" if (needed <= probe.columns[0]).all() else "about"
     about = f"needs {how} {mean:,.0f}" if np.isfinite(mean) else f"needs more than {most:,}"
@@ -111,7 +105,7 @@ def columns_order(rows):
     rivals = [label for label in rows["label"].unique() if label != "conv1d"]
     ours = table["conv1d", "published"]
     contrasts = [table["conv1d", "shuffled"] - ours, *(ours - table[rival, "published"] for rival in rivals)]
-    (verdict, order), *others = judge_contrasts(contrasts, spread=overlap_spread(len(table), share))
+    (verdict, order), *others = judge_contrasts(contrasts, spread=measures.overlap_spread(len(table), share))
     meaning = {SAME: ": their order means nothing to it", WORSE: ": their order means something to it"}.get(verdict, "")
     sentence = f"Shuffling a table's columns {effect(verdict, order, 'the convolution')}{meaning}."
     against = {rival: {"verdict": word, **numbers} for rival, (word, numbers) in zip(rivals, others, strict=True)}
@@ -165,7 +159,7 @@ def equivariant_layers(rows):
 
 def effective_fields(rows):
     """How much of what each convolution could see matters to it, in pixels: rows of the probe `receptive_field`."""
-    sizes = effective_diameters(rows).groupby("layer", sort=False)
+    sizes = measures.effective_diameters(rows).groupby("layer", sort=False)
     numbers = {
         layer: {"theoretical": int(mine["theoretical"].iloc[0]), "effective": float(mine["effective"].mean())}
         for layer, mine in sizes
@@ -215,7 +209,7 @@ def first_filters(rows):
 
     `numbers`: with_start and with_first, r as `measures.first_layer_correlations` has them, means over all there are.
     """
-    found = first_layer_correlations(rows)[["with_start", "with_first"]].mean()
+    found = measures.first_layer_correlations(rows)[["with_start", "with_first"]].mean()
     between = "" if math.isnan(found["with_first"]) else f", and by {found['with_first']:.2f} between CIFAR-10 and Mars"
     shows = "the initialisation" if found["with_start"] ** 2 > 0.5 else "what was learned"
     sentence = f"Trained first-layer filters correlate by {found['with_start']:.2f} with their random start{between}"

@@ -159,9 +159,9 @@ def compare_predictions(labels, first, second, names):
     return Finding(f"{capital(names[0])} alone {alone}: {meaning}.", verdict, numbers)
 
 
-def undone(frame, metric=HEADLINE):
+def undone(frame):
     """Which decision, undone, costs a study's first variant most, and how many can be told to matter at all."""
-    judged = judged_against(frame, _labels(frame)[0], metric)
+    judged = judged_against(frame, _labels(frame)[0], HEADLINE)
     worst = min(judged, key=lambda label: judged[label][1]["mean"])
     verdict, numbers = judged[worst]
     verdicts = {label: found for label, (found, _) in judged.items()}

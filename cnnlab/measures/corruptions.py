@@ -121,8 +121,8 @@ KINDS = {
 }
 
 
-def fgsm(model, images, labels, steps=FGSM_STEPS):
-    """[`images` moved against `model` by a step, ...] for each of `steps`, of 255: uint8, the same shape.
+def fgsm(model, images, labels):
+    """[`images` moved against `model` by a step, ...] for each of FGSM_STEPS: uint8, the same shape.
 
     Every value moves by the whole step, up or down, whichever makes the loss of the true class grow.
     Source: Goodfellow, Shlens and Szegedy, "Explaining and harnessing adversarial examples" (ICLR 2015), section 4.
@@ -136,7 +136,7 @@ def fgsm(model, images, labels, steps=FGSM_STEPS):
         )
         signs.append(-np.sign(gradient).astype("int16"))
     signs = np.concatenate(signs)
-    return [np.clip(images + step * signs, 0, 255).astype("uint8") for step in steps]
+    return [np.clip(images + step * signs, 0, 255).astype("uint8") for step in FGSM_STEPS]
 
 
 def accuracy_when_changed(model, images, labels, seed=0):

@@ -184,28 +184,24 @@ def mars_pipeline(file, size=128, path=None):
     return {**steps, "scaled": steps["input"].astype("float32") / np.float32(255)}
 
 
-def nearest_training_image(dataset, split, among=("train",), side=None):
-    """The image of the splits `among`, rows of one array, most like each image of `split`: a DataFrame in its order.
+def nearest_training_image(dataset, split):
+    """The training image most like each image of `split`: a DataFrame in its order.
 
     Frames of the same commanded sequence on another sol can look alike to the pixel, under a name of their own.
-    Likeness is the Pearson correlation of grey thumbnails of `side` x `side` pixels (None: the largest number up to 16
-    that divides the images' side), which are means of blocks; bars of a letterbox are included. Columns: row,
-    nearest_row (of the arrays), correlation, nearest_label. Raises ValueError where
-    `side` does not divide the images' side.
+    Likeness is the Pearson correlation of grey thumbnails, means of blocks, of as many pixels a side as the largest
+    number up to 16 that divides the images' side; bars of a letterbox are included. Columns: row, nearest_row (of the
+    arrays), correlation, nearest_label.
     """
-    images, own, first = dataset.splits[split].images, dataset.splits[split].indices, dataset.splits[among[0]]
-    side = side or max(size for size in range(1, 17) if images.shape[1] % size == 0)
-    if images.shape[1] % side:
-        raise ValueError(f"side is {side}; expected a divisor of the images' side, {images.shape[1]} pixels")
-    others = np.concatenate([dataset.splits[name].indices for name in among])
-    known = _thumbnails(first.images, others, side).T
+    images, own, train = dataset.splits[split].images, dataset.splits[split].indices, dataset.splits["train"]
+    side = max(size for size in range(1, 17) if images.shape[1] % size == 0)
+    known = _thumbnails(train.images, train.indices, side).T
     found = []
     for start in range(0, len(own), _CHUNK):
         correlation = _thumbnails(images, own[start : start + _CHUNK], side) @ known
-        found.append((others[correlation.argmax(axis=1)], correlation.max(axis=1)))
+        found.append((train.indices[correlation.argmax(axis=1)], correlation.max(axis=1)))
     nearest, likeness = map(np.concatenate, zip(*found, strict=True))
     columns = {"row": own, "nearest_row": nearest, "correlation": likeness}
-    return pd.DataFrame({**columns, "nearest_label": first.labels[nearest].astype("int64")})
+    return pd.DataFrame({**columns, "nearest_label": train.labels[nearest].astype("int64")})
 
 
 def nearest_answers(seed):

@@ -3,10 +3,9 @@
 import keras
 import numpy as np
 import pandas as pd
-from keras import layers
 
 from cnnlab.measures.attribution import images_at_once
-from cnnlab.measures.inspection import map_layers
+from cnnlab.measures.inspection import first_convolution, map_layers
 
 # Patches whose mean is what excites a filter most, of one image each.
 PATCHES = 25
@@ -19,7 +18,7 @@ def first_layer_change(model, start, images):
     channels). Returns a DataFrame, a row a weight: filter, row, column, channel, before, after, and patch: at that
     place the mean of the PATCHES patches, each of another image, on which the filter's activation is largest, 0..255.
     """
-    before, after = (_first_convolution(each).get_weights()[0] for each in (start, model))
+    before, after = (first_convolution(each).get_weights()[0] for each in (start, model))
     patches = np.moveaxis(_strongest_patches(model, images, after.shape[0]), 0, -1)
     rows, columns, channels, filters = np.indices(after.shape).reshape(4, -1)
     places = {"filter": filters, "row": rows, "column": columns, "channel": channels}
@@ -44,10 +43,6 @@ def first_layer_correlations(rows):
     table = pd.DataFrame(found, columns=["label", "seed", "with_start", "moved", "with_first"])
     table.loc[table["label"] == table["label"].iloc[0], "with_first"] = np.nan
     return table
-
-
-def _first_convolution(model):
-    return next(layer for layer in model.layers if isinstance(layer, layers.Conv2D))
 
 
 def _strongest_patches(model, images, size):

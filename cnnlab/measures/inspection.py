@@ -165,12 +165,17 @@ def first_layer_filters(model):
     Each filter is divided by its own largest weight, so that 0.5 is a weight of zero. Raises ValueError for a model
     without a convolution.
     """
+    weights = np.moveaxis(first_convolution(model).get_weights()[0], -1, 0).astype("float32")
+    largest = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
+    return 0.5 + 0.5 * np.divide(weights, largest, out=np.zeros_like(weights), where=largest > 0)
+
+
+def first_convolution(model):
+    """The first convolution of `model`; ValueError where there is none."""
     convolution = next((layer for layer in model.layers if isinstance(layer, layers.Conv2D)), None)
     if convolution is None:
         raise ValueError(f"model {model.name} has no convolution; its layers are {_names(model)}")
-    weights = np.moveaxis(convolution.get_weights()[0], -1, 0).astype("float32")
-    largest = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
-    return 0.5 + 0.5 * np.divide(weights, largest, out=np.zeros_like(weights), where=largest > 0)
+    return convolution
 
 
 def filtered(image, kernel):

@@ -10,7 +10,6 @@ from scipy.stats import spearmanr
 
 from cnnlab.measures.attribution import MAPS, asked_classes, cell_numbers, images_at_once, maps_of, mean_colour
 from cnnlab.measures.groups import mean_by_group
-from cnnlab.measures.stats import t_interval
 from cnnlab.training import predict
 
 # Times that a deletion looks at the answer after the first, evenly until all cells are covered.
@@ -34,7 +33,7 @@ def deletion_curve(model, images, order, classes=None):
     return np.stack(curves)
 
 
-def trust_in_maps(model, images, groups=None, names=None, seed=0):
+def trust_in_maps(model, images, groups=None, names=None):
     """Whether each kind of map knows what the answer rests on, and depends on what was learned.
 
     `groups` (n,), what each image was taken together with (None: it is alone); `names` of MAPS (None: `maps_of`).
@@ -46,7 +45,7 @@ def trust_in_maps(model, images, groups=None, names=None, seed=0):
     is the same everywhere, which count as a correlation of 0.
     Source of the last: Adebayo et al., Sanity checks for saliency maps (NeurIPS 2018), section 3.
     """
-    generator, classes = np.random.default_rng(seed), asked_classes(model, images, None)
+    generator, classes = np.random.default_rng(0), asked_classes(model, images, None)
     twin = shuffled_weights(model, generator)
     count = cell_numbers(images)[0].max() + 1
     by_chance = generator.permuted(np.tile(np.arange(count), (len(images), 1)), axis=1)
@@ -59,10 +58,9 @@ def trust_in_maps(model, images, groups=None, names=None, seed=0):
         alike = np.zeros(len(images))
         for place in np.flatnonzero(ordered):
             alike[place] = spearmanr(of_cells[place], of_twin[place]).statistic
-        gain, low, high = _interval(chance - found, groups)
-        randomised = dict(
-            zip(("randomised", "randomised_low", "randomised_high"), _interval(alike, groups), strict=True)
-        )
+        gain, low, high = mean_by_group(chance - found, groups)
+        ends = ("randomised", "randomised_low", "randomised_high")
+        randomised = dict(zip(ends, mean_by_group(alike, groups), strict=True))
         means = {"deletion": found.mean(), "random": chance.mean(), "gain": gain, "low": low, "high": high}
         rows.append({"map": name, "images": len(images), **means, **randomised, "flat": int((~ordered).sum())})
     return pd.DataFrame(rows)
@@ -82,10 +80,3 @@ def _over_cells(maps, images):
     resized = np.asarray(keras.ops.image.resize(maps[..., None], images.shape[1:3]))[..., 0]
     sizes = np.bincount(cells.ravel())
     return np.stack([np.bincount(cells.ravel(), each.ravel()) / sizes for each in resized]).astype("float32")
-
-
-def _interval(values, groups):
-    if groups is not None:
-        return mean_by_group(values, groups)
-    interval = t_interval(values)
-    return interval.mean, interval.low, interval.high

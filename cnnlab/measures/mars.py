@@ -148,22 +148,6 @@ def by_frame(dataset, split, predicted):
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("counted")
 
 
-def by_likeness(dataset, split, predicted, likeness, thresholds=(0.9, 0.95, 0.98)):
-    """Accuracy apart for images that look like one seen in training, and for those that do not.
-
-    `likeness`: the correlation (n,) of `exploration.nearest_training_image`. Returns a DataFrame, two rows a threshold:
-    threshold, looks_like_training, images, groups, accuracy (NaN where there is no image).
-    """
-    table = _answered(dataset, split, predicted)
-    rows = []
-    for threshold in thresholds:
-        for alike in (True, False):
-            part = table[(np.asarray(likeness) >= threshold) == alike]
-            accuracy = part["correct"].to_numpy().mean() if len(part) else np.nan
-            rows.append({"threshold": threshold, "looks_like_training": alike, **_size(part), "accuracy": accuracy})
-    return pd.DataFrame(rows)
-
-
 def most_confident_wrong(dataset, split, predicted, confidence):
     """The dozen wrong answers of highest `confidence` (n,), one a group of images: a DataFrame, surest first.
 

@@ -11,7 +11,6 @@ from cnnlab.measures.mars import (
     accuracy_by_sol,
     by_camera,
     by_frame,
-    by_likeness,
     majorities,
     mars_recalls,
     scores_against,
@@ -35,7 +34,7 @@ def evaluate_mars(dataset, answers, confidence=None, unseen=None):
     `studies.predictions`), `confidence` in them likewise, with which the variants of MARS_VOTES vote; `unseen`: answers
     to its first validation images, of the variants among which is chosen. Tables: images (a row a split), scores (with
     the constant and nearest-neighbour baselines, and intervals over seeds), validation, against (the baselines and the
-    plain networks, by the same groups), recalls, cameras, sols, trend, frames and likeness.
+    plain networks, by the same groups), recalls, cameras, sols, trend and frames.
     """
     answers = {label: np.atleast_2d(found) for label, found in answers.items()}
     voters = [name for name in MARS_VOTES if name in (confidence or {}) and len(answers[name]) > 1]
@@ -43,13 +42,12 @@ def evaluate_mars(dataset, answers, confidence=None, unseen=None):
     seeds = {label: len(answers[label.removesuffix("_vote")]) for label in (*answers, *votes)}
     answers |= votes
     images = next(iter(answers.values())).shape[1]
-    likeness = nearest_training_image(dataset, SPLIT).head(images)
     constant = dict.fromkeys(majorities(dataset)[split] for split in ("train", SPLIT))
     baselines = {f"always {dataset.class_names[label]}": np.full((1, images), label) for label in constant}
-    baselines[NEAREST] = likeness["nearest_label"].to_numpy()[None]
+    baselines[NEAREST] = nearest_training_image(dataset, SPLIT)["nearest_label"].head(images).to_numpy()[None]
 
-    def of_each(function, *arguments):
-        return _stacked({label: function(dataset, SPLIT, found, *arguments) for label, found in answers.items()})
+    def of_each(function):
+        return _stacked({label: function(dataset, SPLIT, found) for label, found in answers.items()})
 
     scores = {
         label: _with_seeds(dataset, SPLIT, found).assign(seeds=seeds.get(label, 0))
@@ -74,7 +72,6 @@ def evaluate_mars(dataset, answers, confidence=None, unseen=None):
         "sols": of_each(accuracy_by_sol),
         "trend": of_each(sol_gap),
         "frames": of_each(by_frame),
-        "likeness": of_each(by_likeness, likeness["correlation"]),
     }
 
 

@@ -2,7 +2,7 @@
 
 import lazy_loader
 
-from cnnlab.studies.cifar10 import AS_DESIGNED, CIFAR_STUDIES, CNN, DENSE, DENSE_BEST, FILTERS, SOFTMAX
+from cnnlab.studies.cifar10 import AS_DESIGNED, CIFAR_STUDIES, CNN, DENSE, DENSE_BEST, FILTERS
 from cnnlab.studies.mars import (
     MARS_CNN,
     MARS_DENSE,
@@ -14,7 +14,7 @@ from cnnlab.studies.mars import (
 )
 from cnnlab.studies.recipes import RECIPE_STUDIES, RECIPES, find_recipe, model_file
 from cnnlab.studies.store import Store, select
-from cnnlab.studies.study import BUDGETS, PROFILE_VARIABLE, Budget, Study, find_budget
+from cnnlab.studies.study import PROFILE_VARIABLE, Budget, Study, find_budget
 
 STUDIES = CIFAR_STUDIES | MARS_STUDIES | RECIPE_STUDIES
 # Variants that can be trained on any pictures: on all of them, with their pixels in place, and chosen on validation.
@@ -25,35 +25,21 @@ VARIANTS = {
     if trial.permute_pixels is None and trial.train_images is None
 }
 
+# fmt: off
 __getattr__, __dir__, _lazy = lazy_loader.attach(
     __name__,
     submod_attrs={
         "recipes": [
-            "AIRBENCH94",
-            "ASSIGNMENT",
-            "FLOAT32",
-            "NAMES",
-            "NARROW",
-            "PUBLISHED",
-            "PUBLISHED_EPOCHS",
-            "STEPS",
-            "TARGETS",
-            "TARGET_SEEDS",
-            "WALK",
-            "WITHOUT",
+            "AIRBENCH94", "ASSIGNMENT", "FLOAT32", "NAMES", "NARROW", "PUBLISHED", "PUBLISHED_EPOCHS", "STEPS",
+            "TARGETS", "TARGET_SEEDS", "WALK", "WITHOUT",
         ],
         "run": [
-            "kept_or_trained",
-            "predictions",
-            "read",
-            "read_all",
-            "record_store",
-            "run_study",
-            "train_recipe",
+            "kept_or_trained", "predictions", "read", "read_all", "record_store", "run_study", "train_recipe",
             "trained_model",
         ],
     },
 )
+# fmt: on
 
 
 def find_study(name):

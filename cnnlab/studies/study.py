@@ -81,8 +81,7 @@ class Budget:
 
     `seeds` of a study (None: as many as the study records); `epochs` at most; `train_images`
     and `eval_images` at most; `sweep_images`, `sweep_epochs` and `sweep_eval_images` at most in a study
-    of many variants; `probe_images` at most for a probe of a trained network, which looks at each of them 65 times;
-    `sample_images` for figures that need a sample of the test set; `scoring_batch`:
+    of many variants; `sample_images` for figures that need a sample of the test set; `scoring_batch`:
     images scored at once in a notebook, where fewer need less memory. `own`: what a `Trial` calls the reader's own
     data set (see `on`), of which `own_images` train, and whose epochs have `fewest_steps` at least.
     """
@@ -95,7 +94,6 @@ class Budget:
     sweep_images: int | None = None
     sweep_epochs: int | None = None
     sweep_eval_images: int | None = None
-    probe_images: int | None = None
     sample_images: int = 2_000
     scoring_batch: int = 250
     fewest_steps: int = 50
@@ -200,11 +198,11 @@ BUDGETS = _table(
     # batches of 64, of which the backend runs 25 at once.
     Budget(
         "quick", seeds=2, epochs=4, train_images=20_000, eval_images=5_000, sweep_images=3_200, sweep_epochs=3,
-        sweep_eval_images=1_000, probe_images=1_000, sample_images=1_000,
+        sweep_eval_images=1_000, sample_images=1_000,
     ),
     Budget(
         "smoke", seeds=1, epochs=1, train_images=512, eval_images=256, sweep_images=64, sweep_epochs=1,
-        sweep_eval_images=64, probe_images=64, sample_images=100, fewest_steps=4,
+        sweep_eval_images=64, sample_images=100, fewest_steps=4,
     ),
 )  # fmt: skip
 # A picture of 64x64 pixels costs what four of CIFAR-10's do, and there are fewer of them.

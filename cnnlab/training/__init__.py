@@ -12,16 +12,19 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "costs": ["expected_parameters", "forward_flops", "training_flops"],
         "features": ["frozen_features"],
         "finetune": ["build_for", "initial_network"],
+        "initial_weights": ["set_initial_weights"],
         "loop": ["Plan", "Result", "compile_model", "fit", "train"],
         "models": [
-            "build", "dtype_policy", "load_model", "model_path", "renew_statistics", "row_within", "save_model",
-            "save_with_row", "set_initial_weights", "takes_raw_pixels",
+            "build", "dtype_policy", "load_model", "model_path", "row_within", "save_model", "save_with_row",
+            "takes_raw_pixels",
         ],
+        "networks": ["NETWORKS"],
+        "normalisation": ["renew_statistics"],
         "optimizers": ["adam"],
         "own": ["trial_of"],
         "pretrained": ["efficientnet_lite0", "load_backbone"],
         "transfer": ["Probe", "linear_probe"],
-        "trial": ["NETWORKS", "PROTOCOL", "Trial", "trial_key"],
+        "trial": ["PROTOCOL", "Trial", "trial_key"],
     },
 )
 # fmt: on

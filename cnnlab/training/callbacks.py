@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from cnnlab.machine import atomic_file, progress_bar
-from cnnlab.training.models import renew_statistics
+from cnnlab.training.normalisation import renew_statistics
 
 # Averages of the weights: steps between two looks at them.
 EVERY = 5

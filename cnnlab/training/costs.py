@@ -4,7 +4,7 @@ from math import prod
 
 from keras import layers
 
-from cnnlab.training.trial import CNN, Dense, network_options, one_each
+from cnnlab.training.networks import CNN, Dense, network_options, one_each
 
 # Backward costs about twice the forward pass: once for the inputs, once for the weights.
 TRAINING_TO_FORWARD = 3

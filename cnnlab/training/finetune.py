@@ -16,11 +16,12 @@ from threadpoolctl import threadpool_limits
 
 from cnnlab.training import models
 from cnnlab.training.features import frozen_features
+from cnnlab.training.initial_weights import set_initial_weights
 from cnnlab.training.models import dtype_policy
+from cnnlab.training.networks import Layers, LinearProbe, Lite0
 from cnnlab.training.own import build_own
 from cnnlab.training.pretrained import efficientnet_lite0
 from cnnlab.training.transfer import fitted, without_xla
-from cnnlab.training.trial import Layers, LinearProbe, Lite0
 
 BLOCKS = 16
 # Inverse strength of the L2 penalty of the probe to begin with, on features of variance one. Weaker ones answer all
@@ -90,7 +91,7 @@ def initial_network(trial, dataset, images=None, fused=False):
     keras.utils.set_random_seed(trial.seed)
     with dtype_policy(trial.precision):
         model = build_for(trial, dataset, fused)
-    models.set_initial_weights(model, trial.network, images)
+    set_initial_weights(model, trial.network, images)
     return model
 
 
@@ -112,18 +113,18 @@ def limited(trial, dataset):
     return dataclasses.replace(dataset, splits=splits)
 
 
-def feature_maps(trial, dataset, frozen, cache=None, progress=False, clock=None):
+def feature_maps(trial, dataset, frozen, progress=False, clock=None):
     """`batches.prepare` for a fine-tuned network, whose `frozen` part is of `parts_of`.
 
     Returns {split: (feature maps float32 (n, ...), int32 labels)}: of the training images those of all, and with flip
-    "random" of all mirror images after them. `cache`, `clock`: as in `features.frozen_features`; `progress`: whether to
-    show bars.
+    "random" of all mirror images after them. `clock`: as in `features.frozen_features`; `progress`: whether to show
+    bars.
     """
     dataset, sides = limited(trial, dataset), (False, True) if trial.flip == "random" else (False,)
 
     def seen(name, mirrored=False):
         split = dataset.splits[name]
-        maps = frozen_features(frozen, split, cache, name if progress else None, clock, mirrored)
+        maps = frozen_features(frozen, split, None, name if progress else None, clock, mirrored)
         return maps, split.labels[split.indices].astype("int32")
 
     trained = ("train",) if trial.train_split == "train" else ("train", "validation")

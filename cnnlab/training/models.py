@@ -10,28 +10,26 @@ import zipfile
 from pathlib import Path
 
 import keras
-import numpy as np
 from keras import layers
 
 from cnnlab.machine import atomic_file
-from cnnlab.training.trial import CNN, PRETRAINED, Dense, network_options, one_each
+from cnnlab.training.networks import CNN, PRETRAINED, Dense, network_options, one_each
+from cnnlab.training.normalisation import (  # noqa: F401 (two of them for the loop)
+    STATISTICS_IMAGES,
+    batch_normalization,
+    renew_statistics,
+)
 
 # Side, in pixels, of the patches that the first layer of blocks sees.
 PATCH = 2
-# Of about so many training images are the statistics with which a normalisation answers; of 1,000 they cost a third
-# of a point on validation, more than 2,500 bring nothing.
-STATISTICS_IMAGES = 2_500
 # The member of a .keras file that has the row of its training.
 ROW_WITHIN = "cnnlab_row.json"
 # Multiplies the features before the classifier of blocks, so that training begins with small logits.
 LOGIT_SCALE = 1 / 9
-# Whitening: the patches of so many images are known well enough, a few million. Added to each variance,
-# of pixels in 0..1, so that directions in which natural images hardly vary are not blown up to noise.
-WHITENING_IMAGES, WHITENING_EPSILON = 5_000, 3e-5
 
 
 def build(model="cnn", input_shape=(32, 32, 3), num_classes=10, fused=False, **options):
-    """The uncompiled network `model`, a key of `trial.NETWORKS`, under Keras's present dtype policy.
+    """The uncompiled network `model`, a key of `networks.NETWORKS`, under Keras's present dtype policy.
 
     `options`: the fields of its dataclass there; `input_shape` (height, width, channels) in pixels;
     `num_classes`: width of the softmax; `fused` trains faster and is not for saving (see
@@ -55,19 +53,6 @@ def build(model="cnn", input_shape=(32, 32, 3), num_classes=10, fused=False, **o
     # float32 whatever the policy: probabilities in bfloat16 have three significant digits.
     answer = layers.Dense(num_classes, activation="softmax", dtype="float32", name="probabilities")
     return keras.Sequential([keras.Input(input_shape, name="pixels"), *stack, answer], name=name)
-
-
-def set_initial_weights(model, network, images):
-    """Give `model` the initial weights that `network` (a `trial.Blocks`) computes; the others stay as drawn.
-
-    `images`: the training images, uint8 (n, height, width, channels), which whitening looks at.
-    """
-    if getattr(network, "whitening", False):
-        model.get_layer("whitening").set_weights(whitening_filters(images, PATCH))
-    if getattr(network, "dirac", False):
-        for layer in model.layers:
-            if isinstance(layer, layers.Conv2D) and layer.kernel_size == (3, 3):
-                layer.kernel.assign(dirac(keras.ops.convert_to_numpy(layer.kernel)))
 
 
 @contextlib.contextmanager
@@ -234,105 +219,3 @@ def _activation(network, name):
 def _initializer():
     """Uniform within 1 / sqrt(inputs of a unit), as airbench's layers are drawn (PyTorch's default)."""
     return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
-
-
-def whitening_filters(images, size, epsilon=WHITENING_EPSILON):
-    """(kernel, bias) of a convolution whose outputs on `images` are uncorrelated, of variance one.
-
-    `images` uint8 (n, height, width, channels); `size` of the square patches in pixels;
-    `epsilon`: see WHITENING_EPSILON. The convolution takes pixels in 0..1, pads nothing, and puts out
-    each component of the patches' principal component analysis, largest variance first, and
-    after them their negatives, for an activation that cuts negative values would lose half.
-    Returns float32 kernel (size, size, channels, 2 x size x size x channels) and bias (filters,).
-    Source: Page, How to train your ResNet 8 (2019), patch whitening; with the negatives, Jordan,
-    94% on CIFAR-10 in 3.29 seconds on a single GPU (2024, arXiv 2404.00498).
-    """
-    windows = np.lib.stride_tricks.sliding_window_view(images[:WHITENING_IMAGES], (size, size), axis=(1, 2))
-    # (n, rows, columns, channels, size, size) to one row a patch, in the kernel's order.
-    patches = np.moveaxis(windows, 3, -1).reshape(-1, size * size * images.shape[-1]) / np.float32(255)
-    mean = patches.mean(axis=0, dtype="float64")
-    # In place and in float32, because np.cov would copy some millions of patches twice, in float64.
-    patches -= mean.astype("float32")
-    covariance = (patches.T @ patches).astype("float64") / (len(patches) - 1)
-    variances, directions = np.linalg.eigh(covariance)
-    whitening = directions[:, ::-1] / np.sqrt(variances[::-1] + epsilon)
-    both = np.concatenate([whitening, -whitening], axis=1)
-    return both.reshape(size, size, images.shape[-1], -1).astype("float32"), (-mean @ both).astype("float32")
-
-
-def dirac(kernel):
-    """`kernel` (height, width, inputs, outputs) whose first outputs copy the inputs, one each.
-
-    The first min(inputs, outputs) filters become a one at the centre of their own channel; the
-    rest stay as they are. A stack of such layers begins as a shallow one, through which the
-    gradient passes unchanged. Source: Zagoruyko and Komodakis, DiracNets (2017); of part of the
-    filters, Jordan (2024), "identity initialization". Sizes must be odd. Returns a new array.
-    """
-    height, width, inputs, outputs = kernel.shape
-    copies = np.arange(min(inputs, outputs))
-    changed = kernel.copy()
-    changed[..., copies] = 0
-    changed[height // 2, width // 2, copies, copies] = 1
-    return changed
-
-
-def renew_statistics(model, batches):
-    """Give the BatchNormalization layers of the Sequential `model` the statistics of `batches` under its weights.
-
-    The averages that Keras keeps along a training lag behind weights that move quickly. `batches`: a sequence of
-    (uint8 images (n, height, width, channels), ...), best as training sees them; mean of the batches' means and
-    variances, as in Wu and Johnson, Rethinking "Batch" in BatchNorm (2021), section 3. Raises ValueError for a model
-    without such a layer.
-    """
-    norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
-    if not norms:
-        raise ValueError(f"{model.name} has no BatchNormalization layer; expected a network with normalisation")
-    momenta = [layer.momentum for layer in norms]
-    try:
-        for step in range(len(batches)):
-            values = batches[step][0]
-            for layer in norms:
-                layer.momentum = step / (step + 1)  # So that all batches count alike.
-            # No further than the last of them: a dropout behind it would draw the numbers of the training.
-            for layer in model.layers[: model.layers.index(norms[-1]) + 1]:
-                values = layer(values, training=layer in norms)
-    finally:
-        for layer, momentum in zip(norms, momenta, strict=True):
-            layer.momentum = momentum
-
-
-def batch_normalization(fused, **options):
-    """Keras's BatchNormalization; with `fused`, on TensorFlow, trained by its fused operation.
-
-    Same formula, weights and `options`. Keras converts to float32 and composes the
-    normalisation of elementwise passes; the fused operation reads bfloat16 once, at a ninth of
-    the time on a CPU (measured, forward and backward). Its running variance is the unbiased one.
-    A network that is to be saved takes Keras's own, which every reader of the file has.
-    """
-    if fused and keras.backend.backend() == "tensorflow":
-        return _fused_class()(**options)
-    return layers.BatchNormalization(**options)
-
-
-def _fused_class():
-    import tensorflow as tf
-
-    class FusedBatchNormalization(layers.BatchNormalization):
-        def call(self, inputs, training=None, mask=None):
-            if not (training and self.trainable):
-                return super().call(inputs, training=training, mask=mask)
-            channels = inputs.shape[-1]
-            outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-                x=inputs,
-                scale=tf.convert_to_tensor(self.gamma) if self.scale else tf.ones(channels),
-                offset=tf.convert_to_tensor(self.beta) if self.center else tf.zeros(channels),
-                mean=tf.zeros(0),
-                variance=tf.zeros(0),
-                epsilon=self.epsilon,
-                is_training=True,
-            )
-            for running, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
-                running.assign(running * self.momentum + batch * (1 - self.momentum))
-            return outputs
-
-    return FusedBatchNormalization

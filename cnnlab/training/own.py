@@ -7,7 +7,7 @@ import re
 
 import keras
 
-from cnnlab.training.models import batch_normalization
+from cnnlab.training.normalisation import batch_normalization
 from cnnlab.training.trial import Trial
 
 # What a layer is called, by its kind, before its number.
@@ -22,7 +22,7 @@ def trial_of(model, like, **fields):
     """The Trial that trains a network like `model`, a `keras.Sequential`.
 
     `like`: its label, or a Trial whose label and settings it takes; `fields`: others of a Trial. It keeps the layers
-    and not their weights: these are drawn anew by the trial's seed, so that a model like one of `trial.NETWORKS` gives
+    and not their weights: these are drawn anew by the trial's seed, so that a model like one of NETWORKS gives
     that one's numbers. Raises ValueError for a model of another kind, or with a layer that cannot be written down.
     """
     if not isinstance(model, keras.Sequential):
@@ -51,7 +51,7 @@ def _described(layer):
 
 
 def build_own(network, input_shape, num_classes, fused):
-    """`models.build` for `network`, a `trial.Layers`: same arguments, same errors."""
+    """`models.build` for `network`, a `networks.Layers`: same arguments, same errors."""
     if network.input_shape is not None and network.input_shape != tuple(input_shape):
         raise ValueError(f"the network takes images of {network.input_shape}; the data set's are {tuple(input_shape)}")
     *hidden, last = network.layers

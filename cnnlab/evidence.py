@@ -1,0 +1,185 @@
+"""What a chapter reads beyond one study or probe: put together from a Record, and what is said and drawn of it."""
+
+import pandas as pd
+
+from cnnlab import figures, findings, measures, studies
+from cnnlab.data import CIFAR10_CLASSES, load_cifar10
+from cnnlab.measures import METRIC
+from cnnlab.record import MARS_CNN
+from cnnlab.wording import listing
+
+# Networks with and without convolution: the assignment's two, and two of which the first has somewhat fewer parameters.
+CONTRASTS = (("cnn_32_64_128", "dense_128_64"), ("cnn_32_64_k3", "dense_256_128"))
+# Variants whose seeds are looked at together, and how many of the labels that they contradict are shown.
+SEEDED = (*CONTRASTS[0][::-1], studies.PUBLISHED.label, "to_93", "to_94")
+BEST_RECIPE, SUSPECTS = SEEDED[-1], 12
+# The recipes that a reader meets, whose times are compared.
+TIMED = (studies.PUBLISHED.label, *(trial.label for trial in studies.WALK[:2]), studies.NARROW, *studies.TARGETS)
+# The rungs in their order.
+LADDER = tuple(trial.label for trial in studies.find_study("mars_ladder").trials)
+
+
+def rows_of(record, *names):
+    """The rows of the studies `names`, as far as they are recorded, one frame; None where none is."""
+    frames = [record[name] for name in names if name in record]
+    return pd.concat(frames, ignore_index=True) if frames else None
+
+
+def networks(record):
+    """Rows of dense and convolutional networks: those of baselines and filters, and these with kernels' added."""
+    if not {"baselines", "filters", "kernels"} <= record.keys():
+        return None
+    return rows_of(record, "baselines", "filters"), rows_of(record, "baselines", "filters", "kernels")
+
+
+def contrast_rows(found):
+    """The table of the networks of CONTRASTS, of what `networks` found."""
+    rows, wanted = found[1], [label for contrast in CONTRASTS for label in contrast]
+    return [findings.study_table(rows[rows["label"].isin(wanted)])]
+
+
+def by_size(record, needed):
+    """Rows of `sample_size` and of pretrained features on as many images; None without the study `needed` of them."""
+    return rows_of(record, "sample_size", "transfer_size") if needed in record else None
+
+
+def with_best(record):
+    """Rows of `dense_best`, of which the networks that others have too say nothing alone."""
+    frame = record.get("dense_best")
+    wanted = {studies.DENSE_BEST.label, studies.DENSE.label, studies.CNN.label}
+    return frame if frame is not None and wanted <= set(frame["label"]) else None
+
+
+def seeds(record):
+    """({label of SEEDED: (classes, confidences), each (seeds, images)}, the test split); None without BEST_RECIPE's."""
+    if "targets" not in record:
+        return None
+    chosen = {name: study for name, study in studies.STUDIES.items() if study.dataset == "cifar10"}
+    predicted, confidence = (studies.predictions(chosen, record.store, part) for part in ("predicted", "confidence"))
+    several = {label: (predicted[label], confidence[label]) for label in SEEDED if len(predicted.get(label, ())) > 1}
+    return (several, load_cifar10().splits["test"]) if BEST_RECIPE in several else None
+
+
+def said_of_seeds(found):
+    """What their answers say of the seeds, and of the labels."""
+    answers, (_, labels) = found[0], found[1].take()
+    suspects = findings.suspect_labels(BEST_RECIPE, *answers[BEST_RECIPE], labels)
+    return [findings.spread(answers, labels), findings.ensemble(answers, labels), suspects]
+
+
+def suspects(found):
+    """The figure of the first SUSPECTS images whose label all seeds of BEST_RECIPE contradict."""
+    images, labels = found[1].take()
+    predicted, confidence = found[0][BEST_RECIPE]
+    rows = measures.contradicted(predicted, confidence, labels)[:SUSPECTS]
+    names = [(CIFAR10_CLASSES[labels[row]], CIFAR10_CLASSES[predicted[0, row]]) for row in rows]
+    captions = [f"label: {label}\nall seeds: {answer}" for label, answer in names]
+    return figures.captioned_images(images[rows], captions, "Which is right, the label or the networks?")
+
+
+def ablation(frame):
+    """The figure of the steps of the study `recipe`."""
+    start = studies.ASSIGNMENT.label
+    return figures.recipe_ablation(measures.effects(frame), measures.scored(frame), (studies.NAMES[start], start))
+
+
+def recipes(record):
+    """Rows of all recipes, a seed of one once, and their seconds side by side; None without those of `targets`."""
+    if "targets" not in record:
+        return None
+    return rows_of(record, "recipe", "targets", "training").drop_duplicates("key"), record.recipe_seconds
+
+
+def timed(found):
+    """The rows of TIMED, with times that were measured side by side; where none were, with those of their trainings."""
+    rows = measures.with_baseline_times(*found)
+    rows = rows[rows["label"].isin(TIMED)]
+    measured = rows[rows[measures.BASELINE_TIMES].notna()]
+    return rows if measured.empty else measured
+
+
+def frontier(found):
+    """The figure of the recipes TIMED, of what `recipes` found."""
+    names = {label: studies.NAMES[label] for label in TIMED} | {studies.NARROW: "the narrow recipe"}
+    rows = timed(found)
+    return figures.recipe_frontier(rows, names, METRIC, measures.time_column(rows))
+
+
+def ladder(record):
+    """The tables of the evaluation on Mars, and with them "chosen", a label, and "seconds", {label: of a training}."""
+    if not {"scores", "validation", "against"} <= record.mars.keys() or "mars_ladder" not in record:
+        return None
+    seconds = record["mars_ladder"].groupby("label")["cpu_seconds"].median()
+    return {**record.mars, "seconds": seconds.to_dict(), "chosen": record.mars_networks[-1]}
+
+
+def climbed(found):
+    """What the `ladder` comes to: its contests, the choice, the aims, and both kinds of interval."""
+    chosen, scores, against = (found[name] for name in ("chosen", "scores", "against"))
+    fuller = studies.MARS_WITH_VALIDATION.get(chosen, chosen)
+    last = [label for label in (fuller, f"{fuller}_vote") if label in set(scores["label"]) - {chosen}]
+    return [
+        findings.contests(against, chosen, baseline=MARS_CNN),
+        findings.contests(against, MARS_CNN, baseline=measures.NEAREST),
+        findings.chosen_network(found["validation"]),
+        findings.aims(scores, chosen),
+        *(says(scores, label) for label in last for says in (findings.aims, findings.against_published)),
+        findings.two_intervals(scores, MARS_CNN),
+    ]
+
+
+def ladder_figure(found):
+    """The figure of the rungs, beside what is published."""
+    published = {name.split(":")[0].split(",")[0]: accuracy for name, accuracy, _ in findings.PUBLISHED}
+    return figures.group_scores(findings.rungs(found["scores"], LADDER), published)
+
+
+def mars(record):
+    """The tables of the evaluation on Mars, and the labels of the networks to look at closely."""
+    return (record.mars, record.mars_networks) if record.mars else None
+
+
+def said_of_mars(found):
+    """What the tables say of the data set, and then, question by question, of each network that is looked at."""
+    tables, labels = found
+    asked = {
+        findings.lost_classes: "recalls",
+        findings.hardest_classes: "recalls",
+        findings.cameras: "cameras",
+        findings.sol_trend: "trend",
+        findings.first_seen: "frames",
+    }
+    said = [says(tables[table], label) for says, table in asked.items() for label in labels]
+    return [findings.constant_answers(tables["images"]), *said]
+
+
+def mars_tables(found):
+    """Contests, and what there is a table of for each network that is looked at."""
+    tables, labels = found
+    shown = [findings.mars_table(name, tables[name], labels) for name in ("recalls", "cameras", "trend", "frames")]
+    return ["In percentage points, above:", findings.contest_table(tables["against"]), *shown]
+
+
+def looked_at(found, table):
+    """The rows of the Mars `table` of the networks that are looked at closely: all would be a thicket."""
+    tables, labels = found
+    return tables[table][tables[table]["label"].isin(labels)]
+
+
+def audit(record, dataset=None):
+    """`findings.audit_claims` by what `record` has, of all claims or those on `dataset`; None where there are none.
+
+    CIFAR-10's images are read for claims on them alone.
+    """
+    path = record.root / findings.CLAIMS
+    if not path.exists():
+        return None
+    images = load_cifar10() if dataset in (None, "cifar10") else None
+    probed = measures.supplied(record.probes["activations"], record.probes["shift"], record.mars)
+    return findings.audit_claims(path, measures.gather_evidence(record.store, images, probed), dataset)
+
+
+def when_and_where(tables):
+    """One line: on which days and machines the benchmarks `tables` were measured."""
+    measured = {f"{table.attrs['finished'][:10]} ({table.attrs['cpu']})" for table in tables.values()}
+    return [f"Measured on {listing(sorted(measured))}."]
