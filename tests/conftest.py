@@ -33,7 +33,7 @@ LONGEST = (
     "test_training_finetune", "test_studies_run", "test_protocol", "test_package_model", "test_training_loop",
     "test_page", "test_command_line", "test_measures_probes", "test_serving", "test_deploy",
     "test_benchmarks_training", "test_container_contract", "test_launch_training", "test_notebooks",
-    "test_training_memory", "test_train_script", "test_findings", "test_recipe_findings", "test_measures_mars",
+    "test_machine", "test_train", "test_findings", "test_findings_recipes", "test_measures_mars",
     "test_figures", "test_report",
 )  # fmt: skip
 
