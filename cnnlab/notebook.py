@@ -175,8 +175,8 @@ class Page:
 
     def figure(self, figure, name, stamp=None):
         """Write `figure` to its one place, and return the view of it; `stamp` (default: the budget's label)."""
-        path = save_figure(figure, name, self.budget.images_folder, stamp or self.budget.label)
-        return figure_view(path)
+        stamp, sharpness = stamp or self.budget.label, self.budget.dots_per_inch
+        return figure_view(save_figure(figure, name, self.budget.images_folder, stamp, sharpness))
 
     def from_record(self, name):
         """The record's figure `name`, or None where the record cannot draw it yet."""

@@ -121,15 +121,17 @@ def test_legend_below_covers_no_axis(curves, study):
 
 
 def test_view_in_a_notebook_has_the_alternative_text(curves, tmp_path):
-    view = plotting.figure_view(plotting.save_figure(curves, "cnn_training", tmp_path, "test"))
+    def saved(figure, **options):
+        return plotting.save_figure(figure, "cnn_training", tmp_path, "test", **options)
+
+    view = plotting.figure_view(saved(curves))
     assert view.alt == plotting.FIGURES["cnn_training"]
-    narrow = plotting.figure_view(
-        plotting.save_figure(figures_style.blank_figure(2, 4.0), "cnn_training", tmp_path, "test")
-    )
-    wide = plotting.figure_view(
-        plotting.save_figure(figures_style.blank_figure(2, 12.0), "cnn_training", tmp_path, "test")
-    )
+    narrow, wide = (plotting.figure_view(saved(figures_style.blank_figure(2, width))) for width in (4.0, 12.0))
+    coarse = plotting.figure_view(saved(figures_style.blank_figure(2, 4.0), dots_per_inch=50))
+    with Image.open(tmp_path / "cnn_training.png") as picture:
+        assert picture.width == 200
     assert (narrow.width, view.width, wide.width) == (400, 800, 800), "no letters larger than in other figures"
+    assert coarse.width == 400, "and none smaller"
 
 
 def test_alternative_texts_are_sentences_without_measurements():

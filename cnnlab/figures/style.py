@@ -151,13 +151,13 @@ def shape_text(shape):
     return "×".join(str(size) for size in shape)
 
 
-def save_figure(figure, name, folder, budget):
+def save_figure(figure, name, folder, budget, dots_per_inch=None):
     """Write `figure` as `<folder>/<name>.png`, stamped with `budget`, and return that path.
 
     `name` is one that `alternative_text` knows; `budget` is a short text on what produced the data (e.g.
     `Budget.label`), which goes in small print at the bottom of the figure, so that no quick result can pass for the
-    record. The same picture always gives the same bytes: the file carries no date and no version. Raises ValueError for
-    an unknown name or an empty budget, with nothing written.
+    record; `dots_per_inch`: default DOTS_PER_INCH. The same picture always gives the same bytes: the file carries no
+    date and no version. Raises ValueError for an unknown name or an empty budget, with nothing written.
     """
     alternative_text(name)
     if not budget or not budget.strip():
@@ -165,7 +165,7 @@ def save_figure(figure, name, folder, budget):
     _stamp(figure, budget)
     content, options = io.BytesIO(), {"metadata": {"Software": None}, "pil_kwargs": {"optimize": True}}
     with in_style():
-        figure.savefig(content, format="png", dpi=DOTS_PER_INCH, **options)
+        figure.savefig(content, format="png", dpi=dots_per_inch or DOTS_PER_INCH, **options)
     path = Path(folder) / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.getvalue())
@@ -196,7 +196,7 @@ def figure_view(path):
     """
     path = Path(path)
     with Image.open(path) as image:
-        width = round(min(1, image.width / DOTS_PER_INCH / WIDTH) * SHOWN)
+        width = round(min(1, image.width / round(image.info["dpi"][0]) / WIDTH) * SHOWN)
     return FigureView(_small(path.read_bytes()), alternative_text(path.stem), width)
 
 

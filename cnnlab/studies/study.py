@@ -60,7 +60,7 @@ class Study:
     def within(self, budget):
         """This study cut down to `budget` (a `studies.Budget`).
 
-        Variants that become the same by it stand in it once.
+        Variants that become the same by it stand in it once, and of these so many as it has room for.
         """
         if budget.is_record:
             return self
@@ -68,7 +68,7 @@ class Study:
         for trial in self.trials:
             small = budget.limit(trial, sweep=True)
             limited.setdefault((small.identity, small.precision), small)
-        trials, seeds = tuple(limited.values()), budget.seeds or self.seeds
+        trials, seeds = tuple(limited.values())[: budget.sweep_variants], budget.seeds or self.seeds
         if self.costliest is None:
             return dataclasses.replace(self, trials=trials, seeds=seeds, more_seeds={})
         others = {trial.label: seeds for trial in trials if trial.label != self.costliest}
@@ -80,10 +80,11 @@ class Budget:
     """Limits of a run; None means that the protocol's own number stands.
 
     `seeds` of a study (None: as many as the study records); `epochs` at most; `train_images`
-    and `eval_images` at most; `sweep_images`, `sweep_epochs` and `sweep_eval_images` at most in a study
-    of many variants; `sample_images` for figures that need a sample of the test set; `scoring_batch`:
-    images scored at once in a notebook, where fewer need less memory. `own`: what a `Trial` calls the reader's own
-    data set (see `on`), of which `own_images` train, and whose epochs have `fewest_steps` at least.
+    and `eval_images` at most; `sweep_variants` at most of a study, each with `sweep_images`, `sweep_epochs` and
+    `sweep_eval_images` at most; `sample_images` for figures that need a sample of the test set, `map_images` of those
+    whose maps of where an answer comes from are put to the test; `scoring_batch`: images scored at once in a notebook,
+    where fewer need less memory; `dots_per_inch` of its figures. `own`: what a `Trial` calls the reader's own data set
+    (see `on`), of which `own_images` train, and whose epochs have `fewest_steps` at least.
     """
 
     name: str
@@ -91,11 +92,14 @@ class Budget:
     epochs: int | None = None
     train_images: int | None = None
     eval_images: int | None = None
+    sweep_variants: int | None = None
     sweep_images: int | None = None
     sweep_epochs: int | None = None
     sweep_eval_images: int | None = None
     sample_images: int = 2_000
+    map_images: int = 60
     scoring_batch: int = 250
+    dots_per_inch: int | None = None
     fewest_steps: int = 50
     own: str | None = None
     own_images: int | None = None
@@ -109,8 +113,8 @@ class Budget:
         """This budget for `dataset`, a `data.Dataset`: itself for one that the record is of.
 
         For one of the reader's own: what it `limit`s is trained on that; limits that hardly limit it are none; a few
-        pictures, which fill a handful of batches, are passed over several times an epoch; and all that is made goes to
-        a folder of its own under runs/.
+        pictures, which fill a handful of batches, are passed over several times an epoch; all variants that are asked
+        for are trained; and all that is made goes to a folder of its own under runs/.
         """
         if dataset.key in SHAPES:
             return self
@@ -120,7 +124,7 @@ class Budget:
             name: _cut(getattr(self, name), unseen if "eval" in name else sizes["train"])
             for name in ("train_images", "eval_images", "sweep_images", "sweep_eval_images")
         }
-        return dataclasses.replace(self, own=dataset.key, own_images=sizes["train"], **limits)
+        return dataclasses.replace(self, own=dataset.key, own_images=sizes["train"], sweep_variants=None, **limits)
 
     @property
     def label(self):
@@ -198,11 +202,11 @@ BUDGETS = _table(
     # batches of 64, of which the backend runs 25 at once.
     Budget(
         "quick", seeds=2, epochs=4, train_images=20_000, eval_images=5_000, sweep_images=3_200, sweep_epochs=3,
-        sweep_eval_images=1_000, sample_images=1_000,
+        sweep_eval_images=1_000, sample_images=1_000, map_images=22,
     ),
     Budget(
-        "smoke", seeds=1, epochs=1, train_images=512, eval_images=256, sweep_images=64, sweep_epochs=1,
-        sweep_eval_images=64, sample_images=100, fewest_steps=4,
+        "smoke", seeds=1, epochs=1, train_images=512, eval_images=256, sweep_variants=2, sweep_images=64,
+        sweep_epochs=1, sweep_eval_images=64, sample_images=100, map_images=2, fewest_steps=4, dots_per_inch=50,
     ),
 )  # fmt: skip
 # A picture of 64x64 pixels costs what four of CIFAR-10's do, and there are fewer of them.
@@ -210,11 +214,11 @@ MARS_BUDGETS = _table(
     Budget("full", scoring_batch=100),
     Budget(
         "quick", seeds=2, epochs=5, train_images=2_000, eval_images=500, sweep_images=640, sweep_epochs=2,
-        sample_images=600, scoring_batch=100,
+        sample_images=600, map_images=22, scoring_batch=100,
     ),
     Budget(
-        "smoke", seeds=1, epochs=1, train_images=128, eval_images=64, sweep_images=64, sweep_epochs=1,
-        sample_images=64, scoring_batch=100,
+        "smoke", seeds=1, epochs=1, train_images=128, eval_images=64, sweep_variants=2, sweep_images=64, sweep_epochs=1,
+        sample_images=64, map_images=2, scoring_batch=100, dots_per_inch=50,
     ),
 )  # fmt: skip
 OF_DATASETS = dict.fromkeys(("mars", "mars64", "mars224"), MARS_BUDGETS)

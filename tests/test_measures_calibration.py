@@ -1,4 +1,4 @@
-"""Conformal sets: their definition, the promise kept where images are exchangeable, and broken elsewhere."""
+"""Conformal sets, whose promise is kept where images are exchangeable; calibration by independent computations."""
 
 import itertools
 
@@ -100,3 +100,82 @@ def test_over_sols_the_promise_is_counted_by_groups_and_breaks_where_answers_get
     spans = rows.dropna(subset=["first_sol"])
     assert spans["first_sol"].tolist() == [*range(400, 600, SPAN), *range(0, 400, SPAN)]
     assert spans[spans["split"] == "test"]["images"].sum() == 100
+
+
+def test_calibration_error_against_a_loop_over_bins_of_equal_count():
+    generator = np.random.default_rng(2)
+    confidence = np.append(generator.random(996), [0.0, 0.2, 0.4, 1.0])
+    correct = generator.random(1000) < confidence**2
+    table, expected = measures.reliability_bins(confidence, correct, bins=10), 0.0
+    order = sorted(range(1000), key=lambda image: confidence[image])
+    for b in range(10):
+        inside = order[100 * b : 100 * (b + 1)]
+        assert table["accuracy"][b] == pytest.approx(correct[inside].mean())
+        assert table["confidence"][b] == pytest.approx(confidence[inside].mean())
+        wilson = stats.binomtest(int(correct[inside].sum()), 100).proportion_ci(method="wilson")
+        assert (table["low"][b], table["high"][b]) == pytest.approx((wilson.low, wilson.high))
+        expected += 0.1 * abs(correct[inside].mean() - confidence[inside].mean())
+    assert measures.expected_calibration_error(confidence, correct, bins=10) == pytest.approx(expected)
+
+
+def test_bins_of_images_that_come_in_groups_are_less_sure():
+    generator = np.random.default_rng(5)
+    groups = np.repeat(np.arange(60), 10)
+    confidence = generator.random(600)
+    correct = (generator.random(60) < 0.5)[groups]
+    alone, together = (measures.reliability_bins(confidence, correct, 4, each) for each in (None, groups))
+    assert (together["high"] - together["low"] > 1.1 * (alone["high"] - alone["low"])).all()
+    assert together["accuracy"].tolist() == alone["accuracy"].tolist()
+
+
+def test_calibration_error_of_known_cases():
+    assert measures.expected_calibration_error([1.0, 1.0], [True, True]) == 0
+    assert measures.expected_calibration_error([1.0, 1.0], [False, False]) == 1
+    bins = measures.reliability_bins([0.99, 0.95, 0.99], [True, True, False], bins=10)
+    assert bins[["count", "accuracy"]].to_numpy().tolist() == [[1, 1], [2, 0.5]], "equal confidences stay together"
+    assert measures.expected_calibration_error([1.0000001], [True]) == 0
+    for impossible in (1.5, -0.1, np.nan):
+        with pytest.raises(ValueError, match="expected 0 to 1"):
+            measures.reliability_bins([impossible], [True])
+
+
+@pytest.fixture(scope="module")
+def overconfident():
+    """(probabilities, labels): drawn from a softmax, then reported at a third of its temperature."""
+    generator = np.random.default_rng(4)
+    logits = generator.normal(0, 1.5, (4000, 6))
+    true = special.softmax(logits, axis=1)
+    labels = (generator.random((4000, 1)) > true.cumsum(axis=1)).sum(axis=1)
+    return special.softmax(3 * logits, axis=1).astype("float32"), labels
+
+
+def test_temperature_finds_how_overconfident_the_network_was(overconfident):
+    probabilities, labels = overconfident
+    temperature = measures.fit_temperature(probabilities, labels)
+    assert temperature == pytest.approx(3, rel=0.1)
+
+    def loss(t):
+        return -np.log(measures.apply_temperature(probabilities, t)[np.arange(len(labels)), labels]).mean()
+
+    grid = np.linspace(2, 4, 201)
+    assert temperature == pytest.approx(grid[np.argmin([loss(t) for t in grid])], abs=0.02)
+
+
+def test_temperature_changes_confidence_and_no_answer(overconfident):
+    probabilities, labels = overconfident
+    scaled = measures.apply_temperature(probabilities, measures.fit_temperature(probabilities, labels))
+    assert np.array_equal(scaled.argmax(axis=1), probabilities.argmax(axis=1))
+    np.testing.assert_allclose(scaled.sum(axis=1), 1)
+    np.testing.assert_allclose(measures.apply_temperature(probabilities, 1), probabilities, atol=1e-6)
+    correct = probabilities.argmax(axis=1) == labels
+    before, after = (
+        measures.expected_calibration_error(p.max(axis=1).clip(0, 1), correct) for p in (probabilities, scaled)
+    )
+    assert after < before / 4
+
+
+def test_temperature_refuses_logits_and_impossible_values():
+    with pytest.raises(ValueError, match="sum to 1"):
+        measures.fit_temperature(np.array([[2.0, -1.0]]), [0])
+    with pytest.raises(ValueError, match="positive"):
+        measures.apply_temperature(np.array([[0.5, 0.5]]), 0)

@@ -1,11 +1,97 @@
-"""What seeds say together, on answers whose truth is known: test noise or real variance, a vote, planted labels."""
+"""Intervals, paired tests and confusions against independent computations; what seeds say together, by known truth."""
 
 import math
 
 import numpy as np
 import pytest
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from cnnlab import findings, measures
+
+ACCURACIES = np.array([0.731, 0.742, 0.728, 0.737, 0.735])
+
+
+def test_t_interval_is_that_of_scipy():
+    interval = measures.t_interval(ACCURACIES)
+    expected = stats.t.interval(0.95, 4, ACCURACIES.mean(), stats.sem(ACCURACIES))
+    assert (interval.low, interval.high) == pytest.approx(expected)
+    assert (interval.mean, interval.n) == (pytest.approx(ACCURACIES.mean()), 5)
+    assert interval.low < 0.735 < interval.high < 0.75
+
+
+def test_one_value_has_no_interval():
+    interval = measures.t_interval([0.7])
+    assert interval.n == 1
+    assert all(map(math.isnan, (interval.low, interval.high, interval.sd)))
+    with pytest.raises(ValueError, match="one value a seed"):
+        measures.t_interval([])
+
+
+def test_prediction_interval_covers_one_further_run_as_often_as_it_says():
+    generator = np.random.default_rng(1)
+    draws = generator.normal(0.73, 0.005, (2000, 6))
+    intervals = [measures.prediction_interval(draw[:5]) for draw in draws]
+    covered = sum(each.low <= draw[5] <= each.high for each, draw in zip(intervals, draws, strict=True))
+    low, high = stats.binom.interval(0.999, len(draws), 0.95)
+    assert low <= covered <= high
+
+
+def test_paired_tests_are_scipys_with_holms_correction_of_statsmodels():
+    generator = np.random.default_rng(3)
+    differences = [generator.normal(mean, 0.01, n) for mean, n in ((0.02, 5), (0.0, 5), (0.005, 4), (-0.03, 6))]
+    table = measures.paired_tests(differences)
+    plain = [stats.ttest_1samp(values, 0).pvalue for values in differences]
+    np.testing.assert_allclose(table["p_value"], plain)
+    differs, holm, *_ = multipletests(plain, 0.05, "holm")
+    np.testing.assert_allclose(table["p_holm"], holm)
+    assert list(table["differs"]) == list(differs)
+
+
+@pytest.mark.parametrize(("values", "differs"), [([0.1, 0.1, 0.1], True), ([0.0, 0.0, 0.0], False)])
+def test_differences_without_noise_are_told_from_no_difference(values, differs):
+    assert measures.paired_tests([values])["differs"].item() is differs
+
+
+def test_a_paired_test_needs_two_seeds():
+    with pytest.raises(ValueError, match="at least 2"):
+        measures.paired_tests([[0.1, 0.2], [0.1]])
+
+
+def test_mcnemar_is_a_binomial_test_of_the_images_that_one_alone_answers():
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 10, 500)
+    first, second = (np.where(generator.random(500) < skill, labels, 0) for skill in (0.75, 0.65))
+    result = measures.mcnemar(labels, first, second)
+    only_first = sum(a == y != b for a, b, y in zip(first, second, labels, strict=True))
+    only_second = sum(b == y != a for a, b, y in zip(first, second, labels, strict=True))
+    assert (result.only_first, result.only_second, result.n) == (only_first, only_second, 500)
+    assert result.p_value == pytest.approx(stats.binomtest(only_first, only_first + only_second).pvalue)
+    assert result.difference == pytest.approx(np.mean(first == labels) - np.mean(second == labels))
+
+
+def test_mcnemar_of_a_network_with_itself_and_of_unlike_lengths():
+    labels = np.arange(10)
+    assert measures.mcnemar(labels, labels, labels).p_value == 1
+    with pytest.raises(ValueError, match="thrice"):
+        measures.mcnemar(labels, labels, labels[:5])
+
+
+def test_per_class_counts_by_hand():
+    labels = np.array([0, 0, 0, 0, 1, 1, 2])
+    predicted = np.array([0, 1, 1, 2, 1, 1, 0])
+    table = measures.per_class(labels, predicted, ("cat", "dog", "bird", "sun"))
+    assert list(table["images"]) == [4, 2, 1, 0]
+    assert list(table["correct"]) == [1, 2, 0, 0]
+    np.testing.assert_array_equal(table["accuracy"], [0.25, 1, 0, np.nan])
+    assert list(table["taken_for"]) == ["dog", "", "cat", ""]
+    assert table.loc["cat", "taken_share"] == 0.5
+    wilson = stats.binomtest(1, 4).proportion_ci(method="wilson")
+    assert (table.loc["cat", "low"], table.loc["cat", "high"]) == pytest.approx((wilson.low, wilson.high))
+    counts = measures.confusion_counts(labels, predicted, ("cat", "dog", "bird", "sun"))
+    assert counts.loc["cat", "dog"] == 2
+    assert counts.to_numpy().sum() == 7
+
 
 IMAGES, CLASSES = 4_000, 10
 LABEL = "cnn_32_64_128"
