@@ -18,8 +18,7 @@ from cnnlab.training import models
 from cnnlab.training.features import frozen_features
 from cnnlab.training.initial_weights import set_initial_weights
 from cnnlab.training.models import dtype_policy
-from cnnlab.training.networks import Layers, LinearProbe, Lite0
-from cnnlab.training.own import build_own
+from cnnlab.training.networks import LinearProbe, Lite0
 from cnnlab.training.pretrained import efficientnet_lite0
 from cnnlab.training.transfer import fitted, without_xla
 
@@ -78,8 +77,6 @@ def build_for(trial, dataset, fused=False):
         return parts_of(network, shape, classes).trained
     if isinstance(network, LinearProbe):
         return efficientnet_lite0(shape[:2])
-    if isinstance(network, Layers):
-        return build_own(network, shape, classes, fused)
     return models.build(trial.model, shape, classes, fused, **trial.options)
 
 

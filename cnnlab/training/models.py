@@ -13,12 +13,9 @@ import keras
 from keras import layers
 
 from cnnlab.machine import atomic_file
-from cnnlab.training.networks import CNN, PRETRAINED, Dense, network_options, one_each
-from cnnlab.training.normalisation import (  # noqa: F401 (two of them for the loop)
-    STATISTICS_IMAGES,
-    batch_normalization,
-    renew_statistics,
-)
+from cnnlab.training.networks import CNN, PRETRAINED, Dense, Layers, network_options, one_each
+from cnnlab.training.normalisation import batch_normalization
+from cnnlab.training.own import build_own
 
 # Side, in pixels, of the patches that the first layer of blocks sees.
 PATCH = 2
@@ -48,6 +45,8 @@ def build(model="cnn", input_shape=(32, 32, 3), num_classes=10, fused=False, **o
         stack, name = _dense(network), "dense"
     elif isinstance(network, CNN):
         stack, name = _cnn(network, input_shape, fused), "cnn"
+    elif isinstance(network, Layers):
+        return build_own(network, input_shape, num_classes, fused)
     else:
         return _blocks(network, input_shape, num_classes, fused)
     # float32 whatever the policy: probabilities in bfloat16 have three significant digits.
