@@ -73,6 +73,7 @@ check: $(VENV)/installed-dev
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff format --check --line-length 100 cnn_*.ipynb
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/lint-imports --no-cache --no-logo
 

@@ -168,7 +168,7 @@ def undone(frame):
     clear = sum(found in (BETTER, WORSE) for found in verdicts.values())
     costs = {WORSE: f"{capital(worst)} costs most, {points(numbers['mean'])}"}
     start = costs.get(verdict, "No decision costs a clear amount when it is undone")
-    sentence = f"{start}; {clear} of {spelled(len(judged))} decisions can be told to matter."
+    sentence = f"{start}; {spelled(clear)} of {spelled(len(judged))} decisions can be told to matter."
     return Finding(sentence, verdict, numbers | {"worst": worst, "verdicts": verdicts})
 
 
