@@ -31,7 +31,7 @@ OTHER_OPTIONS = {
     "blocks": {
         "filters": [4], "depth": 1, "batch_norm": False, "activation": "silu", "whitening": True, "dirac": True,
     },
-    "layers": {"layers": [{"class_name": "Flatten", "config": {}}] * 2, "input_shape": [8, 8, 3]},
+    "layers": {"layers": [{"class_name": "Flatten", "config": {}}] * 2, "shape": [8, 8, 3]},
     "probe": {"sizes": [96], "mirrored": True, "strengths": [0.01]},
     "lite0": {"blocks": 2, "dropout": 0.5},
 }  # fmt: skip

@@ -24,10 +24,11 @@ from cnnlab.training.callbacks import (
 from cnnlab.training.costs import training_flops
 from cnnlab.training.finetune import begin_at_probe, build_whole, feature_maps, initial_network, limited, parts_of
 from cnnlab.training.models import dtype_policy
+from cnnlab.training.networks import LinearProbe, Lite0
 from cnnlab.training.normalisation import STATISTICS_IMAGES, renew_statistics
 from cnnlab.training.optimizers import PlainAdam, make_optimizer
 from cnnlab.training.transfer import linear_probe
-from cnnlab.training.trial import PROTOCOL, LinearProbe, Lite0, Trial, trial_key
+from cnnlab.training.trial import PROTOCOL, Trial, trial_key
 
 # Batches that the backend runs between two returns to Python, at most.
 STEPS_PER_EXECUTION = 25

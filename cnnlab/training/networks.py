@@ -132,12 +132,12 @@ class Blocks:
 class Layers:
     """A network written by hand, layer by layer (see `own.trial_of`).
 
-    `layers`: of each its "class_name" in `keras.layers` and its "config", the last one a softmax; `input_shape`
+    `layers`: of each its "class_name" in `keras.layers` and its "config", the last one a softmax; `shape`
     (height, width, channels) in pixels that it was written for (None: any).
     """
 
     layers: Annotated[tuple[dict[str, Any], ...], Field(min_length=1)]
-    input_shape: tuple[Count, Count, Count] | None = None
+    shape: tuple[Count, Count, Count] | None = None
 
     @property
     def batch_norm(self):

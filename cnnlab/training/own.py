@@ -28,7 +28,7 @@ def trial_of(model, like, **fields):
     if not isinstance(model, keras.Sequential):
         raise ValueError(f"{model!r} is a {type(model).__name__}; expected a keras.Sequential")
     shape = list(model.input_shape[1:]) if model.built else None
-    options = {"layers": [_described(layer) for layer in model.layers], "input_shape": shape}
+    options = {"layers": [_described(layer) for layer in model.layers], "shape": shape}
     trial = like if isinstance(like, Trial) else Trial(like)
     return dataclasses.replace(trial, model="layers", options=options, **fields)
 
@@ -52,8 +52,8 @@ def _described(layer):
 
 def build_own(network, input_shape, num_classes, fused):
     """`models.build` for `network`, a `networks.Layers`: same arguments, same errors."""
-    if network.input_shape is not None and network.input_shape != tuple(input_shape):
-        raise ValueError(f"the network takes images of {network.input_shape}; the data set's are {tuple(input_shape)}")
+    if network.shape is not None and network.shape != tuple(input_shape):
+        raise ValueError(f"the network takes images of {network.shape}; the data set's are {tuple(input_shape)}")
     *hidden, last = network.layers
     stack, counts = [keras.Input(input_shape, name="pixels")], {}
     for layer in hidden:

@@ -13,18 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from cnnlab.machine import choose_precision
-from cnnlab.training.networks import (  # noqa: F401 (two of them for the loop)
-    PRETRAINED,
-    Count,
-    LinearProbe,
-    Lite0,
-    Natural,
-    NotNegative,
-    Positive,
-    Share,
-    checked,
-    network_options,
-)
+from cnnlab.training.networks import PRETRAINED, Count, Natural, NotNegative, Positive, Share, checked, network_options
 
 # The number of what training computes. It rises where tests/test_protocol.py finds other losses
 # than those it keeps, and that is no mistake: rows of another number are then trained again.
