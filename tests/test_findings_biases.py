@@ -408,15 +408,16 @@ def test_worse_images_cost_the_better_network_more_and_it_still_leads():
 @pytest.mark.parametrize(
     ("corrupted", "seeds", "verdict", "text"),
     [
-        (0.62, 5, "same", "no longer leads the CNN"), (0.50, 5, "worse", "falls behind the CNN"),
-        (0.68, 1, "cannot tell", "may lead or not"),
+        (0.62, 5, "same", "; the recipe no longer leads the CNN."),
+        (0.50, 5, "worse", "; the recipe falls behind the CNN."),
+        (0.68, 1, "cannot tell", "; cannot tell whether the recipe still leads."),
     ],
-)  # fmt: skip
+)
 def test_a_lead_that_worse_images_take_away_is_said(corrupted, seeds, verdict, text):
     rows = corruption_rows({**MEANS, "to_94": (0.93, corrupted)}, dict.fromkeys(LEFT, 0.0), seeds)
     worse, against = trust.worse_images(rows)
     assert worse.verdict == verdict
-    assert worse.sentence.endswith(f"; the recipe {text}.")
+    assert worse.sentence.endswith(text)
     assert against.sentence.endswith(": all lose more than half.")
 
 

@@ -18,7 +18,7 @@ from cnnlab.findings.finding import (
     judged_one,
 )
 from cnnlab.findings.trust import maps_trusted, promise_kept, worse_images
-from cnnlab.wording import family, listing, percent, points, spelled
+from cnnlab.wording import capital, family, listing, percent, points, spelled
 
 PERMUTED = "_permuted"
 # Rounding of float32 stays below; a map that does not move with the image is at 0.1 and more.
@@ -135,7 +135,7 @@ def shift_cost(rows):
         CANNOT_TELL: "cannot tell whether position alone matters",
     }[verdict]
     numbers = {"shift": furthest, "costs": {label: float(cost.mean()) for label, cost in costs.items()}, **test}
-    return Finding(f"Shifted by {furthest} pixels, {parts}: {meaning}.", verdict, numbers)
+    return Finding(f"Shifted by {furthest} pixels, {parts} beyond the lost strip: {meaning}.", verdict, numbers)
 
 
 def equivariant_layers(rows):
@@ -152,9 +152,9 @@ def equivariant_layers(rows):
         numbers[key] = {"exact": exact, "error": broken.mean() if len(broken) else 0.0}
     followed = [len(found["exact"]) for found in numbers.values()]
     every, some = followed.count(shifts), sum(0 < each < shifts for each in followed)
-    layers = f"{spelled(every)} of {spelled(len(followed))} layers"
-    meaning = f", only some shifts by {spelled(some)}: pooling breaks equivariance" if some else ": shift in, shift out"
-    return Finding(f"Every shift of the image is followed exactly by {layers}{meaning}.", None, numbers)
+    layers = f"{spelled(every)} of {spelled(len(followed))} layers follow{'s' * (every == 1)}"
+    meaning = f", {spelled(some)} only some: pooling breaks equivariance" if some else ": shift in, shift out"
+    return Finding(f"{capital(layers)} every shift of the image exactly{meaning}.", None, numbers)
 
 
 def effective_fields(rows):

@@ -202,7 +202,7 @@ def spread(answers, labels):
         numbers[label] = {**dataclasses.asdict(found), "verdict": verdict}
     verdicts = [found["verdict"] for found in numbers.values()]
     varied = [named(label) for label, found in numbers.items() if found["verdict"] == WORSE]
-    rest = f"; of {spelled(verdicts.count(CANNOT_TELL))}, cannot tell" if CANNOT_TELL in verdicts else ""
+    rest = f"; of {spelled(verdicts.count(CANNOT_TELL))} more, cannot tell" if CANNOT_TELL in verdicts else ""
     sentence = f"{capital(listing(varied or ['no network']))} varied by seed more than test noise explains{rest}."
     verdict = max(verdicts, key=(SAME, CANNOT_TELL, WORSE).index)
     return Finding(sentence, verdict, numbers, tuple(varied))

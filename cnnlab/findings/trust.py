@@ -86,11 +86,13 @@ def worse_images(rows):
     *_, rival, last = names
     verdict, numbers = judged_one((corrupted[last] - corrupted[rival]).to_numpy())
     lead = {
-        BETTER: "still leads", SAME: f"no longer leads {names[rival]}", WORSE: f"falls behind {names[rival]}",
-        CANNOT_TELL: "may lead or not",
-    }[verdict]  # fmt: skip
+        BETTER: f"{names[last]} still leads",
+        SAME: f"{names[last]} no longer leads {names[rival]}",
+        WORSE: f"{names[last]} falls behind {names[rival]}",
+        CANNOT_TELL: f"cannot tell whether {names[last]} still leads",
+    }[verdict]
     parts = listing(f"{names[label]} {points(cost)}" for label, cost in costs.items())
-    worse = Finding(f"Corruptions cost {parts}; {names[last]} {lead}.", verdict, {**numbers, "costs": costs.to_dict()})
+    worse = Finding(f"Corruptions cost {parts}; {lead}.", verdict, {**numbers, "costs": costs.to_dict()})
     halved = int((left < before / 2).sum())
     who = "all" if halved == len(names) else spelled(halved) if halved else "none"
     share = f"{who} {'lose' if halved > 1 else 'loses'} {'more than half' if halved else 'half'}"

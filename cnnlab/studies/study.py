@@ -202,7 +202,7 @@ BUDGETS = _table(
     # batches of 64, of which the backend runs 25 at once.
     Budget(
         "quick", seeds=2, epochs=4, train_images=20_000, eval_images=5_000, sweep_images=3_200, sweep_epochs=3,
-        sweep_eval_images=1_000, sample_images=1_000, map_images=22,
+        sweep_eval_images=1_000, sample_images=1_000, map_images=12,
     ),
     Budget(
         "smoke", seeds=1, epochs=1, train_images=512, eval_images=256, sweep_variants=2, sweep_images=64,
@@ -214,7 +214,7 @@ MARS_BUDGETS = _table(
     Budget("full", scoring_batch=100),
     Budget(
         "quick", seeds=2, epochs=5, train_images=2_000, eval_images=500, sweep_images=640, sweep_epochs=2,
-        sample_images=600, map_images=22, scoring_batch=100,
+        sample_images=600, map_images=12, scoring_batch=100,
     ),
     Budget(
         "smoke", seeds=1, epochs=1, train_images=128, eval_images=64, sweep_variants=2, sweep_images=64, sweep_epochs=1,
