@@ -169,7 +169,7 @@ def test_a_network_that_minds_where_things_are_and_one_that_does_not():
     assert minds.verdict == WORSE
     assert minds.numbers["costs"] == pytest.approx({"dense_8": 0, "cnn_4": -0.2}, abs=0.01)
     assert does_not.verdict == "same"
-    assert minds.sentence.startswith("Shifted by 4 pixels, the CNN loses 2")
+    assert minds.sentence.startswith("Four pixels out of place, the CNN loses 2")
     assert bias_findings.shift_cost(shift_rows(seeds=1)).verdict == "cannot tell"
     table = tables.probe_table("shift", shift_rows())
     assert len(table) == 2 * 2 * 2 and set(table["n"]) == {SEEDS}

@@ -135,7 +135,7 @@ def shift_cost(rows):
         CANNOT_TELL: "cannot tell whether position alone matters",
     }[verdict]
     numbers = {"shift": furthest, "costs": {label: float(cost.mean()) for label, cost in costs.items()}, **test}
-    return Finding(f"Shifted by {furthest} pixels, {parts} beyond the lost strip: {meaning}.", verdict, numbers)
+    return Finding(f"{capital(spelled(furthest))} pixels out of place, {parts}: {meaning}.", verdict, numbers)
 
 
 def equivariant_layers(rows):
