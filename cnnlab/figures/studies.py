@@ -79,7 +79,7 @@ def performance_vs_parameters(rows, live=None):
     if live is not None:
         axis.plot(live["parameters"], live[METRIC], label="this run", **_LIVE)
     axis.set(xscale="log", xlabel="parameters (log scale)", ylabel=_name(METRIC))
-    axis.margins(x=0.08, y=0.1)
+    axis.margins(x=0.08, y=0.15)
     axis.grid(True)
     adjust_text(names, ax=axis, only_move="y", ensure_inside_axes=False)
     return _finished(figure, axis, rows, "Accuracy against size: the numbers are the widths of the layers")
