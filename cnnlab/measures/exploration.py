@@ -1,5 +1,7 @@
 """What a set of images looks like in numbers, before any model: counts, pixels, cameras, frames that recur."""
 
+from math import ceil
+
 import numpy as np
 import pandas as pd
 
@@ -72,10 +74,15 @@ def spatial_correlation(images, distances=range(1, 17)):
             raise ValueError(f"distance {distance} pixels; expected 1 to {min(height, width) - 1} in {height}x{width}")
     rows = []
     for direction, axis in (("horizontal", 2), ("vertical", 1)):
-        # Rows or columns first: a shift is then a plain slice.
-        lines = np.moveaxis(images, axis, 0)
+        # Rows or columns first: a shift is then a plain slice. Less their mean, for the differences of sums below.
+        lines = np.moveaxis(images, axis, 0).reshape(images.shape[axis], -1) - images.mean()
+        sums, squares = lines.sum(axis=1), np.einsum("ij,ij->i", lines, lines)
         for distance in distances:
-            correlation = np.corrcoef(lines[:-distance].ravel(), lines[distance:].ravel())[0, 1]
+            first, second = slice(None, -distance), slice(distance, None)
+            products, pairs = np.vdot(lines[first], lines[second]), lines[first].size
+            covariance = products - sums[first].sum() * sums[second].sum() / pairs
+            variances = [squares[part].sum() - sums[part].sum() ** 2 / pairs for part in (first, second)]
+            correlation = covariance / np.sqrt(np.prod(variances))
             rows.append({"direction": direction, "distance": distance, "correlation": correlation})
     return pd.DataFrame(rows)
 
@@ -202,7 +209,8 @@ def nearest_training_image(dataset, split, among=("train",), side=None):
     found = []
     for start in range(0, len(own), _CHUNK):
         correlation = _thumbnails(images, own[start : start + _CHUNK], side) @ known
-        found.append((others[correlation.argmax(axis=1)], correlation.max(axis=1)))
+        best = correlation.argmax(axis=1)
+        found.append((others[best], correlation[np.arange(len(best)), best]))
     nearest, likeness = map(np.concatenate, zip(*found, strict=True))
     columns = {"row": own, "nearest_row": nearest, "correlation": likeness}
     return pd.DataFrame({**columns, "nearest_label": first.labels[nearest].astype("int64")})
@@ -218,8 +226,10 @@ def nearest_answers(seed):
 
 def _thumbnails(images, rows, side):
     """Grey thumbnails of mean 0 and length 1, so that a product is a correlation: float32 (n, side * side)."""
-    block = images.shape[1] // side
-    small = np.stack([images[row].reshape(side, block, side, block, 3).mean(axis=(1, 3, 4)).ravel() for row in rows])
+    block, parts = images.shape[1] // side, np.array_split(rows, ceil(len(rows) / _CHUNK))
+    shape = (-1, side, block, side, block, 3)
+    sums = [np.einsum("nibjkc->nij", images[part].reshape(shape), dtype="uint32") for part in parts]
+    small = np.concatenate(sums).reshape(len(rows), -1) / (3 * block**2)
     small -= small.mean(axis=1, keepdims=True)
     # A picture of one colour has no correlation with any other: its zeros stay zeros.
     return (small / np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-9)).astype("float32")
