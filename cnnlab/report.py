@@ -94,7 +94,8 @@ def _seeds(record):
     if "targets" not in record:
         return None
     chosen = {name: study for name, study in studies.STUDIES.items() if study.dataset == "cifar10"}
-    predicted, confidence = (studies.predictions(chosen, record.store, part) for part in ("predicted", "confidence"))
+    parts = ("predicted", "confidence")
+    predicted, confidence = (studies.predictions(chosen, record.store, part, SEEDED) for part in parts)
     several = {label: (predicted[label], confidence[label]) for label in SEEDED if len(predicted.get(label, ())) > 1}
     return (several, load_cifar10().splits["test"]) if BEST_RECIPE in several else None
 

@@ -113,6 +113,7 @@ def test_the_answers_of_a_variant_stand_by_seed(undisturbed, tmp_path):
     store, frame = undisturbed
     answers = studies.predictions({STUDY.name: STUDY}, store)
     assert {label: len(each) for label, each in answers.items()} == {"cnn_2": 2, "full": 1, "ema": 1, "published": 1}
+    assert list(studies.predictions({STUDY.name: STUDY}, store, labels=["ema", "none"])) == ["ema"]
     for row in frame.itertuples():
         labels = data.load("bars", row.seed).split("test")[1]
         kept = row.test_accuracy_best if row.keep == "best" else row.test_accuracy_last

@@ -176,7 +176,7 @@ def paired_values(frame, first, second, metric):
     if first == second:
         raise ValueError(f"{first} is compared with itself; expected two labels")
     check_frame(frame, [first, second], [metric])
-    rows = frame[frame["label"].isin([first, second])]
+    rows = frame.loc[frame["label"].isin([first, second]), ["label", "seed", metric]]
     if rows.duplicated(["label", "seed"]).any():
         raise ValueError(f"{first} or {second} has two rows of one seed; expected one row a label and seed")
     pairs = rows.pivot(index="seed", columns="label", values=metric)[[first, second]].dropna()

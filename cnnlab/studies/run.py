@@ -89,15 +89,17 @@ def read_all(chosen, store, seeds=None):
     return {name: select(records, study.runs(seeds)) for name, study in chosen.items()}
 
 
-def predictions(chosen, store, name="predicted"):
+def predictions(chosen, store, name="predicted", labels=None):
     """{label: (seeds, n)}: what `store` has of the studies `chosen`, by seed, under `name` in `Store.predictions`.
 
-    By default the answers to the test images; variants of which not every row has that array are left out.
+    By default the answers to the test images; variants of which not every row has that array are left out, and with
+    `labels` all others than these.
     """
     rows = pd.concat(read_all(chosen, store).values())
     if rows.empty:
         raise ValueError(f"{store.folder} has no rows of {', '.join(chosen)}; run them first")
     rows = rows.drop_duplicates("key").sort_values("seed", kind="stable")
+    rows = rows if labels is None else rows[rows["label"].isin(labels)]
     stored = {key: store.predictions(key) for key in rows["key"]}
     return {
         label: np.stack([stored[key][name] for key in mine["key"]])
