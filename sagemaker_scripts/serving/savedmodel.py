@@ -163,6 +163,8 @@ def _signatures(model, resize):
         picture = picture if channels == COLOURS else grey(picture)
         return tf.ensure_shape(resize(picture, height, width), image.shape)
 
+    # Functions that signatures call: the network and the ways to decode a picture are traced, kept and loaded once.
+    @tf.function(input_signature=[pixels], autograph=False)
     def from_pixels(pixels):
         return {OUTPUT: model(pixels, training=False)}
 
@@ -170,7 +172,6 @@ def _signatures(model, resize):
         flat = tf.io.decode_raw(pixels, "uint8", fixed_length=height * width * channels)
         return from_pixels(tf.cast(tf.reshape(flat, (-1, *image.shape)), "float32"))
 
-    # One function that the others call: the ways to decode a picture are traced, kept and loaded once.
     @tf.function(input_signature=[files], autograph=False)
     def to_pixels(images):
         return {"pixels": tf.map_fn(from_file, images, fn_output_signature=image)}
@@ -178,6 +179,7 @@ def _signatures(model, resize):
     def from_files(images):
         return from_pixels(**to_pixels(images))
 
+    @tf.function(input_signature=[pixels], autograph=False)
     def explain(pixels):
         return dict(zip((OUTPUT, MAP), explained(model, layer, pixels), strict=True))
 
