@@ -99,9 +99,6 @@ def make_parser():
 
 def make_trial(arguments):
     """The Trial that parsed `arguments` describe; BadArgumentsError where they describe none."""
-    from cnnlab import machine
-
-    machine.import_keras()
     from cnnlab import studies
     from cnnlab.training import Trial
 
