@@ -26,15 +26,21 @@ def pytest_configure():
         signal.signal(signal.SIGINT, signal.default_int_handler)
     # What the tests start as programs is this checkout, whichever one the environment has installed.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    # Of workers and programs: NumPy's threads burn, waiting for each other, the time of the worker beside them.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 # What takes longest begins first, so that no worker of pytest-xdist is left with it at the end.
 LONGEST = (
-    "test_training_finetune", "test_studies_run", "test_protocol", "test_package_model", "test_training_loop",
-    "test_page", "test_command_line", "test_measures_probes", "test_serving", "test_deploy",
-    "test_benchmarks_training", "test_container_contract", "test_launch_training", "test_notebooks",
-    "test_machine", "test_train", "test_findings", "test_findings_recipes", "test_measures_mars",
-    "test_figures", "test_report",
+    "test_training_finetune", "test_package_model", "test_studies_run", "test_protocol", "test_course",
+    "test_command_line", "test_deploy", "test_benchmarks_training", "test_launch_training", "test_notebooks",
+    "test_train", "test_findings", "test_findings_recipes", "test_measures_mars", "test_figures", "test_report",
+)  # fmt: skip
+# Files of which one makes in seconds what the others take: the packed model, the trained recipe.
+TOGETHER = (
+    ("test_package_model", "test_page", "test_serving", "test_container_contract", "test_inference", "test_archive",
+     "test_batch", "test_measures_attribution"),
+    ("test_studies_run", "test_training_loop", "test_measures_probes", "test_machine"),
 )  # fmt: skip
 
 
@@ -43,10 +49,16 @@ def _is_alone(nodeid):
     return "runs_in_the_smoke_budget" in nodeid
 
 
+def _scope(nodeid):
+    """The name of what goes to one worker: a notebook's run, files of TOGETHER by the first of them, or a file."""
+    file = Path(nodeid.split("::")[0]).stem
+    return nodeid if _is_alone(nodeid) else next((files[0] for files in TOGETHER if file in files), file)
+
+
 def pytest_collection_modifyitems(items):
     """Long files before short ones, each in its own order, and the notebooks' runs before all."""
     places = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: (not _is_alone(item.nodeid), places.get(item.path.stem, len(LONGEST))))
+    items.sort(key=lambda item: (not _is_alone(item.nodeid), places.get(_scope(item.nodeid), len(LONGEST))))
 
 
 def pytest_collection_finish():
@@ -57,15 +69,15 @@ def pytest_collection_finish():
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """A file's tests go to one worker, as they share fixtures; a notebook's run is a file of its own."""
+    """What shares fixtures goes to one worker; a notebook's run is a file of its own."""
     from xdist.scheduler import LoadScopeScheduling
 
-    class Files(LoadScopeScheduling):
+    class Scopes(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            return nodeid if _is_alone(nodeid) else nodeid.split("::")[0]
+            return _scope(nodeid)
 
     config.option.loadscopereorder = False
-    return Files(config, log)
+    return Scopes(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
