@@ -34,6 +34,7 @@ FIGURES = {
     "reliability_diagram": "Accuracy against confidence in bins with intervals, beside the diagonal of perfect "
     "calibration.",
     "tsne_visualization": "Two-dimensional t-SNE map of the features of test images, coloured and marked by class.",
+    "design_study": f"Test accuracy of the CNN as it was designed, and with one decision undone: {_SEEDS}",
     "filters_study": f"Test accuracy of the four filter configurations with a dense layer: {_SEEDS}",
     "filters_gap_study": f"Test accuracy of the four filter configurations with global average pooling: {_SEEDS}",
     "kernels_study": f"Test accuracy for four kernel sizes: {_SEEDS}",
