@@ -285,7 +285,8 @@ def test_the_first_half_runs_on_a_folder_of_ones_own(tmp_path, monkeypatch):
     assert run["counts"].loc["cat"].sum() == 11
     assert run["answers"]["CNN"].shape == (len(run["test_images"]), 3)
     drawn = {figure.stem for figure in (tmp_path / "lab" / "runs" / "folder-pets-32" / "images").glob("*.png")}
-    assert drawn == {name for name in FIGURES for source in others if f'"{name}"' in source}
+    own = [re.sub(r"from_record\(.*\)", "", source) for source in others]  # of the record there is nothing to draw
+    assert drawn == {name for name in FIGURES for source in own if f'"{name}"' in source}
     assert [entry.name for entry in (tmp_path / "lab").iterdir()] == ["runs"], "something went to the record"
 
 
