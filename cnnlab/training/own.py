@@ -74,5 +74,5 @@ def build_own(network, input_shape, num_classes, fused):
 def _layer(described, fused, **options):
     config = copy.deepcopy(described["config"]) | options
     if described["class_name"] == "BatchNormalization":
-        return type(batch_normalization(fused)).from_config(config)
+        return batch_normalization(fused, **config)
     return getattr(keras.layers, described["class_name"]).from_config(config)
