@@ -75,6 +75,7 @@ FAMILIES = {
 }  # fmt: skip
 # Of a label's ending: its pattern, what a table says of it, and the form of a sentence.
 SUFFIXES = (
+    (r"_edited", ", edited", "edited {}"),
     (r"_weighted", ", rare classes weighted", "{} with rare classes weighted"),
     (r"_augmented", ", augmented", "augmented {}"),
     (r"_tuned", ", tuned", "tuned {}"),

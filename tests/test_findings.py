@@ -470,6 +470,24 @@ def test_overfitting_is_read_from_the_curves():
     assert rising.sentence.endswith("4.0 points below it: little is memorised.")
 
 
+@pytest.mark.parametrize(
+    ("accuracies", "cost", "numbers", "meaning"),
+    [
+        ([0.3, 0.6], 0.5, {"epoch": 2, "rival_epoch": 3, "time": 1 / 3}, "its processor time: faster."),
+        ([0.3, 0.6], 6, {"epoch": 2, "rival_epoch": 3, "time": 4}, "faster in epochs, not in time."),
+        ([0.3, 0.5, 0.4, 0.51], 0.6, {"epoch": 4, "rival_epoch": 3, "time": 0.8}, "faster in time, not in epochs."),
+        ([0.3, 0.5, 0.51], 1, {"epoch": 3, "rival_epoch": 3, "time": 1}, "not faster."),
+        ([0.3, 0.5], 1, {"epoch": None, "rival_epoch": 3, "time": None}, "never passes B's best validation accuracy."),
+    ],
+)
+def test_who_learns_faster_is_read_from_two_histories(accuracies, cost, numbers, meaning):
+    rival = {"val_accuracy": [0.2, 0.4, 0.5, 0.45]}
+    found = findings.overtaking({"val_accuracy": accuracies}, rival, ("the A", "B"), cost)
+    assert found.numbers == pytest.approx(numbers)
+    assert found.sentence.startswith("The A ")
+    assert found.sentence.endswith(meaning)
+
+
 def test_near_twins_in_training_are_counted_with_and_without_their_label():
     table = pd.DataFrame({"correlation": [0.99, 0.97, 0.5, 0.949], "nearest_label": [1, 2, 3, 0]})
     found = findings.near_duplicates(table, np.array([1, 0, 3, 0]))
@@ -498,6 +516,7 @@ def test_errors_within_a_group_are_counted_beside_blind_guessing():
         ("cnn_32_64_128_permuted", "CNN 32-64-128, permuted pixels"),
         ("gap_16_32_64", "CNN with global average pooling 16-32-64"),
         ("mars_cnn_k3to5", "Mars CNN, 3x3 to 5x5 kernels"),
+        ("mars_cnn_8_16_k5_edited", "Mars CNN 8-16, 5x5 kernels, edited"),
         ("conv1d", "1-D CNN"),
         ("mars_probe", "Linear probe"),
         ("mars_tuned_vote", "Fine-tuned network, vote"),
@@ -520,6 +539,7 @@ def test_labels_are_written_as_people_say_them(label, text):
         ("mars_cnn_k3_vote", "the vote of the CNN with three-pixel kernels"),
         ("mars_tuned", "the fine-tuned network"),
         ("mars_dense_512_256", "the dense network"),
+        ("dense_128_64_edited", "the edited dense network"),
         ("something_else", "something_else"),
     ],
 )

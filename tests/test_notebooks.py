@@ -103,6 +103,7 @@ def test_the_networks_written_out_are_those_of_the_studies_to_the_last_weight(no
     run["FILTERS"] = [32, 64, 128]  # as the parameters cell has it
     exec(written, run)  # noqa: S102 - the notebook's code
     trials = training.trial_of(run[name], trial), trial
+    assert trials[0].label == trial.label
     weights, expected = (training.initial_network(each.resolved(), images).get_weights() for each in trials)
     assert [each.shape for each in weights] == [each.shape for each in expected]
     assert all(np.array_equal(*pair) for pair in zip(weights, expected, strict=True))

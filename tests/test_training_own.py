@@ -14,18 +14,18 @@ SETTINGS = {"epochs": 1, "batch_size": 32, "precision": "float32"}
 TRIAL = Trial("tiny", options={"filters": [4, 8], "dense": 16, "dropout": 0.5}, **SETTINGS)
 
 
-def by_hand(*more, classes=4, shape=(16, 16, 3)):
+def by_hand(*more, classes=4, shape=(16, 16, 3), filters=(4, 8), size=3, dense=16):
     return keras.Sequential(
         [
             keras.Input(shape),
             layers.Rescaling(1 / 255),
-            layers.Conv2D(4, 3, padding="same", activation="relu"),
+            layers.Conv2D(filters[0], 3, padding="same", activation="relu"),
             layers.MaxPooling2D(2),
-            layers.Conv2D(8, 3, padding="same", activation="relu"),
+            layers.Conv2D(filters[1], size, padding="same", activation="relu"),
             layers.MaxPooling2D(2),
             *more,
             layers.Flatten(),
-            layers.Dense(16, activation="relu"),
+            layers.Dense(dense, activation="relu"),
             layers.Dropout(0.5),
             layers.Dense(classes, activation="softmax"),
         ]
@@ -42,6 +42,24 @@ def test_a_network_like_the_labs_gives_the_labs_numbers(bars_dataset):
     assert {name for name in lab.row if name not in own.row} == set()
     assert own.row["parameters"] == lab.row["parameters"]
     assert own.row["label"] == "by hand"
+
+
+@pytest.mark.parametrize(
+    ("edited", "label"),
+    [
+        (by_hand(), "tiny"),
+        (by_hand(classes=3), "tiny"),
+        (by_hand(filters=(4, 16)), "cnn_4_16"),
+        (by_hand(size=5), "cnn_4_8_k3to5"),
+        (by_hand(filters=(4, 4), size=(3, 5)), "cnn_4_4_edited"),
+        (by_hand(dense=32), "cnn_4_8_edited"),
+        (by_hand(layers.ReLU()), "cnn_4_8_edited"),
+        (keras.Sequential(by_hand().layers), "tiny"),
+        (keras.Sequential([layers.Flatten(), layers.Dense(8), layers.Dense(4)]), "dense_8_edited"),
+    ],
+)
+def test_an_edited_network_is_not_called_by_the_name_of_what_it_was(edited, label):
+    assert trial_of(edited, TRIAL).label == label
 
 
 def test_its_row_says_every_layer_and_gives_the_trial_back():

@@ -24,8 +24,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "networks": [
             "calibration_error", "confidence_split", "correlation_by_distance", "ensemble", "errors_within",
-            "near_duplicates", "overfitting", "rightly_answered", "seeds_table", "spread", "suspect_labels",
-            "temperature_scaling", "worst_class",
+            "near_duplicates", "overfitting", "overtaking", "rightly_answered", "seeds_table", "spread",
+            "suspect_labels", "temperature_scaling", "worst_class",
         ],
         "recipes": [
             "change_table", "faithful", "frontier_table", "listed", "recipe_findings", "target_table", "targets",

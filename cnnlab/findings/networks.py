@@ -144,6 +144,27 @@ def overfitting(history):
     return Finding(sentence, None, {"best_epoch": best, "epochs": epochs, "gap": float(gap)})
 
 
+def overtaking(history, rival, names, cost):
+    """In which epoch one run, of the two called `names`, passes the best validation accuracy of the other, if ever.
+
+    `history` and `rival` as of `overfitting`; `cost`: the processor time of an epoch of the first, in epochs of the
+    rival. `numbers`: epoch and rival_epoch, counted from one (epoch None: it never does), and time, in that which the
+    rival took to its best epoch.
+    """
+    validation, target = np.asarray(history["val_accuracy"]), np.asarray(rival["val_accuracy"])
+    rival_epoch, passed = int(target.argmax()) + 1, np.flatnonzero(validation > target.max())
+    what = f"{names[1]}'s best validation accuracy"
+    if not len(passed):
+        numbers = {"epoch": None, "rival_epoch": rival_epoch, "time": None}
+        return Finding(f"{capital(names[0])} never passes {what}.", None, numbers)
+    epoch = int(passed[0]) + 1
+    time = epoch * cost / rival_epoch
+    meaning = ["not faster", "faster in time, not in epochs", "faster in epochs, not in time", "faster"]
+    faster = meaning[2 * (epoch < rival_epoch) + (time < 1)]
+    found = f"{capital(names[0])} passes {what} in epoch {epoch}, with {time:.1f} times its processor time"
+    return Finding(f"{found}: {faster}.", None, {"epoch": epoch, "rival_epoch": rival_epoch, "time": float(time)})
+
+
 def near_duplicates(table, labels):
     """How many images have a near twin in training: `measures.nearest_training_image`, and their own labels (n,)."""
     twins = (table["correlation"] > TWINS).to_numpy()

@@ -5,6 +5,7 @@ saved and served cannot disagree about the scale.
 """
 
 import contextlib
+import copy
 import json
 import zipfile
 from pathlib import Path
@@ -15,12 +16,13 @@ from keras import layers
 from cnnlab.machine import atomic_file
 from cnnlab.training.networks import CNN, PRETRAINED, Dense, Layers, network_options, one_each
 from cnnlab.training.normalisation import batch_normalization
-from cnnlab.training.own import build_own
 
 # Side, in pixels, of the patches that the first layer of blocks sees.
 PATCH = 2
 # The member of a .keras file that has the row of its training.
 ROW_WITHIN = "cnnlab_row.json"
+# What a layer written by hand is called, by its kind, before its number.
+SHORT = {"Conv2D": "conv", "MaxPooling2D": "pool", "BatchNormalization": "norm", "ReLU": "relu"}
 # Multiplies the features before the classifier of blocks, so that training begins with small logits.
 LOGIT_SCALE = 1 / 9
 
@@ -46,7 +48,7 @@ def build(model="cnn", input_shape=(32, 32, 3), num_classes=10, fused=False, **o
     elif isinstance(network, CNN):
         stack, name = _cnn(network, input_shape, fused), "cnn"
     elif isinstance(network, Layers):
-        return build_own(network, input_shape, num_classes, fused)
+        return _own(network, input_shape, num_classes, fused)
     else:
         return _blocks(network, input_shape, num_classes, fused)
     # float32 whatever the policy: probabilities in bfloat16 have three significant digits.
@@ -218,3 +220,31 @@ def _activation(network, name):
 def _initializer():
     """Uniform within 1 / sqrt(inputs of a unit), as airbench's layers are drawn (PyTorch's default)."""
     return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
+
+
+def _own(network, input_shape, num_classes, fused):
+    """`build` for a network written by hand: same arguments, same errors."""
+    if network.shape is not None and network.shape != tuple(input_shape):
+        raise ValueError(f"the network takes images of {network.shape}; the data set's are {tuple(input_shape)}")
+    *hidden, last = network.layers
+    stack, counts = [keras.Input(input_shape, name="pixels")], {}
+    for layer in hidden:
+        kind = SHORT.get(layer["class_name"], layer["class_name"].lower())
+        counts[kind] = counts.get(kind, 0) + 1
+        stack.append(_layer(layer, fused, name=f"{kind}{counts[kind]}"))
+    # float32 as in `build`.
+    model = keras.Sequential([*stack, _layer(last, fused, name="probabilities", dtype="float32")], name="own")
+    activation = getattr(getattr(model.layers[-1], "activation", None), "__name__", "no activation")
+    if model.output_shape != (None, num_classes) or activation != "softmax":
+        raise ValueError(
+            f"the network ends in {model.output_shape[1:]} with {activation}; expected a probability for each of "
+            f"{num_classes} classes: layers.Dense({num_classes}, activation='softmax')"
+        )
+    return model
+
+
+def _layer(described, fused, **options):
+    config = copy.deepcopy(described["config"]) | options
+    if described["class_name"] == "BatchNormalization":
+        return batch_normalization(fused, **config)
+    return getattr(layers, described["class_name"]).from_config(config)

@@ -1,4 +1,4 @@
-"""A network written by hand in Keras, as a Trial that says all of it; and that network built from the Trial."""
+"""A network written by hand in Keras, as a Trial that says all of it (`models.build` makes it again)."""
 
 import copy
 import dataclasses
@@ -7,11 +7,9 @@ import re
 
 import keras
 
-from cnnlab.training.normalisation import batch_normalization
+from cnnlab.training.models import build
 from cnnlab.training.trial import Trial
 
-# What a layer is called, by its kind, before its number.
-SHORT = {"Conv2D": "conv", "MaxPooling2D": "pool", "BatchNormalization": "norm", "ReLU": "relu"}
 # Of a layer's configuration, what does not describe it: names are given anew, precision is the trial's.
 NOT_KEPT = ("name", "dtype")
 # How Keras writes down a function that is not its own.
@@ -21,16 +19,46 @@ CODE = re.compile(r'"class_name": "(?:function|__lambda__)"')
 def trial_of(model, like, **fields):
     """The Trial that trains a network like `model`, a `keras.Sequential`.
 
-    `like`: its label, or a Trial whose label and settings it takes; `fields`: others of a Trial. It keeps the layers
-    and not their weights: these are drawn anew by the trial's seed, so that a model like one of NETWORKS gives
-    that one's numbers. Raises ValueError for a model of another kind, or with a layer that cannot be written down.
+    `like`: its label, or a Trial whose settings it takes, and whose label where it has the same layers; of others the
+    label says the widths, the kernels, and that it was edited, where that is not all; `fields`: others of a Trial. It
+    keeps the layers and not their weights: these are drawn anew by the trial's seed, so that a model like one of
+    NETWORKS gives that one's numbers. Raises ValueError for a model of another kind, or with a layer that cannot be
+    written down.
     """
     if not isinstance(model, keras.Sequential):
         raise ValueError(f"{model!r} is a {type(model).__name__}; expected a keras.Sequential")
     shape = list(model.input_shape[1:]) if model.built else None
     options = {"layers": [_described(layer) for layer in model.layers], "shape": shape}
-    trial = like if isinstance(like, Trial) else Trial(like)
+    trial = dataclasses.replace(like, label=_label(model, like)) if isinstance(like, Trial) else Trial(like)
     return dataclasses.replace(trial, model="layers", options=options, **fields)
+
+
+def _label(model, like):
+    """What a network of the layers of `model` is called, beside that of the Trial `like`."""
+    if _same(model, like.model, like.options):
+        return like.label
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    hidden = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)][:-1]
+    widths, kernels = [layer.units for layer in hidden], []
+    changed = {"units": widths}
+    if convolutions:
+        widths, kernels = [layer.filters for layer in convolutions], [layer.kernel_size[0] for layer in convolutions]
+        changed = {"filters": widths, "kernel_size": kernels}
+    start = "mars_" * like.label.startswith("mars_") + ("cnn" if convolutions else "dense")
+    label = "_".join([start, *map(str, widths)])
+    if set(kernels) - {3}:
+        label += f"_k{kernels[0]}" if len(set(kernels)) == 1 else f"_k{min(kernels)}to{max(kernels)}"
+    return label if _same(model, like.model, {**like.options, **changed}) else f"{label}_edited"
+
+
+def _same(model, kind, options):
+    """Whether `model` has the layers that `build` makes of `kind` and `options`."""
+    shape = model.input_shape[1:] if model.built else (32, 32, 3)
+    try:
+        other = build(kind, shape, getattr(model.layers[-1], "units", 0), **options)
+    except ValueError:  # there is no such network
+        return False
+    return [_described(layer) for layer in model.layers] == [_described(layer) for layer in other.layers]
 
 
 def _described(layer):
@@ -48,31 +76,3 @@ def _described(layer):
             f"{layer.name} is a {kind.__name__}; expected layers that keras.layers has, without code of your own"
         )
     return {"class_name": kind.__name__, "config": config}
-
-
-def build_own(network, input_shape, num_classes, fused):
-    """`models.build` for `network`, a `networks.Layers`: same arguments, same errors."""
-    if network.shape is not None and network.shape != tuple(input_shape):
-        raise ValueError(f"the network takes images of {network.shape}; the data set's are {tuple(input_shape)}")
-    *hidden, last = network.layers
-    stack, counts = [keras.Input(input_shape, name="pixels")], {}
-    for layer in hidden:
-        kind = SHORT.get(layer["class_name"], layer["class_name"].lower())
-        counts[kind] = counts.get(kind, 0) + 1
-        stack.append(_layer(layer, fused, name=f"{kind}{counts[kind]}"))
-    # float32 as in `build`.
-    model = keras.Sequential([*stack, _layer(last, fused, name="probabilities", dtype="float32")], name="own")
-    activation = getattr(getattr(model.layers[-1], "activation", None), "__name__", "no activation")
-    if model.output_shape != (None, num_classes) or activation != "softmax":
-        raise ValueError(
-            f"the network ends in {model.output_shape[1:]} with {activation}; expected a probability for each of "
-            f"{num_classes} classes: layers.Dense({num_classes}, activation='softmax')"
-        )
-    return model
-
-
-def _layer(described, fused, **options):
-    config = copy.deepcopy(described["config"]) | options
-    if described["class_name"] == "BatchNormalization":
-        return batch_normalization(fused, **config)
-    return getattr(keras.layers, described["class_name"]).from_config(config)
