@@ -29,6 +29,9 @@ def images(bars_dataset):
 def test_layer_table_agrees_with_the_model(cnn):
     table = inspection.layer_table(cnn).set_index("layer")
     assert table["parameters"].sum() == cnn.count_params()
+    assert table.loc[["conv2", "features"], "formula"].tolist() == ["(3 × 3 × 4 + 1) × 6", "(128 + 1) × 12"]
+    formulas = table["formula"].str.replace("×", "*").replace("", "0")
+    assert formulas.map(eval).tolist() == table["parameters"].tolist()
     assert table.loc["conv2", "shape"] == (8, 8, 6)
     assert table.loc["conv2", "values"] == 8 * 8 * 6
     assert table.loc["conv2", "detail"] == "3×3, ReLU"

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tiny_folder
 
-from cnnlab import find_budget, machine, report, studies, training
+from cnnlab import find_budget, machine, measures, report, studies, training
 from cnnlab import notebook as notebooks
 from cnnlab.figures import FIGURES
 
@@ -87,6 +87,14 @@ def test_a_notebook_imports_little_and_judges_what_it_predicts(path):
     assert "**To remember.**" in text
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_no_cell_asks_for_a_guess_and_shows_what_was_measured(path):
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    asking = [source for source in cells if "page.guess(" in source]
+    assert len(asking) > 1
+    assert not [source for source in asking if re.search(r"page\.(?:reveal|quote|say|table|from_record)\(", source)]
+
+
 @pytest.mark.parametrize(
     ("notebook", "name", "trial", "shape", "classes"),
     [
@@ -100,7 +108,8 @@ def test_the_networks_written_out_are_those_of_the_studies_to_the_last_weight(no
     (written,) = (source for source in sources if f"{name} = keras.Sequential(" in source)
     images = SimpleNamespace(input_shape=shape, class_names=[str(label) for label in range(classes)])
     run = {"dataset": images, "small": images, "training": training, "keras": keras, "layers": keras.layers}
-    run["FILTERS"] = [32, 64, 128]  # as the parameters cell has it
+    page = SimpleNamespace(guess=lambda quantity, low, high: None)
+    run |= {"FILTERS": [32, 64, 128], "page": page, "measures": measures}  # the first as the parameters cell has it
     exec(written, run)  # noqa: S102 - the notebook's code
     trials = training.trial_of(run[name], trial), trial
     assert trials[0].label == trial.label

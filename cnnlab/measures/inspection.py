@@ -140,23 +140,32 @@ def layer_table(model):
     """The layers of a Sequential `model`, read from itself, from the input to the answer.
 
     Frame with the columns layer (name), kind (class name), detail (text), shape (of the output, without the batch),
-    values (numbers a layer puts out for one image), parameters, and receptive_field: the side, in pixels, of the square
-    of the input that one output position depends on (`theoretical_fields`), no larger than the image; a layer without
-    positions sees all of it.
+    values (numbers a layer puts out for one image), formula (text: of a convolution's or dense layer's parameters),
+    parameters, and receptive_field: the side, in pixels, of the square of the input that one output position depends on
+    (`theoretical_fields`), no larger than the image; a layer without positions sees all of it.
     """
     whole = max(model.input_shape[1:3])
     fields, seen = theoretical_fields(model), 1
-    rows = [("input", "Input", "", model.input_shape[1:], 0, 1)]
+    rows = [("input", "Input", "", model.input_shape[1:], "", 0, 1)]
     for layer in model.layers:
         shape = layer.output.shape[1:]
         if len(shape) < 3:
             seen = whole
         elif layer.name in fields:
             seen = fields[layer.name].size
-        rows.append((layer.name, type(layer).__name__, _detail(layer), shape, layer.count_params(), min(seen, whole)))
-    table = pd.DataFrame(rows, columns=["layer", "kind", "detail", "shape", "parameters", "receptive_field"])
+        learned = _formula(layer), layer.count_params()
+        rows.append((layer.name, type(layer).__name__, _detail(layer), shape, *learned, min(seen, whole)))
+    columns = ["layer", "kind", "detail", "shape", "formula", "parameters", "receptive_field"]
+    table = pd.DataFrame(rows, columns=columns)
     table.insert(4, "values", table["shape"].map(prod))
     return table
+
+
+def _formula(layer):
+    if not isinstance(layer, layers.Conv2D | layers.Dense):
+        return ""
+    *inputs, outputs = layer.kernel.shape
+    return f"({' × '.join(map(str, inputs))}{' + 1' * layer.use_bias}) × {outputs}"
 
 
 def first_layer_filters(model):
