@@ -99,8 +99,8 @@ CHAPTERS = {
         partial(
             findings.convolution_buys, cnn=studies.CNN.label, dense=studies.DENSE.label, best=studies.DENSE_BEST.label
         ),
-        "The published baseline stops while it still learns. The tuned network has more units, dropout and "
-        "four times the epochs, as much computing as the CNN.",
+        "The published baseline stops while it still learns. The tuned network has more units, mirror images "
+        "and four times the epochs, as much computing as the CNN.",
         base=studies.CNN.label,
         evidence=evidence.with_best,
     ),
