@@ -73,7 +73,7 @@ def test_scores_recalls_and_days_are_drawn_where_they_lie():
     thick = figure.axes[0].collections[-1].get_segments()
     np.testing.assert_allclose([segment[:, 0] for segment in thick], [[0.58, 0.62], [0.18, 0.22]])
     assert figure.axes[0].lines[-1].get_xdata()[0] == 0.667
-    assert "Deep Mars" in texts(figure)
+    assert any("Deep Mars 66.7%" in text for text in texts(figure))
     assert "Mars CNN, 3x3 kernels" in texts(figure)
 
     recalls = pd.DataFrame(
@@ -125,5 +125,11 @@ def test_the_picture_has_each_image_above_its_maps():
     assert [axis.get_title() for axis in axes[:3]] == ["one", "two", "three"]
     assert [axis.get_ylabel() for axis in axes[::3]] == ["", "Grad-CAM", "occlusion"]
     assert np.array_equal(axes[0].images[0].get_array(), images[0])
-    assert np.array_equal(axes[7].images[1].get_array(), maps["occlusion"][1])
-    assert axes[5].images[1].get_array().min() == 0, "what speaks against the answer is as dark as nothing"
+    below, above = axes[7].images
+    assert np.array_equal(above.get_array(), maps["occlusion"][1])
+    shades = [picture.to_rgba(picture.get_array()) for picture in (below, above)]
+    assert shades[0][..., 0].min() >= 0.6, "what lies under a map is pale, however dark the picture"
+    assert shades[1][..., 3].argmax() == maps["occlusion"][1].argmax(), "and the more colour, the more speaks for it"
+    assert not axes[5].images[1].to_rgba(axes[5].images[1].get_array())[..., 3].any(), (
+        "against it is as pale as nothing"
+    )

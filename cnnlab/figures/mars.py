@@ -5,7 +5,7 @@ import textwrap
 import numpy as np
 
 from cnnlab.figures import style
-from cnnlab.wording import plural, readable
+from cnnlab.wording import percent, plural, readable
 
 _SCORES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro-F1"}
 # Characters of a name beside an axis.
@@ -13,7 +13,7 @@ _LABEL_WIDTH = 22
 
 
 @style.styled
-def group_scores(table, published=None):
+def group_scores(table, published):
     """Accuracy, balanced accuracy and macro-F1 of networks and baselines, with intervals over groups and over seeds.
 
     `table`: the scores of `measures.evaluate_mars`: label, score, value, low, high, seed_low, seed_high; `published`:
@@ -32,14 +32,11 @@ def group_scores(table, published=None):
         axis.grid(True, axis="y")
     axes[0].set_yticks(np.arange(len(labels)), [textwrap.fill(readable(label), _LABEL_WIDTH) for label in labels])
     axes[0].invert_yaxis()
-    for place, (who, accuracy) in enumerate((published or {}).items()):
+    for accuracy in published.values():
         axes[0].axvline(accuracy, color=style.GREY, linestyle=":", linewidth=1.2)
-        look = {"va": "top", "rotation": 90, "fontsize": style.SMALL, "color": style.GREY}
-        # One below the other, as some of the lines lie closer than a letter is high.
-        height = 0.98 - 0.17 * place
-        axes[0].annotate(who, (accuracy, height), xycoords=("data", "axes fraction"), ha="right", **look)
+    others = ", ".join(f"{who} {percent(accuracy)}" for who, accuracy in published.items())
     about = "on the test images; thin bars: intervals over groups of images taken together, thick: over seeds"
-    axes[1].set_xlabel(about, fontsize=style.SMALL)
+    axes[1].set_xlabel(f"{about}\ndotted: published, {others}", fontsize=style.SMALL)
     return figure
 
 

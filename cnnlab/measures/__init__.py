@@ -43,8 +43,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "stats": [
             "ALPHA", "LEVEL", "check_frame", "confusion_counts", "contradicted", "ensemble_gain", "images_needed",
-            "mcnemar", "overlap_spread", "paired_differences", "paired_tests", "per_class", "prediction_interval",
-            "seed_spread", "share_interval", "t_interval", "vote",
+            "largest_errors", "mcnemar", "overlap_spread", "paired_differences", "paired_tests", "per_class",
+            "prediction_interval", "seed_spread", "share_interval", "t_interval", "vote",
         ],
     },
 )
