@@ -127,6 +127,7 @@ def test_the_picture_has_each_image_above_its_maps():
     assert np.array_equal(axes[0].images[0].get_array(), images[0])
     below, above = axes[7].images
     assert np.array_equal(above.get_array(), maps["occlusion"][1])
+    assert tuple(below.get_extent()) == tuple(above.get_extent()), "no pixel is marked beside itself"
     shades = [picture.to_rgba(picture.get_array()) for picture in (below, above)]
     assert shades[0][..., 0].min() >= 0.6, "what lies under a map is pale, however dark the picture"
     assert shades[1][..., 3].argmax() == maps["occlusion"][1].argmax(), "and the more colour, the more speaks for it"

@@ -49,7 +49,7 @@ FIGURES = {
     "field as a square.",
     "tabular": "Test accuracy on tabular data of a dense network, a one-dimensional convolution and gradient boosting, "
     "with the columns in their order and shuffled.",
-    "attribution": "Test images, and below each, pale, marked in red where on it the answer of the convolutional "
+    "attribution": "Test images, and below each, pale, marked in colour where on it the answer of the convolutional "
     "network comes from, by Grad-CAM, integrated gradients and occlusion.",
     "epochs_confound": f"Test accuracy of one network trained for two numbers of epochs: {_SEEDS}",
     "changed_images": "Test accuracy of the dense network, the convolutional one and the best recipe against the "
@@ -70,8 +70,8 @@ FIGURES = {
     "mars_ladder": "Accuracy, balanced accuracy and macro-F1 on the Mars test images, from constant answers and the "
     "nearest training image over networks trained from scratch to pretrained ones, with intervals; dotted lines at "
     "published accuracies.",
-    "mars_attribution": "Mars images, and below each, pale, marked in red where on it the answer of the network comes "
-    "from, by Grad-CAM and occlusion.",
+    "mars_attribution": "Mars images, and below each, pale, marked in colour where on it the answer of the network "
+    "comes from, by Grad-CAM and occlusion.",
     "mars_conformal_by_sol": "Share of Mars images whose set of classes holds the true one, in spans of Martian days "
     "with intervals, on the days of the fit and on later ones, beside a line at what was promised.",
     "mars_kernels_study": f"Test accuracy on Mars images for three kernel sizes and one that grows: {_SEEDS}",

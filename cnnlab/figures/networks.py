@@ -134,7 +134,9 @@ def receptive_field(rows, diameters, image_size):
         axis.add_patch(Rectangle((left, top), width, height, fill=False, edgecolor=style.VERMILLION, linewidth=2))
         axis.set(xlim=(0, image_size[1]), ylim=(image_size[0], 0), xlabel="column (pixels)", facecolor="#EEEEEE")
         effective = diameters.loc[diameters["layer"] == layer, "effective"].mean()
-        axis.set_title(f"{layer}\nby construction {mine['theoretical'].iloc[0]} pixels\nhalf within {effective:.1f}")
+        axis.set_title(
+            f"{layer}\nby construction {mine['theoretical'].iloc[0]} pixels\nhalf within {effective:.1f} pixels"
+        )
         axis.title.set_fontsize(10)
     axes[0, 0].set_ylabel("row (pixels)")
     figure.colorbar(picture, ax=axes, shrink=0.7, label="sensitivity (1 at the greatest)")

@@ -75,7 +75,7 @@ def answer_bars(pictures, answers, class_names, title):
 
 @style.styled
 def attribution(images, maps, captions):
-    """Images beside each other, and below each, pale, where maps say the answer comes from: the redder, the more.
+    """Images beside each other, and below each, pale, in colour where maps say the answer comes from.
 
     `images` uint8 (n, height, width, channels); `maps`: {kind: (n, rows, columns), of any size}, as of `measures.MAPS`;
     `captions`: a text each. What speaks against the answer is as pale as what does nothing for it.
@@ -88,12 +88,12 @@ def attribution(images, maps, captions):
     for row, (kind, found) in enumerate(maps.items(), start=1):
         axes[row * count].set_ylabel(kind, fontsize=style.SMALL)
         for axis, image, values in zip(axes[row * count :], images, found, strict=False):
-            axis.imshow(image.mean(axis=2), cmap="gray", vmin=-_PALE * 255, vmax=255)
+            place = {"extent": (0, image.shape[1], image.shape[0], 0)}
+            axis.imshow(image.mean(axis=2), cmap="gray", vmin=-_PALE * 255, vmax=255, **place)
             # Single pixels may stand out so far that the others would look alike.
             top = max(float(np.quantile(values, 0.995)), 1e-6)
-            extent = (0, image.shape[1], image.shape[0], 0)
-            axis.imshow(np.maximum(values, 0), cmap=_SPEAKS, vmin=0, vmax=top, extent=extent)
-    figure.suptitle("Where the answer comes from: the redder, the more")
+            axis.imshow(np.maximum(values, 0), cmap=_SPEAKS, vmin=0, vmax=top, **place)
+    figure.suptitle("Where the answer comes from: the stronger the colour, the more")
     return figure
 
 
