@@ -14,10 +14,10 @@ _LABEL_WIDTH = 22
 
 @style.styled
 def group_scores(table, published):
-    """Accuracy, balanced accuracy and macro-F1 of networks and baselines, with intervals over groups and over seeds.
+    """Accuracy, balanced accuracy and macro-F1 of networks and baselines, with intervals over groups.
 
-    `table`: the scores of `measures.evaluate_mars`: label, score, value, low, high, seed_low, seed_high; `published`:
-    {who: accuracy} of others, for dotted lines.
+    `table`: the scores of `measures.evaluate_mars`: label, score, value, low, high; `published`: {who: accuracy} of
+    others, for dotted lines.
     """
     labels = list(dict.fromkeys(table["label"]))
     figure, axes = style.new_figure(height=0.4 * len(labels) + 1.2, columns=len(_SCORES), sharey=True)
@@ -25,8 +25,6 @@ def group_scores(table, published):
         mine = table[table["score"] == score].set_index("label").loc[labels]
         look = {"color": style.COLOURS[index], "marker": style.MARKERS[index], "markersize": 7, "capsize": 4}
         style.error_bars(axis, np.arange(len(labels)), mine, "value", across=True, **look)
-        thick = {"color": style.COLOURS[index], "alpha": 0.4, "linewidth": 7}
-        axis.hlines(np.arange(len(labels)), mine["seed_low"], mine["seed_high"], **thick)
         axis.set(title=name, xlim=(-0.02, 1.0))
         style.percent(axis.xaxis)
         axis.grid(True, axis="y")
@@ -35,7 +33,7 @@ def group_scores(table, published):
     for accuracy in published.values():
         axes[0].axvline(accuracy, color=style.GREY, linestyle=":", linewidth=1.2)
     others = ", ".join(f"{who} {percent(accuracy)}" for who, accuracy in published.items())
-    about = "on the test images; thin bars: intervals over groups of images taken together, thick: over seeds"
+    about = "on the test images, with intervals over groups of images taken together"
     axes[1].set_xlabel(f"{about}\ndotted: published, {others}", fontsize=style.SMALL)
     return figure
 
