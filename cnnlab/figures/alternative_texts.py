@@ -18,8 +18,8 @@ FIGURES = {
     "baseline_training": f"Training curves of the dense network: {_CURVES}",
     "cnn_training": f"Training curves of the convolutional network: {_CURVES}",
     "your_network": "Test accuracy against the number of parameters of the recorded networks, and of one of your own.",
-    "performance_vs_parameters": "Test accuracy against the number of parameters on a logarithmic axis: mean over "
-    "seeds and interval of each network, named by the widths of its layers.",
+    "performance_vs_parameters": "Test accuracy against the number of parameters on a logarithmic axis, one mean "
+    "with its interval for each network.",
     "suspect_labels": "Twelve test images that every seed of the best recipe answers alike and against the label; "
     "under each its label and the common answer.",
     "prediction_comparison": "Test images, each with its true class and the answers and confidences of the dense "
@@ -68,8 +68,7 @@ FIGURES = {
     "mars_cnn_architecture": "Diagram of the convolutional network for Mars, drawn from the model.",
     "mars_cnn_training": "Training curves of the convolutional network on Mars images, with the best epoch marked.",
     "mars_ladder": "Accuracy, balanced accuracy and macro-F1 on the Mars test images, from constant answers and the "
-    "nearest training image over networks trained from scratch to pretrained ones, with intervals; dotted lines at "
-    "published accuracies.",
+    "nearest training image over networks trained from scratch to pretrained ones, with intervals.",
     "mars_attribution": "Mars images, and below each, pale, marked in colour where on it the answer of the network "
     "comes from, by Grad-CAM and occlusion.",
     "mars_conformal_by_sol": "Share of Mars images whose set of classes holds the true one, in spans of Martian days "
