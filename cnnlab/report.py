@@ -55,12 +55,10 @@ CHAPTERS = {
     ),
     "epochs": of_study(
         "epochs",
-        "One network, two numbers of epochs",
-        findings.epochs_confound,
+        says=findings.epochs_confound,
         about="The published sweep trained one of its four variants for more epochs than the others, and reported the "
         "last epoch. So does this table.",
         metric="test_accuracy_last",
-        figure="epochs_confound",
     ),
     "kernels": of_study(
         "kernels",
