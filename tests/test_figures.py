@@ -219,33 +219,32 @@ def test_confusion_matrix_shows_percent_of_the_row_and_colours_errors_alone(answ
     assert cells[1] == f"{100 * shares[0, 1]:.0f}"
     coloured = axis.collections[0].get_array().reshape(4, 4)
     np.testing.assert_allclose(coloured, np.where(np.eye(4), 0, shares))
+    assert cells[0] == f"{100 * shares[0, 0]:.0f}" and axis.texts[0].get_weight() == "bold"
     assert axis.get_ylabel() == "true class"
 
 
 def test_classes_of_a_kind_stand_together_in_a_confusion_matrix(answers):
     labels, probabilities = answers
     counts = measures.confusion_counts(labels, probabilities.argmax(axis=1), CLASSES)
-    kinds = {"first": [CLASSES[3], CLASSES[0]], "second": [CLASSES[2], CLASSES[1]]}
+    kinds = {"first": [CLASSES[3], CLASSES[0]], "second": [CLASSES[2], "no class of these", CLASSES[1]]}
     axis = plotting.confusion_matrix(counts, "A network", kinds).axes[0]
-    assert [text.get_text() for text in axis.get_yticklabels()] == [CLASSES[place] for place in (3, 0, 2, 1)]
-    assert {line.get_ydata()[0] for line in axis.lines} >= {2}
+    for ticks in (axis.get_yticklabels(), axis.get_xticklabels()):
+        assert [text.get_text() for text in ticks] == [CLASSES[place] for place in (3, 0, 2, 1)]
+    assert len(axis.lines) == 2 and axis.lines[0].get_ydata()[0] == 2
 
 
-def test_a_confusion_matrix_by_kind_lacks_what_is_neither_there_nor_answered():
-    names = ["a stone", "apxs", "drill", "ground", "turret", "wheel"]
-    counts = pd.DataFrame(0, index=names, columns=names)
-    for true, answer in (("ground", "ground"), ("wheel", "turret"), ("apxs", "apxs"), ("a stone", "apxs")):
-        counts.loc[true, answer] = 2
-    axis = plotting.confusion_matrix(counts, "A network", measures.MARS_PARTS).axes[0]
-    labels = [[text.get_text() for text in ticks] for ticks in (axis.get_yticklabels(), axis.get_xticklabels())]
-    assert labels == [["ground", "wheel", "apxs", "a stone"], ["ground", "wheel", "turret", "apxs", "a stone"]]
-    assert len(axis.lines) == 6, "three kinds of rows end before the last, and three of columns"
-
-
-def test_confusion_matrix_of_many_classes_shows_counts_and_bears_an_empty_class():
-    counts = pd.DataFrame(np.diag(range(24)), index=range(24), columns=range(24))
-    figure = plotting.confusion_matrix(counts, "Many classes")
-    assert sorted(filter(None, (t.get_text() for t in figure.axes[0].texts)), key=int) == [str(n) for n in range(1, 24)]
+@pytest.mark.parametrize("wrong", [0, 1, 3])
+def test_of_many_classes_the_largest_errors_are_bars(wrong):
+    names = [f"class {place}" for place in range(24)]
+    labels = np.repeat(np.arange(24), 5)
+    predicted = labels.copy()
+    predicted[:wrong] = 7
+    counts = measures.confusion_counts(labels, predicted, names)
+    axis = plotting.confusion_matrix(counts, "Many classes", {"a kind": names[:3]}).axes[0]
+    assert [bar.get_width() for bar in axis.patches] == [wrong] * (wrong > 0)
+    if wrong:
+        assert axis.get_yticklabels()[0].get_text() == "class 0 → class 7"
+        assert axis.texts[0].get_text() == f"{wrong} of 5"
 
 
 def test_confidence_distribution_counts_right_and_wrong_apart():
@@ -321,6 +320,16 @@ def test_normalisation_is_folded_into_its_convolution():
     assert stages[1].parameters == model.get_layer("conv1").count_params() + model.get_layer("norm1").count_params()
 
 
+def test_poolings_of_a_long_network_are_told_with_what_they_shrink():
+    model = build("cnn", (16, 16, 3), 4, filters=(4, 4, 4, 4), dense=8)
+    stages = model_diagrams.stages(model)
+    names = [stage.name for stage in stages]
+    assert names == ["input", "conv1", "conv2", "conv3", "conv4", "flatten", "features", "probabilities"]
+    assert [stage.shape[0] for stage in stages[1:4]] == [model.get_layer(f"pool{n}").output.shape[1] for n in (1, 2, 3)]
+    assert stages[1].lines == ["conv 3×3", "ReLU", "max 2×2"]
+    assert sum(stage.parameters for stage in stages) == model.count_params()
+
+
 def test_architecture_is_labelled_with_shapes_and_parameters(cnn):
     figure = plotting.architecture(cnn, "A network")
     written = texts(figure)
@@ -371,26 +380,14 @@ def test_filters_and_maps_are_shown_as_they_are(cnn, bars_dataset):
     assert small[3].get_ylabel() == "conv2\n8×8×6"
 
 
-def test_tsne_gives_each_class_its_own_mark_and_name():
+def test_tsne_shows_each_class_before_all_points():
     generator = np.random.default_rng(0)
     points, labels = generator.normal(size=(90, 2)), np.repeat([0, 1, 3], 30)
-    figure = plotting.tsne_visualization(points, labels, CLASSES)
-    groups = figure.axes[0].collections
-    assert [len(group.get_offsets()) for group in groups] == [30, 30, 30]  # The class without a point is left out.
-    assert len({group.get_paths()[0].vertices.tobytes() for group in groups}) == 3
-    assert {"cat", "dog", "ship"} == {text.get_text() for text in figure.axes[0].texts}
-
-
-def test_the_name_of_a_class_in_two_heaps_stands_on_the_denser_one():
-    heaps = np.random.default_rng(0).normal(size=(40, 2)) + np.repeat([[-50, 0], [50, 0]], [30, 10], axis=0)
-    (name,) = plotting.tsne_visualization(heaps, np.zeros(40, int), CLASSES[:1]).axes[0].texts
-    assert name.get_position()[0] == pytest.approx(-50, abs=3)
-
-
-def test_class_marks_differ_in_colour_or_marker_for_all_mars_classes():
-    assert len(set(figures_style.class_marks(24))) == 24
-    with pytest.raises(ValueError, match="1000 classes; expected at most"):
-        figures_style.class_marks(1000)
+    axes = axes_with_data(plotting.tsne_visualization(points, labels, CLASSES))
+    assert [axis.get_title() for axis in axes] == list(CLASSES)
+    for label, axis in enumerate(axes):
+        everything, mine = (group.get_offsets() for group in axis.collections)
+        assert np.array_equal(everything, points) and np.array_equal(mine, points[labels == label])
 
 
 def test_receptive_field_stands_where_it_lies_in_the_image():
@@ -422,11 +419,21 @@ def test_study_shows_each_seed_the_mean_and_its_interval(study):
     assert "mean of 3 seeds, 95% interval" in texts(alone), "one kind of network needs no name"
 
 
-def test_seeds_are_joined_within_one_kind_of_network(study):
-    axis = plotting.study_points(study, "A study").axes[0]
-    joins = [line for line in axis.lines if line.get_color() == figures_style.LIGHT_GREY]
-    assert len(joins) == 2 * 3
-    assert all(len(line.get_xdata()) == 2 for line in joins)
+@pytest.mark.parametrize(
+    ("labels", "shared", "names"),
+    [(("mars_cnn_k3", "mars_cnn_k3to5"), "Mars CNN", ["3x3 kernels", "3x3 to 5x5\nkernels"]),
+     (("cnn_8_16_k1", "cnn_8_16_k3"), "CNN 8-16", ["1x1 kernels", "3x3 kernels"]),
+     (("gap_8_16", "gap_16_32"), "CNN with global average pooling", ["8-16", "16-32"]),
+     (("as designed", "no dropout"), "", ["as designed", "no dropout"]),
+     (("cnn_8_16", "cnn_8_16_15_epochs"), "CNN", ["8-16", "8-16\n15 epochs"]),
+     (("cnn_8_16", "dense_8"), "", ["CNN 8-16", "dense 8"]),
+     (("cnn_8_16",), "", ["CNN 8-16"])],
+)  # fmt: skip
+def test_what_all_variants_share_is_said_once(labels, shared, names):
+    rows = pd.DataFrame([{"label": label, "model": "cnn", "seed": 0, "test_accuracy_best": 0.5} for label in labels])
+    axis = plotting.study_points(rows, "A study").axes[0]
+    assert axis.get_xlabel() == shared
+    assert [text.get_text() for text in axis.get_xticklabels()] == names
 
 
 def test_a_single_seed_claims_no_interval(study):
@@ -439,8 +446,9 @@ def test_performance_is_drawn_once_for_rows_that_two_studies_share(study):
     figure = plotting.performance_vs_parameters(pd.concat([study, study], ignore_index=True))
     axis = figure.axes[0]
     assert axis.get_xscale() == "log"
-    seeds = [line for line in axis.lines if line.get_markerfacecolor() == "white"]
-    assert sum(len(line.get_xdata()) for line in seeds) == len(study)
+    means = study.groupby("label", sort=False)["test_accuracy_best"].mean()
+    assert np.allclose(np.concatenate([bars[0].get_ydata() for bars in axis.containers]), means)
+    assert "mean of 3 seeds" in axis.get_ylabel()
     assert {"128-64", "256-128", "16-32-64", "32-64-128"} <= set(texts(figure))
 
 
@@ -475,11 +483,21 @@ def test_first_layers_show_the_filters_that_changed_most(cnn):
     places = np.indices((4, 3, 3, 3)).reshape(4, -1)
     rows = pd.DataFrame(dict(zip(("filter", "row", "column", "channel"), places, strict=True)))
     rows = rows.assign(label="a", seed=0, before=0.5, after=0.5 + 0.1 * rows["filter"], patch=51.0)
-    figure = plotting.first_layer(pd.concat([rows, rows.assign(seed=1, after=0.0)]), {"a": "one", "b": "none"}, count=2)
+    same = rows.assign(label="c", after=0.5)
+    rows = pd.concat([rows, rows.assign(seed=1, after=0.0), same])
+    figure = plotting.first_layer(rows, {"a": "one", "b": "none", "c": "two"}, count=2)
     axes = axes_with_data(figure)
-    assert [axis.get_title() for axis in axes[:2]] == ["one, 3", "2"]
+    assert [axis.get_ylabel() for axis in axes[::2]][:5] == [
+        "one\nbefore",
+        "after",
+        "difference",
+        "excited by",
+        "two\nbefore",
+    ]
     before, after, change, patch = (axes[row].images[0].get_array()[0, 0, 0] for row in (0, 2, 4, 6))
-    assert (before, after, change, patch) == pytest.approx((0.5 + 0.25 / 0.8, 1, 0.5 + 0.15 / 0.8, 0.2))
+    assert (before, after, change, patch) == pytest.approx((0.5 + 0.25 / 0.8, 1, 1, 0.2))
+    assert axes[4].get_title() == f"×{0.8 / 0.3:.1f}", "the change of the filter that changed most, enlarged"
+    assert axes[12].images[0].get_array()[0, 0, 0] == 0.5, "no change is mid-grey"
 
 
 def test_worse_images_have_a_line_a_network_and_a_band_over_seeds():

@@ -63,17 +63,17 @@ def test_the_pipeline_names_shape_type_and_range(mars_tiny, mars_copy):
 
 def test_scores_recalls_and_days_are_drawn_where_they_lie():
     scores = pd.DataFrame(
-        [(label, score, value, value - 0.1, value + 0.1, value - 0.02, value + 0.02)
+        [(label, score, value, value - 0.1, value + 0.1)
          for label, value in (("mars_cnn_k3", 0.6), ("always ground", 0.2))
          for score in ("accuracy", "balanced_accuracy", "macro_f1")],
-        columns=["label", "score", "value", "low", "high", "seed_low", "seed_high"],
+        columns=["label", "score", "value", "low", "high"],
     )  # fmt: skip
     figure = plotting.group_scores(scores, {"Deep Mars": 0.667})
     assert [axis.lines[0].get_xdata().tolist() for axis in figure.axes] == [[0.6, 0.2]] * 3
-    thick = figure.axes[0].collections[-1].get_segments()
-    np.testing.assert_allclose([segment[:, 0] for segment in thick], [[0.58, 0.62], [0.18, 0.22]])
+    bars = figure.axes[0].collections[0].get_segments()
+    np.testing.assert_allclose([segment[:, 0] for segment in bars], [[0.5, 0.7], [0.1, 0.3]])
     assert figure.axes[0].lines[-1].get_xdata()[0] == 0.667
-    assert "Deep Mars" in texts(figure)
+    assert any("Deep Mars 66.7%" in text for text in texts(figure))
     assert "Mars CNN, 3x3 kernels" in texts(figure)
 
     recalls = pd.DataFrame(
@@ -125,5 +125,12 @@ def test_the_picture_has_each_image_above_its_maps():
     assert [axis.get_title() for axis in axes[:3]] == ["one", "two", "three"]
     assert [axis.get_ylabel() for axis in axes[::3]] == ["", "Grad-CAM", "occlusion"]
     assert np.array_equal(axes[0].images[0].get_array(), images[0])
-    assert np.array_equal(axes[7].images[1].get_array(), maps["occlusion"][1])
-    assert axes[5].images[1].get_array().min() == 0, "what speaks against the answer is as dark as nothing"
+    below, above = axes[7].images
+    assert np.array_equal(above.get_array(), maps["occlusion"][1])
+    assert tuple(below.get_extent()) == tuple(above.get_extent()), "no pixel is marked beside itself"
+    shades = [picture.to_rgba(picture.get_array()) for picture in (below, above)]
+    assert shades[0][..., 0].min() >= 0.6, "what lies under a map is pale, however dark the picture"
+    assert shades[1][..., 3].argmax() == maps["occlusion"][1].argmax(), "and the more colour, the more speaks for it"
+    assert not axes[5].images[1].to_rgba(axes[5].images[1].get_array())[..., 3].any(), (
+        "against it is as pale as nothing"
+    )

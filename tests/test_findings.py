@@ -170,7 +170,7 @@ def test_adjacent_steps_follow_the_order_of_the_sweep():
 )
 def test_the_decision_that_costs_most_when_undone_is_named(no_pooling, verdict, words):
     found = findings.undone(frame({"as designed": 0.73, "no pooling": no_pooling, "no dropout": 0.76}))
-    assert (found.verdict, found.numbers["worst"]) == (verdict, "no pooling")
+    assert (found.verdict, found.numbers["label"]) == (verdict, "no pooling")
     assert found.numbers["verdicts"]["no dropout"] == "better"
     assert found.sentence.startswith(words)
     assert found.sentence.endswith(f"{('one', 'two')[verdict == 'worse']} of two decisions can be told to matter.")

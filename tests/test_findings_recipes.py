@@ -157,7 +157,7 @@ def test_the_ablation_says_where_it_begins_and_ends_and_what_counts_most():
 def test_the_list_of_future_work_ends_in_what_helps_most(gain, verdict):
     planted = {"assignment": (0.74, 80.0, 0), "augmentation": (0.74 + gain, 80.0, 1), "only_lookahead": (0.70, 80.0, 2)}
     found = recipe_findings.listed(rows(planted))
-    assert (found.verdict, found.numbers["best"]) == (verdict, "augmentation")
+    assert (found.verdict, found.numbers["label"]) == (verdict, "augmentation")
     assert found.numbers["verdicts"]["only_lookahead"] == "worse"
 
 

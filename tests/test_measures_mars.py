@@ -182,11 +182,6 @@ def test_a_vote_goes_to_the_class_of_most_confidence():
     assert measures.vote(predicted, confidence).tolist() == [0, 2, 0]
 
 
-def test_every_class_is_part_of_something_once(real):
-    parts = [name for names in mars_evaluation.MARS_PARTS.values() for name in names]
-    assert sorted(parts) == sorted(real.class_names)
-
-
 def counts_from_the_text_files(path):
     """{(split, class name): images}, read from the zip without cnnlab."""
     with zipfile.ZipFile(path) as archive:

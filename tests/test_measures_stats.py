@@ -93,6 +93,16 @@ def test_per_class_counts_by_hand():
     assert counts.to_numpy().sum() == 7
 
 
+def test_largest_errors_by_hand():
+    labels, predicted = np.array([0, 0, 0, 0, 1, 1, 2]), np.array([0, 1, 1, 2, 1, 1, 0])
+    counts = measures.confusion_counts(labels, predicted, ("cat", "dog", "bird", "sun"))
+    table = measures.largest_errors(counts)
+    assert table.columns.tolist() == ["true", "answer", "times", "images"]
+    assert table.to_numpy().tolist() == [["cat", "dog", 2, 4], ["cat", "bird", 1, 4], ["bird", "cat", 1, 1]]
+    assert measures.largest_errors(counts, 1)["answer"].tolist() == ["dog"]
+    assert measures.largest_errors(measures.confusion_counts(labels, labels, list("abcd"))).empty
+
+
 IMAGES, CLASSES = 4_000, 10
 LABEL = "cnn_32_64_128"
 

@@ -18,8 +18,8 @@ FIGURES = {
     "baseline_training": f"Training curves of the dense network: {_CURVES}",
     "cnn_training": f"Training curves of the convolutional network: {_CURVES}",
     "your_network": "Test accuracy against the number of parameters of the recorded networks, and of one of your own.",
-    "performance_vs_parameters": "Test accuracy against the number of parameters on a logarithmic axis, one point "
-    "for each seed, with mean and interval of each network.",
+    "performance_vs_parameters": "Test accuracy against the number of parameters on a logarithmic axis, one mean "
+    "with its interval for each network.",
     "suspect_labels": "Twelve test images that every seed of the best recipe answers alike and against the label; "
     "under each its label and the common answer.",
     "prediction_comparison": "Test images, each with its true class and the answers and confidences of the dense "
@@ -28,12 +28,13 @@ FIGURES = {
     "class by column, in percent of the row, vehicles and animals apart.",
     "conv1_filters": "The filters of the first convolution shown as small colour images.",
     "first_layer": "Filters of the first convolution of the networks for CIFAR-10 and for Mars, before training, after "
-    "it, their difference, and the mean of the image patches that excite each most.",
+    "it, their difference, enlarged, and the mean of the image patches that excite each most.",
     "feature_maps": "One test image and the most active feature maps that each convolution makes of it.",
     "confidence_distribution": "Histograms of the confidence of right and of wrong predictions on the test set.",
     "reliability_diagram": "Accuracy against confidence in bins with intervals, beside the diagonal of perfect "
     "calibration.",
-    "tsne_visualization": "Two-dimensional t-SNE map of the features of test images, coloured and marked by class.",
+    "tsne_visualization": "Two-dimensional t-SNE map of the features of test images, a panel a class: its own images "
+    "in colour before all in grey.",
     "design_study": f"Test accuracy of the CNN as it was designed, and with one decision undone: {_SEEDS}",
     "filters_study": f"Test accuracy of the four filter configurations with a dense layer: {_SEEDS}",
     "filters_gap_study": f"Test accuracy of the four filter configurations with global average pooling: {_SEEDS}",
@@ -48,9 +49,8 @@ FIGURES = {
     "field as a square.",
     "tabular": "Test accuracy on tabular data of a dense network, a one-dimensional convolution and gradient boosting, "
     "with the columns in their order and shuffled.",
-    "attribution": "Test images, and below each where on it the answer of the convolutional network comes from, by "
-    "Grad-CAM, integrated gradients and occlusion.",
-    "epochs_confound": f"Test accuracy of one network trained for two numbers of epochs: {_SEEDS}",
+    "attribution": "Test images, and below each, pale, marked in colour where on it the answer of the convolutional "
+    "network comes from, by Grad-CAM, integrated gradients and occlusion.",
     "changed_images": "Test accuracy of the dense network, the convolutional one and the best recipe against the "
     "strength of corruptions, and against the size of a step against the network.",
     "calibration": "Reliability diagrams of the dense and the convolutional network before and after temperature "
@@ -68,15 +68,15 @@ FIGURES = {
     "mars_cnn_training": "Training curves of the convolutional network on Mars images, with the best epoch marked.",
     "mars_ladder": "Accuracy, balanced accuracy and macro-F1 on the Mars test images, from constant answers and the "
     "nearest training image over networks trained from scratch to pretrained ones, with intervals.",
-    "mars_attribution": "Mars images, and below each where on it the answer of the network comes from, by Grad-CAM and "
-    "occlusion.",
+    "mars_attribution": "Mars images, and below each, pale, marked in colour where on it the answer of the network "
+    "comes from, by Grad-CAM and occlusion.",
     "mars_conformal_by_sol": "Share of Mars images whose set of classes holds the true one, in spans of Martian days "
     "with intervals, on the days of the fit and on later ones, beside a line at what was promised.",
     "mars_kernels_study": f"Test accuracy on Mars images for three kernel sizes and one that grows: {_SEEDS}",
     "mars_class_recalls": "Recall of each Mars class with its interval, one mark for each network.",
     "mars_accuracy_by_sol": "Accuracy on Mars test images in spans of Martian days, with intervals.",
-    "mars_confusion_matrix": "Confusion matrix of the Mars classes, sorted by what they are parts of: true class by "
-    "row, predicted class by column.",
+    "mars_confusion_matrix": "Bars of the commonest errors on Mars test images: the true class, the answer in its "
+    "place, how often, and of how many images.",
     "mars_confident_errors": "Mars images that the network answers wrongly with the highest confidence.",
     "mars_reliability_diagram": "Accuracy against confidence on Mars test images in bins beside the diagonal of "
     "perfect calibration, before and after temperature scaling.",

@@ -11,7 +11,7 @@ from cnnlab.figures import style
 _CHANNEL_LINES = {"red": (style.VERMILLION, "-"), "green": (style.GREEN, "--"), "blue": (style.BLUE, "-.")}
 _DIRECTION_LINES = {"horizontal": (style.BLUE, "o", "-"), "vertical": (style.VERMILLION, "s", "--")}
 # Characters of a caption under a small picture.
-_CAPTION_WIDTH = 24
+_CAPTION_WIDTH = 26
 
 
 @style.styled
@@ -28,11 +28,11 @@ def class_imbalance(counts):
         for text, number in zip(numbers, images, strict=True):
             if not number:
                 text.set(text="none", color=style.VERMILLION, weight="bold")
-        axis.set_title(f"{split}: {images.sum():,} images")
+        axis.set_title(f"{split}\n{images.sum():,} images")
         axis.margins(x=0.18, y=0.01)
         axis.tick_params(axis="y", length=0)
     axes[0].invert_yaxis()
-    figure.supxlabel("images (each panel has its own scale)", fontsize=style.SMALL)
+    axes[len(axes) // 2].set_xlabel("images (each panel has its own scale)", fontsize=style.SMALL)
     return figure
 
 
@@ -101,11 +101,12 @@ def class_samples(images, table, blocks=2, per_class=3):
 @style.styled
 def captioned_images(images, captions, title, columns=4):
     """Small pictures (arrays that `imshow` takes) with a caption of a few words under each."""
-    figure, axes = style.new_grid(len(images), columns, cell_height=2.5)
-    for axis, image, caption in zip(axes, images, captions, strict=True):
+    texts = ["\n".join(textwrap.fill(line, _CAPTION_WIDTH) for line in caption.splitlines()) for caption in captions]
+    lines = max(text.count("\n") + 1 for text in texts)
+    figure, axes = style.new_grid(len(images), columns, cell_height=style.WIDTH / columns + 0.17 * lines)
+    for axis, image, text in zip(axes, images, texts, strict=True):
         axis.imshow(image)
-        lines = [textwrap.fill(line, _CAPTION_WIDTH) for line in caption.splitlines()]
-        axis.set_xlabel("\n".join(lines), fontsize=style.SMALL)
+        axis.set_xlabel(text, fontsize=style.SMALL)
     figure.suptitle(title)
     return figure
 
@@ -156,7 +157,7 @@ def spatial_correlation(correlation, channels):
     axis.legend()
     sns.heatmap(
         channels, ax=heat, cmap=style.HEAT, vmin=0, vmax=1, annot=True, fmt=".2f", square=True,
-        cbar_kws={"label": "correlation (Pearson's r)", "shrink": 0.8},
+        cbar=False,
     )  # fmt: skip
     heat.set_title("Two channels of one pixel")
     heat.set_yticklabels(channels.index, rotation=0)

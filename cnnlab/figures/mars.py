@@ -5,7 +5,7 @@ import textwrap
 import numpy as np
 
 from cnnlab.figures import style
-from cnnlab.wording import plural, readable
+from cnnlab.wording import percent, plural, readable
 
 _SCORES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro-F1"}
 # Characters of a name beside an axis.
@@ -13,11 +13,11 @@ _LABEL_WIDTH = 22
 
 
 @style.styled
-def group_scores(table, published=None):
-    """Accuracy, balanced accuracy and macro-F1 of networks and baselines, with intervals over groups and over seeds.
+def group_scores(table, published):
+    """Accuracy, balanced accuracy and macro-F1 of networks and baselines, with intervals over groups.
 
-    `table`: the scores of `measures.evaluate_mars`: label, score, value, low, high, seed_low, seed_high; `published`:
-    {who: accuracy} of others, for dotted lines.
+    `table`: the scores of `measures.evaluate_mars`: label, score, value, low, high; `published`: {who: accuracy} of
+    others, for dotted lines.
     """
     labels = list(dict.fromkeys(table["label"]))
     figure, axes = style.new_figure(height=0.4 * len(labels) + 1.2, columns=len(_SCORES), sharey=True)
@@ -25,21 +25,16 @@ def group_scores(table, published=None):
         mine = table[table["score"] == score].set_index("label").loc[labels]
         look = {"color": style.COLOURS[index], "marker": style.MARKERS[index], "markersize": 7, "capsize": 4}
         style.error_bars(axis, np.arange(len(labels)), mine, "value", across=True, **look)
-        thick = {"color": style.COLOURS[index], "alpha": 0.4, "linewidth": 7}
-        axis.hlines(np.arange(len(labels)), mine["seed_low"], mine["seed_high"], **thick)
         axis.set(title=name, xlim=(-0.02, 1.0))
         style.percent(axis.xaxis)
         axis.grid(True, axis="y")
     axes[0].set_yticks(np.arange(len(labels)), [textwrap.fill(readable(label), _LABEL_WIDTH) for label in labels])
     axes[0].invert_yaxis()
-    for place, (who, accuracy) in enumerate((published or {}).items()):
+    for accuracy in published.values():
         axes[0].axvline(accuracy, color=style.GREY, linestyle=":", linewidth=1.2)
-        look = {"va": "top", "rotation": 90, "fontsize": style.SMALL, "color": style.GREY}
-        # One below the other, as some of the lines lie closer than a letter is high.
-        height = 0.98 - 0.17 * place
-        axes[0].annotate(who, (accuracy, height), xycoords=("data", "axes fraction"), ha="right", **look)
-    about = "on the test images; thin bars: intervals over groups of images taken together, thick: over seeds"
-    axes[1].set_xlabel(about, fontsize=style.SMALL)
+    others = ", ".join(f"{who} {percent(accuracy)}" for who, accuracy in published.items())
+    about = "on the test images, with intervals over groups of images taken together"
+    axes[1].set_xlabel(f"{about}\ndotted: published, {others}", fontsize=style.SMALL)
     return figure
 
 

@@ -5,8 +5,6 @@ from math import log2
 
 import numpy as np
 from matplotlib.patches import Polygon, Rectangle
-from matplotlib.patheffects import withStroke
-from scipy.stats import gaussian_kde
 
 from cnnlab.figures import style
 from cnnlab.measures import layer_table
@@ -29,31 +27,31 @@ def first_layer(rows, names, count=8):
     """Filters before training, after it, their change, and the patches that excite them most, as colour images.
 
     `rows`: of the probe `first_layer`, of which the first seed of each label is drawn; `names`: {label: text}. The
-    `count` filters that changed most. Mid-grey is a weight of zero; the three pictures of a filter have one scale.
+    `count` filters that changed most. Mid-grey is a weight of zero; before and after of a filter have one scale, and
+    its change is enlarged to that scale's end, so many times as is written above it.
     """
     names = {label: name for label, name in names.items() if label in set(rows["label"])}
-    kinds = {"before": "before", "after": "after", "change": "difference", "patch": "excited by"}
-    figure, axes = style.new_grid(len(names) * len(kinds) * count, count, cell_height=0.85)
+    figure, axes = style.new_grid(len(names) * 4 * count, count, cell_height=0.85)
     for block, (label, name) in enumerate(names.items()):
         mine = rows[rows["label"] == label]
         mine = mine[mine["seed"] == mine["seed"].min()].sort_values(["filter", "row", "column", "channel"])
         shape = tuple(mine[place].max() + 1 for place in ("filter", "row", "column", "channel"))
-        values = {kind: mine[kind].to_numpy().reshape(shape) for kind in ("before", "after", "patch")}
-        values["change"] = values["after"] - values["before"]
-        lengths = [np.linalg.norm(values[kind].reshape(shape[0], -1), axis=1) for kind in ("change", "before")]
+        before, after, patch = (mine[kind].to_numpy().reshape(shape) for kind in ("before", "after", "patch"))
+        change, places = after - before, (1, 2, 3)
+        lengths = [np.sqrt((values**2).sum(axis=places)) for values in (change, before)]
         chosen = np.argsort(-lengths[0] / lengths[1], kind="stable")[:count]
-        for row, (kind, text) in enumerate(kinds.items()):
-            for column, number in enumerate(chosen):
-                axis = axes[(block * len(kinds) + row) * count + column]
-                largest = max(np.abs(values[each][number]).max() for each in ("before", "after", "change"))
-                picture = (
-                    values["patch"][number] / 255 if kind == "patch" else 0.5 + 0.5 * values[kind][number] / largest
-                )
-                axis.imshow(picture, vmin=0, vmax=1)
-                if not row:
-                    axis.set_title(f"{name}, {number}" if not column else number, fontsize=style.SMALL, pad=2)
-                if not column:
-                    axis.set_ylabel(text, fontsize=style.SMALL)
+        before, after, change, patch = (values[chosen] for values in (before, after, change, patch))
+        scales = ([before, after], [change])
+        largest, most = (np.abs(values).max(axis=(0, 2, 3, 4), keepdims=True)[0] for values in scales)
+        most = np.maximum(most, 1e-6)  # of a filter that did not change
+        shown = {f"{name}\nbefore": before / largest, "after": after / largest}
+        shown |= {"difference": change / most, "excited by": patch / 127.5 - 1}
+        for row, (text, values) in enumerate(shown.items(), 4 * block):
+            axes[row * count].set_ylabel(text, fontsize=style.SMALL, rotation=0, ha="right", va="center")
+            for axis, picture in zip(axes[row * count :], values, strict=False):
+                axis.imshow((1 + picture) / 2, vmin=0, vmax=1)
+        for axis, times in zip(axes[(4 * block + 2) * count :], (largest / most).flat, strict=False):
+            axis.set_title(f"×{times:.1f}", fontsize=style.SMALL, weight="normal", pad=2)
     figure.suptitle("The first layer: what it began with, and what training made of it")
     return figure
 
@@ -107,27 +105,14 @@ def feature_maps(image, maps, channels):
 
 @style.styled
 def tsne_visualization(points, labels, class_names):
-    """Scatter of `measures.tsne_map` points (n, 2), coloured and marked by integer `labels` (n,)."""
-    figure, axis = style.new_figure(height=6.4)
-    marks = zip(class_names, style.class_marks(len(class_names)), strict=True)
-    for label, (name, (colour, marker)) in enumerate(marks):
-        mine = points[labels == label]
-        if not len(mine):
-            continue
-        axis.scatter(*mine.T, s=12, color=colour, marker=marker, alpha=0.5, linewidths=0)
-        halo = [withStroke(linewidth=3, foreground="white")]
-        look = {"ha": "center", "va": "center", "weight": "bold", "zorder": 3, "path_effects": halo}
-        axis.text(*_densest(mine), name, color=colour, **look)
-    axis.set(xlabel="t-SNE dimension 1 (no unit)", ylabel="t-SNE dimension 2 (no unit)", xticks=[], yticks=[])
-    axis.set_title(f"Features of {len(points):,} test images, mapped to two dimensions")
+    """`measures.tsne_map` points (n, 2), a panel a class: its own, by integer `labels` (n,), before all in grey."""
+    figure, axes = style.new_grid(len(class_names), columns=5, cell_height=1.7)
+    for label, (axis, name) in enumerate(zip(axes, class_names, strict=True)):
+        for shown, colour in ((points, style.LIGHT_GREY), (points[labels == label], style.BLUE)):
+            axis.scatter(*shown.T, s=4, color=colour, linewidths=0)
+        axis.set_title(name, fontsize=10)
+    figure.suptitle(f"Where the features of {len(points):,} test images lie, class by class (t-SNE)")
     return figure
-
-
-def _densest(points):
-    """The one of `points` (n, 2) where they lie closest: the median of a class in two heaps lies in neither."""
-    if len(points) < 4:  # too few for a density
-        return np.median(points, axis=0)
-    return points[gaussian_kde(points.T)(points.T).argmax()]
 
 
 @style.styled
@@ -149,7 +134,9 @@ def receptive_field(rows, diameters, image_size):
         axis.add_patch(Rectangle((left, top), width, height, fill=False, edgecolor=style.VERMILLION, linewidth=2))
         axis.set(xlim=(0, image_size[1]), ylim=(image_size[0], 0), xlabel="column (pixels)", facecolor="#EEEEEE")
         effective = diameters.loc[diameters["layer"] == layer, "effective"].mean()
-        axis.set_title(f"{layer}\nby construction {mine['theoretical'].iloc[0]} pixels\nhalf within {effective:.1f}")
+        axis.set_title(
+            f"{layer}\nby construction {mine['theoretical'].iloc[0]} pixels\nhalf within {effective:.1f} pixels"
+        )
         axis.title.set_fontsize(10)
     axes[0, 0].set_ylabel("row (pixels)")
     figure.colorbar(picture, ax=axes, shrink=0.7, label="sensitivity (1 at the greatest)")
@@ -158,6 +145,8 @@ def receptive_field(rows, diameters, image_size):
 
 # Layers that change no shape are told in the text of the layer before them.
 _FOLDED = {"Rescaling": "÷ 255", "BatchNormalization": "batch norm", "ReLU": "ReLU", "Dropout": "dropout"}
+# In a drawing that would be wider than a page, poolings too are told there.
+_POOLINGS = {"MaxPooling2D": "max"}
 # What the other kinds do in a word, and their colour.
 _KINDS = {
     "Input": ("pixels", style.LIGHT_GREY),
@@ -169,6 +158,8 @@ _KINDS = {
 }
 # Keras names and numbers the layers that the builders leave without a name.
 _UNNAMED = {"Flatten": "flatten", "GlobalAveragePooling2D": "mean"}
+# Boxes beside each other that are not too small to be read.
+_WIDEST = 9
 # All in inches: between two boxes at least, the tallest box, the column of row names, a line of text.
 _PITCH, _TALLEST, _NAMES, _LINE = 0.9, 1.6, 0.85, 0.17
 # How far the back of a slab is moved right and up, as a share of its side; how thick one doubling of the channels
@@ -195,11 +186,17 @@ class Stage:
 
 def stages(model):
     """The Stages of a Sequential `model`, from its pixels to its probabilities."""
+    found = _stages(model, _FOLDED)
+    return found if len(found) <= _WIDEST else _stages(model, _FOLDED | _POOLINGS)
+
+
+def _stages(model, folded):
     found = []
     for layer in layer_table(model).itertuples():
-        if layer.kind in _FOLDED and found:
-            found[-1].lines.append(f"{_FOLDED[layer.kind]} {layer.detail}".strip())
+        if layer.kind in folded and found:
+            found[-1].lines.append(f"{folded[layer.kind]} {layer.detail}".strip())
             found[-1].parameters += layer.parameters
+            found[-1].shape = layer.shape
         else:
             words, _ = _KINDS.get(layer.kind, (layer.kind, None))
             window, *rest = layer.detail.split(", ") if "×" in layer.detail else ("", *filter(None, [layer.detail]))

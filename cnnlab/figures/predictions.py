@@ -4,15 +4,20 @@ from itertools import pairwise
 
 import numpy as np
 import seaborn as sns
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import MaxNLocator
 
 from cnnlab.figures import style
+from cnnlab.measures import largest_errors
 
-# Classes up to which a confusion matrix is in percent: those of more are often too small for one.
-_CELLS_WITH_PERCENT = 12
+# Classes up to which a confusion matrix can be read.
+_MATRIX_CLASSES = 12
 _BINS = np.linspace(0, 1, 21)
 # Classes that an answer is shown with.
 _BARS = 5
+# What lies under a map: how far its black is from black, in ranges from black to white. And the colours of the map.
+_PALE = 2
+_SPEAKS = LinearSegmentedColormap.from_list("speaks for it", [(style.VERMILLION, 0), (style.VERMILLION, 1)])
 
 
 @style.styled
@@ -57,9 +62,9 @@ def answer_bars(pictures, answers, class_names, title):
         places = np.arange(len(likeliest)) + 0.8 * (number + 0.5) / len(answers) - 0.4
         colour = style.LIGHT_GREY if number else style.BLUE
         bars = axis.barh(places, probabilities[likeliest], 0.8 / len(answers), color=colour, label=series)
-        axis.bar_label(bars, [f"{share:.0%}" for share in probabilities[likeliest]], fontsize=7, padding=2)
+        axis.bar_label(bars, [f"{share:.0%}" for share in probabilities[likeliest]], fontsize=style.SMALL, padding=2)
     axis.set_yticks(range(len(likeliest)), [class_names[place] for place in likeliest], fontsize=style.SMALL)
-    axis.set(xlim=(0, 1.15), xticks=[])
+    axis.set(xlim=(0, 1.2), xticks=[])
     axis.tick_params(length=0)
     axis.spines["bottom"].set_visible(False)
     if len(answers) > 1:
@@ -70,10 +75,10 @@ def answer_bars(pictures, answers, class_names, title):
 
 @style.styled
 def attribution(images, maps, captions):
-    """Images beside each other, and below each what maps show: the brighter, the more speaks for the answer.
+    """Images beside each other, and below each, pale, in colour where maps say the answer comes from.
 
     `images` uint8 (n, height, width, channels); `maps`: {kind: (n, rows, columns), of any size}, as of `measures.MAPS`;
-    `captions`: a text each. What speaks against the answer is as dark as what does nothing for it.
+    `captions`: a text each. What speaks against the answer is as pale as what does nothing for it.
     """
     count = len(images)
     figure, axes = style.new_grid((1 + len(maps)) * count, count, cell_height=min(2.2, style.WIDTH / count))
@@ -83,51 +88,60 @@ def attribution(images, maps, captions):
     for row, (kind, found) in enumerate(maps.items(), start=1):
         axes[row * count].set_ylabel(kind, fontsize=style.SMALL)
         for axis, image, values in zip(axes[row * count :], images, found, strict=False):
-            axis.imshow(image.mean(axis=2), cmap="gray")
+            place = {"extent": (0, image.shape[1], image.shape[0], 0)}
+            axis.imshow(image.mean(axis=2), cmap="gray", vmin=-_PALE * 255, vmax=255, **place)
             # Single pixels may stand out so far that the others would look alike.
             top = max(float(np.quantile(values, 0.995)), 1e-6)
-            shown = {"cmap": style.HEAT, "alpha": 0.65, "extent": (0, image.shape[1], image.shape[0], 0), "vmin": 0}
-            axis.imshow(np.maximum(values, 0), vmax=top, **shown)
+            axis.imshow(np.maximum(values, 0), cmap=_SPEAKS, vmin=0, vmax=top, **place)
+    figure.suptitle("Where the answer comes from: the stronger the colour, the more")
     return figure
 
 
 @style.styled
 def confusion_matrix(counts, title, groups=None):
-    """`measures.confusion_counts`: right answers as numbers, errors also as colour, so that these can be compared.
+    """`measures.confusion_counts` in percent of the true class: right answers in bold, errors also as colour.
 
-    Cells are percent of the true class, or with more than a dozen classes images, and empty below one. `groups`, {name:
-    class names}: of a kind, which stand together between lines, others after them; rows without images and columns
-    that nobody answers are left out.
+    `groups`, {name: class names}: of a kind, which stand together between lines, others after them. Of more than a
+    dozen classes, most of whose cells are empty, the largest errors are shown instead, as bars.
     """
+    if len(counts) > _MATRIX_CLASSES:
+        return _error_bars(largest_errors(counts), title)
     kinds = {name: kind for kind, members in (groups or {}).items() for name in members}
-    if groups:
-        order = [name for name in dict.fromkeys([*kinds, *counts.index]) if name in counts.index]
-        rows = [name for name in order if counts.loc[name].any()]
-        counts = counts.loc[rows, [name for name in order if name in rows or counts[name].any()]]
-    classes = len(counts)
-    few = classes <= _CELLS_WITH_PERCENT
-    width = style.WIDTH if few else 0.36 * classes + 2.5
+    order = [name for name in dict.fromkeys([*kinds, *counts.index]) if name in counts.index]
+    counts = counts.loc[order, order]
     shares = counts.div(counts.sum(axis=1).replace(0, 1), axis=0)
-    cells = (100 * shares).round().astype(int) if few else counts
-    right = np.equal.outer(counts.index.to_numpy(), counts.columns.to_numpy())
-    figure, axis = style.new_figure(height=0.88 * width, width=width)
+    percent = (100 * shares).round().astype(int)
+    right = np.eye(len(counts), dtype=bool)
+    figure, axis = style.new_figure(height=6.4)
     sns.heatmap(
-        shares.mask(right, 0), ax=axis, cmap="Blues", vmin=0, annot=cells.map(lambda n: f"{n:,}" if n else ""), fmt="",
-        annot_kws={"fontsize": 10 if few else style.SMALL}, square=True, linewidths=0.5, linecolor=style.LIGHT_GREY,
-        cbar_kws={"label": "errors: share of the true class's images", "shrink": 0.8},
+        shares.mask(right, 0), ax=axis, cmap="Blues", vmin=0, annot=percent.map(lambda n: f"{n}" if n else ""), fmt="",
+        annot_kws={"fontsize": 10}, square=True, linewidths=0.5, linecolor=style.LIGHT_GREY, cbar=False,
     )  # fmt: skip
-    style.percent(axis.collections[0].colorbar.ax.yaxis)
     for text in np.array(axis.texts)[right.ravel()]:
         text.set(weight="bold", color="black")
-    for names, line in ((counts.index, axis.axhline), (counts.columns, axis.axvline)):
-        for edge, (before, after) in enumerate(pairwise(names), 1):
-            if kinds.get(before) != kinds.get(after):
-                line(edge, color=style.GREY, linewidth=1.5)
-    unit = "percent of the true class" if few else "images"
-    axis.set(xlabel=f"answer (numbers: {unit})", ylabel="true class", title=title)
-    axis.set_xticklabels(counts.columns, rotation=40, ha="right", rotation_mode="anchor")
-    axis.set_yticklabels(counts.index, rotation=0)
+    for edge, (before, after) in enumerate(pairwise(order), 1):
+        if kinds.get(before) != kinds.get(after):
+            axis.axhline(edge, color=style.GREY, linewidth=1.5)
+            axis.axvline(edge, color=style.GREY, linewidth=1.5)
+    axis.set(xlabel="answer (percent of the true class; the darker, the more errors)", ylabel="true class", title=title)
+    axis.set_xticklabels(order, rotation=40, ha="right", rotation_mode="anchor")
+    axis.set_yticklabels(order, rotation=0)
     axis.tick_params(length=0)
+    return figure
+
+
+def _error_bars(errors, title):
+    """`measures.largest_errors` as bars, the largest on top."""
+    figure, axis = style.new_figure(height=0.4 * len(errors) + 1.2)
+    names = errors["true"] + " → " + errors["answer"]
+    bars = axis.barh(names, errors["times"], color=style.BLUE, height=0.7)
+    axis.bar_label(bars, [f"{row.times:,} of {row.images:,}" for row in errors.itertuples()], padding=4)
+    axis.set(xlabel="images that are answered wrongly (of the class's images)", ylabel="true class → answer")
+    axis.set_title(title)
+    axis.margins(x=0.15)
+    axis.invert_yaxis()
+    axis.tick_params(axis="y", length=0)
+    axis.grid(True, axis="x")
     return figure
 
 

@@ -1,10 +1,12 @@
-"""Figures of studies and probes by seed.
+"""Figures of studies and probes: means over seeds, and the seeds' points where they stand apart.
 
-Every seed's point, the mean, and its interval by `measures.t_interval`, none for a single seed. Rows of one seed
-(directions of a shift, splits of a table) are averaged first, for they are not independent.
+An interval is `measures.t_interval`'s, none for a single seed. Rows of one seed (directions of a shift, splits of a
+table) are averaged first, for they are not independent.
 """
 
+import re
 import textwrap
+from os.path import commonprefix
 
 import pandas as pd
 from adjustText import adjust_text
@@ -30,16 +32,14 @@ _LIVE = {"marker": "*", "linestyle": "none", "color": "black", "markersize": 13,
 
 @style.styled
 def study_points(rows, title, metric=METRIC, live=None):
-    """A study's variants side by side: each seed's point, joined by seed, the mean and interval beside them.
+    """A study's variants side by side: each seed's point, the mean and interval beside them.
 
-    `rows`: `studies.read`'s frame, with the columns label, model, seed and `metric`, a fraction 0..1. Seeds are joined
-    among variants of one model kind, which are paired. `live`: likewise, of variants among these, from this run.
+    `rows`: `studies.read`'s frame, with the columns label, model, seed and `metric`, a fraction 0..1; `live`: likewise,
+    of variants among these, from this run.
     """
     labels = list(dict.fromkeys(rows["label"]))
     figure, axis = style.new_figure(height=4.2)
     places = rows["label"].map(labels.index) - _BESIDE
-    for _, mine in rows.assign(place=places).groupby(["model", "seed"]):
-        axis.plot(mine["place"], mine[metric], color=style.LIGHT_GREY, linewidth=1, zorder=1)
     axis.plot(places, rows[metric], "o", color=style.GREY, markersize=4, label="one seed")
     families = rows.groupby("model", sort=False)
     for index, (family, mine) in enumerate(families):
@@ -49,8 +49,9 @@ def study_points(rows, title, metric=METRIC, live=None):
         _draw_means(axis, beside, means, index, name + _about_seeds(mine))
     if live is not None:
         axis.plot(live["label"].map(labels.index) + 2 * _BESIDE, live[metric], label="this run", **_LIVE)
-    axis.set(xlim=(-0.5, len(labels) - 0.5), ylabel=_name(metric), title=title)
-    axis.set_xticks(range(len(labels)), [_wrapped(readable(label)) for label in labels])
+    shared, names = _apart([readable(label) for label in labels])
+    axis.set(xlim=(-0.5, len(labels) - 0.5), xlabel=shared, ylabel=_name(metric), title=title)
+    axis.set_xticks(range(len(labels)), [_wrapped(name) for name in names])
     style.percent(axis.yaxis)
     style.legend_below(figure, axis, ncols=1 + families.ngroups + (live is not None))
     return figure
@@ -66,11 +67,10 @@ def performance_vs_parameters(rows, live=None):
     figure, axis = style.new_figure(height=4.8)
     families, names = rows["label"].str.split("_").str[0], []
     for index, (family, mine) in enumerate(rows.groupby(families, sort=False)):
-        _draw_seeds(axis, mine["parameters"], mine[METRIC], index)
         means = means_by(mine, "label", METRIC)
         parameters = mine.groupby("label", sort=False)["parameters"].first()
         _draw_means(axis, parameters, means, index, FAMILIES.get(family, family))
-        tops = means["high"].fillna(means["mean"]).combine(mine.groupby("label")[METRIC].max(), max)
+        tops = means["high"].fillna(means["mean"])
         look = {"ha": "center", "va": "bottom", "fontsize": style.SMALL, "color": style.COLOURS[index]}
         names += [
             axis.text(count, tops[label] + 0.01, label.removeprefix(f"{family}_").replace("_", "-"), **look)
@@ -78,11 +78,14 @@ def performance_vs_parameters(rows, live=None):
         ]
     if live is not None:
         axis.plot(live["parameters"], live[METRIC], label="this run", **_LIVE)
-    axis.set(xscale="log", xlabel="parameters (log scale)", ylabel=_name(METRIC))
+    axis.set(xscale="log", xlabel="parameters (log scale)")
+    axis.xaxis.set_major_formatter("{x:,.0f}")
+    axis.set_title("Accuracy against size: the numbers are the widths of the layers")
     axis.margins(x=0.08, y=0.15)
-    axis.grid(True)
+    _about_accuracy(axis, rows)
     adjust_text(names, ax=axis, only_move="y", ensure_inside_axes=False)
-    return _finished(figure, axis, rows, "Accuracy against size: the numbers are the widths of the layers")
+    style.legend_below(figure, axis, ncols=4)
+    return figure
 
 
 @style.styled
@@ -92,11 +95,11 @@ def accuracy_vs_samples(rows):
     for index, (network, mine) in enumerate(rows.groupby(_network(rows), sort=False)):
         _draw_curve(axis, mine, "train_images", METRIC, index, network)
     sizes = sorted(rows["train_images"].unique())
-    axis.set(xscale="log", xlabel="training images (log scale)", ylabel=_name(METRIC))
+    axis.set(xscale="log", xlabel="training images (log scale)", title="Accuracy against the number of training images")
     axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axis.set_xticks([], minor=True)
-    axis.grid(True)
-    return _finished(figure, axis, rows, "Accuracy against the number of training images")
+    _about_accuracy(axis, rows)
+    return figure
 
 
 @style.styled
@@ -110,9 +113,10 @@ def shift_curve(rows):
         for line, (treatment, curve) in enumerate(mine.groupby("treatment", sort=False)):
             look = {"linestyle": style.LINES[line], "markerfacecolor": "white" if line else style.COLOURS[index]}
             _draw_curve(axis, curve, "shift", "accuracy", index, f"{network}, {treatment}", **look)
-    axis.set(xlabel="shift of the image (pixels; mean over directions)", ylabel=_name("accuracy"))
-    axis.grid(True)
-    return _finished(figure, axis, rows, "Accuracy on shifted images (held: the same strip lost, nothing moved)")
+    axis.set(xlabel="shift of the image (pixels; mean over directions)")
+    axis.set_title("Accuracy on shifted images (held: the same strip lost, nothing moved)")
+    _about_accuracy(axis, rows)
+    return figure
 
 
 @style.styled
@@ -124,13 +128,16 @@ def tabular_points(rows):
     for index, order in enumerate(orders):
         mine = rows[rows["order"] == order]
         offset = 0.4 * (index - (len(orders) - 1) / 2)
-        _draw_seeds(axis, mine["label"].map(labels.index) + offset - _BESIDE / 2, mine["accuracy"], index)
+        places = mine["label"].map(labels.index) + offset - _BESIDE / 2
+        axis.plot(places, mine["accuracy"], "o", color=style.GREY, markersize=4, label=None if index else "one seed")
         means = means_by(mine, "label", "accuracy")
         beside = [labels.index(label) + offset + _BESIDE / 2 for label in means.index]
         _draw_means(axis, beside, means, index, f"columns {order}")
-    axis.set(xlim=(-0.5, len(labels) - 0.5), ylabel=_name("accuracy"))
+    axis.set(xlim=(-0.5, len(labels) - 0.5), title="Accuracy on a table, its columns in two orders")
     axis.set_xticks(range(len(labels)), [readable(label).replace("_", " ") for label in labels])
-    return _finished(figure, axis, rows, "Accuracy on a table, its columns in two orders", ncols=2)
+    _about_accuracy(axis, rows)
+    style.legend_below(figure, axis, ncols=1 + len(orders))
+    return figure
 
 
 @style.styled
@@ -164,26 +171,19 @@ def changed_images(rows, names):
     return figure
 
 
-def _finished(figure, axis, rows, title, ncols=4):
-    """`figure` with what all have whose points are seeds and means: title, percent, and the legend below."""
-    axis.set_title(title)
+def _about_accuracy(axis, rows):
+    """Say along `axis` that it is of accuracy, and of how many seeds."""
+    axis.set_ylabel(f"test accuracy\n({_about_seeds(rows)})")
+    axis.grid(True)
     style.percent(axis.yaxis)
-    about = f"small: one seed; large: {_about_seeds(rows)}"
-    style.legend_below(figure, axis, ncols=ncols, title=about, title_fontsize=style.SMALL)
-    return figure
 
 
 def _draw_curve(axis, rows, x, metric, index, name, **look):
-    """The means of `metric` over seeds against `x`, joined by a line, and each seed's point."""
-    rows = _each_seed(rows, [x], metric)
-    means = means_by(rows, x, metric)
+    """The means of `metric` over seeds against `x`, joined by a line, with `name` at its end."""
+    means = means_by(_each_seed(rows, [x], metric), x, metric)
     _draw_means(axis, means.index, means, index, name, **{"linestyle": style.LINES[index % len(style.LINES)], **look})
-    _draw_seeds(axis, rows[x], rows[metric], index)
-
-
-def _draw_seeds(axis, places, values, index):
-    """A small open dot for each seed, in front of the mean that it may fall on."""
-    axis.plot(places, values, "o", color=style.COLOURS[index], markerfacecolor="white", markersize=3.5, zorder=4)
+    beside = {"xytext": (10, 0), "textcoords": "offset points", "va": "center", "fontsize": style.SMALL}
+    axis.annotate(name, (means.index[-1], means["mean"].iloc[-1]), color=style.COLOURS[index], **beside)
 
 
 def _draw_means(axis, places, means, index, name, **look):
@@ -208,6 +208,13 @@ def _network(rows):
 
 def _name(metric):
     return _NAMES.get(metric, metric.replace("_", " "))
+
+
+def _apart(names):
+    """(What all of several `names` begin with: kind and widths of a network; what is left of each, never nothing)."""
+    parts = [re.split(r"(?<=,) | (?=[\d-]+(?:,|$))", name) for name in names]
+    count = min(len(commonprefix(parts)), min(map(len, parts)) - 1) if len(names) > 1 else 0
+    return " ".join(parts[0][:count]).rstrip(","), [" ".join(own[count:]) for own in parts]
 
 
 def _wrapped(name):

@@ -138,14 +138,6 @@ def error_bars(axis, places, rows, value, across=False, **look):
     return axis.errorbar(*where, **{"linestyle": "none", **look})
 
 
-def class_marks(count):
-    """`count` (colour, marker) pairs, each pair different and neighbours different in both."""
-    pairs = [(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i in range(len(COLOURS) * len(MARKERS))]
-    if count > len(pairs):
-        raise ValueError(f"{count} classes; expected at most {len(pairs)} that can be told apart")
-    return pairs[:count]
-
-
 def shape_text(shape):
     """(32, 32, 3) as "32×32×3"."""
     return "×".join(str(size) for size in shape)

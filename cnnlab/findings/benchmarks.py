@@ -87,7 +87,7 @@ def _notebook(which, table, aims):
     minutes, memory = table[["minutes", "peak_MB"]].iloc[0]
     said = f"The {which} notebook, quick, takes {duration(60 * minutes)} and {memory:,.0f} MB of memory"
     reached = memory < aims.peak_MB
-    return f"{said}: the aim, less than {aims.peak_MB:,.0f} MB, {_is(reached)}", {"peak_MB": memory}, reached
+    return f"{said}, {'under' if reached else 'over'} the aim of {aims.peak_MB:,.0f}", {"peak_MB": memory}, reached
 
 
 def _handler(table, _):

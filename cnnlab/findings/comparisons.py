@@ -161,15 +161,13 @@ def compare_predictions(labels, first, second, names):
 
 def undone(frame):
     """Which decision, undone, costs a study's first variant most, and how many can be told to matter at all."""
-    judged = judged_against(frame, _labels(frame)[0], HEADLINE)
-    worst = min(judged, key=lambda label: judged[label][1]["mean"])
-    verdict, numbers = judged[worst]
-    verdicts = {label: found for label, (found, _) in judged.items()}
-    clear = sum(found in (BETTER, WORSE) for found in verdicts.values())
-    costs = {WORSE: f"{capital(worst)} costs most, {points(numbers['mean'])}"}
+    verdict, numbers = extreme(frame, _labels(frame)[0], HEADLINE, min)
+    verdicts = list(numbers["verdicts"].values())
+    clear = verdicts.count(BETTER) + verdicts.count(WORSE)
+    costs = {WORSE: f"{capital(numbers['label'])} costs most, {points(numbers['mean'])}"}
     start = costs.get(verdict, "No decision costs a clear amount when it is undone")
-    sentence = f"{start}; {spelled(clear)} of {spelled(len(judged))} decisions can be told to matter."
-    return Finding(sentence, verdict, numbers | {"worst": worst, "verdicts": verdicts})
+    sentence = f"{start}; {spelled(clear)} of {spelled(len(verdicts))} decisions can be told to matter."
+    return Finding(sentence, verdict, numbers)
 
 
 def contrast_table(frame, metric=HEADLINE, base=None):
@@ -180,10 +178,16 @@ def contrast_table(frame, metric=HEADLINE, base=None):
     return verdicts_table(names, _judge_pairs(frame, pairs, metric), f"Difference in {metric_name(metric)}, points")
 
 
-def judged_against(frame, base, metric):
-    """{label: (verdict, numbers)} of each other variant of `frame` against `base`, a label, with Holm's correction."""
+def extreme(frame, base, metric, pick):
+    """(verdict, numbers) of the variant whose mean difference to `base`, a label, `pick` chooses: max or min.
+
+    With Holm's correction over all variants of `frame`; numbers has its label, and verdicts, {label: verdict} of all.
+    """
     others = [label for label in _labels(frame) if label != base]
-    return dict(zip(others, _judge_pairs(frame, [(label, base) for label in others], metric), strict=True))
+    judged = dict(zip(others, _judge_pairs(frame, [(label, base) for label in others], metric), strict=True))
+    chosen = pick(others, key=lambda label: judged[label][1]["mean"])
+    verdict, numbers = judged[chosen]
+    return verdict, numbers | {"label": chosen, "verdicts": {label: found for label, (found, _) in judged.items()}}
 
 
 def _judge_pairs(frame, pairs, metric):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from cnnlab import measures, studies
-from cnnlab.findings.comparisons import judged_against
+from cnnlab.findings.comparisons import extreme
 from cnnlab.findings.finding import (
     BETTER,
     CANNOT_TELL,
@@ -89,14 +89,14 @@ def _brief(change):
 
 def listed(frame):
     """Which item of the assignment's list of future work adds most to its CNN, and which are not worth it."""
-    judged = judged_against(frame, ASSIGNMENT.label, measures.METRIC)
-    best = max(judged, key=lambda label: judged[label][1]["mean"])
-    verdict, numbers = judged[best]
-    verdicts = {label: found for label, (found, _) in judged.items()}
-    better = sum(found == BETTER for found in verdicts.values())
-    name = NAMES[best].removeprefix("+ ").removeprefix("only ")
-    sentence = f"Of the list, {name} {effect(verdict, numbers, ASSIGNED)}; {better} of {len(judged)} items help."
-    return Finding(sentence, verdict, numbers | {"best": best, "verdicts": verdicts})
+    verdict, numbers = extreme(frame, ASSIGNMENT.label, measures.METRIC, max)
+    verdicts = list(numbers["verdicts"].values())
+    name = NAMES[numbers["label"]].removeprefix("+ ").removeprefix("only ")
+    sentence = (
+        f"Of the list, {name} {effect(verdict, numbers, ASSIGNED)}; "
+        f"{verdicts.count(BETTER)} of {len(verdicts)} items help."
+    )
+    return Finding(sentence, verdict, numbers)
 
 
 def faithful(frame):

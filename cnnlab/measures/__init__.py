@@ -36,15 +36,15 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "layer_table", "most_active", "tsne_map", "zero_activations",
         ],
         "map_checks": ["deletion_curve", "trust_in_maps"],
-        "mars": ["MARS_PARTS", "constant_baselines", "most_confident_wrong", "scores_with_intervals"],
+        "mars": ["constant_baselines", "most_confident_wrong", "scores_with_intervals"],
         "mars_record": ["MARS_FOLDER", "NEAREST", "evaluate_mars", "read_mars", "write_mars"],
         "probes": [
             "CORRUPTED_IMAGES", "PROBES", "PROBES_FOLDER", "measure_images", "measure_probe", "read_probe", "run_probe",
         ],
         "stats": [
             "ALPHA", "LEVEL", "check_frame", "confusion_counts", "contradicted", "ensemble_gain", "images_needed",
-            "mcnemar", "overlap_spread", "paired_differences", "paired_tests", "per_class", "prediction_interval",
-            "seed_spread", "share_interval", "t_interval", "vote",
+            "largest_errors", "mcnemar", "overlap_spread", "paired_differences", "paired_tests", "per_class",
+            "prediction_interval", "seed_spread", "share_interval", "t_interval", "vote",
         ],
     },
 )

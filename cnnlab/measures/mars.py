@@ -22,18 +22,6 @@ from cnnlab.measures.groups import (
 NEW_SEQUENCES = "sequences first seen here"
 # Sols in a span of `accuracy_by_sol`.
 SPAN = 50
-# What the classes are parts of, in the order in which a table of all of them is read.
-MARS_PARTS = {
-    "landscape": ("ground", "horizon", "drill holes"),
-    "wheels": ("wheel",),
-    "deck": ("rover rear deck", "rems uv sensor", "observation tray", "inlet", "chemin inlet open"),
-    "calibration targets": ("apxs cal target", "chemcam cal target", "mahli cal target", "mastcam cal target"),
-    "mast": ("mastcam",),
-    "arm": (
-        "turret", "apxs", "mahli", "drill", "drt front", "drt side", "scoop", "portion box", "portion tube",
-        "portion tube opening",
-    ),
-}  # fmt: skip
 
 
 def scores_with_intervals(dataset, split, predicted):

@@ -149,6 +149,16 @@ def confusion_counts(labels, predicted, class_names):
     return pd.DataFrame(counts, index=pd.Index(class_names, name="true"), columns=pd.Index(class_names, name="answer"))
 
 
+def largest_errors(counts, most=8):
+    """The commonest errors of `confusion_counts`, most first: a DataFrame of true, answer, times, images (of `true`).
+
+    At most `most` rows; fewer where there are fewer kinds of errors.
+    """
+    wrong = counts.where(~np.eye(len(counts), dtype=bool), 0).stack().rename("times").reset_index()
+    largest = wrong[wrong["times"] > 0].nlargest(most, "times").reset_index(drop=True)
+    return largest.assign(images=largest["true"].map(counts.sum(axis=1)))
+
+
 def per_class(labels, predicted, class_names):
     """Each class's accuracy and what it is most often taken for; `labels`, `predicted`: integer classes (n,).
 

@@ -14,7 +14,10 @@ SMALL_CNN = Trial("cnn_32_64_k3", options={"filters": [32, 64], "dense": 128})
 # epoch.
 TO_THE_END = {"model": "dense", "epochs": 40, "schedule": "linear", "batch_size": 256}
 SOFTMAX = Trial("softmax_regression", options={"units": []}, **TO_THE_END)
-DENSE_BEST = Trial("dense_1024_512_tuned", options={"units": [1024, 512], "dropout": 0.3}, **TO_THE_END)
+# Width, dropout, rate and mirror images were chosen on validation, with a seed that is in no row.
+DENSE_BEST = Trial(
+    "dense_1024_512_tuned", options={"units": [1024, 512]}, learning_rate=3e-4, flip="random", **TO_THE_END
+)
 SAMPLE_SIZES = (500, 1_000, 2_000, 5_000, 10_000, 20_000, 40_000)
 PERMUTATION_SEED = 0
 
@@ -129,7 +132,7 @@ CIFAR_STUDIES = {
             "What is convolution worth against a dense network at its best?",
             "the network, and how long it is trained",
             f"{SETTINGS}; 10 epochs, but softmax regression and the tuned network 40, in batches of 256, at a rate "
-            "that falls to zero: the tuned one computes about as much as the CNN",
+            "that falls to zero (the tuned one's from 0.0003, on mirror images too): it computes as much as the CNN",
             (SOFTMAX, DENSE, DENSE_BEST, CNN),
             seeds=10,
         ),
