@@ -15,7 +15,7 @@ from cnnlab.wording import spelled
 __all__ = ["CHAPTERS", "Chapter", "Record", "audit", "drawing", "drawings", "of_study"]
 # Whose first filters are drawn, and what is asked how it bears worse images.
 FIRST_LAYERS = {studies.CNN.label: "CIFAR-10", MARS_CNN: "Mars"}
-ROBUST = {studies.DENSE.label: "dense", studies.CNN.label: "CNN", evidence.BEST_RECIPE: "recipe"}
+ROBUST = {studies.DENSE.label: "dense", studies.CNN.label: "CNN", "to_93": "recipe"}
 # What the tables of recipes hold the others against.
 ASSIGNED = studies.NAMES[studies.ASSIGNMENT.label]
 # (height, width) of CIFAR-10's images, on which the networks of the probes were trained.

@@ -18,7 +18,7 @@ import synthetic
 from tiny_study import CNNS, FULL, PUBLISHED, SMALLEST, STUDY, at_once
 
 from cnnlab import data, measures, studies
-from cnnlab.studies import RECIPES, Store, kept_or_trained, read, run_study, train_recipe, trained_model
+from cnnlab.studies import RECIPES, Store, read, run_study, train_recipe, trained_model
 from cnnlab.training import load_model, model_path, train, trial_key
 from sagemaker_scripts import package_model
 from sagemaker_scripts.serving import archive
@@ -330,24 +330,3 @@ def test_a_recipe_that_is_interrupted_goes_on_with_the_next_call(tmp_path, monke
     result, path = train_recipe("tiny", out=tmp_path / "tiny.keras", progress=False)
     assert result.history == full_result.history
     assert sorted(each.name for each in tmp_path.iterdir()) == ["tiny.json", "tiny.keras"]
-
-
-def test_the_network_that_the_record_kept_is_not_trained_again(tmp_path, monkeypatch, module, full_result):
-    trained = []
-    monkeypatch.setenv("CNNLAB_ROOT", str(tmp_path))
-    monkeypatch.setitem(RECIPES, "tiny", FULL)
-    new = full_result, Path("new.keras")
-    monkeypatch.setattr(module, "train_recipe", lambda *_: trained.append(1) or new)
-    assert kept_or_trained("tiny")[2] == Path("new.keras")
-    studies.record_store().save(full_result)
-    kept = model_path(studies.find_budget("full").models_folder, trial_key(FULL))
-    assert kept.is_relative_to(tmp_path)
-    kept.parent.mkdir(parents=True)
-    full_result.model.save(kept)
-    row, model, path = kept_or_trained("tiny")
-    assert (row["key"], path) == (trial_key(FULL), kept)
-    for found, wanted in zip(model.get_weights(), full_result.model.get_weights(), strict=True):
-        np.testing.assert_array_equal(found, wanted)
-    kept_or_trained("tiny", budget=studies.find_budget("smoke"))
-    kept_or_trained("tiny", seed=1)
-    assert len(trained) == 3

@@ -126,12 +126,10 @@ PROBES = {
             (*BOTH, MARS_MIRRORED),
         ),
         Probe("attribution", "Do maps of where an answer comes from show what it rests on?", _attribution, BOTH),
-        Probe(
-            "corruptions", "What is left of accuracy on worse images?", _corruptions, (*BOTH, RECIPES["to_94"]), seeds=2
-        ),
+        Probe("corruptions", "What is left of accuracy on worse images?", _corruptions, (*BOTH, RECIPES["to_93"])),
         Probe(
             "first_layer", "Does the picture of the first filters show what was learned?", _first_layer,
-            (CNN, MARS_CNN), seeds=2, with_start=True,
+            (CNN, MARS_CNN), with_start=True,
         ),
         Probe("nearest", "How far does memory get that learns nothing?", nearest_answers, ()),
     )

@@ -34,8 +34,7 @@ __getattr__, __dir__, _lazy = lazy_loader.attach(
             "TARGETS", "TARGET_SEEDS", "WALK", "WITHOUT",
         ],
         "run": [
-            "kept_or_trained", "predictions", "read", "read_all", "record_store", "run_study", "train_recipe",
-            "trained_model",
+            "predictions", "read", "read_all", "record_store", "run_study", "train_recipe", "trained_model",
         ],
     },
 )

@@ -149,23 +149,6 @@ def train_recipe(name, seed=None, out=None, budget=None, progress=True):
     return result, out
 
 
-def kept_or_trained(name, seed=None, out=None, budget=None):
-    """The network that the record kept of the recipe called `name`; what it did not keep is trained now.
-
-    Kept: of this protocol and precision, by `study recipe --keep-models` or `record`; another
-    `budget` than the record's keeps none. Arguments and errors as `train_recipe` has them, and
-    ValueError for a kept file that is no model. Returns (row, `keras.Model`, Path of its file).
-    """
-    budget = budget or find_budget("full")
-    if budget.is_record:
-        row = record_store().find(find_recipe(name, seed))
-        path = model_path(budget.models_folder, row["key"]) if row else None
-        if path is not None and path.exists():
-            return row, load_model(path), path
-    result, path = train_recipe(name, seed, out, budget)
-    return result.row, result.model, path
-
-
 def _train_claimed(trial, store, title, models_folder, scoring_batch=SCORING_BATCH):
     """Train `trial`, which the caller has claimed in `store`; keep its model, and its row where `store` has none.
 
