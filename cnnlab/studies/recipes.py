@@ -24,11 +24,9 @@ MUON = {
 }  # fmt: skip
 START = {"whitening": True, "dirac": True}
 WIDE = (64, 256, 256)
-# The recipes that are held against a target were scored with seeds from here on, with which nothing had been before.
-FIRST_SEED = 22
 # Nothing is chosen any more; every second pass shows the other side of each image. That is the recipe for 94%, whose
 # seeds serve here too: with other images, equal seeds would pair nothing.
-EVERYTHING = {"train_split": "all", "epochs": 10, "flip": "alternating", "tta_share": 0.25, "seed": FIRST_SEED}
+EVERYTHING = {"train_split": "all", "epochs": 12, "flip": "alternating", "tta_share": 0.25, "seed": 32}
 
 # Label, what is changed in words, and what is changed: each step keeps all the changes before it.
 STEPS = (
@@ -38,7 +36,7 @@ STEPS = (
     ("start", "whitened, dirac start", START),
     ("smoothing", "label smoothing", {"label_smoothing": 0.2}),
     ("width", "wider blocks (64-256-256)", {"filters": WIDE}),
-    ("to_94", "all images, 10 passes, several views", EVERYTHING),
+    ("to_94", "all images, 12 passes, several views", EVERYTHING),
 )
 # The narrow recipe: every change but width and longer training. What is left out of it is compared with it.
 NARROW = "smoothing"
@@ -94,10 +92,10 @@ def _fast(label, batch_size, **changes):
 
 # The recipes that are held against a target. On validation ReLU was as accurate as SiLU, batches of 1,000 more so than
 # of 2,000, and five passes of the wide network as accurate as eleven of one with half its filters, which take longer.
+# Each begins with a seed that no form of it had been scored with.
 FAST = (
-    # Seeds 22 to 26 were scored after half a pass more, which was more than is asked, and took too long.
     _fast("to_74", 500, filters=BLOCKS["filters"], epochs=1, seed=27),
-    _fast("to_93", 1_000, epochs=6),
+    _fast("to_93", 1_000, epochs=6, seed=22),
     WALK[-1],
 )
 # Accuracy that each is to reach, as the mean of TARGET_SEEDS seeds, and within how many baseline times.
