@@ -15,7 +15,7 @@ from cnnlab.wording import spelled
 __all__ = ["CHAPTERS", "Chapter", "Record", "audit", "drawing", "drawings", "of_study"]
 # Whose first filters are drawn, and what is asked how it bears worse images.
 FIRST_LAYERS = {studies.CNN.label: "CIFAR-10", MARS_CNN: "Mars"}
-ROBUST = {studies.DENSE.label: "dense", studies.CNN.label: "CNN", "to_93": "recipe"}
+ROBUST = {studies.DENSE.label: "dense", studies.CNN.label: "CNN", studies.CORRUPTED_RECIPE: "recipe"}
 # What the tables of recipes hold the others against.
 ASSIGNED = studies.NAMES[studies.ASSIGNMENT.label]
 # (height, width) of CIFAR-10's images, on which the networks of the probes were trained.
@@ -215,8 +215,8 @@ CHAPTERS = {
         lambda found: [findings.target_table(*found), findings.frontier_table(evidence.timed(found))],
         {"recipe_frontier": evidence.frontier},
         "A baseline time is what the published code's ten epochs take on the same machine, measured in turns. "
-        "The seeds are ones with which nothing had been scored before; the settings were chosen on validation. Targets "
-        "are of answers from several views, the picture and the last table of one.",
+        "The seeds are ones with which nothing had been scored before; how settings and passes were chosen is in "
+        "[PROTOCOL.md](PROTOCOL.md). Targets are of answers from several views, the picture and the last table of one.",
         "cnnlab study targets",
         headline=-1,
     ),

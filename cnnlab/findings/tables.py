@@ -8,7 +8,7 @@ import pandas as pd
 from cnnlab import measures
 from cnnlab.findings.biases import columns_order, equivariant_layers, lead_by_size
 from cnnlab.findings.finding import HEADLINE
-from cnnlab.studies import CNN, DENSE, NAMES
+from cnnlab.studies import CNN, CORRUPTED_RECIPE, DENSE, NAMES
 from cnnlab.wording import capital, duration, from_to, p_value, percent, readable, signed_points
 
 # What a table calls the models that it compares.
@@ -130,7 +130,10 @@ TABLES = {
     ),
     "corruptions": (
         {"Images": "kind"},
-        {capital(NAMES.get(label, readable(label))): (label, percent) for label in (DENSE.label, CNN.label, "to_94")},
+        {
+            capital(NAMES.get(label, readable(label))): (label, percent)
+            for label in (DENSE.label, CNN.label, CORRUPTED_RECIPE)
+        },
     ),
 }  # fmt: skip
 # What of a probe's rows stands in its table, where that is not all of them as they are.

@@ -19,7 +19,17 @@ from cnnlab.measures.exploration import nearest_answers
 from cnnlab.measures.first_layer import first_layer_change
 from cnnlab.measures.inspection import effective_field, zero_activations
 from cnnlab.measures.map_checks import trust_in_maps
-from cnnlab.studies import CNN, DENSE, MARS_CNN, MARS_MIRRORED, RECIPES, Store, find_budget, trained_model
+from cnnlab.studies import (
+    CNN,
+    CORRUPTED_RECIPE,
+    DENSE,
+    MARS_CNN,
+    MARS_MIRRORED,
+    RECIPES,
+    Store,
+    find_budget,
+    trained_model,
+)
 from cnnlab.training import Trial, initial_network, predict
 
 # Under the folder of a budget.
@@ -126,7 +136,10 @@ PROBES = {
             (*BOTH, MARS_MIRRORED),
         ),
         Probe("attribution", "Do maps of where an answer comes from show what it rests on?", _attribution, BOTH),
-        Probe("corruptions", "What is left of accuracy on worse images?", _corruptions, (*BOTH, RECIPES["to_93"])),
+        Probe(
+            "corruptions", "What is left of accuracy on worse images?", _corruptions,
+            (*BOTH, RECIPES[CORRUPTED_RECIPE]),
+        ),
         Probe(
             "first_layer", "Does the picture of the first filters show what was learned?", _first_layer,
             (CNN, MARS_CNN), with_start=True,

@@ -30,8 +30,8 @@ __getattr__, __dir__, _lazy = lazy_loader.attach(
     __name__,
     submod_attrs={
         "recipes": [
-            "AIRBENCH94", "ASSIGNMENT", "FLOAT32", "NAMES", "NARROW", "PUBLISHED", "PUBLISHED_EPOCHS", "STEPS",
-            "TARGETS", "TARGET_SEEDS", "WALK", "WITHOUT",
+            "AIRBENCH94", "ASSIGNMENT", "CORRUPTED_RECIPE", "FLOAT32", "NAMES", "NARROW", "PUBLISHED",
+            "PUBLISHED_EPOCHS", "STEPS", "TARGETS", "TARGET_SEEDS", "WALK", "WITHOUT",
         ],
         "run": [
             "predictions", "read", "read_all", "record_store", "run_study", "train_recipe", "trained_model",

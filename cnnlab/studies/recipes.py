@@ -101,6 +101,8 @@ FAST = (
 # Accuracy that each is to reach, as the mean of TARGET_SEEDS seeds, and within how many baseline times.
 TARGETS = {"to_74": (0.7444, 0.12), "to_93": (0.93, 1.1), "to_94": (0.94, 2.0)}
 TARGET_SEEDS = 5
+# Which of them is asked how it bears worse images.
+CORRUPTED_RECIPE = "to_93"
 
 
 def _study_trials():
