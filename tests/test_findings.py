@@ -457,7 +457,7 @@ def test_spatial_correlation_says_no_more_than_the_table():
     table = pd.DataFrame({"direction": "horizontal", "distance": [1, 4, 8], "correlation": [0.94, 0.6, 0.3]})
     found = findings.correlation_by_distance(table)
     assert (found.numbers["near"], found.numbers["far"]) == (0.94, 0.3)
-    assert "small kernels" in found.sentence
+    assert "lies near it" in found.sentence
     noise = findings.correlation_by_distance(table.assign(correlation=[0.01, 0.0, 0.01]))
     assert "say little about each other" in noise.sentence
 

@@ -84,7 +84,7 @@ def transfer_size(rows):
     (verdict, numbers), last = judged[max(judged)], cnn.columns[-1]
     sentence = f"A probe of pretrained features {about} images for what the CNN learns from {last:,}"
     numbers |= {"needed": mean, "accuracy": probe.mean().to_dict()}
-    return Finding(f"{sentence}, and reaches {top}.", verdict, numbers)
+    return Finding(f"{sentence}, and reaches {top} with all.", verdict, numbers)
 
 
 def nearest_image(rows):

@@ -111,7 +111,9 @@ def against_baseline(frame, model, baseline, metric=HEADLINE):
     parameters = frame.groupby("label")["parameters"].first()
     numbers["parameters"] = parameters[model] / parameters[baseline]
     cost = f", with {numbers['parameters']:.1f} times the parameters"
-    return contrast(family(model), family(baseline), verdict, numbers, name, cost)
+    sizes = ("a smaller", "a larger") if numbers["parameters"] < 1 else ("the", "the")
+    names = [family(label).replace("the", size, 1) for label, size in zip((model, baseline), sizes, strict=True)]
+    return contrast(*names, verdict, numbers, name, cost)
 
 
 def convolution_buys(frame, cnn, dense, best, metric=HEADLINE):

@@ -83,7 +83,7 @@ def effect(verdict, numbers, on, margin=MARGIN):
         BETTER: f"adds {size} to {on}",
         WORSE: f"costs {on} {size}",
         SAME: f"changes {on} by less than {whole_points(margin)}",
-        CANNOT_TELL: f"moves {on} by {size}, which may be noise",
+        CANNOT_TELL: f"{'lowers' if numbers['mean'] < 0 else 'raises'} {on} by {size}, which may be noise",
     }[verdict]
 
 

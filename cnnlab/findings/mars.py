@@ -197,8 +197,8 @@ def cameras(table, label):
     best, worst = accuracy.idxmax(), accuracy.idxmin()
     apart = mine.loc[best, "low"] > mine.loc[worst, "high"]
     scores = f"{percent(accuracy[best])} of {best}'s images and {percent(accuracy[worst])} of {worst}'s"
-    doubt = "" if apart else "cannot tell whether "
-    sentence = f"{capital(short(label))} is right on {scores}: {doubt}the camera matters."
+    why = "they show different classes, which may be why" if apart else "cannot tell whether the camera matters"
+    sentence = f"{capital(short(label))} is right on {scores}: {why}."
     return Finding(sentence, BETTER if apart else CANNOT_TELL, accuracy.to_dict())
 
 
@@ -224,7 +224,7 @@ def first_seen(table, label):
     if pd.isna(new["gap"]):
         return Finding("The test images are all of one kind: of new camera sequences, or of known ones.", None, numbers)
     verdict = judge((new["gap_low"], new["gap_high"]))
-    harder = {WORSE: "new sequences are harder", CANNOT_TELL: "cannot tell whether that matters"}
+    harder = {WORSE: "new sequences are harder, or their classes", CANNOT_TELL: "cannot tell whether that matters"}
     meaning = harder.get(verdict, "new sequences are no harder")
     scores = f"{percent(known['accuracy'])} where training had the camera sequence, else on {percent(new['accuracy'])}"
     return Finding(f"{capital(short(label))} is right on {scores}: {meaning}.", verdict, numbers)

@@ -125,7 +125,7 @@ def correlation_by_distance(table):
     near, far, last = series.iloc[0], series.iloc[-1], series.index[-1]
     so_what = ": they say little about each other"
     if near > max(0.5, far):
-        so_what = f", pixels {last} apart by {far:.2f}: small kernels look where the information is"
+        so_what = f", pixels {last} apart by {far:.2f}: what belongs to a pixel lies near it"
     numbers = {"near": float(near), "far": float(far)}
     return Finding(f"Neighbouring pixels correlate by {near:.2f}{so_what}.", None, numbers)
 

@@ -62,7 +62,7 @@ def missed(left_out):
     most = left_out.loc[left_out["mean"].idxmax()]
     verdict, numbers = judged_one(most["differences"], RECIPE_MARGIN)
     sentence = {
-        BETTER: f"The narrow recipe misses {_brief(most['change'])} most: without it it loses {points(most['mean'])}.",
+        BETTER: f"The narrow recipe misses {_brief(most['change'])} most: it loses {points(most['mean'])} without it.",
         CANNOT_TELL: "Which step the narrow recipe misses most cannot be told from noise.",
     }.get(verdict, "The narrow recipe can do without each of the steps that were left out.")
     return Finding(sentence, verdict, numbers | {"step": most["step"]})

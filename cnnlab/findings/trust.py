@@ -52,15 +52,16 @@ def maps_trusted(rows):
     meaning = {BETTER: "it shows what matters", WORSE: "it misleads", CANNOT_TELL: "which may be chance"}[verdict]
     more = f"{points(gain['gain'])} {'less' if gain['gain'] < 0 else 'more'} probability than in random order"
     falls = f"Covered in the order of {best}, images cost {family(label)} {more}: {meaning}."
-    return [Finding(falls, verdict, gain.to_dict()), _randomised(means, int(kinds["flat"].sum().sum()))]
+    return [Finding(falls, verdict, gain.to_dict()), _randomised(means, *kinds[["flat", "images"]].sum().sum())]
 
 
-def _randomised(means, flat):
-    """What shuffled weights leave of maps, of which `flat` have no order: `means` over seeds, a row a kind of map."""
+def _randomised(means, flat, maps):
+    """What shuffled weights leave of `maps`, of which `flat` have no order: `means` over seeds, a row a kind of map."""
     alike = (means["randomised"] / (1 - means["flat"] / means["images"])).abs()
     numbers = {**alike.to_dict(), "flat": flat}
-    if alike.isna().all():
-        return Finding("Shuffled weights leave every map flat: maps show the network.", None, numbers)
+    if flat > maps / 2:
+        sentence = f"Shuffled weights leave {flat} of {maps} maps flat: too few are left to tell what maps show."
+        return Finding(sentence, CANNOT_TELL, numbers)
     shows = "maps show the network" if alike.max() < ALIKE else f"{alike.idxmax()} shows the image, not the network"
     others = f"{flat} maps flat and the others" if flat else "maps"
     return Finding(f"Shuffled weights leave {others} a rank correlation of at most {alike.max():.2f}: {shows}.",
@@ -93,9 +94,9 @@ def worse_images(rows):
     }[verdict]
     parts = listing(f"{names[label]} {points(cost)}" for label, cost in costs.items())
     worse = Finding(f"Corruptions cost {parts}; {lead}.", verdict, {**numbers, "costs": costs.to_dict()})
-    halved = int((left < before / 2).sum())
-    who = "all" if halved == len(names) else spelled(halved) if halved else "none"
-    share = f"{who} {'lose' if halved > 1 else 'loses'} {'more than half' if halved else 'half'}"
+    halved = [names[label] for label in left.index[left < before / 2]]
+    who = "all" if len(halved) == len(names) else listing(halved) if halved else "none"
+    share = f"{who} {'lose' if len(halved) > 1 else 'loses'} {'more than half' if halved else 'half'}"
     parts = listing(f"{names[label]} {percent(kept)}" for label, kept in left.items())
     against = f"{capital(spelled(step))} grey levels against the network leave {parts}: {share}."
     return [worse, Finding(against, None, {"step": step, "left": left.to_dict()})]
