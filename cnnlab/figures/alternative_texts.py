@@ -51,7 +51,7 @@ FIGURES = {
     "with the columns in their order and shuffled.",
     "attribution": "Test images, and below each, pale, marked in colour where on it the answer of the convolutional "
     "network comes from, by Grad-CAM, integrated gradients and occlusion.",
-    "changed_images": "Test accuracy of the dense network, the convolutional one and the recipe for 93% against the "
+    "changed_images": "Test accuracy of the dense network, the convolutional one and a recipe against the "
     "strength of corruptions, and against the size of a step against the network.",
     "calibration": "Reliability diagrams of the dense and the convolutional network before and after temperature "
     "scaling.",

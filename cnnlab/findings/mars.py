@@ -224,7 +224,7 @@ def first_seen(table, label):
     if pd.isna(new["gap"]):
         return Finding("The test images are all of one kind: of new camera sequences, or of known ones.", None, numbers)
     verdict = judge((new["gap_low"], new["gap_high"]))
-    harder = {WORSE: "new sequences are harder, or their classes", CANNOT_TELL: "cannot tell whether that matters"}
+    harder = {WORSE: "new sequences or classes are harder", CANNOT_TELL: "cannot tell whether that matters"}
     meaning = harder.get(verdict, "new sequences are no harder")
     scores = f"{percent(known['accuracy'])} where training had the camera sequence, else on {percent(new['accuracy'])}"
     return Finding(f"{capital(short(label))} is right on {scores}: {meaning}.", verdict, numbers)
