@@ -67,7 +67,7 @@ def score_table(table, seconds=None):
     """The three scores of every network and baseline, a row each, with 95% intervals over groups: the table `scores`.
 
     Then the intervals of accuracy over seeds and where whole sols are drawn instead of groups, and processor time
-    (`seconds`: {label: of one training}).
+    (`seconds`: {label: of one training}; None: without it).
     """
     rows = []
     for label, mine in table.groupby("label", sort=False):
@@ -75,12 +75,12 @@ def score_table(table, seconds=None):
         cells = _cells(by_score, "value", "low", "high", percent)
         scores = dict(zip(map(capital, SCORE_NAMES.values()), cells, strict=True))
         accuracy = by_score.loc["accuracy"]
-        took = (seconds or {}).get(label)
+        took = None if seconds is None else duration(seconds[label]) if label in seconds else ""
         rows.append({
             "Answers": readable(label), "Seeds": int(mine["seeds"].iloc[0]) or "none", **scores,
             "Accuracy, by seed": from_to(*accuracy[["seed_low", "seed_high"]].astype("float64").clip(0, 1), percent),
             "Accuracy, by sol": from_to(*accuracy[["low_sol", "high_sol"]], percent),
-            "Processor time": "" if took is None else duration(took),
+            **({} if took is None else {"Processor time": took}),
         })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -95,8 +95,11 @@ def chosen_network(validation):
     """The variant of best balanced accuracy on the validation images: the table `validation`."""
     means = validation[validation["score"] == "balanced_accuracy"].set_index("label")["value"]
     chosen, others = means.idxmax(), means.drop(means.idxmax())
-    more = f" against {percent(others.max())} of {short(others.idxmax())}" if len(others) else ""
-    sentence = f"Validation chooses {short(chosen)}: {percent(means[chosen])} balanced accuracy{more}."
+    reached, close, more = percent(means[chosen]), "", ""
+    if len(others):
+        second, less = short(others.idxmax()), percent(others.max())
+        close, more = (" by a hair", f", as {second} has") if less == reached else ("", f" against {less} of {second}")
+    sentence = f"Validation chooses {short(chosen)}{close}: {reached} balanced accuracy{more}."
     return Finding(sentence, None, {"chosen": chosen, **means.to_dict()})
 
 
