@@ -36,6 +36,7 @@ FIGURES = {
     "tsne_visualization": "Two-dimensional t-SNE map of the features of test images, a panel a class: its own images "
     "in colour before all in grey.",
     "design_study": f"Test accuracy of the CNN as it was designed, and with one decision undone: {_SEEDS}",
+    "dense_best_study": f"Test accuracy of three networks without convolution, one at its best, and a CNN: {_SEEDS}",
     "filters_study": f"Test accuracy of the four filter configurations with a dense layer: {_SEEDS}",
     "filters_gap_study": f"Test accuracy of the four filter configurations with global average pooling: {_SEEDS}",
     "kernels_study": f"Test accuracy for four kernel sizes: {_SEEDS}",

@@ -13,6 +13,7 @@ from cnnlab.findings.finding import (
     WORSE,
     Finding,
     effect,
+    judge,
     judged_one,
 )
 from cnnlab.findings.tables import cell
@@ -50,7 +51,8 @@ def cumulative(frame, steps):
         f"{capital(number)} {takes} {ASSIGNED} from {percent(start)} to {percent(end)}; "
         f"most comes from {_brief(largest['change'])}, {points(largest['mean'])}."
     )
-    verdict, numbers = judged_one(measures.paired_differences(rows, *ends, measures.SCORE), RECIPE_MARGIN)
+    numbers = measures.difference(rows, *ends)
+    verdict = judge((numbers["low"], numbers["high"]), RECIPE_MARGIN)
     return Finding(sentence, verdict, numbers | {"start": start, "end": end, "largest": largest["step"]})
 
 

@@ -7,8 +7,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "ablation": [
-            "AUGMENTED", "BASELINE_TIMES", "BENCHMARKS_FOLDER", "METRIC", "SCORE", "baseline_times", "effects",
-            "frontier", "named", "read_benchmarks", "run_benchmarks", "scored", "time_column", "with_baseline_times",
+            "AUGMENTED", "BASELINE_TIMES", "BENCHMARKS_FOLDER", "METRIC", "SCORE", "baseline_times",
+            "difference", "effects", "frontier", "named", "read_benchmarks", "run_benchmarks", "scored", "time_column",
+            "with_baseline_times",
         ],
         "attribution": [
             "MAPS", "explained", "explained_layer", "grad_cam", "integrated_gradients", "leaves", "maps_of",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import ttest_ind
 
 from cnnlab.machine import atomic_file, environment, root
 from cnnlab.measures.stats import paired_differences, t_interval
@@ -33,7 +34,7 @@ def effects(frame):
     `frame`: rows of the recipe study; what is not recorded yet is left out. Returns a DataFrame, a row a contrast:
     kind ("on top" or "left out"), step (a label of `studies.STEPS`), change (in words), first, second (labels: what has
     the step, and what has not), n (paired seeds), differences (an array, a share for each of these), mean, low, high
-    (shares; NaN for one seed). Raises ValueError where there is no contrast at all.
+    (shares; NaN for one seed), the last five as of `difference`. Raises ValueError where there is no contrast at all.
     """
     frame, words = scored(frame), {label: text for label, text, _ in STEPS}
     contrasts = [
@@ -43,31 +44,38 @@ def effects(frame):
     seeds = frame.groupby("label")["seed"].agg(set) if len(frame) else {}
     rows = []
     for kind, step, first, second in contrasts:
-        if first in seeds and second in seeds and seeds[first] & seeds[second]:
-            differences = paired_differences(frame, first, second, SCORE)
-            interval = t_interval(differences)
-            rows.append(
-                {
-                    "kind": kind, "step": step, "change": words[step], "first": first, "second": second,
-                    "n": len(differences), "differences": differences, "mean": interval.mean,
-                    "low": interval.low, "high": interval.high,
-                }
-            )  # fmt: skip
+        if first not in seeds or second not in seeds:
+            continue
+        if first == WALK[-1].label or seeds[first] & seeds[second]:
+            told = {"kind": kind, "step": step, "change": words[step], "first": first, "second": second}
+            rows.append(told | difference(frame, first, second))
     if not rows:
         raise ValueError("the frame has no two recipes that differ by one step and share a seed; run the study first")
     return pd.DataFrame(rows)
 
 
-def scored(frame):
-    """`frame` of the recipe study with the column SCORE: accuracy from one view, of the last step from several.
+def difference(frame, first, second):
+    """What recipe `first` has more than `second` in SCORE: {mean, low, high, n, differences} as of `effects`.
 
-    That step has seeds of its own, which are counted from 0 here: any pairing of independent seeds is as good.
+    `frame`: as of `scored`. Paired by seed; the last step has seeds of its own, and other images, so that its interval
+    is Welch's, n the seeds of the fewer, and its differences None.
     """
+    if first != WALK[-1].label:
+        differences = paired_differences(frame, first, second, SCORE)
+        interval = t_interval(differences)
+        ends = {"mean": interval.mean, "low": interval.low, "high": interval.high}
+        return {**ends, "n": len(differences), "differences": differences}
+    pair = [frame.loc[frame["label"] == label, SCORE] for label in (first, second)]
+    n, mean = min(map(len, pair)), pair[0].mean() - pair[1].mean()
+    low, high = ttest_ind(*pair, equal_var=False).confidence_interval() if n > 1 else (np.nan, np.nan)
+    return {"mean": mean, "low": low, "high": high, "n": n, "differences": None}
+
+
+def scored(frame):
+    """`frame` of the recipe study with the column SCORE: accuracy from one view, of the last step from several."""
     if frame.empty:
         return frame
-    last = frame["label"] == WALK[-1].label
-    seeds = frame["seed"].where(~last, frame["seed"] - WALK[-1].seed)
-    return frame.assign(seed=seeds, **{SCORE: frame[AUGMENTED].where(last, frame[METRIC])})
+    return frame.assign(**{SCORE: frame[AUGMENTED].where(frame["label"] == WALK[-1].label, frame[METRIC])})
 
 
 def baseline_times(frame, seconds):
