@@ -95,8 +95,9 @@ def worse_images(rows):
     parts = listing(f"{names[label]} {points(cost)}" for label, cost in costs.items())
     worse = Finding(f"Corruptions cost {parts}; {lead}.", verdict, {**numbers, "costs": costs.to_dict()})
     halved = [names[label] for label in left.index[left < before / 2]]
-    who = {len(names): "all", 1: "".join(halved[:1]), 0: "none"}.get(len(halved), spelled(len(halved)))
-    share = f"{who} {'lose' if len(halved) > 1 else 'loses'} {'more than half' if halved else 'half'}"
+    count = len(halved)
+    who = "all" if count == len(names) else halved[0] if count == 1 else spelled(count) if count else "none"
+    share = f"{who} {'lose' if count > 1 else 'loses'} {'more than half' if halved else 'half'}"
     parts = listing(f"{names[label]} {percent(kept)}" for label, kept in left.items())
     against = f"{capital(spelled(step))} grey levels against the network leave {parts}: {share}."
     return [worse, Finding(against, None, {"step": step, "left": left.to_dict()})]

@@ -14,7 +14,8 @@ SMALL_CNN = Trial("cnn_32_64_k3", options={"filters": [32, 64], "dense": 128})
 # epoch.
 TO_THE_END = {"model": "dense", "epochs": 40, "schedule": "linear", "batch_size": 256}
 SOFTMAX = Trial("softmax_regression", options={"units": []}, **TO_THE_END)
-# Width, dropout, rate and mirror images were chosen on validation, with a seed that is in no row.
+# Its size computes as much as the CNN; dropout, rate and mirror images were chosen on validation, with a seed that is
+# in no row.
 DENSE_BEST = Trial(
     "dense_1024_512_tuned", options={"units": [1024, 512]}, learning_rate=3e-4, flip="random", **TO_THE_END
 )

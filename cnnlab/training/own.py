@@ -28,14 +28,17 @@ def trial_of(model, like, **fields):
     if not isinstance(model, keras.Sequential):
         raise ValueError(f"{model!r} is a {type(model).__name__}; expected a keras.Sequential")
     shape = list(model.input_shape[1:]) if model.built else None
-    options = {"layers": [_described(layer) for layer in model.layers], "shape": shape}
-    trial = dataclasses.replace(like, label=_label(model, like)) if isinstance(like, Trial) else Trial(like)
+    options = {"layers": _layers(model), "shape": shape}
+    if isinstance(like, Trial):
+        trial = dataclasses.replace(like, label=_label(model, options["layers"], like))
+    else:
+        trial = Trial(like)
     return dataclasses.replace(trial, model="layers", options=options, **fields)
 
 
-def _label(model, like):
-    """What a network of the layers of `model` is called, beside that of the Trial `like`."""
-    if _same(model, like.model, like.options):
+def _label(model, described, like):
+    """What `model`, whose layers are `described`, is called, beside the network of the Trial `like`."""
+    if _as_built(model, like.model, like.options) == described:
         return like.label
     convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
     hidden = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)][:-1]
@@ -48,17 +51,20 @@ def _label(model, like):
     label = "_".join([start, *map(str, widths)])
     if set(kernels) - {3}:
         label += f"_k{kernels[0]}" if len(set(kernels)) == 1 else f"_k{min(kernels)}to{max(kernels)}"
-    return label if _same(model, like.model, {**like.options, **changed}) else f"{label}_edited"
+    return label if _as_built(model, like.model, {**like.options, **changed}) == described else f"{label}_edited"
 
 
-def _same(model, kind, options):
-    """Whether `model` has the layers that `build` makes of `kind` and `options`."""
+def _as_built(model, kind, options):
+    """The layers that `build` makes of `kind` and `options` for the data of `model`; None: there is no such network."""
     shape = model.input_shape[1:] if model.built else (32, 32, 3)
     try:
-        other = build(kind, shape, getattr(model.layers[-1], "units", 0), **options)
-    except ValueError:  # there is no such network
-        return False
-    return [_described(layer) for layer in model.layers] == [_described(layer) for layer in other.layers]
+        return _layers(build(kind, shape, getattr(model.layers[-1], "units", 0), **options))
+    except ValueError:
+        return None
+
+
+def _layers(model):
+    return [_described(layer) for layer in model.layers]
 
 
 def _described(layer):
