@@ -39,8 +39,9 @@ def test_studies_ask_what_the_issue_asks():
     assert len({trial.epochs for trial in filters.trials}) == 1, "one number of epochs for all"
     assert [trial.options["kernel_size"] for trial in studies.find_study("kernels").trials] == [1, 3, 5, 7]
     assert {trial.options["head"] for trial in studies.find_study("filters_gap").trials} == {"gap"}
-    steps = {trial.epochs * trial.steps_per_epoch for trial in studies.find_study("sample_size").trials}
-    assert len(steps) == 1, "equal steps"
+    by_size = studies.find_study("sample_size").trials
+    assert len({(trial.steps_per_epoch, trial.patience, trial.keep) for trial in by_size}) == 1
+    assert all(trial.patience and trial.keep == "best" for trial in by_size), "each until it stops improving"
 
 
 def test_a_dense_network_at_its_best_computes_about_as_much_as_the_cnn():
