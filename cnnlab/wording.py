@@ -24,6 +24,11 @@ def signed_points(difference):
     return f"{100 * difference:+.2f}"
 
 
+def about(n):
+    """826.3 -> 'about 830': two digits of an estimate."""
+    return f"about {float(f'{n:.2g}'):,.0f}"
+
+
 def p_value(p):
     """'p < 0.001' or 'p = 0.012'."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

@@ -548,6 +548,15 @@ def test_sentences_have_short_names_with_one_number_at_most(label, text):
     assert len(NUMBER.findall(wording.short(label))) <= 1
 
 
+def test_an_estimate_has_two_digits():
+    assert [wording.about(n) for n in (826.3, 1_449, 25_501, 7.04)] == [
+        "about 830",
+        "about 1,400",
+        "about 26,000",
+        "about 7",
+    ]
+
+
 def test_findings_need_no_tensorflow():
     code = "import sys, cnnlab.findings; print({'tensorflow', 'keras'} & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -18,7 +18,7 @@ from cnnlab.findings.finding import (
     judged_one,
 )
 from cnnlab.findings.trust import maps_trusted, promise_kept, worse_images
-from cnnlab.wording import capital, family, listing, percent, points, spelled
+from cnnlab.wording import about, capital, family, listing, percent, points, spelled
 
 PERMUTED = "_permuted"
 # Rounding of float32 stays below; a map that does not move with the image is at 0.1 and more.
@@ -59,8 +59,8 @@ def sample_size(rows):
     ahead = min(leads, default=None)
     first, last = cnn.columns[0], cnn.columns[-1]
     leading = "at every size" if ahead == first else f"from {ahead:,} images on" if ahead else "at no size"
-    about = f"about {mean:,.0f}" if np.isfinite(mean) else "more than all of them"
-    sentence = f"The CNN leads {leading}; to match what the dense network learns from {last:,} images it needs {about}."
+    needs = about(mean) if np.isfinite(mean) else "more than all of them"
+    sentence = f"The CNN leads {leading}; to match what the dense network learns from {last:,} images it needs {needs}."
     (verdict, numbers), gaps = judged[last], {images: each["mean"] for images, (_, each) in judged.items()}
     return Finding(sentence, verdict, {**numbers, "ahead_from": ahead, "gaps": gaps, "needed": mean})
 
@@ -79,10 +79,10 @@ def transfer_size(rows):
         return Finding(sentence, None, {"accuracy": probe.mean().to_dict()})
     needed = measures.images_needed(probe.loc[whole], cnn.loc[whole].iloc[:, -1])
     mean = float(np.exp(np.mean(np.log(needed))))
-    how = "at most" if (needed <= probe.columns[0]).all() else "about"
-    about = f"needs {how} {mean:,.0f}" if np.isfinite(mean) else f"needs more than {most:,}"
+    few = f"at most {mean:,.0f}" if (needed <= probe.columns[0]).all() else about(mean)
+    needs = f"needs {few}" if np.isfinite(mean) else f"needs more than {most:,}"
     (verdict, numbers), last = judged[max(judged)], cnn.columns[-1]
-    sentence = f"A probe of pretrained features {about} images for what the CNN learns from {last:,}"
+    sentence = f"A probe of pretrained features {needs} images for what the CNN learns from {last:,}"
     numbers |= {"needed": mean, "accuracy": probe.mean().to_dict()}
     return Finding(f"{sentence}, and reaches {top} with all.", verdict, numbers)
 
