@@ -176,10 +176,8 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
 def _fitted(trial, dataset, progress):
     """The Result of a linear probe, which is fitted and not trained step by step."""
     taken = limited(trial, dataset)
-    # Of a set that has no split of its own each image is seen once, for all seeds.
-    drawn = dataset.metadata is None and taken.splits["train"].images is taken.splits["validation"].images
     probe = linear_probe(
-        taken, progress=progress, **dataclasses.asdict(trial.network), refit=trial.train_split == "all", drawn=drawn
+        taken, progress=progress, **dataclasses.asdict(trial.network), refit=trial.train_split == "all"
     )
     labels = {name: (None, split.labels[split.indices]) for name, split in taken.splits.items()}
     which = ("last",) if trial.keep == "last" else ("best", "last")

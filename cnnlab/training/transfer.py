@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from cnnlab.machine import environment
 from cnnlab.training.answers import accuracy, cross_entropy
 from cnnlab.training.callbacks import Clock
-from cnnlab.training.features import frozen_features, row_features, version_of
+from cnnlab.training.features import frozen_features, version_of
 from cnnlab.training.models import dtype_policy
 from cnnlab.training.pretrained import load_backbone
 from cnnlab.training.trial import PROTOCOL
@@ -52,9 +52,8 @@ class Probe:
 
 
 def linear_probe(
-    dataset, backbone=None, cache=None, progress=True, sizes=None, mirrored=False, refit=False, strengths=None,
-    drawn=False,
-):  # fmt: skip
+    dataset, backbone=None, cache=None, progress=True, sizes=None, mirrored=False, refit=False, strengths=None
+):
     """Fit a logistic regression on the standardised features of `backbone`, averaged over positions, for `dataset`.
 
     `dataset`: a `data.Dataset` with train and validation, whose images may be of any size, RGB or grey; `backbone`: as
@@ -62,8 +61,7 @@ def linear_probe(
     `mirrored`: features are means over an image and its mirror image. The strength C, and whether rare classes weigh
     more, are chosen on validation by balanced accuracy, where that is alike by cross-entropy; of `strengths` alone, and
     without weights, where these are given; with `refit` the head so chosen is then fitted anew on train and validation
-    together. `drawn`: whether the splits are drawn from one array, as in `joined_features`. The test images are scored
-    once, at the end.
+    together. The test images are scored once, at the end.
     Deterministic: there is no seed.
     Returns a Probe. Raises as `load_backbone` does, and ValueError where a split lacks images.
     """
@@ -74,7 +72,7 @@ def linear_probe(
     extractors = extractors_for(dataset.input_shape, backbone, sizes)
     clock.lap("setup")
     features = {
-        name: joined_features(extractors, split, mirrored, cache, name if progress else None, clock, drawn)
+        name: joined_features(extractors, split, mirrored, cache, name if progress else None, clock)
         for name, split in dataset.splits.items()
     }
     # One thread: with several, the solver's small products wait for a core that is busy elsewhere, 30 times as long.
@@ -153,18 +151,17 @@ def feature_extractor(shape, backbone=None, size=None, network=None):
         return without_xla(keras.Model(pixels, pooled(x), name=name))
 
 
-def joined_features(extractors, split, mirrored=False, cache=None, title=None, clock=None, drawn=False):
+def joined_features(extractors, split, mirrored=False, cache=None, title=None, clock=None):
     """float32 (n, features): what all `extractors` make of the images of `split`, side by side.
 
-    `mirrored`: means over each image and its mirror image; `drawn`: whether they are kept by image (`row_features`),
-    for other splits of the same array; the others as in `frozen_features`.
+    `mirrored`: means over each image and its mirror image; the others as in `frozen_features`.
     """
-    found, computed = [], row_features if drawn else frozen_features
+    found = []
     for number, extractor in enumerate(extractors, 1):
         named = title if title is None or len(extractors) == 1 else f"{title}, size {number} of {len(extractors)}"
-        features = computed(extractor, split, cache, named, clock)
+        features = frozen_features(extractor, split, cache, named, clock)
         if mirrored:
-            features = (features + computed(extractor, split, cache, named, clock, mirrored)) / 2
+            features = (features + frozen_features(extractor, split, cache, named, clock, mirrored)) / 2
         found.append(features)
     return np.concatenate(found, axis=1)
 
