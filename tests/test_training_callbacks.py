@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import re
 
 import keras
 import numpy as np
@@ -122,6 +123,15 @@ def test_progress_names_epoch_loss_accuracy_and_time(bars_dataset, capsys, monke
     assert "loss=" in shown
     assert "accuracy=" in shown
     assert "8/8" in shown
+
+
+def test_an_epoch_that_is_cut_short_ends_the_bar_that_began(bars_dataset, capsys, monkeypatch):
+    monkeypatch.setattr("cnnlab.machine.tqdm", lambda **options: tqdm(**{**options, "mininterval": 0}))
+    train(dataclasses.replace(TINY, epochs=1.5, keep="last"), bars_dataset, [ProgressBar("shown")])
+    shown = capsys.readouterr().out
+    assert set(re.findall(r"epoch (\d/\d)", shown)) == {"1/2", "2/2"}
+    assert set(re.findall(r"\d+/(\d+) ", shown)) == {"6"}, "one number of steps"
+    assert "6/6" in shown
 
 
 IMAGES, _ = synthetic.bars(45)

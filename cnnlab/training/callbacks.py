@@ -217,17 +217,24 @@ class Checkpoint(keras.callbacks.Callback):
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """Epoch, step, loss, accuracy and time left of a training, on one line as it runs."""
+    """Epoch, step, loss, accuracy and time left of a training, on one line as it runs.
+
+    `plan`: the `loop.Plan` of a training whose last epoch may be cut short, and which is then fitted in two stretches.
+    """
 
     def __init__(self, title="training"):
         super().__init__()
-        self.title, self.bar, self.validation = title, None, {}
+        self.title, self.bar, self.validation, self.plan = title, None, {}, None
 
     def on_epoch_begin(self, epoch, logs=None):
         epochs, steps = self.params["epochs"], self.params["steps"]
+        total = epochs * steps
+        if self.plan is not None:
+            total, steps = self.plan.steps, self.plan.epoch_steps
+            epochs = math.ceil(total / steps)
         self.epoch_start = epoch * steps
         if self.bar is None:
-            self.bar = progress_bar(epochs * steps, self.title, "step", initial=self.epoch_start)
+            self.bar = progress_bar(total, self.title, "step", initial=self.epoch_start)
         self.bar.set_description(f"{self.title}  epoch {epoch + 1}/{epochs}", refresh=False)
 
     def on_train_batch_end(self, batch, logs=None):
@@ -235,10 +242,11 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.validation = {"val_accuracy": logs["val_accuracy"]} if "val_accuracy" in logs else {}
-        self._show((epoch + 1) * self.params["steps"], logs)
+        self._show(self.epoch_start + self.params["steps"], logs)
 
     def on_train_end(self, logs=None):
-        self.close()
+        if self.plan is None:
+            self.close()
 
     def close(self):
         """Take the bar away; harmless when there is none."""

@@ -232,11 +232,12 @@ def fit(model, trial, plan, splits, callbacks, scoring_batch=SCORING_BATCH):
         else:
             _fit(model, trial, plan, splits, callbacks, scoring_batch)
     except KeyboardInterrupt:
-        for bar in _of_kind(callbacks, ProgressBar):
-            bar.close()
         if not history.epochs_done:
             raise
         return True
+    finally:
+        for bar in _of_kind(callbacks, ProgressBar):
+            bar.close()
     return False
 
 
@@ -247,6 +248,8 @@ def _fit(model, trial, plan, splits, callbacks, scoring_batch):
     if trial.label_smoothing:
         labels = np.eye(classes, dtype="float32")[labels]
     (history,) = _of_kind(callbacks, History)
+    for bar in _of_kind(callbacks, ProgressBar):
+        bar.plan = plan
     for first, last, steps in plan.stretches:
         first = max(first, history.epochs_done)
         if first >= last or any(stopping.is_over for stopping in _of_kind(callbacks, EarlyStopping)):
