@@ -220,8 +220,9 @@ class Page:
             raise ValueError(f"nobody guessed {quantity!r}; expected one of the guesses: {known}")
         mine = self._guesses[quantity]
         mine["measured"] = float(measured)
-        said = "no guess" if mine["low"] is None else f"you said {mine['low']:g} to {mine['high']:g}"
-        display(Markdown(f"> **Your guess.** {capital(quantity)}: {said}; measured: {measured:.3g}."))
+        said = "no guess" if mine["low"] is None else f"you said {mine['low']:,g} to {mine['high']:,g}"
+        three_digits = f"{float(f'{measured:.3g}'):,g}"
+        display(Markdown(f"> **Your guess.** {capital(quantity)}: {said}; measured: {three_digits}."))
 
     def guesses(self):
         """The guesses beside what was measured, a DataFrame; above it how many intervals hold what they should.
