@@ -62,6 +62,12 @@ def test_loose_files_come_first_and_together_then_each_archive(tmp_path, folder)
     assert found == [("", NAMES), ("a.zip", NAMES), ("b.tgz", NAMES)]
 
 
+def test_a_tar_of_what_is_in_a_folder_begins_with_the_folder_itself(tmp_path, folder):
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as tar:  # as `tar czf x.tar.gz .`
+        tar.add(folder, ".")
+    assert {name.rsplit("/", 1)[1] for name in read_all(tmp_path / "x.tar.gz")} == NAMES
+
+
 def test_archives_are_entered_three_deep_and_no_deeper(tmp_path):
     content = b"x" * 600
     for _ in range(4):

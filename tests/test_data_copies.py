@@ -7,8 +7,7 @@ import pytest
 import tiny_cifar
 import tiny_mars
 
-from cnnlab.data import copies
-from cnnlab.data.archives import Limits
+from cnnlab.data.archives import Limits, opened_copy
 from cnnlab.data.files import BadDataError
 
 SYNSET = "msl_synset_words-indexed.txt"
@@ -16,7 +15,7 @@ LIMITS = Limits("the Mars images", file=5_000, total=200_000, members=40)
 
 
 def opened(path, limits=LIMITS, mark=SYNSET, other=lambda names: None):
-    return copies.opened_copy(path, limits, mark, other)
+    return opened_copy(path, limits, mark, other)
 
 
 def deep_folder(parent):

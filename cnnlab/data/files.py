@@ -120,12 +120,12 @@ def _kind_of_text(head):
 
 
 @contextlib.contextmanager
-def reading():
+def reading(said="it cannot be read"):
     """Trouble with reading is a fault of the copy; so that any other OSError is one of the cache."""
     try:
         yield
     except OSError as error:
-        raise BadDataError(f"it cannot be read ({error.strerror or error})") from None
+        raise BadDataError(f"{said} ({error.strerror or error})") from None
 
 
 @reading()

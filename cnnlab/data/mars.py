@@ -122,7 +122,7 @@ def decode(data, size, letterbox=True):
 def read_into(arrays, copy, spec, letterbox=True, progress=True):
     """Fill `arrays`: images uint8 (n, size, size, 3), listing uint8, the bytes of `Listing.to_bytes`.
 
-    `copy`: an `copies.Copy`. Warns of what does no harm; raises BadDataError, with a line for
+    `copy`: an `archives.Copy`. Warns of what does no harm; raises BadDataError, with a line for
     each trouble, where classes, splits or pictures are not those of `spec`.
     """
     listing, problems = read_listing(copy, spec)
@@ -142,7 +142,7 @@ def read_into(arrays, copy, spec, letterbox=True, progress=True):
 def decode_all(images, files, read, letterbox=True, progress=True):
     """Decode `files`, file names without folder, into `images` uint8 (n, size, size, 3), in threads.
 
-    `read`: of an `copies.Copy`. Returns `files_hash`. Raises BadDataError that names every
+    `read`: of an `archives.Copy`. Returns `files_hash`. Raises BadDataError that names every
     file that is missing or unreadable.
     """
 

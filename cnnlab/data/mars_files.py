@@ -19,7 +19,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from cnnlab.data import copies
+from cnnlab.data import archives
 from cnnlab.data.archives import Limits
 from cnnlab.data.files import BadDataError
 
@@ -112,12 +112,12 @@ def refuse(problems):
 
 @contextlib.contextmanager
 def opened_copy(path):
-    """The `copies.Copy` at `path`: a zip, the folder it unpacks to, or a folder or archive that holds either.
+    """The `archives.Copy` at `path`: a zip, the folder it unpacks to, or a folder or archive that holds either.
 
     Pictures that end in .jpg are found as .JPG, as they are published. Raises BadDataError where
     there is no copy, or the archive is hostile or no archive.
     """
-    with copies.opened_copy(path, LIMITS, SYNSET, _other_set) as copy:
+    with archives.opened_copy(path, LIMITS, SYNSET, _other_set) as copy:
         names = {_published(name): name for name in sorted(copy.sizes, reverse=True)}
         sizes = {published: copy.sizes[name] for published, name in names.items()}
         yield copy._replace(sizes=sizes, content=lambda name: copy.content(names[name]))
