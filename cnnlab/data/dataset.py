@@ -11,6 +11,7 @@ from cnnlab.data.cifar10 import cifar10_arrays
 from cnnlab.data.cifar10_formats import CIFAR10_CLASSES
 from cnnlab.data.mars import MARS_PATH_VARIABLE, mars_arrays
 from cnnlab.data.mars_files import Listing
+from cnnlab.data.pictures import check_side
 from cnnlab.machine import forget
 
 SPLITS = ("train", "validation", "test")
@@ -207,8 +208,7 @@ def load_mars(path=None, cache=None, size=128, letterbox=True, progress=True):
     and group (see `mars_files.Listing.metadata`). Raises DataUnavailableError with what was
     tried, ValueError for a size that makes no images.
     """
-    if isinstance(size, bool) or int(size) != size or not 8 <= size <= LARGEST_MARS_SIZE:
-        raise ValueError(f"size is {size!r}; expected 8 to {LARGEST_MARS_SIZE} pixels (the pictures have 256 at most)")
+    check_side(size, LARGEST_MARS_SIZE, " (the pictures have 256 at most)")
     arrays = mars_arrays(path, cache, size, letterbox, progress)
     listing = Listing.from_bytes(arrays["listing"])
     metadata = listing.metadata()

@@ -10,14 +10,13 @@ import math
 import re
 import shutil
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import PIL
 
-from cnnlab.data.cache import ArrayCache
+from cnnlab.data.cache import ArrayCache, load_or_fill
 from cnnlab.data.dataset import LOADERS, SPLITS, Dataset, Split
-from cnnlab.data.files import BadDataError, named_path
+from cnnlab.data.files import BadDataError, named_path, reading
 from cnnlab.data.folder_files import (
     assign_splits,
     check_classes,
@@ -28,9 +27,8 @@ from cnnlab.data.folder_files import (
     mark_copies,
     printable,
 )
-from cnnlab.data.pictures import THUMBNAIL, decode_picture
-from cnnlab.data.sources import load_or_fill
-from cnnlab.machine import cache_folder, progress_bar, usable_cores
+from cnnlab.data.pictures import THUMBNAIL, check_side, decode_picture, in_threads
+from cnnlab.machine import cache_folder
 from cnnlab.wording import plural
 
 LARGEST_FOLDER_SIZE = 1_024
@@ -88,8 +86,7 @@ def load_folder(path, size=224, groups=None, cache=None, seed=0, progress=True):
 
 
 def _checked_folder(path, size):
-    if isinstance(size, bool) or int(size) != size or not 8 <= size <= LARGEST_FOLDER_SIZE:
-        raise ValueError(f"size is {size!r}; expected 8 to {LARGEST_FOLDER_SIZE:,} pixels")
+    check_side(size, LARGEST_FOLDER_SIZE)
     expected = "expected a folder that holds a folder of pictures for each class"
     try:
         root = named_path(path)
@@ -120,7 +117,7 @@ def folder_arrays(root, files, size, cache=None, progress=True):
     store = ArrayCache(cache_folder(cache), name, shapes, origin=origin, progress=progress)
 
     def sources(_scratch):
-        return [(f"the folder {root}", lambda arrays: _decode_all(arrays, root, list(files), size, progress))]
+        return [(f"the folder {root}", lambda arrays: _decode_into(arrays, root, list(files), size, progress))]
 
     megabytes = round(sum(map(math.prod, shapes.values())) / 1e6) + 1
     advice = ["  - mend what is said above, and run this again."]
@@ -142,26 +139,21 @@ def _digest(text):
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:12]
 
 
-def _decode_all(arrays, root, files, size, progress):
+def _decode_into(arrays, root, files, size, progress):
     def one(row):
         try:
-            data = (root / files[row]).read_bytes()
+            with reading("cannot be read"):
+                data = (root / files[row]).read_bytes()
             arrays["digests"][row] = np.frombuffer(hashlib.sha256(data).digest(), "uint8")
             arrays["images"][row], arrays["thumbnails"][row], pixels = decode_picture(data, size)
             arrays["sizes"][row] = np.array(pixels, "<u4").view("uint8")
-        except (BadDataError, OSError) as error:
-            reason = str(error) if isinstance(error, BadDataError) else f"cannot be read ({error.strerror or error})"
-            encoded = " ".join(reason.split()).encode()[:_REASON_BYTES]
+        except BadDataError as error:
+            encoded = " ".join(str(error).split()).encode()[:_REASON_BYTES]
             arrays["reasons"][row, : len(encoded)] = np.frombuffer(encoded, "uint8")
 
-    with (
-        ThreadPoolExecutor(usable_cores()) as pool,
-        progress_bar(len(files), f"pictures to {size}x{size}", "picture", disable=not progress) as bar,
-        warnings.catch_warnings(),
-    ):
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, of odd files; what matters is refused, and said
-        for _ in pool.map(one, range(len(files))):
-            bar.update()
+        in_threads(one, len(files), f"pictures to {size}x{size}", "picture", progress)
 
 
 def _say_left_out(root, left_out):
