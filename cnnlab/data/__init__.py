@@ -6,13 +6,14 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "cache": ["DataUnavailableError", "check_cached"],
+        "cache": ["check_cached"],
         "cifar10": ["cifar10_arrays", "load_variants"],
         "cifar10_formats": ["CIFAR10_CLASSES"],
         "dataset": [
             "LOADERS", "MARS_SIZES", "SHAPES", "SPLITS", "Dataset", "Split", "cache_name", "class_names",
             "is_letterboxed", "load", "load_cifar10", "load_mars", "path_variable",
         ],
+        "download": ["DataUnavailableError"],
         "files": ["BadDataError"],
         "folder": ["load_folder"],
         "mars": ["mars_original", "preprocessing_steps"],

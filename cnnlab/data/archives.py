@@ -121,11 +121,11 @@ def opened_copy(path, limits, mark, other):
             else:
                 yield copy
                 return
-    if path.is_file() and not archived:
-        troubles.append(f"this {describe(kind_at(path))}")
-    elif not archived:
-        troubles.append(other(file.as_posix() for file in files) or f"this folder holds no {mark}")
-    raise BadDataError("\n".join(troubles))
+    if archived:
+        raise BadDataError("\n".join(troubles))
+    if path.is_file():
+        raise BadDataError(f"this {describe(kind_at(path))}")
+    raise BadDataError(other(file.as_posix() for file in files) or f"this folder holds no {mark}")
 
 
 @reading()
@@ -141,10 +141,10 @@ def _copy_in_folder(path, limits):
 
 @contextlib.contextmanager
 def _archived_copy(file, kind, limits, mark, other):
-    with contextlib.ExitStack() as stack:
-        if kind == "zip":
-            with _in_our_words(kind):
-                archive = stack.enter_context(zipfile.ZipFile(file))
+    if kind == "zip":
+        with _in_our_words(kind):
+            archive = zipfile.ZipFile(file)
+        with archive:
             members = _below_mark(mark, {info.filename: info for info in _files_of_zip(archive, _Budget(limits))})
             if members is not None:
 
@@ -154,12 +154,12 @@ def _archived_copy(file, kind, limits, mark, other):
 
                 yield Copy({name: info.file_size for name, info in members.items()}, content, limits)
                 return
-        # What cannot be entered in the middle, a tar or an archive within an archive, is read at once.
-        everything = {member.name: member.read() for member in _members_of(file, kind, limits)}
-        members = _below_mark(mark, everything)
-        if members is None:
-            raise BadDataError(other(everything) or f"holds no {mark}")
-        yield Copy({name: len(data) for name, data in members.items()}, members.__getitem__, limits)
+    # What cannot be entered in the middle, a tar or an archive within an archive, is read at once.
+    everything = {member.name: member.read() for member in _members_of(file, kind, limits)}
+    members = _below_mark(mark, everything)
+    if members is None:
+        raise BadDataError(other(everything) or f"holds no {mark}")
+    yield Copy({name: len(data) for name, data in members.items()}, members.__getitem__, limits)
 
 
 def _below_mark(mark, members):

@@ -16,7 +16,7 @@ import numpy as np
 
 from cnnlab.data import download
 from cnnlab.data.archives import Limits
-from cnnlab.data.cache import ArrayCache, load_or_fill
+from cnnlab.data.cache import ArrayCache
 from cnnlab.data.cifar10_copies import SHAPES_ON_DISK, TRAIN_BATCHES, published_keys, read_into
 from cnnlab.data.cifar10_formats import CIFAR10_CLASSES, PIXEL_BYTES, SIDE
 from cnnlab.data.files import BadDataError, named_path, refusing
@@ -103,7 +103,7 @@ def cifar10_arrays(path=None, cache=None, progress=True, spec=CIFAR10):
         places = [*_of_keras(), *_downloads(scratch, progress, spec)]
         return [(name, lambda arrays, locate=locate: read(arrays, locate())) for name, locate in places]
 
-    return load_or_fill(store, "CIFAR-10", sources, _advice(path, spec), "360 MB", path, read)
+    return download.load_or_fill(store, "CIFAR-10", sources, _advice(path, spec), "360 MB", path, read)
 
 
 def _of_keras():

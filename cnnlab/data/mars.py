@@ -15,8 +15,8 @@ import numpy as np
 import PIL
 from PIL import Image
 
-from cnnlab.data.cache import ArrayCache, DataUnavailableError, load_or_fill
-from cnnlab.data.download import fetch
+from cnnlab.data.cache import ArrayCache
+from cnnlab.data.download import DataUnavailableError, fetch, load_or_fill
 from cnnlab.data.files import BadDataError
 from cnnlab.data.mars_files import FOLDER, LIMITS, MSL, ZIP_NAME, counted, opened_copy, read_listing
 from cnnlab.data.pictures import in_threads, letterboxed, opened_picture

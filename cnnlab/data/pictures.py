@@ -55,15 +55,9 @@ def check_side(size, largest, hint=""):
 
 def in_threads(one, count, description, unit, progress=True):
     """[one(row)] of the rows 0 to `count` - 1, worked out in threads, with a bar."""
-    results = []
-    with (
-        ThreadPoolExecutor(usable_cores()) as pool,
-        progress_bar(count, description, unit, disable=not progress) as bar,
-    ):
-        for result in pool.map(one, range(count)):
-            results.append(result)
-            bar.update()
-    return results
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        results = pool.map(one, range(count))
+        return list(progress_bar(count, description, unit, iterable=results, disable=not progress))
 
 
 def decode_picture(data, size):
