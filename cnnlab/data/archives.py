@@ -179,7 +179,7 @@ def _of_folder(name, kind, file, limits):
     with reading():
         size = file.stat().st_size
 
-    @reading()
+    @reading("cannot be read")
     def read():
         check_size("has", size, limits)
         return file.read_bytes()
