@@ -86,10 +86,8 @@ CIFAR10 = Cifar10Spec(
 def cifar10_arrays(path=None, cache=None, progress=True, spec=CIFAR10):
     """CIFAR-10 (Krizhevsky 2009) as read-only memory-mapped arrays, from the first source that works.
 
-    `path`: an archive or folder of the user's, in any shape that `cifar10_copies` knows
-    (default: the environment variable CNNLAB_CIFAR10); `cache`: the cache folder (default:
-    CNNLAB_CACHE, else ~/.cache/cnnlab), which takes 185 MB, and about 360 MB while it is filled;
-    `progress`: whether to show bars; `spec`: what the set must be.
+    `path`, `cache` and `progress`: as in `dataset.load_cifar10`; `spec`: what the set must be. The cache takes 185 MB,
+    and about 360 MB while it is filled.
     Returns {"x_train": uint8 (50000, 32, 32, 3), "y_train": uint8 (50000,), "x_test", "y_test"}.
     Raises DataUnavailableError with every source tried, what was wrong with it, and what to do.
     """

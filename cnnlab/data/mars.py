@@ -32,10 +32,8 @@ LARGEST_SIDE = 2_048
 def mars_arrays(path=None, cache=None, size=128, letterbox=True, progress=True, spec=MSL):
     """The MSL surface images (DOI 10.5281/zenodo.1049137) from the first source that works.
 
-    `path`: the published zip, its folder, or a folder that holds either (default: the
-    environment variable CNNLAB_MARS); `cache`: as in `cifar10_arrays`, which takes 82 MB for
-    64 pixels, 1 GB for 224, and 62 MB for the zip where it is downloaded; `size` in pixels; `letterbox`: as
-    in `preprocessing_steps`; `spec`: what the set must be.
+    `path`, `cache`, `size`, `letterbox`, `progress`: as in `dataset.load_mars`; `spec`: what the set must be. The cache
+    takes 82 MB for 64 pixels, 1 GB for 224, and 62 MB for the zip where it is downloaded.
     Returns read-only memory-mapped {"images": uint8 (n, size, size, 3), "listing": the bytes of
     a `mars_files.Listing`}. Raises DataUnavailableError as `cifar10_arrays` does.
     """
