@@ -10,7 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "cifar10": ["cifar10_arrays", "load_variants"],
         "cifar10_formats": ["CIFAR10_CLASSES"],
         "dataset": [
-            "LOADERS", "MARS_SIZES", "SHAPES", "SPLITS", "Dataset", "Split", "cache_name", "class_names",
+            "LOADERS", "MARS_SIZES", "SHAPES", "Dataset", "Split", "cache_name", "class_names",
             "is_letterboxed", "load", "load_cifar10", "load_mars", "path_variable",
         ],
         "download": ["DataUnavailableError"],

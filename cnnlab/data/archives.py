@@ -278,9 +278,7 @@ class _Budget:
     def spend(self, size, level):
         self.spent[level] += size
         if self.left(level) < 0:
-            raise BadDataError(
-                f"unpacks to more than {self.limits.total:,} bytes: not an archive of {self.limits.title}"
-            )
+            self._refuse(f"unpacks to more than {self.limits.total:,} bytes")
 
     def count(self):
         self.members += 1
@@ -293,10 +291,9 @@ class _Budget:
 
 def _files_of_zip(archive, budget):
     """[ZipInfo] of the files of a ZipFile, all of which are looked at before any is read."""
-    infos = (info for info in archive.infolist() if not info.is_dir())
-    return _files_of(
-        ((info.filename, not stat.S_ISLNK(info.external_attr >> 16), False, info) for info in infos), budget
-    )
+    infos = [info for info in archive.infolist() if not info.is_dir()]
+    members = [(info.filename, not stat.S_ISLNK(info.external_attr >> 16), False, info) for info in infos]
+    return list(_files_of(members, budget))
 
 
 def _files_of(members, budget):
