@@ -1,4 +1,7 @@
-"""Archives are read and never unpacked, however they are packed; what is hostile, cut short or too large is refused."""
+"""Archives are read and never unpacked, however they are packed; what is hostile, cut short or too large is refused.
+
+A folder and an archive give the same files, in any order; what is no copy of the set is named.
+"""
 
 import gzip
 import io
@@ -8,9 +11,10 @@ import zipfile
 
 import pytest
 import tiny_cifar
+import tiny_mars
 
 from cnnlab.data import archives
-from cnnlab.data.archives import Limits
+from cnnlab.data.archives import Limits, opened_copy
 from cnnlab.data.files import BadDataError
 
 LIMITS = Limits("CIFAR-10", file=70_000, total=500_000, members=40)
@@ -60,6 +64,12 @@ def test_loose_files_come_first_and_together_then_each_archive(tmp_path, folder)
         for name, members in archives.groups(tmp_path, LIMITS)
     ]
     assert found == [("", NAMES), ("a.zip", NAMES), ("b.tgz", NAMES)]
+
+
+def test_a_tar_of_what_is_in_a_folder_begins_with_the_folder_itself(tmp_path, folder):
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as tar:  # as `tar czf x.tar.gz .`
+        tar.add(folder, ".")
+    assert {name.rsplit("/", 1)[1] for name in read_all(tmp_path / "x.tar.gz")} == NAMES
 
 
 def test_archives_are_entered_three_deep_and_no_deeper(tmp_path):
@@ -185,3 +195,94 @@ def test_a_zip_of_thousands_of_members_is_refused(tmp_path, folder):
     path = as_zip(folder, tmp_path / "x.zip", *[(zip_member(str(number)), b"") for number in range(40)])
     with pytest.raises(BadDataError, match="more than 40 members"):
         read_all(path)
+
+
+# Copies whose files are read in any order.
+SYNSET = "msl_synset_words-indexed.txt"
+MARS_LIMITS = Limits("the Mars images", file=5_000, total=200_000, members=40)
+
+
+def opened(path, limits=MARS_LIMITS, mark=SYNSET, other=lambda names: None):
+    return opened_copy(path, limits, mark, other)
+
+
+def deep_folder(parent):
+    tiny_mars.write_folder(parent / "a" / "b")
+    return parent / "a"
+
+
+def mars_tar(parent):
+    return tiny_cifar.pack(tiny_mars.write_folder(parent), parent / "mars.tar.gz")
+
+
+def zip_in_zip(parent):
+    inner = tiny_mars.write_zip(parent / "inner")
+    with zipfile.ZipFile(parent / "outer.zip", "w") as outer:
+        outer.write(inner, "download/msl-images.zip")
+    return parent / "outer.zip"
+
+
+def renamed_zip(parent):
+    tiny_mars.write_zip(parent / "x" / "y").rename(parent / "x" / "y" / "msl-images (1)")
+    return parent
+
+
+def deeper_in_the_zip(parent):
+    content = {f"deep/{name}": data for name, data in tiny_mars.FILES.items()}
+    return tiny_mars.write_zip(parent, content, [("elsewhere/deep/deeper/" + SYNSET, b"x")])
+
+
+COPIES = [
+    tiny_mars.write_folder, tiny_mars.write_zip, deep_folder, mars_tar, zip_in_zip, renamed_zip, deeper_in_the_zip,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("write", COPIES)
+def test_every_copy_holds_the_same(tmp_path, write):
+    roomy = MARS_LIMITS._replace(file=100_000)
+    with opened(write(tmp_path), roomy) as copy:
+        assert copy.sizes == {name: len(content) for name, content in tiny_mars.FILES.items()}
+        for name, content in reversed(tiny_mars.FILES.items()):
+            assert copy.read(name) == content
+        with pytest.raises(BadDataError, match="^is missing"):
+            copy.read("none")
+        small = copy._replace(limits=MARS_LIMITS._replace(file=10))
+        with pytest.raises(BadDataError, match=r"^has 12 bytes, more than any file of the Mars images \(10\)"):
+            small.read("README.txt")
+
+
+def refused(path, said, **options):
+    with pytest.raises(BadDataError, match=said), opened(path, **options):
+        pass
+
+
+def test_what_is_no_copy_is_named(tmp_path):
+    path = tiny_mars.write_zip(tmp_path)
+    refused(path, "msl-images.zip holds no none.txt", mark="none.txt")
+    refused(path, "^msl-images.zip these are", mark="none.txt", other=lambda names: "these are " + " ".join(names))
+    (tmp_path / "page.zip").write_bytes(b"<html>Sign in")
+    refused(tmp_path / "page.zip", "^this is a web page")
+    (tmp_path / "notes").mkdir()
+    refused(tmp_path / "notes", f"this folder holds no {SYNSET}")
+    refused(tmp_path / "absent", "no such file or folder")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_copy_in_a_hostile_zip_is_refused(tmp_path):
+    link = zipfile.ZipInfo("msl-images/link")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    extras = {
+        "outside its folder": [("../climbed.JPG", b"")],
+        "is a link": [(link, b"/etc/passwd")],
+        "README.txt twice": [("msl-images/README.txt", b"")],
+        "more than 40 members": [(str(number), b"") for number in range(40)],
+    }
+    for said, extra in extras.items():
+        refused(tiny_mars.write_zip(tmp_path, extra=extra), said)
+
+
+def test_of_several_archives_the_first_whole_one_is_read(tmp_path):
+    tiny_mars.write_zip(tmp_path / "b")
+    (tmp_path / "a.zip").write_bytes((tmp_path / "b" / "msl-images.zip").read_bytes()[:900])
+    with opened(tmp_path) as copy:
+        assert set(copy.sizes) == set(tiny_mars.FILES)

@@ -9,7 +9,7 @@ from tiny_folder import encoded, photo
 
 from cnnlab.data import pictures
 from cnnlab.data.archives import BadDataError
-from cnnlab.data.pictures import decode_picture, joined_groups, near_duplicates
+from cnnlab.data.pictures import decode_picture, joined_groups, near_duplicates, opened_picture
 
 
 def pixels(picture, form="PNG", size=48, **options):
@@ -122,6 +122,13 @@ BAD = {
 def test_what_cannot_be_used_gets_a_reason(reason):
     with pytest.raises(BadDataError, match=reason):
         decode_picture(BAD[reason], 16)
+
+
+def test_whatever_pillow_raises_is_said_of_the_picture():
+    header = encoded(Image.new("RGB", (2, 2)))[:45]
+    for data, said in ((b"GIF89a", "is no PNG picture"), (header, "is no whole PNG picture")):
+        with pytest.raises(BadDataError, match=said), opened_picture(data, "PNG") as image:
+            image.load()
 
 
 def test_a_picture_of_too_many_pixels_is_not_decoded(monkeypatch):

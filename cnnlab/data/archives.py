@@ -1,8 +1,9 @@
-"""The files at a path: in a folder, in an archive, in an archive within it; whichever may be broken or hostile.
+"""The files of a copy: in a folder, in an archive, in an archive within it; whichever may be broken or hostile.
 
-Nothing is unpacked to disk: a member that climbs out of its folder has nowhere to go. An
-archive with such a member, or with a link, is refused all the same, because the published
-ones have none. What is an archive is told by its first bytes.
+`groups` gives all that lies at a path, one after another; `opened_copy` a set whose files are read in any order, from
+several threads. Nothing is unpacked to disk: a member that climbs out of its folder has nowhere to go. An archive with
+such a member, or with a link, is refused all the same, because the published ones have none. What is an archive is told
+by its first bytes.
 """
 
 import bz2
@@ -13,13 +14,22 @@ import lzma
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from cnnlab.data.files import HEAD_BYTES, BadDataError, files_below, is_clutter, kind_at, kind_of, reading
+from cnnlab.data.files import (
+    HEAD_BYTES,
+    BadDataError,
+    describe,
+    files_below,
+    is_clutter,
+    kind_at,
+    kind_of,
+    named_path,
+    reading,
+)  # fmt: skip
 
 PACKED = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
 ARCHIVES = {"zip", "tar", *PACKED}
@@ -67,14 +77,109 @@ def groups(path, limits):
     if loose:
         yield "", (_of_folder(name, kind, file, limits) for name, kind, file in loose)
     for name, kind, file in archives:
-        yield name, members_of(file, kind, limits, name)
+        yield name, _members_of(file, kind, limits, name)
+
+
+class Copy(NamedTuple):
+    """`sizes`: name, relative to the folder of the copy, to bytes; `content`: a name of these to
+    the file's bytes, or BadDataError; `limits`: those of the set."""
+
+    sizes: Mapping[str, int]
+    content: Callable[[str], bytes]
+    limits: Limits
+
+    def read(self, name):
+        """The bytes of the file `name`; BadDataError, whose message goes on after it, where it is no good."""
+        if name not in self.sizes:
+            raise BadDataError("is missing")
+        check_size("has", self.sizes[name], self.limits)
+        return self.content(name)
+
+
+@contextlib.contextmanager
+def opened_copy(path, limits, mark, other):
+    """The `Copy` at `path`: the topmost folder with a file called `mark`, loose or in an archive, or in one within it.
+
+    Folders are looked into three levels down, and before archives. `other(names)`: what the set without `mark` is of
+    which these are the files, or None. Raises BadDataError where there is no copy, or it is hostile or damaged.
+    """
+    path = named_path(path)
+    with reading():
+        files = files_below(path)
+        home = _topmost(file.parent for file in files if file.name == mark and file != path)
+        archived = [] if home else [(file, kind) for file in files if (kind := kind_at(file)) in ARCHIVES]
+    if home:
+        yield _copy_in_folder(home, limits)
+        return
+    troubles = []
+    with contextlib.ExitStack() as stack:
+        for file, kind in archived:
+            try:
+                copy = stack.enter_context(_archived_copy(file, kind, limits, mark, other))
+            except BadDataError as error:
+                troubles.append(f"{file.name} {error}")
+            else:
+                yield copy
+                return
+    if archived:
+        raise BadDataError("\n".join(troubles))
+    if path.is_file():
+        raise BadDataError(f"this {describe(kind_at(path))}")
+    raise BadDataError(other(file.as_posix() for file in files) or f"this folder holds no {mark}")
+
+
+@reading()
+def _copy_in_folder(path, limits):
+    files = {file.relative_to(path).as_posix(): file.stat().st_size for file in files_below(path, levels=1)}
+
+    @reading("cannot be read")
+    def content(name):
+        return (path / name).read_bytes()
+
+    return Copy(files, content, limits)
+
+
+@contextlib.contextmanager
+def _archived_copy(file, kind, limits, mark, other):
+    if kind == "zip":
+        with _in_our_words(kind):
+            archive = zipfile.ZipFile(file)
+        with archive:
+            members = _below_mark(mark, {info.filename: info for info in _files_of_zip(archive, _Budget(limits))})
+            if members is not None:
+
+                @_in_our_words(kind)
+                def content(name):
+                    return archive.read(members[name])
+
+                yield Copy({name: info.file_size for name, info in members.items()}, content, limits)
+                return
+    # What cannot be entered in the middle, a tar or an archive within an archive, is read at once.
+    everything = {member.name: member.read() for member in _members_of(file, kind, limits)}
+    members = _below_mark(mark, everything)
+    if members is None:
+        raise BadDataError(other(everything) or f"holds no {mark}")
+    yield Copy({name: len(data) for name, data in members.items()}, members.__getitem__, limits)
+
+
+def _below_mark(mark, members):
+    """Those of `members` (by name) in the topmost folder that holds `mark`, by names relative to it; None without."""
+    paths = {PurePosixPath(name): member for name, member in members.items()}
+    home = _topmost(path.parent for path in paths if path.name == mark)
+    if home is None:
+        return None
+    return {path.relative_to(home).as_posix(): member for path, member in paths.items() if path.is_relative_to(home)}
+
+
+def _topmost(folders):
+    return min(folders, key=lambda folder: len(folder.parts), default=None)
 
 
 def _of_folder(name, kind, file, limits):
     with reading():
         size = file.stat().st_size
 
-    @reading()
+    @reading("cannot be read")
     def read():
         check_size("has", size, limits)
         return file.read_bytes()
@@ -82,38 +187,52 @@ def _of_folder(name, kind, file, limits):
     return Member(name, kind, size, read)
 
 
-def members_of(file, kind, limits, name=""):
+def _members_of(file, kind, limits, name=""):
     """Yield the Members of the archive at the Path `file`, which is of `kind`; `name` is put before theirs."""
     with reading(), file.open("rb") as stream:
         yield from _unpacked(name, kind, stream, _Budget(limits), 1)
 
 
 def _unpacked(name, kind, stream, budget, level):
-    """Yield the Members of an archive of `kind` in `stream`, and of archives in it."""
-    with in_our_words(kind):
+    """Yield the Members of an archive of `kind` in `stream`, and of archives in it.
+
+    Of a zip and a tar the size that it states for a member bounds what is unpacked; a zip's checksum is compared too.
+    """
+    with _in_our_words(kind):
         if kind == "zip":
             yield from _of_zip(name, stream, budget, level)
-        elif kind == "tar":
-            yield from _of_tar(name, stream, budget, level)
+            return
+        content = _bounded(stream if kind == "tar" else PACKED[kind](stream), budget, level)
+        if _kind_in(content) == "tar":
+            yield from _of_tar(name, content, budget, level)
         else:
-            content = _Bounded(PACKED[kind](stream), budget, level)
-            head = content.read(HEAD_BYTES)
-            content.pushed_back = head
-            if kind_of(head) == "tar":
-                yield from _of_tar(name, content, budget, level)
-            else:
-                yield from _member(f"{name}/{Path(name).stem}", head, None, content, budget, level)
+            yield from _member(f"{name}/{Path(name).stem}", None, content, budget, level)
 
 
-def _member(name, head, size, stream, budget, level):
-    """Yield what the file in `stream` is, which begins with `head`: a Member, or those in it where it is an archive."""
-    kind = kind_of(head)
+def _of_zip(name, stream, budget, level):
+    with zipfile.ZipFile(stream) as archive:
+        for info in _files_of_zip(archive, budget):
+            with archive.open(info) as file:
+                content = _bounded(file, budget, level)
+                yield from _member(f"{name}/{info.filename}", info.file_size, content, budget, level)
 
-    @in_our_words(kind)
+
+def _of_tar(name, stream, budget, level):
+    # One pass, in the archive's order, because a gzip cannot be entered in the middle.
+    with tarfile.open(fileobj=stream, mode="r|", bufsize=1 << 20) as archive:
+        for info in _files_of(((info.name, info.isreg(), info.isdir(), info) for info in archive), budget):
+            yield from _member(f"{name}/{info.name}", info.size, archive.extractfile(info), budget, level)
+
+
+def _member(name, size, stream, budget, level):
+    """Yield what the file in `stream` (an io.BufferedReader) is: a Member, or those in it where it is an archive."""
+    kind = _kind_in(stream)
+
+    @_in_our_words(kind)
     def read():
         if size is not None:
             check_size("has", size, budget.limits)
-        return stream.read(budget.limits.total + 1 if size is None else size)
+        return stream.read(size)
 
     if kind in ARCHIVES and level < LEVELS:
         yield from _unpacked(name, kind, io.BytesIO(read()), budget, level + 1)
@@ -121,63 +240,30 @@ def _member(name, head, size, stream, budget, level):
         yield Member(name, kind, size, read)
 
 
-def _of_zip(name, stream, budget, level):
-    with zipfile.ZipFile(stream) as archive:
-        infos = checked_members(archive, budget.limits)
-        budget.count(len(infos))
-        for info in infos:
-            # The size that the archive states bounds what zipfile unpacks, and the checksum is compared at its end.
-            with archive.open(info) as file:
-                content = _Bounded(file, budget, level)
-                head = content.read(HEAD_BYTES)
-                content.pushed_back = head
-                yield from _member(f"{name}/{info.filename}", head, info.file_size, content, budget, level)
+def _kind_in(stream):
+    """The kind of what begins in `stream`, an io.BufferedReader of which nothing was read."""
+    return kind_of(stream.peek(HEAD_BYTES)[:HEAD_BYTES])
 
 
-def _of_tar(name, stream, budget, level):
-    if not isinstance(stream, _Bounded):
-        stream = _Bounded(stream, budget, level)
-    seen = set()
-    # One pass, in the archive's order, because a gzip cannot be entered in the middle.
-    with tarfile.open(fileobj=stream, mode="r|", bufsize=1 << 20) as archive:
-        for info in archive:
-            budget.count(1)
-            check_member(info.name, info.isreg() or info.isdir())
-            if not info.isreg() or any(map(is_clutter, PurePosixPath(info.name).parts)):
-                continue
-            if info.name in seen:
-                raise BadDataError(f"holds {info.name} twice")
-            seen.add(info.name)
-            content = _Rest(archive.extractfile(info))
-            content.pushed_back = head = content.read(HEAD_BYTES)
-            yield from _member(f"{name}/{info.name}", head, info.size, content, budget, level)
+def _bounded(stream, budget, level):
+    """An io.BufferedReader over `stream` that looks no further ahead than a kind takes."""
+    return io.BufferedReader(_Bounded(stream, budget, level), HEAD_BYTES)
 
 
-class _Rest:
-    """A readable stream whose first bytes were looked at, and pushed back."""
-
-    def __init__(self, stream):
-        self.stream, self.pushed_back = stream, b""
-
-    def read(self, size):
-        given, self.pushed_back = self.pushed_back[:size], self.pushed_back[size:]
-        return given + self.next(size - len(given)) if len(given) < size else given
-
-    def next(self, size):
-        return self.stream.read(size)
-
-
-class _Bounded(_Rest):
-    """One that refuses to give more than the limits: a small gzip can hold terabytes."""
+class _Bounded(io.RawIOBase):
+    """A stream that refuses to give more than the limits: a small gzip can hold terabytes."""
 
     def __init__(self, stream, budget, level):
-        super().__init__(stream)
-        self.budget, self.level = budget, level
+        self.stream, self.budget, self.level = stream, budget, level
 
-    def next(self, size):
-        data = self.stream.read(min(size, self.budget.left(self.level) + 1))
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        data = self.stream.read(min(len(buffer), self.budget.left(self.level) + 1))
         self.budget.spend(len(data), self.level)
-        return data
+        buffer[: len(data)] = data
+        return len(data)
 
 
 class _Budget:
@@ -191,63 +277,62 @@ class _Budget:
 
     def spend(self, size, level):
         self.spent[level] += size
-        if self.spent[level] > self.limits.total:
-            raise BadDataError(
-                f"unpacks to more than {self.limits.total:,} bytes: not an archive of {self.limits.title}"
-            )
+        if self.left(level) < 0:
+            self._refuse(f"unpacks to more than {self.limits.total:,} bytes")
 
-    def count(self, members):
-        self.members += members
+    def count(self):
+        self.members += 1
         if self.members > self.limits.members:
-            raise BadDataError(
-                f"holds more than {self.limits.members:,} members: not an archive of {self.limits.title}"
-            )
+            self._refuse(f"holds more than {self.limits.members:,} members")
+
+    def _refuse(self, said):
+        raise BadDataError(f"{said}: not an archive of {self.limits.title}")
+
+
+def _files_of_zip(archive, budget):
+    """[ZipInfo] of the files of a ZipFile, all of which are looked at before any is read."""
+    infos = [info for info in archive.infolist() if not info.is_dir()]
+    members = [(info.filename, not stat.S_ISLNK(info.external_attr >> 16), False, info) for info in infos]
+    return list(_files_of(members, budget))
+
+
+def _files_of(members, budget):
+    """Yield `info` of each of `members`, (name, is a file, is a folder, info), that is a file and not hidden.
+
+    Raises BadDataError for too many, for one that would land outside its folder, for a link or a device, and for a
+    name that comes twice.
+    """
+    seen = set()
+    for name, is_file, is_folder, info in members:
+        budget.count()
+        path = PurePosixPath(name.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts or ":" in "".join(path.parts[:1]):
+            raise BadDataError(f"has a member that would land outside its folder ({name!r}): do not trust this file")
+        if not (is_file or is_folder):
+            raise BadDataError(f"has a member that is a link or a device ({name!r}): do not trust this file")
+        if is_folder or any(map(is_clutter, PurePosixPath(name).parts)):
+            continue
+        if name in seen:
+            raise BadDataError(f"holds {name} twice")
+        seen.add(name)
+        yield info
 
 
 @contextlib.contextmanager
-def in_our_words(kind):
+def _in_our_words(kind):
     """Say in our words what the libraries find wrong with an archive or packed file of `kind`."""
     try:
         yield
-    except (EOFError, tarfile.ReadError) as error:
-        ended = isinstance(error, EOFError) or str(error) in _ENDED
-        said = "is cut short: copy or download it anew" if ended else f"is a damaged {kind} archive ({error})"
-        raise BadDataError(said) from None
-    except (
-        zipfile.BadZipFile,
-        tarfile.TarError,
-        zlib.error,
-        lzma.LZMAError,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
+    except (BadDataError, MemoryError):
+        raise
+    except OSError as error:
+        raise BadDataError(f"is a damaged {kind} archive, or cannot be read ({error.strerror or error})") from None
+    except Exception as error:  # of any kind: a damaged header may say whatever it likes
+        if isinstance(error, EOFError) or (isinstance(error, tarfile.ReadError) and str(error) in _ENDED):
+            raise BadDataError("is cut short: copy or download it anew") from None
         if kind == "zip" and "not a zip file" in str(error):
             raise BadDataError("is a zip archive that is cut short: its end is missing") from None
         raise BadDataError(f"is a damaged {kind} archive ({error})") from None
-    except OSError as error:
-        raise BadDataError(f"is a damaged {kind} archive, or cannot be read ({error.strerror or error})") from None
-
-
-def checked_members(archive, limits):
-    """[ZipInfo] of the files in a ZipFile, hidden ones left out; BadDataError where it is hostile or holds too many."""
-    infos = [info for info in archive.infolist() if not info.is_dir()]
-    _Budget(limits).count(len(infos))
-    seen = set()
-    for info in infos:
-        check_member(info.filename, not stat.S_ISLNK(info.external_attr >> 16))
-        if info.filename in seen:
-            raise BadDataError(f"holds {info.filename} twice")
-        seen.add(info.filename)
-    return [info for info in infos if not any(map(is_clutter, PurePosixPath(info.filename).parts))]
-
-
-def check_member(name, plain):
-    """Raise BadDataError for a member that would land outside its folder, or is not `plain`: a link or a device."""
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    if not parts or parts[0] == "/" or ".." in parts or ":" in parts[0]:
-        raise BadDataError(f"has a member that would land outside its folder ({name!r}): do not trust this file")
-    if not plain:
-        raise BadDataError(f"has a member that is a link or a device ({name!r}): do not trust this file")
 
 
 def check_size(said, size, limits):

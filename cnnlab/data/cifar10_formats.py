@@ -12,7 +12,6 @@ The first two are described at https://www.cs.toronto.edu/~kriz/cifar.html. What
 is raw: `cifar10_copies.Collector` says which image it is, and whether the label is its.
 """
 
-import contextlib
 import csv
 import io
 import json
@@ -22,8 +21,9 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from cnnlab.data.archives import check_size
-from cnnlab.data.files import BadDataError, opened_picture
+from cnnlab.data.files import BadDataError, refusing
 from cnnlab.data.pickles import read_pickle
+from cnnlab.data.pictures import opened_picture
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SIDE = 32
@@ -116,17 +116,6 @@ def label_in(name):
     return None
 
 
-@contextlib.contextmanager
-def _refused(said):
-    """Whatever a library raises within the block (none promises a kind) becomes a BadDataError that says `said`."""
-    try:
-        yield
-    except BadDataError:
-        raise
-    except Exception as error:
-        raise BadDataError(f"{said} ({error})") from None
-
-
 def _read_binary(member, sink):
     size, looks = member.size, re.search(r"batch[^/]*\.bin$", member.name)
     if size is not None and size % (1 + PIXEL_BYTES) and size % (2 + PIXEL_BYTES):
@@ -160,7 +149,7 @@ def _read_pickle(member, data, sink):
 
 def _read_npy(member, data, sink):
     # A header may claim whatever it likes, more memory than there is for one.
-    with _refused("is truncated or no array"):
+    with refusing("is truncated or no array"):
         array = np.load(io.BytesIO(data), allow_pickle=False)
     sink.arrays({member.name: array})
 
@@ -168,7 +157,7 @@ def _read_npy(member, data, sink):
 def _read_mat(member, data, sink):
     from scipy import io as scipy_io  # a third of a second, which only who has such a file need wait
 
-    with _refused("is no whole Matlab file"):
+    with refusing("is no whole Matlab file"):
         wanted = []
         for name, shape, kind in scipy_io.whosmat(io.BytesIO(data)):
             if kind in ("uint8", "int32", "int64", "double"):
@@ -189,7 +178,7 @@ def _read_hdf5(member, data, sink):
             check_size(f"holds {name} of", node.nbytes, sink.limits)
             found[f"{member.name}/{name}"] = np.asarray(node.asstr()[()] if node.dtype.kind == "O" else node[()])
 
-    with _refused("is no whole HDF5 file"), h5py.File(io.BytesIO(data), "r") as file:
+    with refusing("is no whole HDF5 file"), h5py.File(io.BytesIO(data), "r") as file:
         file.visititems(take)
     sink.arrays(found)
 
@@ -199,7 +188,7 @@ def _read_parquet(member, data, sink):
         import pyarrow.parquet
     except ImportError:
         raise BadDataError("is a Parquet file, for which pyarrow is missing here: pip install pyarrow") from None
-    with _refused("is no whole Parquet file of pictures"):
+    with refusing("is no whole Parquet file of pictures"):
         file = pyarrow.parquet.ParquetFile(io.BytesIO(data))
         names = file.schema_arrow.names
         image = next((name for name in ("img", "image") if name in names), None)
@@ -231,7 +220,7 @@ def _read_png(member, data, sink):
 
 
 def _read_json(member, data, sink):
-    with _refused("is no JSON"):
+    with refusing("is no JSON"):
         content = json.loads(data)
     if isinstance(content, list):
         sink.arrays({member.name: content})

@@ -11,6 +11,7 @@ from cnnlab.data.cifar10 import cifar10_arrays
 from cnnlab.data.cifar10_formats import CIFAR10_CLASSES
 from cnnlab.data.mars import MARS_PATH_VARIABLE, mars_arrays
 from cnnlab.data.mars_files import Listing
+from cnnlab.data.pictures import check_side
 from cnnlab.machine import forget
 
 SPLITS = ("train", "validation", "test")
@@ -207,8 +208,7 @@ def load_mars(path=None, cache=None, size=128, letterbox=True, progress=True):
     and group (see `mars_files.Listing.metadata`). Raises DataUnavailableError with what was
     tried, ValueError for a size that makes no images.
     """
-    if isinstance(size, bool) or int(size) != size or not 8 <= size <= LARGEST_MARS_SIZE:
-        raise ValueError(f"size is {size!r}; expected 8 to {LARGEST_MARS_SIZE} pixels (the pictures have 256 at most)")
+    check_side(size, LARGEST_MARS_SIZE, " (the pictures have 256 at most)")
     arrays = mars_arrays(path, cache, size, letterbox, progress)
     listing = Listing.from_bytes(arrays["listing"])
     metadata = listing.metadata()
@@ -217,23 +217,18 @@ def load_mars(path=None, cache=None, size=128, letterbox=True, progress=True):
     return Dataset(f"mars-{size}{'' if letterbox else '-stretch'}", listing.class_names, splits, metadata)
 
 
+# What a `Trial` calls the Mars images, and their side in pixels.
+_MARS = {"mars": 128, "mars64": 64, "mars224": 224}
 # What each data set feeds a network: ((height, width, channels) in pixels, classes), known before it is loaded.
-SHAPES = {
-    "cifar10": ((32, 32, 3), 10),
-    "mars": ((128, 128, 3), 24),
-    "mars64": ((64, 64, 3), 24),
-    "mars224": ((224, 224, 3), 24),
-}
+SHAPES = {"cifar10": ((32, 32, 3), 10), **{name: ((size, size, 3), 24) for name, size in _MARS.items()}}
 # Of each, how it is loaded with a seed. A folder that was loaded (`load_folder`) has its entry here too.
 LOADERS = {
     "cifar10": lambda seed: load_cifar10(split_seed=seed),
     # The published split is never drawn anew, whatever the seed.
-    "mars": lambda seed: load_mars(),
-    "mars64": lambda seed: load_mars(size=64),
-    "mars224": lambda seed: load_mars(size=224),
+    **{name: lambda seed, size=size: load_mars(size=size) for name, size in _MARS.items()},
 }
 # Names of data sets that are called otherwise there.
-_KEYS = {"mars-128": "mars", "mars-64": "mars64", "mars-224": "mars224"}
+_KEYS = {f"mars-{size}": name for name, size in _MARS.items()}
 
 
 def load(name, seed=0):
@@ -250,7 +245,7 @@ def path_variable(name):
 
 def cache_name(name):
     """The folder within the cache that holds the arrays of the data set `name`."""
-    return f"mars-{SHAPES[name][0][0]}-letterbox" if name in SHAPES and name.startswith("mars") else name
+    return f"mars-{_MARS[name]}-letterbox" if name in _MARS else name
 
 
 def is_letterboxed(name):

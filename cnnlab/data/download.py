@@ -1,7 +1,8 @@
-"""Files from elsewhere: a web server or the npm registry that this machine is set up to use.
+"""Where data come from: the one copy that somebody names, or the first source that works; or all that was tried.
 
-Both are checked against a hash of the whole file, show a bar, and give up rather than hang:
-a laboratory behind a firewall must come to the next source, or to a message, within a minute or so.
+Files come from a web server, or the npm registry that this machine is set up to use. They are checked against a hash of
+the whole, show a bar, and give up rather than hang: a laboratory behind a firewall must come to the next source, or to
+a message, within a minute or so.
 """
 
 # Not by pooch: it waits for 1,024 bytes at a time, minutes where a server trickles, with no word in between.
@@ -17,9 +18,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import warnings
 from pathlib import Path
+from typing import NamedTuple
 
-from cnnlab.data.files import BadDataError
+from cnnlab.data.files import BadDataError, named_path, stamp
 from cnnlab.machine import byte_bar
 
 CONNECT_SECONDS = 10.0
@@ -33,6 +36,95 @@ _CHUNK = 1 << 18
 
 class DownloadError(RuntimeError):
     """The file could not be had; the message says why."""
+
+
+class DataUnavailableError(RuntimeError):
+    """No source gave the data; the message says what was tried and what to do."""
+
+    def _render_traceback_(self):
+        """What IPython shows in place of a traceback: the message, which is all that a reader can act on."""
+        return [str(self)]
+
+
+class Named(NamedTuple):
+    """A copy that somebody named: its Path, and the `files.stamp` of it."""
+
+    path: Path
+    stamp: str
+
+
+def load_or_fill(store, title, sources, advice, space, path=None, read=None):
+    """The arrays of `store` (an ArrayCache), which is filled by the first source that works where it is no good.
+
+    `title`: what the set is called in messages; `sources(scratch)`: a list of (name, function
+    that fills writable arrays, or raises BadDataError or DownloadError); `advice`: lines on what
+    to do when all fail; `space`: disk space that filling takes; `path`: the copy that somebody named,
+    if any. It is the only source then, from which `read(arrays, path)` fills arrays, and is verified
+    however good the cache is, unless that was done before.
+    Raises DataUnavailableError with every source tried, what was wrong with it, and `advice`.
+    """
+    named = _named_copy(path, title, advice) if path else None
+    chosen = [(f"the path that you named, {named.path}", lambda arrays: read(arrays, named.path))] if named else None
+    try:
+        arrays = store.load()
+    except (OSError, BadDataError):
+        pass  # looked at again, and said, by whoever holds the lock
+    else:
+        if named and not store.vouches_for(named):
+            ((name, fill),) = chosen
+            try:
+                store.check(fill)
+            except BadDataError as error:
+                raise _unavailable(title, [(name, str(error))], advice) from None
+            store.vouch_for(named)
+        return arrays
+    try:
+        with store.locked() as scratch:
+            arrays = _load_or_fill(store, title, chosen or sources(scratch), scratch, advice, named)
+    except OSError as error:
+        raise DataUnavailableError(
+            f"The cache folder {store.root} cannot be written ({error.strerror or error}). Name one that can, "
+            f"with {space} free, in the environment variable CNNLAB_CACHE or the argument `cache`."
+        ) from None
+    if named:
+        store.vouch_for(named)
+    return arrays
+
+
+def _named_copy(path, title, advice):
+    try:
+        found = named_path(path)
+        return Named(found, stamp(found))
+    except BadDataError as error:
+        raise _unavailable(title, [(f"the path that you named, {path}", str(error))], advice) from None
+
+
+def _load_or_fill(store, title, sources, scratch, advice, named):
+    attempts = []
+    try:
+        arrays = store.load()  # another process may have filled it while this one waited
+        if not named or store.vouches_for(named):
+            return arrays
+    except (FileNotFoundError, BadDataError) as error:
+        attempts.append((f"the cache, {store.folder}", str(error)))
+        if isinstance(error, BadDataError):  # Said of the line that called the loader, five calls up.
+            warnings.warn(f"The cache {store.folder} is damaged and is built again: {error}.", stacklevel=5)
+    for name, read in sources:
+        try:
+            with store.replacing(scratch) as arrays:
+                read(arrays)
+        except (BadDataError, DownloadError) as error:
+            attempts.append((name, str(error)))
+        else:
+            return store.load()
+    raise _unavailable(title, attempts, advice)
+
+
+def _unavailable(title, attempts, advice):
+    lines = [f"{title} could not be loaded. Tried, in this order:"]
+    for number, (source, reason) in enumerate(attempts, start=1):
+        lines += [f"  {number}. {source}:", *(f"       {line}" for line in reason.splitlines())]
+    return DataUnavailableError("\n".join([*lines, "What you can do:", *advice]))
 
 
 def fetch(url, folder, md5, largest, progress=True):

@@ -6,13 +6,10 @@ Names say little, and what a login page is called says nothing.
 import codecs
 import contextlib
 import hashlib
-import io
 import os
 import re
 import tarfile
 from pathlib import Path
-
-from PIL import Image, UnidentifiedImageError
 
 # How many folders down is looked.
 LEVELS = 3
@@ -78,25 +75,6 @@ def describe(kind):
     return _UNREAD.get(kind, f"is a file of kind {kind}")
 
 
-@contextlib.contextmanager
-def opened_picture(data, *kinds):
-    """The picture in `data` (bytes) of one of `kinds` ("PNG", "JPEG", ...), of which only the header is read so far.
-
-    Whatever Pillow raises within the block becomes a BadDataError that names the kind.
-    """
-    kind = "/".join(kinds)
-    try:
-        with Image.open(io.BytesIO(data), formats=kinds) as image:
-            kind = image.format
-            yield image
-    except BadDataError:
-        raise
-    except UnidentifiedImageError:
-        raise BadDataError(f"is no {kind} picture") from None
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and others
-        raise BadDataError(f"is no whole {kind} picture ({error})") from None
-
-
 def _is_tar(head):
     if head[257:262] == b"ustar":
         return True
@@ -120,12 +98,23 @@ def _kind_of_text(head):
 
 
 @contextlib.contextmanager
-def reading():
+def refusing(said):
+    """Whatever a library raises within the block (none promises a kind) becomes a BadDataError that says `said`."""
+    try:
+        yield
+    except BadDataError:
+        raise
+    except Exception as error:
+        raise BadDataError(f"{said} ({error})") from None
+
+
+@contextlib.contextmanager
+def reading(said="it cannot be read"):
     """Trouble with reading is a fault of the copy; so that any other OSError is one of the cache."""
     try:
         yield
     except OSError as error:
-        raise BadDataError(f"it cannot be read ({error.strerror or error})") from None
+        raise BadDataError(f"{said} ({error.strerror or error})") from None
 
 
 @reading()

@@ -10,27 +10,17 @@ import math
 import re
 import shutil
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import PIL
 
+from cnnlab.data import folder_files
 from cnnlab.data.cache import ArrayCache
 from cnnlab.data.dataset import LOADERS, SPLITS, Dataset, Split
-from cnnlab.data.files import BadDataError, named_path
-from cnnlab.data.folder_files import (
-    assign_splits,
-    check_classes,
-    find_files,
-    find_groups,
-    innermost,
-    leave_out_look_alikes,
-    mark_copies,
-    printable,
-)
-from cnnlab.data.pictures import THUMBNAIL, decode_picture
-from cnnlab.data.sources import load_or_fill
-from cnnlab.machine import cache_folder, progress_bar, usable_cores
+from cnnlab.data.download import load_or_fill
+from cnnlab.data.files import BadDataError, named_path, reading
+from cnnlab.data.pictures import THUMBNAIL, check_side, decode_picture, in_threads
+from cnnlab.machine import cache_folder
 from cnnlab.wording import plural
 
 LARGEST_FOLDER_SIZE = 1_024
@@ -59,19 +49,19 @@ def load_folder(path, size=224, groups=None, cache=None, seed=0, progress=True):
     group in several given splits, and DataUnavailableError where the cache cannot be written.
     """
     root = _checked_folder(path, size)
-    table, classes, left_out = find_files(root)
+    table, classes, left_out = folder_files.find_files(root)
     arrays = folder_arrays(root, table["file"], size, cache, progress)
     table["reason"] = [bytes(row).rstrip(b"\0").decode(errors="ignore") for row in arrays["reasons"]]
-    mark_copies(table, arrays["digests"])
+    folder_files.mark_copies(table, arrays["digests"])
     if table["split"].notna().any():
-        leave_out_look_alikes(table, arrays["thumbnails"])
+        folder_files.leave_out_look_alikes(table, arrays["thumbnails"])
     bad, good = table[table["reason"] != ""], (table["reason"] == "").to_numpy()
     left_out += list(zip(bad["file"], bad["reason"], strict=True))
     if progress and left_out:
         _say_left_out(root, left_out)
-    check_classes(table, classes, root)
-    source, table["group"] = find_groups(root, table, groups)
-    assign_splits(table, arrays["thumbnails"], seed)
+    folder_files.check_classes(table, classes, root)
+    source, table["group"] = folder_files.find_groups(root, table, groups)
+    folder_files.assign_splits(table, arrays["thumbnails"], seed)
     table["label"] = table["class"].map(classes.index)
     if progress:
         _say(table[good], source, arrays["sizes"][good].view("<u4"), size)
@@ -81,15 +71,14 @@ def load_folder(path, size=224, groups=None, cache=None, seed=0, progress=True):
     rows = {name: order[((table["split"] == name).to_numpy() & good)[order]] for name in SPLITS}
     splits = {name: Split(arrays["images"], labels, rows[name]) for name in SPLITS}
     # A part of paths and commands: letters, digits and a few signs.
-    name = "folder-{}-{}".format(re.sub(r"[^\w.-]+", "_", printable(root.name)), size)
+    name = "folder-{}-{}".format(re.sub(r"[^\w.-]+", "_", folder_files.printable(root.name)), size)
     content = hashlib.sha256(bytes([DECODING]) + arrays["digests"][good].tobytes()).hexdigest()
     LOADERS[name] = lambda seed: load_folder(root, size, groups, cache, seed, progress=False)
     return Dataset(name, tuple(classes), splits, metadata, content)
 
 
 def _checked_folder(path, size):
-    if isinstance(size, bool) or int(size) != size or not 8 <= size <= LARGEST_FOLDER_SIZE:
-        raise ValueError(f"size is {size!r}; expected 8 to {LARGEST_FOLDER_SIZE:,} pixels")
+    check_side(size, LARGEST_FOLDER_SIZE)
     expected = "expected a folder that holds a folder of pictures for each class"
     try:
         root = named_path(path)
@@ -97,7 +86,7 @@ def _checked_folder(path, size):
         raise ValueError(f"{path}: {error}; {expected}") from None
     if not root.is_dir():
         raise ValueError(f"{root} is a file (an archive has to be unpacked); {expected}")
-    return innermost(root)
+    return folder_files.innermost(root)
 
 
 def folder_arrays(root, files, size, cache=None, progress=True):
@@ -120,7 +109,7 @@ def folder_arrays(root, files, size, cache=None, progress=True):
     store = ArrayCache(cache_folder(cache), name, shapes, origin=origin, progress=progress)
 
     def sources(_scratch):
-        return [(f"the folder {root}", lambda arrays: _decode_all(arrays, root, list(files), size, progress))]
+        return [(f"the folder {root}", lambda arrays: _decode_into(arrays, root, list(files), size, progress))]
 
     megabytes = round(sum(map(math.prod, shapes.values())) / 1e6) + 1
     advice = ["  - mend what is said above, and run this again."]
@@ -142,30 +131,25 @@ def _digest(text):
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:12]
 
 
-def _decode_all(arrays, root, files, size, progress):
+def _decode_into(arrays, root, files, size, progress):
     def one(row):
         try:
-            data = (root / files[row]).read_bytes()
+            with reading("cannot be read"):
+                data = (root / files[row]).read_bytes()
             arrays["digests"][row] = np.frombuffer(hashlib.sha256(data).digest(), "uint8")
             arrays["images"][row], arrays["thumbnails"][row], pixels = decode_picture(data, size)
             arrays["sizes"][row] = np.array(pixels, "<u4").view("uint8")
-        except (BadDataError, OSError) as error:
-            reason = str(error) if isinstance(error, BadDataError) else f"cannot be read ({error.strerror or error})"
-            encoded = " ".join(reason.split()).encode()[:_REASON_BYTES]
+        except BadDataError as error:
+            encoded = " ".join(str(error).split()).encode()[:_REASON_BYTES]
             arrays["reasons"][row, : len(encoded)] = np.frombuffer(encoded, "uint8")
 
-    with (
-        ThreadPoolExecutor(usable_cores()) as pool,
-        progress_bar(len(files), f"pictures to {size}x{size}", "picture", disable=not progress) as bar,
-        warnings.catch_warnings(),
-    ):
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, of odd files; what matters is refused, and said
-        for _ in pool.map(one, range(len(files))):
-            bar.update()
+        in_threads(one, len(files), f"pictures to {size}x{size}", "picture", progress)
 
 
 def _say_left_out(root, left_out):
-    shown = [printable(f"  {file} {reason}") for file, reason in left_out[:_SHOWN]]
+    shown = [folder_files.printable(f"  {file} {reason}") for file, reason in left_out[:_SHOWN]]
     rest = [f"  and {len(left_out) - _SHOWN:,} more"] if len(left_out) > _SHOWN else []
     are = "is" if len(left_out) == 1 else "are"
     print(f"{plural(len(left_out), 'file')} in {root} {are} left out:", *shown, *rest, sep="\n")

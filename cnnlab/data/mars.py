@@ -10,42 +10,30 @@ import hashlib
 import math
 import os
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import PIL
 from PIL import Image
 
 from cnnlab.data.cache import ArrayCache
-from cnnlab.data.download import fetch
-from cnnlab.data.files import BadDataError, opened_picture
-from cnnlab.data.mars_files import (
-    FOLDER,
-    LARGEST_SIDE,
-    LIMITS,
-    MSL,
-    ZIP_NAME,
-    found,
-    opened_copy,
-    read_listing,
-    refuse,
-)
-from cnnlab.data.pictures import letterboxed
-from cnnlab.data.sources import DataUnavailableError, load_or_fill, named_copy
-from cnnlab.machine import cache_folder, progress_bar, usable_cores
+from cnnlab.data.download import DataUnavailableError, fetch, load_or_fill
+from cnnlab.data.files import BadDataError
+from cnnlab.data.mars_files import FOLDER, LIMITS, MSL, ZIP_NAME, counted, opened_copy, read_listing
+from cnnlab.data.pictures import in_threads, letterboxed, opened_picture
+from cnnlab.machine import cache_folder
 
 MARS_PATH_VARIABLE = "CNNLAB_MARS"
 # To be raised with every change to what `preprocessing_steps` makes of a file: cached images are then made again.
 DECODING = 1
+# No picture of the set comes near it.
+LARGEST_SIDE = 2_048
 
 
 def mars_arrays(path=None, cache=None, size=128, letterbox=True, progress=True, spec=MSL):
     """The MSL surface images (DOI 10.5281/zenodo.1049137) from the first source that works.
 
-    `path`: the published zip, its folder, or a folder that holds either (default: the
-    environment variable CNNLAB_MARS); `cache`: as in `cifar10_arrays`, which takes 82 MB for
-    64 pixels, 1 GB for 224, and 62 MB for the zip where it is downloaded; `size` in pixels; `letterbox`: as
-    in `preprocessing_steps`; `spec`: what the set must be.
+    `path`, `cache`, `size`, `letterbox`, `progress`: as in `dataset.load_mars`; `spec`: what the set must be. The cache
+    takes 82 MB for 64 pixels, 1 GB for 224, and 62 MB for the zip where it is downloaded.
     Returns read-only memory-mapped {"images": uint8 (n, size, size, 3), "listing": the bytes of
     a `mars_files.Listing`}. Raises DataUnavailableError as `cifar10_arrays` does.
     """
@@ -57,9 +45,6 @@ def mars_arrays(path=None, cache=None, size=128, letterbox=True, progress=True, 
     store = ArrayCache(cache_folder(cache), name, shapes, origin=origin, progress=progress)
     kept = store.root / ZIP_NAME
 
-    advice = _advice(path, spec)
-    named = named_copy(path, "The Mars images", advice)
-
     def read(arrays, place):
         with opened_copy(place) as copy:
             read_into(arrays, copy, spec, letterbox, progress)
@@ -70,14 +55,12 @@ def mars_arrays(path=None, cache=None, size=128, letterbox=True, progress=True, 
         archive.replace(kept)  # for other sizes, and for pictures as they were taken
 
     def sources(scratch):
-        if named:
-            return [(f"the path that you named, {named.path}", lambda arrays: read(arrays, named.path))]
         before = [(f"the earlier download, {kept}", lambda arrays: read(arrays, kept))] if kept.exists() else []
         return [*before, (f"the record of the DOI, {spec.url}", lambda arrays: download(arrays, scratch))]
 
     # With room for a downloaded zip.
     megabytes = round((sum(map(math.prod, shapes.values())) + LIMITS.total) / 1e6)
-    return load_or_fill(store, "The Mars images", sources, advice, f"{megabytes} MB", named)
+    return load_or_fill(store, "The Mars images", sources, _advice(path, spec), f"{megabytes} MB", path, read)
 
 
 def mars_original(file, path=None, cache=None):
@@ -122,49 +105,41 @@ def decode(data, size, letterbox=True):
 def read_into(arrays, copy, spec, letterbox=True, progress=True):
     """Fill `arrays`: images uint8 (n, size, size, 3), listing uint8, the bytes of `Listing.to_bytes`.
 
-    `copy`: an `copies.Copy`. Warns of what does no harm; raises BadDataError, with a line for
+    `copy`: an `archives.Copy`. Warns of what does no harm; raises BadDataError, with a line for
     each trouble, where classes, splits or pictures are not those of `spec`.
     """
-    listing, problems = read_listing(copy, spec)
-    refuse(problems)
-    for problem in problems:
-        warnings.warn(str(problem), stacklevel=2)
+    listing, repeated = read_listing(copy, spec)
+    if repeated:
+        warnings.warn(counted("lines that come twice, counted once", repeated), stacklevel=2)
     content = listing.to_bytes()
     arrays["listing"][:] = np.frombuffer(content, "uint8")
-    found_hash = decode_all(arrays["images"], list(listing.rows["file"]), copy.read, letterbox, progress)
-    if found_hash != spec.files_sha256:
+    found = _decode_into(arrays["images"], list(listing.rows["file"]), copy.read, letterbox, progress)
+    if found != spec.files_sha256:
         raise BadDataError(
             f"the names are those published, but not all pictures are: they were changed, or changed places "
-            f"(SHA-256 {found_hash[:12]}..., expected {spec.files_sha256[:12]}...)"
+            f"(SHA-256 {found[:12]}..., expected {spec.files_sha256[:12]}...)"
         )
 
 
-def decode_all(images, files, read, letterbox=True, progress=True):
-    """Decode `files`, file names without folder, into `images` uint8 (n, size, size, 3), in threads.
+def _decode_into(images, files, read, letterbox, progress):
+    """Decode `files`, file names without folder, into `images` uint8 (n, size, size, 3); returns their `files_hash`.
 
-    `read`: of an `copies.Copy`. Returns `files_hash`. Raises BadDataError that names every
-    file that is missing or unreadable.
+    `read`: of an `archives.Copy`. Raises BadDataError that names every file that is missing or unreadable.
     """
+    size, failures = images.shape[1], {}
 
     def one(row):
         try:
             data = read(f"{FOLDER}/{files[row]}")
-            images[row] = decode(data, images.shape[1], letterbox)
+            images[row] = decode(data, size, letterbox)
         except BadDataError as error:
-            return None, f"{files[row]} {error}"
-        return hashlib.sha256(data).hexdigest(), None
+            failures[row] = f"{files[row]} {error}"
+            return None
+        return hashlib.sha256(data).hexdigest()
 
-    size = "x".join(map(str, images.shape[1:3]))
-    with (
-        ThreadPoolExecutor(usable_cores()) as pool,
-        progress_bar(len(files), f"Mars images to {size}", "image", disable=not progress) as bar,
-    ):
-        digests, failures = [], []
-        for digest, failure in pool.map(one, range(len(files))):
-            digests.append(digest)
-            failures += [failure] if failure else []
-            bar.update()
-    refuse(found("images that cannot be read", failures))
+    digests = in_threads(one, len(files), f"Mars images to {size}x{size}", "image", progress)
+    if failures:
+        raise BadDataError(counted("images that cannot be read", [failures[row] for row in sorted(failures)]))
     return files_hash(files, digests)
 
 

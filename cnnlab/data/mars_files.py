@@ -19,7 +19,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from cnnlab.data import copies
+from cnnlab.data import archives
 from cnnlab.data.archives import Limits
 from cnnlab.data.files import BadDataError
 
@@ -33,7 +33,6 @@ SPLIT_FILES = {
 ZIP_NAME = "msl-images.zip"
 # No file of the set comes near these; a picture or an archive that exceeds them is refused unread.
 LIMITS = Limits("the Mars images", file=1 << 20, total=1 << 28, members=20_000)
-LARGEST_SIDE = 2_048
 CAMERAS = {"ML": "Mastcam left", "MR": "Mastcam right", "MH": "MAHLI"}
 _SCHEME = (
     r"^(?P<frame>(?P<sol>\d{4})(?P<camera>M[LRH])(?P<sequence>\d{6})(?P<command>\d{3})(?P<picture>\d{7}))"
@@ -79,45 +78,20 @@ MSL = MarsSpec(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """One trouble of a copy, with all places that have it.
-
-    `what` is wrong with `where` (names of files, lines or classes);
-    `fatal` if the splits would be wrong.
-    """
-
-    what: str
-    where: tuple[str, ...]
-    fatal: bool = True
-
-    def __str__(self):
-        named = ", ".join(self.where[:_NAMED])
-        rest = len(self.where) - _NAMED
-        return f"{self.what} ({len(self.where):,}): {named}{f', and {rest:,} more' if rest > 0 else ''}"
-
-
-def found(what, where, fatal=True):
-    """[Problem], or [] where `where` is empty."""
-    where = tuple(map(str, where))
-    return [Problem(what, where, fatal)] if where else []
-
-
-def refuse(problems):
-    """Raise BadDataError with a line for each fatal one of `problems`, if there is any."""
-    fatal = [str(problem) for problem in problems if problem.fatal]
-    if fatal:
-        raise BadDataError("\n".join(fatal))
+def counted(what, places):
+    """One line on a trouble: `what` is wrong, in how many `places` (names of files, lines or classes) and in which."""
+    named, rest = ", ".join(map(str, places[:_NAMED])), len(places) - _NAMED
+    return f"{what} ({len(places):,}): {named}{f', and {rest:,} more' if rest > 0 else ''}"
 
 
 @contextlib.contextmanager
 def opened_copy(path):
-    """The `copies.Copy` at `path`: a zip, the folder it unpacks to, or a folder or archive that holds either.
+    """The `archives.Copy` at `path`: a zip, the folder it unpacks to, or a folder or archive that holds either.
 
     Pictures that end in .jpg are found as .JPG, as they are published. Raises BadDataError where
     there is no copy, or the archive is hostile or no archive.
     """
-    with copies.opened_copy(path, LIMITS, SYNSET, _other_set) as copy:
+    with archives.opened_copy(path, LIMITS, SYNSET, _other_set) as copy:
         names = {_published(name): name for name in sorted(copy.sizes, reverse=True)}
         sizes = {published: copy.sizes[name] for published, name in names.items()}
         yield copy._replace(sizes=sizes, content=lambda name: copy.content(names[name]))
@@ -202,62 +176,55 @@ class Listing:
 
 
 def read_listing(copy, spec):
-    """(Listing, [Problem]) of an `archives.Copy`; pictures are not looked at.
+    """(Listing, names of the images whose line comes twice) of an `archives.Copy`; pictures are not looked at.
 
-    A line that comes twice counts once. Whatever else is doubtful is left as it is and named
-    in a Problem, a fatal one where it leaves open which images belong to which split or class,
-    or where something is missing or other than `spec` says.
+    A line that comes twice counts once. Raises BadDataError, with a line for each trouble, for whatever leaves open
+    which images belong to which split or class, and where something is missing or other than `spec` says.
     """
     problems, texts = [], {}
     for name in (SYNSET, *SPLIT_FILES.values()):
         try:
             texts[name] = copy.read(name).decode("utf-8", errors="replace")
         except BadDataError as error:
-            problems += found("text files that cannot be had", [f"{name} {error}"])
+            problems.append(("text files that cannot be had", [f"{name} {error}"]))
             texts[name] = ""
     classes, class_problems = _read_classes(texts[SYNSET])
-    tables = []
+    rows = []
     for split, name in SPLIT_FILES.items():
-        rows, row_problems = _read_split(texts[name], split, name)
-        tables.append(rows)
-        problems += row_problems
-    rows = pd.concat(tables, ignore_index=True).astype({"class_id": "int64"})
-    repeated = rows.duplicated()
-    problems += found("lines that come twice, counted once", rows.loc[repeated, "file"], fatal=False)
-    listing = Listing(classes, rows[~repeated].reset_index(drop=True))
+        wrong = []
+        for number, line in _lines(texts[name]):
+            if match := _IMAGE_LINE.fullmatch(line):
+                rows.append((split, _published(match[1]), int(match[2])))
+            else:
+                wrong.append(f"line {number} {line[:60]!r}")
+        problems.append((f"{name}: lines that are no '{FOLDER}/NAME.JPG class'", wrong))
+    table = pd.DataFrame(rows, columns=["split", "file", "class_id"]).astype({"class_id": "int64"})
+    repeated = table.duplicated()
+    listing = Listing(classes, table[~repeated].reset_index(drop=True))
     problems += class_problems + _contradictions(listing) + _differences(listing, copy, spec)
-    if not any(problem.fatal for problem in problems):
-        other = hashlib.sha256(listing.to_bytes()).hexdigest() != spec.listing_sha256
-        where = ["a name, a class, or the order"] if other else []
-        problems += found("the text files say something else than the published ones", where)
-    return listing, problems
+    lines = [counted(what, places) for what, places in problems if places]
+    if not lines and hashlib.sha256(listing.to_bytes()).hexdigest() != spec.listing_sha256:
+        where = ["a name, a class, or the order"]
+        lines = [counted("the text files say something else than the published ones", where)]
+    if lines:
+        raise BadDataError("\n".join(lines))
+    return listing, list(table.loc[repeated, "file"])
 
 
 def _read_classes(text):
+    """({class id: name}, [(what is wrong, [place])]) of the text of SYNSET."""
     classes, problems = {}, []
     for number, line in _lines(text):
         match = _CLASS_LINE.fullmatch(line)
         if not match:
-            problems += found(f"{SYNSET}: a line that is no 'number name'", [f"line {number} {line[:60]!r}"])
+            problems.append((f"{SYNSET}: a line that is no 'number name'", [f"line {number} {line[:60]!r}"]))
             continue
         class_id, name = int(match[1]), " ".join(match[2].split())
         if class_id in classes or name in classes.values():
-            problems += found(f"{SYNSET}: a class that comes twice", [f"line {number} {line!r}"])
+            problems.append((f"{SYNSET}: a class that comes twice", [f"line {number} {line!r}"]))
         else:
             classes[class_id] = name
     return classes, problems
-
-
-def _read_split(text, split, name):
-    rows, wrong = [], []
-    for number, line in _lines(text):
-        match = _IMAGE_LINE.fullmatch(line)
-        if match:
-            rows.append((split, _published(match[1]), int(match[2])))
-        else:
-            wrong.append(f"line {number} {line[:60]!r}")
-    problems = found(f"{name}: lines that are no '{FOLDER}/NAME.JPG class'", wrong)
-    return pd.DataFrame(rows, columns=["split", "file", "class_id"]), problems
 
 
 def _lines(text):
@@ -267,25 +234,23 @@ def _lines(text):
 
 
 def _contradictions(listing):
-    """[Problem] of what the text files say, whichever set they are of."""
+    """[(what is wrong, [places])] of what the text files say, whichever set they are of."""
     table = listing.metadata()
     named = table[table["frame"].notna()]
     unknown = table[~table["class_id"].isin(listing.classes.keys())]
     labelled = table[["split", "file", "class_id"]].drop_duplicates()
     return [
-        *found("names that say no sol, camera and frame", table.loc[table["frame"].isna(), "file"]),
-        *found(
-            f"classes that {SYNSET} does not have", [f"{row.class_id} of {row.file}" for row in unknown.itertuples()]
-        ),
-        *found("images of two classes", _with_two(labelled, "file", "class_id")),
-        *found("images in two splits", _with_two(labelled, "file", "split")),
-        *found("frames in two splits, which leak from one to the other", _with_two(named, "frame", "split")),
-        *found("sols in two splits, which the published split keeps apart", _with_two(named, "sol", "split")),
+        ("names that say no sol, camera and frame", list(table.loc[table["frame"].isna(), "file"])),
+        (f"classes that {SYNSET} does not have", [f"{row.class_id} of {row.file}" for row in unknown.itertuples()]),
+        ("images of two classes", _with_two(labelled, "file", "class_id")),
+        ("images in two splits", _with_two(labelled, "file", "split")),
+        ("frames in two splits, which leak from one to the other", _with_two(named, "frame", "split")),
+        ("sols in two splits, which the published split keeps apart", _with_two(named, "sol", "split")),
     ]
 
 
 def _differences(listing, copy, spec):
-    """[Problem] of what a copy lacks of `spec`."""
+    """[(what is wrong, [places])] of what a copy lacks of `spec`."""
     files, sizes = listing.rows["file"], listing.rows["split"].value_counts()
     wrong_sizes = [
         f"{split} has {sizes.get(split, 0):,}, expected {count:,}"
@@ -293,8 +258,8 @@ def _differences(listing, copy, spec):
         if sizes.get(split, 0) != count
     ]
     return [
-        *found("listed images that are missing", files[[f"{FOLDER}/{file}" not in copy.sizes for file in files]]),
-        *found("splits of another size than published", wrong_sizes),
+        ("listed images that are missing", [file for file in files if f"{FOLDER}/{file}" not in copy.sizes]),
+        ("splits of another size than published", wrong_sizes),
     ]
 
 

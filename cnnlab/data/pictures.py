@@ -1,12 +1,15 @@
 """Picture files of any kind that people have, as upright RGB, letterboxed; and which of them are near-duplicates."""
 
 import contextlib
+import io
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
-from cnnlab.data.files import BadDataError, opened_picture
+from cnnlab.data.files import BadDataError
+from cnnlab.machine import progress_bar, usable_cores
 
 # Formats that Pillow reads by itself; others of its own start programs, or draw.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
@@ -23,6 +26,38 @@ THUMBNAIL = 16
 NEAR_DUPLICATE = 0.95
 # Thumbnails compared with all others at once.
 _ROWS = 1_024
+
+
+@contextlib.contextmanager
+def opened_picture(data, *kinds):
+    """The picture in `data` (bytes) of one of `kinds` ("PNG", "JPEG", ...), of which only the header is read so far.
+
+    Whatever Pillow raises within the block becomes a BadDataError that names the kind.
+    """
+    kind = "/".join(kinds)
+    try:
+        with Image.open(io.BytesIO(data), formats=kinds) as image:
+            kind = image.format
+            yield image
+    except BadDataError:
+        raise
+    except UnidentifiedImageError:
+        raise BadDataError(f"is no {kind} picture") from None
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and others
+        raise BadDataError(f"is no whole {kind} picture ({error})") from None
+
+
+def check_side(size, largest, hint=""):
+    """Raise ValueError unless `size` is a whole number of pixels, 8 to `largest`, that images may have a side of."""
+    if isinstance(size, bool) or int(size) != size or not 8 <= size <= largest:
+        raise ValueError(f"size is {size!r}; expected 8 to {largest:,} pixels{hint}")
+
+
+def in_threads(one, count, description, unit, progress=True):
+    """[one(row)] of the rows 0 to `count` - 1, worked out in threads, with a bar."""
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        results = pool.map(one, range(count))
+        return list(progress_bar(count, description, unit, iterable=results, disable=not progress))
 
 
 def decode_picture(data, size):
