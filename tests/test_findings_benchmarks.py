@@ -19,7 +19,7 @@ from cnnlab.findings.benchmarks import RECIPE_TURNS as RECIPES
 from cnnlab.findings.benchmarks import SERVER_LOAD as SERVER
 from cnnlab.findings.benchmarks import SERVER_SHARE as SHARE
 from cnnlab.findings.benchmarks import TIME_TO_TARGET as TARGET
-from cnnlab.measures import ablation as benchmark_record
+from cnnlab.measures import benchmarks as benchmark_record
 
 TABLES = {
     THROUGHPUT: pd.DataFrame(

@@ -8,7 +8,7 @@ from scipy import stats
 from cnnlab import evidence, report
 from cnnlab.figures.recipes import recipe_ablation, recipe_frontier
 from cnnlab.findings import recipes as recipe_findings
-from cnnlab.measures.ablation import (
+from cnnlab.measures.recipes import (
     AUGMENTED,
     BASELINE_TIMES,
     METRIC,
