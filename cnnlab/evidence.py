@@ -118,7 +118,7 @@ def climbed(found):
     """What the `ladder` comes to: its contests, the choice, the aims, and both kinds of interval."""
     chosen, scores, against = (found[name] for name in ("chosen", "scores", "against"))
     fuller = studies.MARS_WITH_VALIDATION.get(chosen, chosen)
-    last = [label for label in (fuller, f"{fuller}_vote") if label in set(scores["label"]) - {chosen}]
+    last = [label for label in (fuller, fuller + VOTE) if label in set(scores["label"]) - {chosen}]
     return [
         findings.contests(against, chosen, baseline=MARS_CNN),
         findings.contests(against, MARS_CNN, baseline=measures.NEAREST),

@@ -177,19 +177,18 @@ class Chapter:
 
 def of_study(
     name, title=None, says=findings.adjacent, about="", metric=HEADLINE, base=None,
-    figure=None, drawn=None, contrasts=None, evidence=None,
+    drawn=None, contrasts=None, evidence=None,
 ):  # fmt: skip
     """The Chapter of the study `name`: its tables and, where it has a `title`, a figure of every seed's `metric`.
 
     `says`: from its tidy frame to Findings; `base`: the label that the others are held against (None: each against the
-    one before it); `figure`: the name of that figure (default: <name>_study). In place of what is made so: `drawn`,
-    {figure name: function of the frame}; `contrasts`, from the frame to the table of its differences; `evidence`, from
-    a Record to the frame.
+    one before it). In place of what is made so: `drawn`, {figure name: function of the frame}; `contrasts`, from the
+    frame to the table of its differences; `evidence`, from a Record to the frame.
     """
     study = studies.find_study(name)
     contrasts = contrasts or partial(findings.contrast_table, metric=metric, base=base)
     if title:
-        drawn = {figure or f"{name}_study": partial(figures.study_points, title=title, metric=metric)}
+        drawn = {f"{name}_study": partial(figures.study_points, title=title, metric=metric)}
     about = f"{about}\n\nVaried: {study.varied}. Held still: {study.fixed}.".strip()
     return Chapter(
         study.question,

@@ -7,7 +7,7 @@ from functools import partial
 
 from cnnlab import evidence, figures, findings, measures, studies
 from cnnlab.evidence import audit
-from cnnlab.findings import study_table
+from cnnlab.findings import HEADLINE, study_table
 from cnnlab.measures import METRIC
 from cnnlab.record import MARS_CNN, Chapter, Record, made_on, of_probe, of_study, plan
 from cnnlab.wording import spelled
@@ -68,11 +68,10 @@ CHAPTERS = {
     ),
     "permutation": of_study(
         "permutation",
-        "Ordinary and permuted pixels",
-        findings.permutation,
+        says=findings.permutation,
         about="All pixels change places, in the same way in every image, in training and test alike. Nothing is lost "
         "but the neighbourhood.",
-        figure="permutation",
+        drawn={"permutation": partial(figures.study_points, title="Ordinary and permuted pixels", metric=HEADLINE)},
     ),
     "sample_size": of_study(
         "sample_size",

@@ -19,6 +19,8 @@ from cnnlab.findings.finding import (
     effect,
     judge,
     judge_contrasts,
+    judge_pair,
+    judge_pairs,
     metric_name,
 )
 from cnnlab.findings.tables import verdicts_table
@@ -31,7 +33,7 @@ def adjacent(frame, metric=HEADLINE):
     Raises ValueError where a label or the metric is missing, or no seed has both variants.
     """
     steps, name = _steps(frame), metric_name(metric)
-    judged = _judge_pairs(frame, steps, metric)
+    judged = judge_pairs(frame, steps, metric)
     return [contrast(*map(short, pair), *found, name) for pair, found in zip(steps, judged, strict=True)]
 
 
@@ -45,14 +47,14 @@ def sweep(frame, metric=HEADLINE):
     steps, name = _steps(frame), metric_name(metric)
     if len({family(label) for pair in steps for label in pair}) > 1:
         raise ValueError("the variants are of several kinds; a sweep varies one quantity, so compare them instead")
-    judged, start = _judge_pairs(frame, steps, metric), steps[0][1]
+    judged, start = judge_pairs(frame, steps, metric), steps[0][1]
     verdicts = [verdict for verdict, _ in judged]
     helped = len(list(takewhile(lambda verdict: verdict == BETTER, verdicts)))
     verdict = [*verdicts, BETTER][helped]
     what = "larger kernels" if "_k" in start else "more units" if start.startswith("dense") else "more filters"
     if helped:
         stops_at = steps[helped - 1][0]
-        ((_, gain),) = _judge_pairs(frame, [(stops_at, start)], metric)
+        _, gain = judge_pair(frame, stops_at, start, metric)
         then = {
             BETTER: "no end is in sight", SAME: f"beyond it, they change less than {WITHIN}",
             WORSE: "beyond it, they hurt", CANNOT_TELL: "beyond it, cannot tell",
@@ -75,7 +77,7 @@ def choose(frame, metric=HEADLINE):
     means = frame.groupby("label")[SELECTION].mean()
     best, runner_up = means.sort_values(ascending=False, kind="stable").index[:2]
     edge = best in (labels[0], labels[-1])
-    ((verdict, numbers),) = _judge_pairs(frame, [(best, runner_up)], metric)
+    verdict, numbers = judge_pair(frame, best, runner_up, metric)
     rival = {SAME: f"is as good, within {WITHIN}", CANNOT_TELL: "cannot be told from it"}.get(
         verdict, f"is {points(numbers['mean'])} {'worse' if verdict == BETTER else 'better'}"
     )
@@ -105,7 +107,7 @@ def against_baseline(frame, model, baseline, metric=HEADLINE):
     """
     name = metric_name(metric)
     measures.check_frame(frame, [model, baseline], [metric, "parameters"])
-    ((verdict, numbers),) = _judge_pairs(frame, [(model, baseline)], metric)
+    verdict, numbers = judge_pair(frame, model, baseline, metric)
     if family(model) == family(baseline):
         return contrast(short(model), short(baseline), verdict, numbers, name)
     parameters = frame.groupby("label")["parameters"].first()
@@ -121,7 +123,7 @@ def convolution_buys(frame, cnn, dense, best, metric=HEADLINE):
 
     The verdict is that over `best`, with Holm's correction for both. `numbers` has both, as `paired_tests` does.
     """
-    (_, over_plain), (verdict, over_best) = _judge_pairs(frame, [(cnn, dense), (cnn, best)], metric)
+    (_, over_plain), (verdict, over_best) = judge_pairs(frame, [(cnn, dense), (cnn, best)], metric)
     share = over_best["mean"] / over_plain["mean"] if over_plain["mean"] else 0.0
     meaning = {
         BETTER: "most of it is convolution" if share > 0.5 else "most of it was the training",
@@ -135,7 +137,7 @@ def convolution_buys(frame, cnn, dense, best, metric=HEADLINE):
 
 def epochs_confound(frame, longer="cnn_32_64_128_15_epochs", shorter="cnn_32_64_128"):
     """What it is worth, at the last epoch, to train one variant longer than those it is compared with."""
-    ((verdict, numbers),) = _judge_pairs(frame, [(longer, shorter)], "test_accuracy_last")
+    verdict, numbers = judge_pair(frame, longer, shorter, "test_accuracy_last")
     so_what = {
         BETTER: ": the published sweep credits its filters with them",
         WORSE: ": the published sweep holds them against its filters",
@@ -177,7 +179,7 @@ def contrast_table(frame, metric=HEADLINE, base=None):
     measures.check_frame(frame, [base] if base else [], [])
     pairs = [(label, base) for label in _labels(frame) if label != base] if base else _steps(frame)
     names = [tuple(map(readable, pair)) for pair in pairs]
-    return verdicts_table(names, _judge_pairs(frame, pairs, metric), f"Difference in {metric_name(metric)}, points")
+    return verdicts_table(names, judge_pairs(frame, pairs, metric), f"Difference in {metric_name(metric)}, points")
 
 
 def extreme(frame, base, metric, pick):
@@ -186,15 +188,10 @@ def extreme(frame, base, metric, pick):
     With Holm's correction over all variants of `frame`; numbers has its label, and verdicts, {label: verdict} of all.
     """
     others = [label for label in _labels(frame) if label != base]
-    judged = dict(zip(others, _judge_pairs(frame, [(label, base) for label in others], metric), strict=True))
+    judged = dict(zip(others, judge_pairs(frame, [(label, base) for label in others], metric), strict=True))
     chosen = pick(others, key=lambda label: judged[label][1]["mean"])
     verdict, numbers = judged[chosen]
     return verdict, numbers | {"label": chosen, "verdicts": {label: found for label, (found, _) in judged.items()}}
-
-
-def _judge_pairs(frame, pairs, metric):
-    """[(verdict, numbers)] of each pair of labels, with Holm's correction."""
-    return judge_contrasts([measures.paired_differences(frame, *pair, metric) for pair in pairs])
 
 
 def _steps(frame):

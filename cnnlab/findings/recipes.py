@@ -7,16 +7,8 @@ import pandas as pd
 
 from cnnlab import measures, studies
 from cnnlab.findings.comparisons import extreme
-from cnnlab.findings.finding import (
-    BETTER,
-    CANNOT_TELL,
-    WORSE,
-    Finding,
-    effect,
-    judge,
-    judged_one,
-)
-from cnnlab.findings.tables import cell
+from cnnlab.findings.finding import BETTER, CANNOT_TELL, WORSE, Finding, effect, judge, judge_pair, judged_one
+from cnnlab.findings.tables import cell, with_interval
 from cnnlab.studies import ASSIGNMENT, FLOAT32, NAMES, PUBLISHED, TARGETS, WALK
 from cnnlab.wording import capital, duration, from_to, percent, points, signed_points, spelled
 
@@ -108,8 +100,7 @@ def faithful(frame):
     found = []
     for label, name in pairs.items():
         if {label, ASSIGNMENT.label} <= labels:
-            differences = measures.paired_differences(frame, ASSIGNMENT.label, label, measures.METRIC)
-            verdict, numbers = judged_one(differences)
+            verdict, numbers = judge_pair(frame, ASSIGNMENT.label, label, measures.METRIC)
             found.append(Finding(f"{name} {effect(verdict, numbers, ASSIGNED)}.", verdict, numbers))
     return found
 
@@ -145,12 +136,13 @@ def target_table(frame, seconds=None):
     rows = []
     for found in (each.numbers for each in targets(frame, seconds)):
         label, turns, mine = found["label"], found["turns"], frame[frame["label"] == found["label"]]
+        times = with_interval(np.median(turns), min(turns), max(turns), "{:.2f}".format) if len(turns) else ""
         rows.append(
             {
                 "Recipe": NAMES[label],
                 "Wanted": f"{_exact(TARGETS[label][0])} in {TARGETS[label][1]:g}",
                 "Test accuracy": cell(mine[measures.AUGMENTED]),
-                "Baseline times (range over rounds)": _ranged(turns) if len(turns) else "",
+                "Baseline times (range over rounds)": times,
                 "n": str(found["n"]),
                 "PFLOP": _peta(mine["training_flops"].mean()),
                 "Reached": "yes" if found["reached"] else "no",
@@ -196,10 +188,6 @@ def change_table(table):
         worth = f"{signed_points(row.mean)} ({interval}; n = {row.n})"
         rows.setdefault(row.change, {"Step": row.change})[capital(PLACES[row.kind]) + ", points"] = worth
     return pd.DataFrame(rows.values()).fillna("")
-
-
-def _ranged(values):
-    return f"{np.median(values):.2f} ({np.min(values):.2f} to {np.max(values):.2f})"
 
 
 def _exact(share):

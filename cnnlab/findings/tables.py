@@ -6,13 +6,10 @@ import numpy as np
 import pandas as pd
 
 from cnnlab import measures
-from cnnlab.findings.biases import columns_order, equivariant_layers, lead_by_size
 from cnnlab.findings.finding import HEADLINE
+from cnnlab.findings.probes import columns_order, equivariant_layers
 from cnnlab.studies import CNN, CORRUPTED_RECIPE, DENSE, NAMES
 from cnnlab.wording import capital, duration, from_to, p_value, percent, readable, signed_points
-
-# What a table calls the models that it compares.
-MODELS = {"dense": "Dense", "cnn": "CNN", "probe": "Pretrained features"}
 
 
 def with_interval(value, low, high, write=percent):
@@ -81,15 +78,6 @@ def to_markdown(table):
     # A bar or a line break would end the cell.
     text = table.astype(str).replace({r"\|": r"\\|", "\n": " "}, regex=True)
     return text.to_markdown(index=False, disable_numparse=True)
-
-
-def sample_size_table(rows, behind="dense", ahead="cnn"):
-    """The lead of the CNN at each number of images: rows of the study `sample_size`; or that of another model."""
-    slower, faster, judged = lead_by_size(rows, behind, ahead)
-    columns = {MODELS[behind]: slower, MODELS[ahead]: faster}
-    means = [{name: percent(table[n].mean()) for name, table in columns.items()} for n in judged]
-    names = [{"Images": f"{n:,}", **cells} for n, cells in zip(judged, means, strict=True)]
-    return verdicts_table(names, judged.values(), "Lead, points")
 
 
 _NETWORK, _LAYER, _ACCURACY = {"Network": "label"}, {"Layer": "layer"}, {"Accuracy": ("accuracy", percent)}
