@@ -7,12 +7,9 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from cnnlab import figures, findings, measures, studies
 from cnnlab.findings import HEADLINE, study_table, to_markdown
 from cnnlab.studies import Store, find_budget
-from cnnlab.wording import listing
 
 RECORD = find_budget("full")
 MARS_CNN = studies.MARS_CNN.label
@@ -92,34 +89,6 @@ def listed(said):
     return [said] if hasattr(said, "sentence") else list(said)
 
 
-def made_on(record):
-    """How many trainings there are, on which machines and software, and how long they took."""
-    rows = pd.concat(record.values()).drop_duplicates("key")
-    machines = listing(sorted({f"{row.cpu}, {row.cores} cores" for row in rows.itertuples()}))
-    software = listing(sorted({f"Keras {r.keras} on {r.backend} {r.backend_version}" for r in rows.itertuples()}))
-    precisions, hours = listing(sorted(set(rows["precision"]))), rows["cpu_seconds"].sum() / 3600
-    return f"{len(rows)} trainings on {machines} ({precisions}; {software}), {hours:.1f} processor hours in all."
-
-
-def plan(record):
-    """A row a study: what it varies, how many seeds it plans and has, and what they took; some share trainings."""
-    rows = []
-    for study in studies.STUDIES.values():
-        frame = record.get(study.name, pd.DataFrame(columns=["label", "seed", "cpu_seconds"]))
-        seeds = sorted(set(frame.groupby("label")["seed"].nunique())) or [0]
-        rows.append(
-            {
-                "Study": study.name,
-                "Varied": study.varied,
-                "Variants": len(study.trials),
-                "Seeds planned": study.seeds,
-                "Seeds recorded": listing(dict.fromkeys([seeds[0], seeds[-1]])).replace(" and ", " to "),
-                "Processor hours": f"{frame['cpu_seconds'].sum() / 3600:.1f}",
-            }
-        )
-    return pd.DataFrame(rows)
-
-
 @dataclass(frozen=True)
 class Chapter:
     """A question, its evidence, and what is made of it.
@@ -194,7 +163,7 @@ def of_study(
         study.question,
         evidence or (lambda record: record.get(name)),
         says,
-        lambda frame: [study_table(measures.named(frame), metric), contrasts(measures.named(frame))],
+        lambda frame: [study_table(frame, metric), contrasts(frame)],
         drawn or {},
         about,
         f"cnnlab study {name}",

@@ -1,4 +1,7 @@
-"""Is one variant better than another? Tidy frames of several seeds in, Findings and tables out."""
+"""Is one variant better than another? Tidy frames of several seeds in, Findings and tables out.
+
+Throughout ValueError where a frame lacks a label or the metric, or no seed has both of two variants.
+"""
 
 import dataclasses
 from itertools import pairwise, takewhile
@@ -23,15 +26,12 @@ from cnnlab.findings.finding import (
     judge_pairs,
     metric_name,
 )
-from cnnlab.findings.tables import verdicts_table
-from cnnlab.wording import capital, family, points, readable, short, spelled
+from cnnlab.findings.tables import in_table, verdicts_table
+from cnnlab.wording import capital, family, points, short, spelled
 
 
 def adjacent(frame, metric=HEADLINE):
-    """Each variant of a sweep against the one before it, with Holm's correction: a list of Findings.
-
-    Raises ValueError where a label or the metric is missing, or no seed has both variants.
-    """
+    """Each variant of a sweep against the one before it, with Holm's correction: a list of Findings."""
     steps, name = _steps(frame), metric_name(metric)
     judged = judge_pairs(frame, steps, metric)
     return [contrast(*map(short, pair), *found, name) for pair, found in zip(steps, judged, strict=True)]
@@ -101,10 +101,7 @@ def against_constant(frame, shares):
 
 
 def against_baseline(frame, model, baseline, metric=HEADLINE):
-    """Variant `model` against `baseline`, paired by seed; between families also the ratio of parameters.
-
-    Raises ValueError where a label or the metric is missing, or no seed has both.
-    """
+    """Variant `model` against `baseline`, paired by seed; between families also the ratio of parameters."""
     name = metric_name(metric)
     measures.check_frame(frame, [model, baseline], [metric, "parameters"])
     verdict, numbers = judge_pair(frame, model, baseline, metric)
@@ -118,12 +115,12 @@ def against_baseline(frame, model, baseline, metric=HEADLINE):
     return contrast(*names, verdict, numbers, name, cost)
 
 
-def convolution_buys(frame, cnn, dense, best, metric=HEADLINE):
+def convolution_buys(frame, cnn, dense, best):
     """What `cnn` gains over `dense`, as it is published, and over `best`, tuned and trained to the end; three labels.
 
     The verdict is that over `best`, with Holm's correction for both. `numbers` has both, as `paired_tests` does.
     """
-    (_, over_plain), (verdict, over_best) = judge_pairs(frame, [(cnn, dense), (cnn, best)], metric)
+    (_, over_plain), (verdict, over_best) = judge_pairs(frame, [(cnn, dense), (cnn, best)])
     share = over_best["mean"] / over_plain["mean"] if over_plain["mean"] else 0.0
     meaning = {
         BETTER: "most of it is convolution" if share > 0.5 else "most of it was the training",
@@ -178,7 +175,7 @@ def contrast_table(frame, metric=HEADLINE, base=None):
     """The differences of a study as a table: each variant against the one before it, or against `base`, a label."""
     measures.check_frame(frame, [base] if base else [], [])
     pairs = [(label, base) for label in _labels(frame) if label != base] if base else _steps(frame)
-    names = [tuple(map(readable, pair)) for pair in pairs]
+    names = [tuple(map(in_table, pair)) for pair in pairs]
     return verdicts_table(names, judge_pairs(frame, pairs, metric), f"Difference in {metric_name(metric)}, points")
 
 

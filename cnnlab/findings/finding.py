@@ -127,11 +127,6 @@ def judge_contrasts(contrasts, margin=MARGIN, spread=1.0):
     return found
 
 
-def judged_one(differences, margin=MARGIN):
-    """(verdict, numbers) of the one contrast `differences`, as `judge_contrasts` has them."""
-    return judge_contrasts([differences], margin)[0]
-
-
 def judge_pairs(frame, pairs, metric=HEADLINE):
     """[(verdict, numbers)] of each of `pairs` of labels in a tidy frame, by seed, as `judge_contrasts` has them."""
     return judge_contrasts([paired_differences(frame, *pair, metric) for pair in pairs])

@@ -12,8 +12,9 @@ from scipy import stats
 
 from cnnlab import measures
 from cnnlab.findings.finding import BETTER, CANNOT_TELL, SAME, WITHIN, WORSE, Finding, judge
+from cnnlab.findings.tables import in_table
 from cnnlab.studies import NAMES
-from cnnlab.wording import capital, family, from_to, listing, percent, points, readable, signed_points, spelled
+from cnnlab.wording import capital, family, from_to, listing, percent, points, signed_points, spelled
 
 # Validation accuracy may lie so far below that of training before the sentence calls it memorising.
 MEMORISED = 0.05
@@ -265,7 +266,7 @@ def seeds_table(answers, labels):
     spreads, votes = spread(answers, labels).numbers, ensemble(answers, labels).numbers
     return pd.DataFrame(
         {
-            "Network": NAMES.get(label, readable(label)),
+            "Network": in_table(label),
             "Seeds": found["n"],
             "Mean accuracy": percent((answers[label][0] == labels).mean()),
             "SD over seeds, points": f"{100 * found['observed']:.2f}",

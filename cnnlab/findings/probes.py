@@ -3,18 +3,7 @@
 import math
 
 from cnnlab import measures
-from cnnlab.findings.finding import (
-    BETTER,
-    CANNOT_TELL,
-    SAME,
-    WORSE,
-    Finding,
-    effect,
-    judge,
-    judge_contrasts,
-    judged_one,
-)
-from cnnlab.measures import FGSM, FGSM_STEPS, UNCHANGED
+from cnnlab.findings.finding import BETTER, CANNOT_TELL, SAME, WORSE, Finding, effect, judge, judge_contrasts
 from cnnlab.studies import RECIPES
 from cnnlab.wording import capital, family, listing, percent, points, spelled
 
@@ -220,8 +209,8 @@ def worse_images(rows):
     """
     seeds = rows.groupby("label", sort=False)["seed"]
     rows = rows.assign(pair=rows["seed"] - seeds.transform("min"))
-    whole, moved = rows["kind"] == UNCHANGED, rows["kind"] == FGSM
-    step = FGSM_STEPS[1]
+    whole, moved = rows["kind"] == measures.UNCHANGED, rows["kind"] == measures.FGSM
+    step = measures.FGSM_STEPS[1]
     clean, corrupted, left = (
         part.pivot_table("accuracy", "pair", "label", sort=False).dropna()
         for part in (rows[whole], rows[~(whole | moved)], rows[moved & (rows["strength"] == step)])
@@ -229,7 +218,7 @@ def worse_images(rows):
     names = {label: "the recipe" if label in RECIPES else family(label) for label in clean}
     costs, left, before = (clean - corrupted).mean(), left.mean(), clean.mean()
     *_, rival, last = names
-    verdict, numbers = judged_one((corrupted[last] - corrupted[rival]).to_numpy())
+    verdict, numbers = judge_contrasts([(corrupted[last] - corrupted[rival]).to_numpy()])[0]
     lead = {
         BETTER: f"{names[last]} still leads",
         SAME: f"{names[last]} no longer leads {names[rival]}",

@@ -7,8 +7,8 @@ import pandas as pd
 
 from cnnlab import measures, studies
 from cnnlab.findings.comparisons import extreme
-from cnnlab.findings.finding import BETTER, CANNOT_TELL, WORSE, Finding, effect, judge, judge_pair, judged_one
-from cnnlab.findings.tables import cell, with_interval
+from cnnlab.findings.finding import BETTER, CANNOT_TELL, WORSE, Finding, effect, judge, judge_contrasts, judge_pair
+from cnnlab.findings.tables import cell, in_table, with_interval
 from cnnlab.studies import ASSIGNMENT, FLOAT32, NAMES, PUBLISHED, TARGETS, WALK
 from cnnlab.wording import capital, duration, from_to, percent, points, signed_points, spelled
 
@@ -54,7 +54,7 @@ def missed(left_out):
     `left_out`: the rows of `measures.effects` of that kind.
     """
     most = left_out.loc[left_out["mean"].idxmax()]
-    verdict, numbers = judged_one(most["differences"], RECIPE_MARGIN)
+    verdict, numbers = judge_contrasts([most["differences"]], RECIPE_MARGIN)[0]
     sentence = {
         BETTER: f"The narrow recipe misses {_brief(most['change'])} most: it loses {points(most['mean'])} without it.",
         CANNOT_TELL: "Which step the narrow recipe misses most cannot be told from noise.",
@@ -156,7 +156,8 @@ def target_table(frame, seconds=None):
 def test_time_augmentation(frame, label):
     """What answering from several views of each image adds to the recipe `label`."""
     rows = frame[frame["label"] == label]
-    verdict, numbers = judged_one((rows[measures.AUGMENTED] - rows[measures.METRIC]).to_numpy(), RECIPE_MARGIN)
+    gains = (rows[measures.AUGMENTED] - rows[measures.METRIC]).to_numpy()
+    verdict, numbers = judge_contrasts([gains], RECIPE_MARGIN)[0]
     numbers["time_share"] = (rows["seconds_tta"] / rows["seconds"]).median()
     change = effect(verdict, numbers, NAMES[label], RECIPE_MARGIN)
     return Finding(
@@ -171,7 +172,7 @@ def frontier_table(frame):
     parts = {label: frame[frame["label"] == label] for label in measures.frontier(frame)}
     return pd.DataFrame(
         {
-            "Recipe": NAMES.get(label, label),
+            "Recipe": in_table(label),
             "Test accuracy, one view": cell(mine[measures.METRIC]),
             "Time of a training": write(mine[time].mean()),
             "n": mine["seed"].nunique(),

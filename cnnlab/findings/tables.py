@@ -12,6 +12,11 @@ from cnnlab.studies import CNN, CORRUPTED_RECIPE, DENSE, NAMES
 from cnnlab.wording import capital, duration, from_to, p_value, percent, readable, signed_points
 
 
+def in_table(label):
+    """A variant as tables call it: a recipe in words, others as people say their labels."""
+    return NAMES.get(label, readable(label))
+
+
 def with_interval(value, low, high, write=percent):
     """'35.4% (29.1% to 42.4%)', without its interval where there is none, and '' where there is nothing."""
     ends = from_to(low, high, write)
@@ -50,7 +55,7 @@ def study_table(frame, metric=HEADLINE):
         ends = from_to(*np.clip([found.low, found.high], 0, 1), percent)
         rows.append(
             {
-                "Variant": readable(label),
+                "Variant": in_table(label),
                 "Parameters": f"{int(runs['parameters'].iloc[0]):,}",
                 "Seeds": found.n,
                 "Test accuracy": percent(found.mean),
@@ -119,7 +124,7 @@ TABLES = {
     "corruptions": (
         {"Images": "kind"},
         {
-            capital(NAMES.get(label, readable(label))): (label, percent)
+            capital(in_table(label)): (label, percent)
             for label in (DENSE.label, CNN.label, CORRUPTED_RECIPE)
         },
     ),

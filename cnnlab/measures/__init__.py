@@ -41,7 +41,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "receptive_fields": ["effective_diameters"],
         "recipes": [
             "AUGMENTED", "BASELINE_TIMES", "METRIC", "SCORE", "baseline_times", "difference", "effects", "frontier",
-            "named", "scored", "time_column", "with_baseline_times",
+            "scored", "time_column", "with_baseline_times",
         ],
         "stats": [
             "ALPHA", "LEVEL", "check_frame", "confusion_counts", "contradicted", "ensemble_gain", "images_needed",

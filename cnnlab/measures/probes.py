@@ -201,7 +201,7 @@ def run_probe(name, seeds=None, store=None, models_folder=None, results_folder=N
     store = store or Store(budget.store_folder)
     results_folder = results_folder or budget.folder / PROBES_FOLDER
     models_folder = models_folder or budget.models_folder
-    path = _path(name, results_folder)
+    path = Path(results_folder) / f"{name}.csv"
     wanted = probe.parts(seeds, store.key)
     done, order = _measured(path, probe, store, seeds)
     for part in [part for part in wanted if part not in done]:
@@ -223,7 +223,7 @@ def read_probe(name, folder=None):
     probe). Raises ValueError for an unknown probe or a file that is no record.
     """
     find_probe(name)
-    path = _path(name, folder or find_budget("full").folder / PROBES_FOLDER)
+    path = Path(folder or find_budget("full").folder / PROBES_FOLDER) / f"{name}.csv"
     if not path.exists():
         return pd.DataFrame()
     try:
@@ -262,7 +262,3 @@ def _measured(path, probe, store, seeds):
     order = list(probe.parts(seeds, store.key))
     done = {} if rows.empty else dict(list(rows.groupby(["seed", "key"], sort=False)))
     return {part: done[part] for part in order if part in done}, order
-
-
-def _path(name, folder):
-    return Path(folder) / f"{name}.csv"

@@ -5,7 +5,7 @@ import pandas as pd
 from scipy.stats import ttest_ind
 
 from cnnlab.measures.stats import paired_differences, t_interval
-from cnnlab.studies import NAMES, NARROW, PUBLISHED, STEPS, WALK, WITHOUT
+from cnnlab.studies import NARROW, PUBLISHED, STEPS, WALK, WITHOUT
 
 # The final weights without test-time augmentation, which is reported apart.
 METRIC = "test_accuracy_last"
@@ -91,11 +91,6 @@ def time_column(frame):
     """The column to compare times by: the first of TIMES that every recipe in `frame` has."""
     whole = (column for column in TIMES if column in frame and frame.groupby("label")[column].count().all())
     return next(whole, "seconds")
-
-
-def named(frame):
-    """`frame` with the labels of recipes in words, for tables."""
-    return frame.assign(label=frame["label"].map(lambda label: NAMES.get(label, label)))
 
 
 def frontier(frame, metric=METRIC, time=None):
