@@ -118,7 +118,7 @@ def climbed(found):
     """What the `ladder` comes to: its contests, the choice, the aims, and both kinds of interval."""
     chosen, scores, against = (found[name] for name in ("chosen", "scores", "against"))
     fuller = studies.MARS_WITH_VALIDATION.get(chosen, chosen)
-    last = [label for label in (fuller, f"{fuller}_vote") if label in set(scores["label"]) - {chosen}]
+    last = [label for label in (fuller, fuller + VOTE) if label in set(scores["label"]) - {chosen}]
     return [
         findings.contests(against, chosen, baseline=MARS_CNN),
         findings.contests(against, MARS_CNN, baseline=measures.NEAREST),
@@ -185,3 +185,31 @@ def when_and_where(tables):
     """One line: on which days and machines the benchmarks `tables` were measured."""
     measured = {f"{table.attrs['finished'][:10]} ({table.attrs['cpu']})" for table in tables.values()}
     return [f"Measured on {listing(sorted(measured))}."]
+
+
+def made_on(record):
+    """How many trainings there are, on which machines and software, and how long they took."""
+    rows = pd.concat(record.values()).drop_duplicates("key")
+    machines = listing(sorted({f"{row.cpu}, {row.cores} cores" for row in rows.itertuples()}))
+    software = listing(sorted({f"Keras {r.keras} on {r.backend} {r.backend_version}" for r in rows.itertuples()}))
+    precisions, hours = listing(sorted(set(rows["precision"]))), rows["cpu_seconds"].sum() / 3600
+    return f"{len(rows)} trainings on {machines} ({precisions}; {software}), {hours:.1f} processor hours in all."
+
+
+def plan(record):
+    """A row a study: what it varies, how many seeds it plans and has, and what they took; some share trainings."""
+    rows = []
+    for study in studies.STUDIES.values():
+        frame = record.get(study.name, pd.DataFrame(columns=["label", "seed", "cpu_seconds"]))
+        seeds = sorted(set(frame.groupby("label")["seed"].nunique())) or [0]
+        rows.append(
+            {
+                "Study": study.name,
+                "Varied": study.varied,
+                "Variants": len(study.trials),
+                "Seeds planned": study.seeds,
+                "Seeds recorded": listing(dict.fromkeys([seeds[0], seeds[-1]])).replace(" and ", " to "),
+                "Processor hours": f"{frame['cpu_seconds'].sum() / 3600:.1f}",
+            }
+        )
+    return pd.DataFrame(rows)

@@ -7,12 +7,9 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from cnnlab import figures, findings, measures, studies
 from cnnlab.findings import HEADLINE, study_table, to_markdown
 from cnnlab.studies import Store, find_budget
-from cnnlab.wording import listing
 
 RECORD = find_budget("full")
 MARS_CNN = studies.MARS_CNN.label
@@ -92,34 +89,6 @@ def listed(said):
     return [said] if hasattr(said, "sentence") else list(said)
 
 
-def made_on(record):
-    """How many trainings there are, on which machines and software, and how long they took."""
-    rows = pd.concat(record.values()).drop_duplicates("key")
-    machines = listing(sorted({f"{row.cpu}, {row.cores} cores" for row in rows.itertuples()}))
-    software = listing(sorted({f"Keras {r.keras} on {r.backend} {r.backend_version}" for r in rows.itertuples()}))
-    precisions, hours = listing(sorted(set(rows["precision"]))), rows["cpu_seconds"].sum() / 3600
-    return f"{len(rows)} trainings on {machines} ({precisions}; {software}), {hours:.1f} processor hours in all."
-
-
-def plan(record):
-    """A row a study: what it varies, how many seeds it plans and has, and what they took; some share trainings."""
-    rows = []
-    for study in studies.STUDIES.values():
-        frame = record.get(study.name, pd.DataFrame(columns=["label", "seed", "cpu_seconds"]))
-        seeds = sorted(set(frame.groupby("label")["seed"].nunique())) or [0]
-        rows.append(
-            {
-                "Study": study.name,
-                "Varied": study.varied,
-                "Variants": len(study.trials),
-                "Seeds planned": study.seeds,
-                "Seeds recorded": listing(dict.fromkeys([seeds[0], seeds[-1]])).replace(" and ", " to "),
-                "Processor hours": f"{frame['cpu_seconds'].sum() / 3600:.1f}",
-            }
-        )
-    return pd.DataFrame(rows)
-
-
 @dataclass(frozen=True)
 class Chapter:
     """A question, its evidence, and what is made of it.
@@ -177,25 +146,24 @@ class Chapter:
 
 def of_study(
     name, title=None, says=findings.adjacent, about="", metric=HEADLINE, base=None,
-    figure=None, drawn=None, contrasts=None, evidence=None,
+    drawn=None, contrasts=None, evidence=None,
 ):  # fmt: skip
     """The Chapter of the study `name`: its tables and, where it has a `title`, a figure of every seed's `metric`.
 
     `says`: from its tidy frame to Findings; `base`: the label that the others are held against (None: each against the
-    one before it); `figure`: the name of that figure (default: <name>_study). In place of what is made so: `drawn`,
-    {figure name: function of the frame}; `contrasts`, from the frame to the table of its differences; `evidence`, from
-    a Record to the frame.
+    one before it). In place of what is made so: `drawn`, {figure name: function of the frame}; `contrasts`, from the
+    frame to the table of its differences; `evidence`, from a Record to the frame.
     """
     study = studies.find_study(name)
     contrasts = contrasts or partial(findings.contrast_table, metric=metric, base=base)
     if title:
-        drawn = {figure or f"{name}_study": partial(figures.study_points, title=title, metric=metric)}
+        drawn = {f"{name}_study": partial(figures.study_points, title=title, metric=metric)}
     about = f"{about}\n\nVaried: {study.varied}. Held still: {study.fixed}.".strip()
     return Chapter(
         study.question,
         evidence or (lambda record: record.get(name)),
         says,
-        lambda frame: [study_table(measures.named(frame), metric), contrasts(measures.named(frame))],
+        lambda frame: [study_table(frame, metric), contrasts(frame)],
         drawn or {},
         about,
         f"cnnlab study {name}",

@@ -7,17 +7,15 @@ from functools import partial
 
 from cnnlab import evidence, figures, findings, measures, studies
 from cnnlab.evidence import audit
-from cnnlab.findings import study_table
+from cnnlab.findings import HEADLINE, study_table
 from cnnlab.measures import METRIC
-from cnnlab.record import MARS_CNN, Chapter, Record, made_on, of_probe, of_study, plan
+from cnnlab.record import MARS_CNN, Chapter, Record, of_probe, of_study
 from cnnlab.wording import spelled
 
 __all__ = ["CHAPTERS", "Chapter", "Record", "audit", "drawing", "drawings", "of_study"]
 # Whose first filters are drawn, and what is asked how it bears worse images.
 FIRST_LAYERS = {studies.CNN.label: "CIFAR-10", MARS_CNN: "Mars"}
 ROBUST = {studies.DENSE.label: "dense", studies.CNN.label: "CNN", studies.CORRUPTED_RECIPE: "recipe"}
-# What the tables of recipes hold the others against.
-ASSIGNED = studies.NAMES[studies.ASSIGNMENT.label]
 # (height, width) of CIFAR-10's images, on which the networks of the probes were trained.
 IMAGE_SIZE = (32, 32)
 
@@ -68,11 +66,10 @@ CHAPTERS = {
     ),
     "permutation": of_study(
         "permutation",
-        "Ordinary and permuted pixels",
-        findings.permutation,
+        says=findings.permutation,
         about="All pixels change places, in the same way in every image, in training and test alike. Nothing is lost "
         "but the neighbourhood.",
-        figure="permutation",
+        drawn={"permutation": partial(figures.study_points, title="Ordinary and permuted pixels", metric=HEADLINE)},
     ),
     "sample_size": of_study(
         "sample_size",
@@ -189,7 +186,7 @@ CHAPTERS = {
         lambda frame: [
             findings.change_table(measures.effects(frame)),
             "All networks, from one view of each image:",
-            study_table(measures.named(frame), METRIC),
+            study_table(frame, METRIC),
         ],
         {"recipe_ablation": evidence.ablation},
         "What a practitioner would do next, in an order in which every network is healthy; settings follow "
@@ -205,9 +202,9 @@ CHAPTERS = {
         says=findings.listed,
         about="One change at a time on the assignment's CNN, everything else as it was.",
         metric=METRIC,
-        base=ASSIGNED,
+        base=studies.ASSIGNMENT.label,
     ),
-    "training": of_study("training", says=findings.faithful, metric=METRIC, base=ASSIGNED),
+    "training": of_study("training", says=findings.faithful, metric=METRIC, base=studies.ASSIGNMENT.label),
     "targets": Chapter(
         studies.find_study("targets").question,
         evidence.recipes,
@@ -275,7 +272,7 @@ CHAPTERS = {
     "plan": Chapter(
         "What was run?",
         lambda record: record,
-        tables=lambda record: [made_on(record), plan(record)],
+        tables=lambda record: [evidence.made_on(record), evidence.plan(record)],
         about="Seed *k* of every variant shares the split and the order of the images. The recipes that are held "
         "against targets, and the published code, have more seeds than the plan says.",
     ),

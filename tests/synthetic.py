@@ -28,3 +28,9 @@ def dataset(train=256, validation=64, test=64, classes=4, side=16, seed=0):
         for name, start, stop in zip(names, edges, edges[1:], strict=False)
     }
     return Dataset("bars", tuple(f"angle{i}" for i in range(classes)), splits)
+
+
+def noise(scale=0.005, seed=0):
+    """A function that draws from a normal distribution of standard deviation `scale`."""
+    generator = np.random.default_rng(seed)
+    return lambda: generator.normal(0, scale)

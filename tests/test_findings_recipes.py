@@ -8,7 +8,8 @@ from scipy import stats
 from cnnlab import evidence, report
 from cnnlab.figures.recipes import recipe_ablation, recipe_frontier
 from cnnlab.findings import recipes as recipe_findings
-from cnnlab.measures.ablation import (
+from cnnlab.findings.tables import in_table
+from cnnlab.measures.recipes import (
     AUGMENTED,
     BASELINE_TIMES,
     METRIC,
@@ -16,7 +17,6 @@ from cnnlab.measures.ablation import (
     baseline_times,
     effects,
     frontier,
-    named,
     scored,
     time_column,
     with_baseline_times,
@@ -235,7 +235,11 @@ def test_recipes_that_were_not_measured_side_by_side_are_not_drawn_beside_those_
 
 
 def test_tables_name_recipes_in_words_and_every_recipe_has_words_of_its_own():
-    assert set(named(rows())["label"]) >= {"the published code", "+ flip and translate", "+ label smoothing"}
+    assert {in_table(label) for label in rows()["label"]} >= {
+        "the published code",
+        "+ flip and translate",
+        "+ label smoothing",
+    }
     assert len(set(NAMES.values())) == len(NAMES) == len(RECIPES)
 
 

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from cnnlab.measures import attribution, map_checks
+from cnnlab.measures import attribution
 from cnnlab.training import build
 from cnnlab.training.transfer import feature_extractor
 from sagemaker_scripts import package_model
@@ -316,8 +316,8 @@ def test_without_a_convolution_there_is_no_grad_cam():
 
 def test_deletion_begins_with_the_image_and_ends_with_its_mean_colour(corner_network):
     order = np.tile(np.arange(64)[::-1], (6, 1))
-    curves = map_checks.deletion_curve(corner_network, lit(), order)
-    assert curves.shape == (6, 1 + map_checks.LOOKS)
+    curves = attribution.deletion_curve(corner_network, lit(), order)
+    assert curves.shape == (6, 1 + attribution.LOOKS)
     plain = np.broadcast_to(lit().mean(axis=(1, 2), keepdims=True), lit().shape)
     np.testing.assert_allclose(curves[:, 0], corner_network.predict_on_batch(lit())[:, 1], atol=1e-6)
     np.testing.assert_allclose(curves[:, -1], corner_network.predict_on_batch(plain)[:, 1], atol=1e-6)
@@ -328,7 +328,7 @@ def test_maps_that_know_what_matters_beat_chance_and_a_map_of_nothing_does_not(m
     noise = np.random.default_rng(0).random((6, 8, 8)).astype("float32")
     monkeypatch.setitem(attribution.MAPS, "noise", lambda *_: noise)
     names = ["integrated gradients", "occlusion", "noise"]
-    table = map_checks.trust_in_maps(unsure, lit(), names=names).set_index("map")
+    table = attribution.trust_in_maps(unsure, lit(), names=names).set_index("map")
     assert (table["images"] == 6).all()
     assert table.loc["noise", "flat"] == 0
     assert (table.loc[names[:2], "low"] > 0.03).all()
@@ -337,18 +337,18 @@ def test_maps_that_know_what_matters_beat_chance_and_a_map_of_nothing_does_not(m
     assert table.loc["noise", "randomised"] == pytest.approx(1), (
         "a map that does not look at the weights stays as it is"
     )
-    grouped = map_checks.trust_in_maps(unsure, lit(), groups=[0, 0, 0, 1, 1, 1], names=["occlusion"])
+    grouped = attribution.trust_in_maps(unsure, lit(), groups=[0, 0, 0, 1, 1, 1], names=["occlusion"])
     assert grouped["gain"].item() == pytest.approx(table.loc["occlusion", "gain"])
     assert grouped["high"].item() != table.loc["occlusion", "high"]
 
 
 def test_maps_change_when_weights_change_places():
     model = network(filters=[4, 6], dense=8)
-    twin = map_checks.shuffled_weights(model, np.random.default_rng(0))
+    twin = attribution.shuffled_weights(model, np.random.default_rng(0))
     for before, after in zip(model.get_weights(), twin.get_weights(), strict=True):
         assert sorted(before.ravel()) == sorted(after.ravel())
     assert not np.array_equal(model.get_weights()[0], twin.get_weights()[0])
-    table = map_checks.trust_in_maps(model, images(12)).set_index("map")
+    table = attribution.trust_in_maps(model, images(12)).set_index("map")
     assert list(table.index) == list(attribution.MAPS)
     assert table["randomised"].abs().max() < 0.6
 
@@ -361,5 +361,5 @@ def test_a_map_that_is_the_same_everywhere_is_counted_and_correlates_with_nothin
         "half",
         lambda model, *_: np.where((model is not unsure) & flat[:, None, None], np.float32(1), ramp),
     )
-    (row,) = map_checks.trust_in_maps(unsure, lit(), names=["half"]).itertuples()
+    (row,) = attribution.trust_in_maps(unsure, lit(), names=["half"]).itertuples()
     assert (row.flat, row.randomised) == (2, pytest.approx(4 / 6))

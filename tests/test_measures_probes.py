@@ -13,9 +13,8 @@ from scipy import ndimage
 from tiny_study import FULL
 
 from cnnlab import data
-from cnnlab.measures import biases, probes
+from cnnlab.measures import biases, probes, receptive_fields
 from cnnlab.measures import calibration as confidence
-from cnnlab.measures import inspection as receptive_field
 from cnnlab.studies import Store
 from cnnlab.studies.store import identity_of
 from cnnlab.training import Trial, build, model_path, predict, trial_key
@@ -115,7 +114,7 @@ def test_theoretical_fields_are_what_a_unit_depends_on():
     """Against brute force: light one pixel at a time, all weights positive, and see which units notice."""
     model = build("cnn", filters=[2, 2, 2], kernel_size=[3, 5, 3], dense=0, **SHAPE)
     model.set_weights([np.ones_like(weights) for weights in model.get_weights()])
-    names = list(fields := receptive_field.theoretical_fields(model))
+    names = list(fields := receptive_fields.theoretical_fields(model))
     maps = keras.Model(model.inputs, [model.get_layer(name).output for name in names])
     lit = np.zeros((16 * 16, 16, 16, 3), "float32")
     lit.reshape(256, 256, 3)[np.arange(256), np.arange(256)] = 255
@@ -133,19 +132,19 @@ def test_theoretical_fields_of_strides_and_no_padding():
         keras.Input((17, 17, 1)), keras.layers.Conv2D(2, 3, strides=2, padding="same", name="a"),
         keras.layers.Conv2D(2, 3, name="b"),
     ])  # fmt: skip
-    fields = receptive_field.theoretical_fields(model)
-    assert fields["a"] == receptive_field.Field(3, 2, -1)
-    assert fields["b"] == receptive_field.Field(7, 2, -1)
+    fields = receptive_fields.theoretical_fields(model)
+    assert fields["a"] == receptive_fields.Field(3, 2, -1)
+    assert fields["b"] == receptive_fields.Field(7, 2, -1)
 
 
 def test_the_effective_field_is_zero_outside_the_theoretical_one(cnn):
-    field = receptive_field.theoretical_fields(cnn)["conv2"]
-    sensitivity = receptive_field.sensitivity_map(cnn, "conv2", IMAGES[:10])
+    field = receptive_fields.theoretical_fields(cnn)["conv2"]
+    sensitivity = receptive_fields.sensitivity_map(cnn, "conv2", IMAGES[:10])
     first, last = field.span(4)
     inside = sensitivity[first:last, first:last]
     assert sensitivity.sum() == pytest.approx(inside.sum())
     assert np.count_nonzero(sensitivity) == np.count_nonzero(inside) > 9
-    rows = receptive_field.effective_field(cnn, IMAGES[:10])
+    rows = receptive_fields.effective_field(cnn, IMAGES[:10])
     assert list(rows.groupby("layer")["theoretical"].first()) == [3, 8]
     assert rows.groupby("layer")["sensitivity"].max().tolist() == [1, 1]
     second = rows[rows["layer"] == "conv2"]
@@ -157,7 +156,7 @@ def test_the_gradient_of_an_active_convolution_is_its_kernel():
     layer = model.get_layer("conv1")
     kernel = layer.get_weights()[0]
     layer.set_weights([kernel, np.full(4, 100.0)])  # No unit is cut off by its ReLU.
-    sensitivity = receptive_field.sensitivity_map(model, "conv1", IMAGES[:4])
+    sensitivity = receptive_fields.sensitivity_map(model, "conv1", IMAGES[:4])
     assert np.allclose(sensitivity[7:10, 7:10], np.abs(kernel.sum(axis=3)).sum(axis=2) / 255, atol=1e-6)
 
 
@@ -168,7 +167,7 @@ def test_diameters_of_a_plateau_and_of_a_peak():
         pd.DataFrame({"layer": name, "theoretical": 10, "sensitivity": values})
         for name, values in (("flat", flat), ("peak", peak))
     )
-    widths = receptive_field.effective_diameters(rows).set_index("layer")
+    widths = receptive_fields.effective_diameters(rows).set_index("layer")
     assert widths["effective"].to_dict() == pytest.approx({"flat": 50**0.5, "peak": 1})
 
 

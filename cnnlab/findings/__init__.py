@@ -11,7 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "AIMS", "HANDLER_LATENCY", "LOADING_COST", "MARS_RUN", "MIXED_LOAD", "NOTEBOOK_RUN", "RATE_SHARE",
             "RECIPE_TURNS", "SERVER_LOAD", "SERVER_SHARE", "THROUGHPUT", "TIME_TO_TARGET", "benchmark_findings",
         ],
-        "biases": ["OF_PROBES", "equivariant_layers", "permutation", "sample_size", "shift_cost", "transfer_size"],
+        "biases": ["permutation", "sample_size", "sample_size_table", "transfer_size"],
         "comparisons": [
             "adjacent", "against_baseline", "against_constant", "choose", "compare_predictions", "contrast_table",
             "convolution_buys", "epochs_confound", "sweep", "undone",
@@ -27,14 +27,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "near_duplicates", "overfitting", "overtaking", "rightly_answered", "seeds_table", "spread",
             "suspect_labels", "temperature_scaling", "worst_class",
         ],
+        "probes": ["OF_PROBES", "equivariant_layers", "maps_trusted", "promise_kept"],
         "recipes": [
             "change_table", "faithful", "frontier_table", "listed", "recipe_findings", "target_table", "targets",
         ],
-        "tables": [
-            "confusions_table", "probe_table", "sample_size_table", "study_table",
-            "to_markdown",
-        ],
-        "trust": ["maps_trusted", "promise_kept", "worse_images"],
+        "tables": ["confusions_table", "probe_table", "study_table", "to_markdown"],
     },
 )
 # fmt: on

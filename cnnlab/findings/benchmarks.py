@@ -43,39 +43,39 @@ class Aims(NamedTuple):
 AIMS = Aims()
 
 
-def benchmark_findings(tables, aims=AIMS):
+def benchmark_findings(tables):
     """A Finding for each of `tables`, {title: DataFrame}, that has a sentence here (the recipes' is that of `targets`).
 
     `numbers` has reached, a bool: of the aim, or of being better at all where there is none.
     """
-    found = (write(tables[title], aims) for title, write in _WRITERS.items() if title in tables)
+    found = (write(tables[title]) for title, write in _WRITERS.items() if title in tables)
     return [Finding(f"{said}.", None, {**numbers, "reached": bool(reached)}) for said, numbers, reached in found]
 
 
-def _throughput(table, aims):
+def _throughput(table):
     times = table.loc[table["way"].str.startswith("here"), "times_published"].max()
     said = f"The assignment's CNN trains {times:.2f} times as fast as in the published way"
-    reached = times >= aims.speedup
-    return f"{said}: the aim, {aims.speedup:g} times, {_is(reached)}", {"times_published": times}, reached
+    reached = times >= AIMS.speedup
+    return f"{said}: the aim, {AIMS.speedup:g} times, {_is(reached)}", {"times_published": times}, reached
 
 
-def _ceiling(table, aims):
+def _ceiling(table):
     shares, large = (table[share].to_numpy()[1:] for share in ("share", "share_large"))
-    enough, large_enough = (int((each >= aims.shares).sum()) for each in (shares, large))
+    enough, large_enough = (int((each >= AIMS.shares).sum()) for each in (shares, large))
     said = f"The networks train at {shares.min():.0%} to {shares.max():.0%} of a matrix product's rate"
     count, more = spelled(enough) if enough else "none", f", {spelled(large_enough)} in larger batches"
     said = f"{said}: {count} of {spelled(len(shares))} reach their aim{more if large_enough > enough else ''}"
     return said, {"shares": [*shares]}, enough == len(shares)
 
 
-def _loading(table, _):
+def _loading(table):
     there, here = table["way"].iloc[0].split(",")[0], table.iloc[-1]
     time, memory = here["seconds_ratio"], here["peak_MB_ratio"]
     said = f"Loading the data takes {time:.2f} times the time and {memory:.2f} times the memory of {there}"
     return said, {"seconds_ratio": time}, time <= 1 and memory <= 1
 
 
-def _target(table, _):
+def _target(table):
     row, (share, limit) = table.iloc[-1], TARGETS[table["recipe"].iloc[-1]]
     accuracy, times = row["test_accuracy"], row["seconds"] / table["seconds"].iloc[0]
     reached, of_time = accuracy >= share and times <= limit, f"{times:.2f} times the published code's time"
@@ -83,34 +83,34 @@ def _target(table, _):
     return said, {"baseline_times": times}, reached
 
 
-def _notebook(which, table, aims):
+def _notebook(which, table):
     minutes, memory = table[["minutes", "peak_MB"]].iloc[0]
     said = f"The {which} notebook, quick, takes {duration(60 * minutes)} and {memory:,.0f} MB of memory"
-    reached = memory < aims.peak_MB
-    return f"{said}, {'under' if reached else 'over'} the aim of {aims.peak_MB:,.0f}", {"peak_MB": memory}, reached
+    reached = memory < AIMS.peak_MB
+    return f"{said}, {'under' if reached else 'over'} the aim of {AIMS.peak_MB:,.0f}", {"peak_MB": memory}, reached
 
 
-def _handler(table, _):
+def _handler(table):
     least, most = table.loc[table["way"] != "published", "times_faster"].agg(["min", "max"])
     said = f"The packed handler answers {least:.1f} to {most:.1f} times as fast as the published way"
     return said, {"least": least}, least > 1
 
 
-def _server(table, _):
+def _server(table):
     errors, most = int(table["errors"].sum()), table["requests_per_second"].max()
     said = f"The local server answers up to {most:,.0f} requests a second; {errors or 'none'} failed"
     return said, {"errors": errors}, errors == 0
 
 
-def _against_the_model(table, aims):
+def _against_the_model(table):
     times, share = table["ratio"]
-    reached = times <= aims.server_times, share >= aims.server_share
+    reached = times <= AIMS.server_times, share >= AIMS.server_share
     aimed = ("the aims are missed", "one aim is reached, one missed", "the aims are reached")[sum(reached)]
     cost = f"{times:.2f} times the model's time for one client, and reaches {share:.2f} of its rate"
     return f"The local server takes {cost}: {aimed}", {"times": times, "share": share}, all(reached)
 
 
-def _mixed(table, _):
+def _mixed(table):
     row = table.iloc[0]
     errors, growth = int(row["unexpected"]), row["MB_after"] / row["MB_before"] - 1
     said = f"Asked for all kinds of things by {row['clients']:.0f} clients, the local server gives"

@@ -1,4 +1,7 @@
-"""Is one variant better than another? Tidy frames of several seeds in, Findings and tables out."""
+"""Is one variant better than another? Tidy frames of several seeds in, Findings and tables out.
+
+Throughout ValueError where a frame lacks a label or the metric, or no seed has both of two variants.
+"""
 
 import dataclasses
 from itertools import pairwise, takewhile
@@ -19,19 +22,18 @@ from cnnlab.findings.finding import (
     effect,
     judge,
     judge_contrasts,
+    judge_pair,
+    judge_pairs,
     metric_name,
 )
-from cnnlab.findings.tables import verdicts_table
-from cnnlab.wording import capital, family, points, readable, short, spelled
+from cnnlab.findings.tables import in_table, verdicts_table
+from cnnlab.wording import capital, family, points, short, spelled
 
 
 def adjacent(frame, metric=HEADLINE):
-    """Each variant of a sweep against the one before it, with Holm's correction: a list of Findings.
-
-    Raises ValueError where a label or the metric is missing, or no seed has both variants.
-    """
+    """Each variant of a sweep against the one before it, with Holm's correction: a list of Findings."""
     steps, name = _steps(frame), metric_name(metric)
-    judged = _judge_pairs(frame, steps, metric)
+    judged = judge_pairs(frame, steps, metric)
     return [contrast(*map(short, pair), *found, name) for pair, found in zip(steps, judged, strict=True)]
 
 
@@ -45,14 +47,14 @@ def sweep(frame, metric=HEADLINE):
     steps, name = _steps(frame), metric_name(metric)
     if len({family(label) for pair in steps for label in pair}) > 1:
         raise ValueError("the variants are of several kinds; a sweep varies one quantity, so compare them instead")
-    judged, start = _judge_pairs(frame, steps, metric), steps[0][1]
+    judged, start = judge_pairs(frame, steps, metric), steps[0][1]
     verdicts = [verdict for verdict, _ in judged]
     helped = len(list(takewhile(lambda verdict: verdict == BETTER, verdicts)))
     verdict = [*verdicts, BETTER][helped]
     what = "larger kernels" if "_k" in start else "more units" if start.startswith("dense") else "more filters"
     if helped:
         stops_at = steps[helped - 1][0]
-        ((_, gain),) = _judge_pairs(frame, [(stops_at, start)], metric)
+        _, gain = judge_pair(frame, stops_at, start, metric)
         then = {
             BETTER: "no end is in sight", SAME: f"beyond it, they change less than {WITHIN}",
             WORSE: "beyond it, they hurt", CANNOT_TELL: "beyond it, cannot tell",
@@ -75,7 +77,7 @@ def choose(frame, metric=HEADLINE):
     means = frame.groupby("label")[SELECTION].mean()
     best, runner_up = means.sort_values(ascending=False, kind="stable").index[:2]
     edge = best in (labels[0], labels[-1])
-    ((verdict, numbers),) = _judge_pairs(frame, [(best, runner_up)], metric)
+    verdict, numbers = judge_pair(frame, best, runner_up, metric)
     rival = {SAME: f"is as good, within {WITHIN}", CANNOT_TELL: "cannot be told from it"}.get(
         verdict, f"is {points(numbers['mean'])} {'worse' if verdict == BETTER else 'better'}"
     )
@@ -99,13 +101,10 @@ def against_constant(frame, shares):
 
 
 def against_baseline(frame, model, baseline, metric=HEADLINE):
-    """Variant `model` against `baseline`, paired by seed; between families also the ratio of parameters.
-
-    Raises ValueError where a label or the metric is missing, or no seed has both.
-    """
+    """Variant `model` against `baseline`, paired by seed; between families also the ratio of parameters."""
     name = metric_name(metric)
     measures.check_frame(frame, [model, baseline], [metric, "parameters"])
-    ((verdict, numbers),) = _judge_pairs(frame, [(model, baseline)], metric)
+    verdict, numbers = judge_pair(frame, model, baseline, metric)
     if family(model) == family(baseline):
         return contrast(short(model), short(baseline), verdict, numbers, name)
     parameters = frame.groupby("label")["parameters"].first()
@@ -116,12 +115,12 @@ def against_baseline(frame, model, baseline, metric=HEADLINE):
     return contrast(*names, verdict, numbers, name, cost)
 
 
-def convolution_buys(frame, cnn, dense, best, metric=HEADLINE):
+def convolution_buys(frame, cnn, dense, best):
     """What `cnn` gains over `dense`, as it is published, and over `best`, tuned and trained to the end; three labels.
 
     The verdict is that over `best`, with Holm's correction for both. `numbers` has both, as `paired_tests` does.
     """
-    (_, over_plain), (verdict, over_best) = _judge_pairs(frame, [(cnn, dense), (cnn, best)], metric)
+    (_, over_plain), (verdict, over_best) = judge_pairs(frame, [(cnn, dense), (cnn, best)])
     share = over_best["mean"] / over_plain["mean"] if over_plain["mean"] else 0.0
     meaning = {
         BETTER: "most of it is convolution" if share > 0.5 else "most of it was the training",
@@ -135,7 +134,7 @@ def convolution_buys(frame, cnn, dense, best, metric=HEADLINE):
 
 def epochs_confound(frame, longer="cnn_32_64_128_15_epochs", shorter="cnn_32_64_128"):
     """What it is worth, at the last epoch, to train one variant longer than those it is compared with."""
-    ((verdict, numbers),) = _judge_pairs(frame, [(longer, shorter)], "test_accuracy_last")
+    verdict, numbers = judge_pair(frame, longer, shorter, "test_accuracy_last")
     so_what = {
         BETTER: ": the published sweep credits its filters with them",
         WORSE: ": the published sweep holds them against its filters",
@@ -176,8 +175,8 @@ def contrast_table(frame, metric=HEADLINE, base=None):
     """The differences of a study as a table: each variant against the one before it, or against `base`, a label."""
     measures.check_frame(frame, [base] if base else [], [])
     pairs = [(label, base) for label in _labels(frame) if label != base] if base else _steps(frame)
-    names = [tuple(map(readable, pair)) for pair in pairs]
-    return verdicts_table(names, _judge_pairs(frame, pairs, metric), f"Difference in {metric_name(metric)}, points")
+    names = [tuple(map(in_table, pair)) for pair in pairs]
+    return verdicts_table(names, judge_pairs(frame, pairs, metric), f"Difference in {metric_name(metric)}, points")
 
 
 def extreme(frame, base, metric, pick):
@@ -186,15 +185,10 @@ def extreme(frame, base, metric, pick):
     With Holm's correction over all variants of `frame`; numbers has its label, and verdicts, {label: verdict} of all.
     """
     others = [label for label in _labels(frame) if label != base]
-    judged = dict(zip(others, _judge_pairs(frame, [(label, base) for label in others], metric), strict=True))
+    judged = dict(zip(others, judge_pairs(frame, [(label, base) for label in others], metric), strict=True))
     chosen = pick(others, key=lambda label: judged[label][1]["mean"])
     verdict, numbers = judged[chosen]
     return verdict, numbers | {"label": chosen, "verdicts": {label: found for label, (found, _) in judged.items()}}
-
-
-def _judge_pairs(frame, pairs, metric):
-    """[(verdict, numbers)] of each pair of labels, with Holm's correction."""
-    return judge_contrasts([measures.paired_differences(frame, *pair, metric) for pair in pairs])
 
 
 def _steps(frame):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from statsmodels.stats.weightstats import DescrStatsW
 
-from cnnlab.measures import ALPHA, paired_tests, t_interval
+from cnnlab.measures import ALPHA, paired_differences, paired_tests, t_interval
 from cnnlab.wording import capital, points, whole_points
 
 BETTER, WORSE, SAME, CANNOT_TELL = VERDICTS = ("better", "worse", "same", "cannot tell")
@@ -127,6 +127,11 @@ def judge_contrasts(contrasts, margin=MARGIN, spread=1.0):
     return found
 
 
-def judged_one(differences, margin=MARGIN):
-    """(verdict, numbers) of the one contrast `differences`, as `judge_contrasts` has them."""
-    return judge_contrasts([differences], margin)[0]
+def judge_pairs(frame, pairs, metric=HEADLINE):
+    """[(verdict, numbers)] of each of `pairs` of labels in a tidy frame, by seed, as `judge_contrasts` has them."""
+    return judge_contrasts([paired_differences(frame, *pair, metric) for pair in pairs])
+
+
+def judge_pair(frame, first, second, metric=HEADLINE):
+    """(verdict, numbers) of one pair of labels, alone."""
+    return judge_pairs(frame, [(first, second)], metric)[0]

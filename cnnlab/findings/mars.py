@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from cnnlab.findings.finding import BETTER, CANNOT_TELL, MARGIN, SAME, WITHIN, WORSE, Finding, contrast, judge
 from cnnlab.findings.tables import with_interval
 from cnnlab.measures import ALPHA
-from cnnlab.wording import capital, duration, from_to, listing, percent, points, readable, short, signed_points
+from cnnlab.wording import VOTE, capital, duration, from_to, listing, percent, points, readable, short, signed_points
 
 # Published accuracies on this test split: who, with what, where it stands.
 PUBLISHED = (
@@ -56,11 +56,10 @@ def mars_table(name, table, labels):
 def rungs(table, labels):
     """The table `scores` in the order of the ladder: baselines, then `labels`, each with the vote of its seeds."""
     known = list(dict.fromkeys(table["label"]))
-    climbed = [name for label in labels for name in (label, f"{label}_vote") if name in known]
-    rank = {label: place for place, label in enumerate([*(name for name in known if name not in climbed), *climbed])}
-    networks = {label for label in known if label.removesuffix("_vote").startswith("mars_")}
-    kept = table[table["label"].isin([*climbed, *(set(known) - networks)])]
-    return kept.sort_values("label", key=lambda names: names.map(rank), kind="stable", ignore_index=True)
+    climbed = [name for label in labels for name in (label, label + VOTE) if name in known]
+    order = [*(name for name in known if name not in climbed and not name.startswith("mars_")), *climbed]
+    kept = table[table["label"].isin(order)]
+    return kept.sort_values("label", key=lambda names: names.map(order.index), kind="stable", ignore_index=True)
 
 
 def score_table(table, seconds=None):

@@ -12,13 +12,14 @@ from scipy import stats
 
 from cnnlab import measures
 from cnnlab.findings.finding import BETTER, CANNOT_TELL, SAME, WITHIN, WORSE, Finding, judge
+from cnnlab.findings.tables import in_table
 from cnnlab.studies import NAMES
-from cnnlab.wording import capital, family, from_to, listing, percent, points, readable, signed_points, spelled
+from cnnlab.wording import capital, family, from_to, listing, percent, points, signed_points, spelled
 
 # Validation accuracy may lie so far below that of training before the sentence calls it memorising.
 MEMORISED = 0.05
-# A confidence above the first is a sure answer; correlation of two thumbnails above the second, near twins.
-SURE, TWINS = 0.8, 0.95
+# Correlation of two thumbnails above it: near twins.
+TWINS = 0.95
 # A spread over seeds that may be so many times that of test noise is not called test noise.
 NOISE_RATIO = 2.0
 
@@ -106,7 +107,7 @@ def confidence_split(confidence, correct):
     confidence, correct = np.asarray(confidence), np.asarray(correct, bool)
     numbers, intervals = {}, {}
     for name, chosen in (("correct", correct), ("wrong", ~correct)):
-        n, sure = int(chosen.sum()), int((confidence[chosen] > SURE).sum())
+        n, sure = int(chosen.sum()), int((confidence[chosen] > measures.SURE).sum())
         if not n:
             return Finding(f"There are no {name} answers to set its confidence against.", None, numbers)
         numbers[name], intervals[name] = sure / n, measures.share_interval(sure, n)
@@ -114,7 +115,7 @@ def confidence_split(confidence, correct):
     right, wrong = percent(numbers["correct"]), percent(numbers["wrong"])
     sentence = (
         f"Confidence {'tells' if apart else 'hardly tells'} right from wrong: {right} of right answers exceed "
-        f"{SURE:g}, but {wrong} of wrong ones."
+        f"{measures.SURE:g}, but {wrong} of wrong ones."
     )
     return Finding(sentence, BETTER if apart else CANNOT_TELL, numbers)
 
@@ -265,7 +266,7 @@ def seeds_table(answers, labels):
     spreads, votes = spread(answers, labels).numbers, ensemble(answers, labels).numbers
     return pd.DataFrame(
         {
-            "Network": NAMES.get(label, readable(label)),
+            "Network": in_table(label),
             "Seeds": found["n"],
             "Mean accuracy": percent((answers[label][0] == labels).mean()),
             "SD over seeds, points": f"{100 * found['observed']:.2f}",

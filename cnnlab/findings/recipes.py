@@ -7,16 +7,8 @@ import pandas as pd
 
 from cnnlab import measures, studies
 from cnnlab.findings.comparisons import extreme
-from cnnlab.findings.finding import (
-    BETTER,
-    CANNOT_TELL,
-    WORSE,
-    Finding,
-    effect,
-    judge,
-    judged_one,
-)
-from cnnlab.findings.tables import cell
+from cnnlab.findings.finding import BETTER, CANNOT_TELL, WORSE, Finding, effect, judge, judge_contrasts, judge_pair
+from cnnlab.findings.tables import cell, in_table, with_interval
 from cnnlab.studies import ASSIGNMENT, FLOAT32, NAMES, PUBLISHED, TARGETS, WALK
 from cnnlab.wording import capital, duration, from_to, percent, points, signed_points, spelled
 
@@ -62,7 +54,7 @@ def missed(left_out):
     `left_out`: the rows of `measures.effects` of that kind.
     """
     most = left_out.loc[left_out["mean"].idxmax()]
-    verdict, numbers = judged_one(most["differences"], RECIPE_MARGIN)
+    verdict, numbers = judge_contrasts([most["differences"]], RECIPE_MARGIN)[0]
     sentence = {
         BETTER: f"The narrow recipe misses {_brief(most['change'])} most: it loses {points(most['mean'])} without it.",
         CANNOT_TELL: "Which step the narrow recipe misses most cannot be told from noise.",
@@ -108,8 +100,7 @@ def faithful(frame):
     found = []
     for label, name in pairs.items():
         if {label, ASSIGNMENT.label} <= labels:
-            differences = measures.paired_differences(frame, ASSIGNMENT.label, label, measures.METRIC)
-            verdict, numbers = judged_one(differences)
+            verdict, numbers = judge_pair(frame, ASSIGNMENT.label, label, measures.METRIC)
             found.append(Finding(f"{name} {effect(verdict, numbers, ASSIGNED)}.", verdict, numbers))
     return found
 
@@ -145,12 +136,13 @@ def target_table(frame, seconds=None):
     rows = []
     for found in (each.numbers for each in targets(frame, seconds)):
         label, turns, mine = found["label"], found["turns"], frame[frame["label"] == found["label"]]
+        times = with_interval(np.median(turns), min(turns), max(turns), "{:.2f}".format) if len(turns) else ""
         rows.append(
             {
                 "Recipe": NAMES[label],
                 "Wanted": f"{_exact(TARGETS[label][0])} in {TARGETS[label][1]:g}",
                 "Test accuracy": cell(mine[measures.AUGMENTED]),
-                "Baseline times (range over rounds)": _ranged(turns) if len(turns) else "",
+                "Baseline times (range over rounds)": times,
                 "n": str(found["n"]),
                 "PFLOP": _peta(mine["training_flops"].mean()),
                 "Reached": "yes" if found["reached"] else "no",
@@ -164,7 +156,8 @@ def target_table(frame, seconds=None):
 def test_time_augmentation(frame, label):
     """What answering from several views of each image adds to the recipe `label`."""
     rows = frame[frame["label"] == label]
-    verdict, numbers = judged_one((rows[measures.AUGMENTED] - rows[measures.METRIC]).to_numpy(), RECIPE_MARGIN)
+    gains = (rows[measures.AUGMENTED] - rows[measures.METRIC]).to_numpy()
+    verdict, numbers = judge_contrasts([gains], RECIPE_MARGIN)[0]
     numbers["time_share"] = (rows["seconds_tta"] / rows["seconds"]).median()
     change = effect(verdict, numbers, NAMES[label], RECIPE_MARGIN)
     return Finding(
@@ -179,7 +172,7 @@ def frontier_table(frame):
     parts = {label: frame[frame["label"] == label] for label in measures.frontier(frame)}
     return pd.DataFrame(
         {
-            "Recipe": NAMES.get(label, label),
+            "Recipe": in_table(label),
             "Test accuracy, one view": cell(mine[measures.METRIC]),
             "Time of a training": write(mine[time].mean()),
             "n": mine["seed"].nunique(),
@@ -196,10 +189,6 @@ def change_table(table):
         worth = f"{signed_points(row.mean)} ({interval}; n = {row.n})"
         rows.setdefault(row.change, {"Step": row.change})[capital(PLACES[row.kind]) + ", points"] = worth
     return pd.DataFrame(rows.values()).fillna("")
-
-
-def _ranged(values):
-    return f"{np.median(values):.2f} ({np.min(values):.2f} to {np.max(values):.2f})"
 
 
 def _exact(share):

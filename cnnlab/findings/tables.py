@@ -6,13 +6,15 @@ import numpy as np
 import pandas as pd
 
 from cnnlab import measures
-from cnnlab.findings.biases import columns_order, equivariant_layers, lead_by_size
 from cnnlab.findings.finding import HEADLINE
+from cnnlab.findings.probes import columns_order, equivariant_layers
 from cnnlab.studies import CNN, CORRUPTED_RECIPE, DENSE, NAMES
 from cnnlab.wording import capital, duration, from_to, p_value, percent, readable, signed_points
 
-# What a table calls the models that it compares.
-MODELS = {"dense": "Dense", "cnn": "CNN", "probe": "Pretrained features"}
+
+def in_table(label):
+    """A variant as tables call it: a recipe in words, others as people say their labels."""
+    return NAMES.get(label, readable(label))
 
 
 def with_interval(value, low, high, write=percent):
@@ -53,7 +55,7 @@ def study_table(frame, metric=HEADLINE):
         ends = from_to(*np.clip([found.low, found.high], 0, 1), percent)
         rows.append(
             {
-                "Variant": readable(label),
+                "Variant": in_table(label),
                 "Parameters": f"{int(runs['parameters'].iloc[0]):,}",
                 "Seeds": found.n,
                 "Test accuracy": percent(found.mean),
@@ -81,15 +83,6 @@ def to_markdown(table):
     # A bar or a line break would end the cell.
     text = table.astype(str).replace({r"\|": r"\\|", "\n": " "}, regex=True)
     return text.to_markdown(index=False, disable_numparse=True)
-
-
-def sample_size_table(rows, behind="dense", ahead="cnn"):
-    """The lead of the CNN at each number of images: rows of the study `sample_size`; or that of another model."""
-    slower, faster, judged = lead_by_size(rows, behind, ahead)
-    columns = {MODELS[behind]: slower, MODELS[ahead]: faster}
-    means = [{name: percent(table[n].mean()) for name, table in columns.items()} for n in judged]
-    names = [{"Images": f"{n:,}", **cells} for n, cells in zip(judged, means, strict=True)]
-    return verdicts_table(names, judged.values(), "Lead, points")
 
 
 _NETWORK, _LAYER, _ACCURACY = {"Network": "label"}, {"Layer": "layer"}, {"Accuracy": ("accuracy", percent)}
@@ -131,7 +124,7 @@ TABLES = {
     "corruptions": (
         {"Images": "kind"},
         {
-            capital(NAMES.get(label, readable(label))): (label, percent)
+            capital(in_table(label)): (label, percent)
             for label in (DENSE.label, CNN.label, CORRUPTED_RECIPE)
         },
     ),

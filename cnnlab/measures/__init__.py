@@ -6,21 +6,17 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "ablation": [
-            "AUGMENTED", "BASELINE_TIMES", "BENCHMARKS_FOLDER", "METRIC", "SCORE", "baseline_times",
-            "difference", "effects", "frontier", "named", "read_benchmarks", "run_benchmarks", "scored", "time_column",
-            "with_baseline_times",
-        ],
         "attribution": [
             "MAPS", "explained", "explained_layer", "grad_cam", "integrated_gradients", "leaves", "maps_of",
-            "occlusion",
+            "occlusion", "trust_in_maps",
         ],
+        "benchmarks": ["BENCHMARKS_FOLDER", "read_benchmarks", "run_benchmarks"],
         "biases": ["shift_images"],
         "calibration": [
             "PROMISED", "apply_temperature", "conformal_coverage", "conformal_sets", "conformal_threshold",
             "expected_calibration_error", "fit_temperature", "reliability_bins", "reliability_panels",
         ],
-        "claims": ["NotMeasuredError", "gather_evidence", "measure_claim", "supplied"],
+        "claims": ["NotMeasuredError", "SURE", "gather_evidence", "measure_claim", "supplied"],
         "corruptions": [
             "FGSM", "FGSM_STEPS", "KINDS", "STRENGTHS", "UNCHANGED", "accuracy_when_changed", "corrupt", "fgsm",
             "mean_over_strengths",
@@ -30,17 +26,22 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "mars_pipeline", "mars_samples", "mean_images", "metadata_of", "missing_classes",
             "nearest_training_image", "pixel_histogram", "pixel_statistics", "recurring_frames", "spatial_correlation",
         ],
-        "first_layer": ["first_layer_change", "first_layer_correlations"],
         "groups": ["mean_by_group", "share_by_group"],
         "inspection": [
-            "KERNELS", "effective_diameters", "embeddings", "feature_maps", "filtered", "first_layer_filters",
-            "layer_table", "most_active", "tsne_map", "zero_activations",
+            "KERNELS", "embeddings", "feature_maps", "filtered", "first_layer_change", "first_layer_correlations",
+            "first_layer_filters", "layer_table", "most_active", "tsne_map",
         ],
-        "map_checks": ["deletion_curve", "trust_in_maps"],
-        "mars": ["constant_baselines", "most_confident_wrong", "scores_with_intervals"],
-        "mars_record": ["MARS_FOLDER", "NEAREST", "evaluate_mars", "read_mars", "write_mars"],
+        "mars": [
+            "MARS_FOLDER", "NEAREST", "constant_baselines", "evaluate_mars", "most_confident_wrong", "read_mars",
+            "scores_with_intervals", "write_mars",
+        ],
         "probes": [
             "CORRUPTED_IMAGES", "PROBES", "PROBES_FOLDER", "measure_images", "measure_probe", "read_probe", "run_probe",
+        ],
+        "receptive_fields": ["effective_diameters"],
+        "recipes": [
+            "AUGMENTED", "BASELINE_TIMES", "METRIC", "SCORE", "baseline_times", "difference", "effects", "frontier",
+            "scored", "time_column", "with_baseline_times",
         ],
         "stats": [
             "ALPHA", "LEVEL", "check_frame", "confusion_counts", "contradicted", "ensemble_gain", "images_needed",

@@ -14,7 +14,7 @@ from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.preprocessing import StandardScaler
 
-from cnnlab.measures.inspection import theoretical_fields
+from cnnlab.measures.receptive_fields import theoretical_fields
 from cnnlab.training import ShuffledBatches, cross_entropy, predict
 
 SHIFTS = tuple(range(9))

@@ -131,8 +131,7 @@ def reliability(model, validation, test):
     frames = []
     for stage, degree in (("before", 1.0), ("after", temperature)):
         probabilities = apply_temperature(raw, degree)
-        # Rounding may leave a float32 softmax a hair above 1.
-        confidence, correct = probabilities.max(axis=1).clip(0, 1), probabilities.argmax(axis=1) == labels
+        confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
         whole = {
             "temperature": degree, "ece": expected_calibration_error(confidence, correct),
             "loss": cross_entropy(probabilities, labels), "overall_accuracy": correct.mean(), "images": len(images),

@@ -19,7 +19,7 @@ from cnnlab.measures.stats import confusion_counts, paired_differences
 from cnnlab.training import expected_parameters
 from cnnlab.wording import listing, percent, readable
 
-# What the published study calls a sure answer: a confidence above it.
+# A sure answer, to the published study and here: a confidence above it.
 SURE = 0.8
 # The published study trained this one variant longer than the others.
 CNN, LONGER = "cnn_32_64_128", "cnn_32_64_128_15_epochs"

@@ -1,6 +1,5 @@
-"""What is inside a network: receptive fields, layers, filters, feature maps, features and their silence."""
+"""What is inside a network: its layers, its filters and what training made of them, feature maps, features, silence."""
 
-import dataclasses
 from math import prod
 
 import keras
@@ -12,7 +11,8 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
-from cnnlab.measures.attribution import input_gradient
+from cnnlab.measures.attribution import images_at_once
+from cnnlab.measures.receptive_fields import theoretical_fields
 from cnnlab.training import predict
 
 # Filters that a person would write down; Keras's convolutions learn theirs.
@@ -24,116 +24,10 @@ KERNELS = {
     "vertical edge": ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1)),
     "horizontal edge": ((-1, -2, -1), (0, 0, 0), (1, 2, 1)),
 }
-# Images at a time where gradients, or the activations of all layers, are held at once.
+# Images at a time, of which the activations of all layers are held at once.
 _CHUNK = 100
-
-
-@dataclasses.dataclass(frozen=True)
-class Field:
-    """The theoretical receptive field of a map, in pixels along one side.
-
-    `size`; `stride` between the fields of neighbouring positions; `start`, the first pixel of position 0 (negative: in
-    the padding).
-    """
-
-    size: int
-    stride: int
-    start: int
-
-    def span(self, position):
-        """(first, last + 1) pixel that `position` sees, padding included."""
-        first = self.start + position * self.stride
-        return first, first + self.size
-
-    def inside(self, positions, first, last):
-        """Those of `positions` (their number) whose field lies within the pixels first..last - 1."""
-        spans = (self.span(p) for p in range(positions))
-        return [p for p, (start, end) in enumerate(spans) if start >= first and end <= last]
-
-
-def theoretical_fields(model):
-    """{layer name: Field} of the convolutions and poolings of a sequential `model`, in order; kernels are square here.
-
-    Recurrence of Araujo, Norris and Sim, Computing receptive fields of convolutional neural networks, Distill 2019,
-    equations 2 and 3.
-    """
-    fields, size, stride, start = {}, 1, 1, 0
-    for layer in model.layers:
-        if isinstance(layer, layers.Conv2D):
-            reach = (layer.kernel_size[0] - 1) * layer.dilation_rate[0]
-        elif isinstance(layer, layers.MaxPooling2D | layers.AveragePooling2D):
-            reach = layer.pool_size[0] - 1
-        else:
-            continue
-        step = layer.strides[0]
-        start -= _padding(layer, reach, step) * stride
-        size += reach * stride
-        stride *= step
-        fields[layer.name] = Field(size, stride, start)
-    return fields
-
-
-def _padding(layer, reach, step):
-    """Pixels before the first: with "same" and a stride of 1 reach // 2, with another one it depends on the width."""
-    if layer.padding == "valid":
-        return 0
-    width = layer.input.shape[1]
-    return max((-(-width // step) - 1) * step + reach + 1 - width, 0) // 2
-
-
-def effective_field(model, images):
-    """Sensitivity of the centre unit of each convolution to every pixel that it can see.
-
-    The effective receptive field of Luo, Li, Urtasun and Zemel, Understanding the effective receptive field in deep
-    convolutional neural networks, NIPS 2016, section 3: the gradient of the centre position (summed over filters) with
-    respect to the pixels; here its absolute value, summed over colours and averaged over `images`, (n, height, width,
-    channels) in 0..255. Returns one row for each layer and pixel of its theoretical field: layer, theoretical (its
-    side, pixels), row, column, sensitivity (1 at its greatest), images.
-    """
-    fields, frames = theoretical_fields(model), []
-    for name in [layer.name for layer in model.layers if isinstance(layer, layers.Conv2D)]:
-        sensitivity = sensitivity_map(model, name, images)
-        positions = model.get_layer(name).output.shape[1:3]
-        (top, bottom), (left, right) = (
-            np.clip(fields[name].span(count // 2), 0, extent)
-            for count, extent in zip(positions, images.shape[1:3], strict=True)
-        )
-        rows, columns = np.mgrid[top:bottom, left:right]
-        frames.append(pd.DataFrame({
-            "layer": name, "theoretical": fields[name].size, "row": rows.ravel(), "column": columns.ravel(),
-            "sensitivity": sensitivity[rows, columns].ravel() / sensitivity.max(), "images": len(images),
-        }))  # fmt: skip
-    return pd.concat(frames, ignore_index=True)
-
-
-def effective_diameters(rows):
-    """How wide each map among `rows` (as `effective_field` returns them) is, in pixels.
-
-    Returns one row for each layer, and label and seed where `rows` have them: theoretical, and effective, the square
-    root of the number of the fewest pixels that hold half of all sensitivity. It tells a peak from a plateau, which has
-    1 / sqrt(2) of the theoretical width; of the pixels that are noticed at all (Luo et al., section 3) a network this
-    small has nearly all, peak or plateau.
-    """
-    keys = [name for name in ("label", "seed", "layer") if name in rows]
-    groups = rows.groupby(keys, sort=False)
-    widths = groups["sensitivity"].agg(effective=_half_width)
-    widths.insert(0, "theoretical", groups["theoretical"].first())
-    return widths.reset_index()
-
-
-def _half_width(sensitivity):
-    falling = np.cumsum(np.sort(sensitivity)[::-1])
-    return np.sqrt(np.searchsorted(falling, falling[-1] / 2) + 1)
-
-
-def sensitivity_map(model, layer_name, images):
-    """Mean absolute gradient of `layer_name`'s centre position: float64 (height, width)."""
-    output = model.get_layer(layer_name).output
-    centre = keras.Model(model.inputs, output[:, output.shape[1] // 2, output.shape[2] // 2])
-    total = np.zeros(images.shape[1:3])
-    for start in range(0, len(images), _CHUNK):
-        total += np.abs(input_gradient(centre, images[start : start + _CHUNK])).sum(axis=(0, 3))
-    return total / len(images)
+# Patches whose mean is what excites a filter most, of one image each.
+PATCHES = 25
 
 
 def layer_table(model):
@@ -185,6 +79,40 @@ def first_convolution(model):
     if convolution is None:
         raise ValueError(f"model {model.name} has no convolution; its layers are {_names(model)}")
     return convolution
+
+
+def first_layer_change(model, start, images):
+    """Each weight of the first convolution of `model`, as it was in `start`, and what excites its filter most.
+
+    `model` and `start`: the same `keras.Model`, trained and as training began; `images` uint8 (n, height, width,
+    channels). Returns a DataFrame, a row a weight: filter, row, column, channel, before, after, and patch: at that
+    place the mean of the PATCHES patches, each of another image, on which the filter's activation is largest, 0..255.
+    """
+    before, after = (first_convolution(each).get_weights()[0] for each in (start, model))
+    patches = np.moveaxis(_strongest_patches(model, images, after.shape[0]), 0, -1)
+    rows, columns, channels, filters = np.indices(after.shape).reshape(4, -1)
+    places = {"filter": filters, "row": rows, "column": columns, "channel": channels}
+    values = {"before": before.ravel(), "after": after.ravel(), "patch": patches.ravel()}
+    return pd.DataFrame({**places, **values}).sort_values(list(places), ignore_index=True)
+
+
+def first_layer_correlations(rows):
+    """How alike first layers are: a row a network and seed of the probe `first_layer`.
+
+    Columns: label, seed, with_start (Pearson's r over all weights before and after training), moved (the length of a
+    filter's change as a share of what it began with, the mean over filters), and with_first (r of the trained weights
+    with those of the first label and the same seed, NaN for that itself, or where shapes differ).
+    """
+    found, first = [], {}
+    for (label, seed), mine in rows.groupby(["label", "seed"], sort=False):
+        change = (mine["after"] - mine["before"]).groupby(mine["filter"]).agg(np.linalg.norm)
+        length = mine["before"].groupby(mine["filter"]).agg(np.linalg.norm)
+        other, after = first.setdefault(seed, mine["after"].to_numpy()), mine["after"].to_numpy()
+        alike = np.nan if other is after or len(other) != len(after) else np.corrcoef(other, after)[0, 1]
+        found.append((label, seed, mine["before"].corr(mine["after"]), (change / length).mean(), alike))
+    table = pd.DataFrame(found, columns=["label", "seed", "with_start", "moved", "with_first"])
+    table.loc[table["label"] == table["label"].iloc[0], "with_first"] = np.nan
+    return table
 
 
 def filtered(image, kernel):
@@ -269,18 +197,36 @@ def zero_activations(model, images):
     return pd.DataFrame(rows, columns=["layer", "zero_fraction", "never_active"])
 
 
+def _strongest_patches(model, images, size):
+    """Mean of the patches that excite each filter most: float64 (filters, `size`, `size`, channels)."""
+    maps = keras.Model(model.inputs, model.get_layer(map_layers(model)[0]).output)
+    reach, width = size // 2, images.shape[2] - size + 1
+    strongest, places = [], []
+    for start in range(0, len(images), images_at_once(images)):
+        seen = maps.predict_on_batch(images[start : start + images_at_once(images)])
+        # Where the filter sees no padding.
+        inside = seen[:, reach : images.shape[1] - reach, reach : images.shape[2] - reach]
+        flat = inside.reshape(len(inside), -1, inside.shape[-1])
+        strongest.append(flat.max(axis=1))
+        places.append(flat.argmax(axis=1))
+    strongest, places = np.concatenate(strongest), np.concatenate(places)
+    chosen = np.argsort(-strongest, axis=0, kind="stable")[:PATCHES]
+    windows = np.lib.stride_tricks.sliding_window_view(images, (size, size), axis=(1, 2))
+    means = []
+    for number, of_filter in enumerate(chosen.T):
+        rows, columns = np.divmod(places[of_filter, number], width)
+        means.append(np.moveaxis(windows[of_filter, rows, columns], 1, -1).mean(axis=0))
+    return np.stack(means)
+
+
 def _outputs_of(model, names):
     """A model from the same input to the outputs of the layers `names`, by name: Keras unwraps a list of one."""
-    _check_layers(model, names)
-    return keras.Model(model.inputs, {name: model.get_layer(name).output for name in names})
-
-
-def _check_layers(model, names):
     known = [layer.name for layer in model.layers]
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         asked = ", ".join(unknown) or "no layer"
         raise ValueError(f"{asked} asked of model {model.name}; its layers are {_names(model)}")
+    return keras.Model(model.inputs, {name: model.get_layer(name).output for name in names})
 
 
 def _names(model):

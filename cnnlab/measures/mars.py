@@ -2,12 +2,15 @@
 
 `predicted` are integer classes for the first n images of a split, in its order, or for all of them: (n,), or (seeds,
 n), over which scores are averaged. Scores and intervals are those of `groups`, over sol-and-sequence groups.
+What the record says of Mars is all of it for every network and baseline, as tables on disk.
 """
+
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from cnnlab.measures.exploration import class_counts, metadata_of
+from cnnlab.measures.exploration import class_counts, describe_splits, metadata_of, nearest_training_image
 from cnnlab.measures.groups import (
     difference_bootstrap,
     gap_by_group,
@@ -17,7 +20,14 @@ from cnnlab.measures.groups import (
     mean_by_group,
     recall_by_class,
 )
+from cnnlab.measures.stats import t_interval, vote
+from cnnlab.studies import MARS_CNN, MARS_DENSE, MARS_VOTES, find_budget
+from cnnlab.wording import VOTE
 
+MARS_FOLDER = Path("results") / "mars"
+NEAREST = "the nearest training image's class"
+# The networks that others are held against, each also against those before it.
+PLAIN_NETWORKS = (MARS_DENSE.label, MARS_CNN.label)
 # A row of `by_frame`.
 NEW_SEQUENCES = "sequences first seen here"
 # Sols in a span of `accuracy_by_sol`.
@@ -164,6 +174,97 @@ def accuracy_by_sol(dataset, split, predicted, span=SPAN):
     )
 
 
+def evaluate_mars(dataset, answers, confidence=None, unseen=None):
+    """{table name: DataFrame} of what the record says of Mars.
+
+    `dataset`: of `data.load_mars`; `answers`: {label: integers (seeds, n), or (n,)} for its first n test images (see
+    `studies.predictions`), `confidence` in them likewise, with which the variants of MARS_VOTES vote; `unseen`: answers
+    to its first validation images, of the variants among which is chosen. Tables: images (a row a split), scores (with
+    the constant and nearest-neighbour baselines, and intervals over seeds), validation, against (the baselines and the
+    plain networks, by the same groups), recalls, cameras, sols, trend and frames.
+    """
+    answers = {label: np.atleast_2d(found) for label, found in answers.items()}
+    seeds = {label: len(found) for label, found in answers.items()}
+    for name in MARS_VOTES:
+        if name in (confidence or {}) and seeds[name] > 1:
+            answers[name + VOTE] = vote(answers[name], confidence[name])[None]
+            seeds[name + VOTE] = seeds[name]
+    images = next(iter(answers.values())).shape[1]
+    constant = dict.fromkeys(majorities(dataset)[split] for split in ("train", "test"))
+    baselines = {f"always {dataset.class_names[label]}": np.full((1, images), label) for label in constant}
+    baselines[NEAREST] = nearest_training_image(dataset, "test")["nearest_label"].head(images).to_numpy()[None]
+
+    def of_each(function, asked=answers, split="test"):
+        return _stacked({label: function(dataset, split, found) for label, found in asked.items()})
+
+    scores, recalls = of_each(_with_seeds, answers | baselines), of_each(mars_recalls)
+    tables = {
+        "images": describe_splits(dataset),
+        "scores": scores.assign(seeds=scores["label"].map(seeds).fillna(0).astype("int64")),
+    }
+    if unseen:
+        chosen_among = of_each(_with_seeds, unseen, "validation")
+        runs = {label: len(np.atleast_2d(found)) for label, found in unseen.items()}
+        tables["validation"] = chosen_among.assign(seeds=chosen_among["label"].map(runs))
+    against = {
+        label: scores_against(dataset, "test", found, {**baselines, **_plainer(label, answers)})
+        for label, found in answers.items()
+    }
+    return tables | {
+        "against": _stacked(against),
+        "recalls": recalls.assign(train_images=recalls["class"].map(class_counts(dataset)["train"])),
+        "cameras": of_each(by_camera),
+        "sols": of_each(accuracy_by_sol),
+        "trend": of_each(sol_gap),
+        "frames": of_each(by_frame),
+    }
+
+
+def write_mars(tables, folder=None):
+    """Write `evaluate_mars`'s tables as <folder>/<name>.csv (None: the record's); returns the paths."""
+    folder = Path(folder or find_budget("full").folder / MARS_FOLDER)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.csv" for name in tables]
+    for path in paths:
+        tables[path.stem].to_csv(path, index=False, float_format="%.6g")
+    return paths
+
+
+def read_mars(folder=None):
+    """{table name: DataFrame} of what `write_mars` left in `folder`; empty where there is nothing."""
+    folder = Path(folder or find_budget("full").folder / MARS_FOLDER)
+    return {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
+
+
+def majorities(dataset):
+    """{split: the class (an integer) of most of its images}."""
+    return {split: int(counts.to_numpy().argmax()) for split, counts in class_counts(dataset).items()}
+
+
+def _with_seeds(dataset, split, predicted):
+    """`scores_with_intervals` with seed_low and seed_high, of each score's mean over seeds (NaN for one)."""
+    table = scores_with_intervals(dataset, split, predicted).rename_axis("score")
+    labels = metadata_of(dataset, split)["label"].iloc[: np.shape(predicted)[-1]]
+    one_each = pd.DataFrame(
+        group_scores(labels, answers, len(dataset.class_names)) for answers in np.atleast_2d(predicted)
+    )
+    over_seeds = [t_interval(one_each[score]) for score in table.index]
+    return table.assign(seed_low=[each.low for each in over_seeds], seed_high=[each.high for each in over_seeds])
+
+
+def _plainer(label, answers):
+    """The networks of `answers` that the one called `label` is held against: those of PLAIN_NETWORKS before it."""
+    before = PLAIN_NETWORKS[: PLAIN_NETWORKS.index(label)] if label in PLAIN_NETWORKS else PLAIN_NETWORKS
+    return {name: answers[name] for name in before if name in answers}
+
+
+def _stacked(tables):
+    """Frames {label: frame} under one another, with the label and the index as columns."""
+    named = [table if isinstance(table.index, pd.RangeIndex) else table.reset_index() for table in tables.values()]
+    stacked = pd.concat(named, keys=tables, names=["label", None]).reset_index("label")
+    return stacked.reset_index(drop=True)
+
+
 def _answered(dataset, split, predicted):
     """`metadata_of` the images that `predicted` answers, and correct: the share of the seeds that do so correctly."""
     table = metadata_of(dataset, split).iloc[: np.shape(predicted)[-1]]
@@ -182,8 +283,3 @@ def _accuracy(votes):
     elif len(votes):
         mean = np.mean(votes["correct"])
     return {"accuracy": mean, **({"low": low, "high": high} if low < high else {"low": np.nan, "high": np.nan})}
-
-
-def majorities(dataset):
-    """{split: the class (an integer) of most of its images}."""
-    return {split: int(counts.to_numpy().argmax()) for split, counts in class_counts(dataset).items()}

@@ -11,14 +11,13 @@ import pandas as pd
 
 from cnnlab import data
 from cnnlab.machine import atomic_file, release
-from cnnlab.measures.attribution import images_at_once
+from cnnlab.measures.attribution import images_at_once, trust_in_maps
 from cnnlab.measures.biases import equivariance, shift_accuracy, tabular_answers
 from cnnlab.measures.calibration import conformal_coverage, reliability
 from cnnlab.measures.corruptions import accuracy_of, accuracy_when_changed
 from cnnlab.measures.exploration import nearest_answers
-from cnnlab.measures.first_layer import first_layer_change
-from cnnlab.measures.inspection import effective_field, zero_activations
-from cnnlab.measures.map_checks import trust_in_maps
+from cnnlab.measures.inspection import first_layer_change, zero_activations
+from cnnlab.measures.receptive_fields import effective_field
 from cnnlab.studies import (
     CNN,
     CORRUPTED_RECIPE,
@@ -81,18 +80,18 @@ class Probe:
         return {(trial.seed, key(trial)): trial for trial in trials}
 
 
-def _first(dataset, split, count, limit):
-    """(images, labels) of the first `count` of `split`, of `limit` (None: of all), or of what there is."""
-    return dataset.split(split, min(count, limit or count, len(dataset.splits[split])))
+def _on(split, count, function, labelled=False):
+    """`function` of (model, images), and their labels where `labelled`, on the first `count` images of `split`.
 
+    What is no score is measured on validation, so that the test set stays closed.
+    """
 
-def _on_validation(function, count):
-    """`function` of (model, images) on a few validation images: no score, so the test set stays closed."""
-    return lambda model, dataset, limit: function(model, _first(dataset, "validation", count, limit)[0])
+    def measure(*asked):
+        *models, dataset, limit = asked
+        images, labels = dataset.split(split, min(count, limit or count, len(dataset.splits[split])))
+        return function(*models, images, labels) if labelled else function(*models, images)
 
-
-def _shift(model, dataset, limit):
-    return shift_accuracy(model, *_first(dataset, "test", SHIFT_IMAGES, limit))
+    return measure
 
 
 def _calibration(model, dataset, limit):
@@ -104,45 +103,43 @@ def _conformal(model, dataset, limit):
     return conformal_coverage(dataset, *(predict(model, images, images_at_once(images)) for images in parts))
 
 
-def _corruptions(model, dataset, limit):
-    return accuracy_when_changed(model, *_first(dataset, "test", CORRUPTED_IMAGES, limit))
-
-
-def _first_layer(model, start, dataset, limit):
-    return first_layer_change(model, start, _first(dataset, "validation", FIELD_IMAGES, limit)[0])
-
-
-def _attribution(model, dataset, limit):
-    return trust_in_maps(model, _first(dataset, "test", MAP_IMAGES, limit)[0])
-
-
 BOTH = (DENSE, CNN)
-_EQUIVARIANCE, _FIELD, _ACTIVATIONS = (
-    _on_validation(equivariance, EQUIVARIANCE_IMAGES),
-    _on_validation(effective_field, FIELD_IMAGES),
-    _on_validation(zero_activations, ACTIVATION_IMAGES),
-)
 PROBES = {
     probe.name: probe
     for probe in (
-        Probe("shift", "Does it matter where in the image a thing is?", _shift, BOTH),
-        Probe("equivariance", "Do the features move with the image?", _EQUIVARIANCE, BOTH),
-        Probe("receptive_field", "How much of what a unit could see matters to it?", _FIELD, (CNN,)),
+        Probe(
+            "shift", "Does it matter where in the image a thing is?",
+            _on("test", SHIFT_IMAGES, shift_accuracy, labelled=True), BOTH,
+        ),
+        Probe(
+            "equivariance", "Do the features move with the image?",
+            _on("validation", EQUIVARIANCE_IMAGES, equivariance), BOTH,
+        ),
+        Probe(
+            "receptive_field", "How much of what a unit could see matters to it?",
+            _on("validation", FIELD_IMAGES, effective_field), (CNN,),
+        ),
         Probe("tabular", "Is convolution of use where neighbours mean nothing?", tabular_answers, ()),
-        Probe("activations", "How much of a network is silent?", _ACTIVATIONS, BOTH),
+        Probe(
+            "activations", "How much of a network is silent?",
+            _on("validation", ACTIVATION_IMAGES, zero_activations), BOTH,
+        ),
         Probe("calibration", "Is a network right as often as it is sure?", _calibration, BOTH, version=2),
         Probe(
             "conformal", "How many classes must it name to be right nine times in ten?", _conformal,
             (*BOTH, MARS_MIRRORED),
         ),
-        Probe("attribution", "Do maps of where an answer comes from show what it rests on?", _attribution, BOTH),
         Probe(
-            "corruptions", "What is left of accuracy on worse images?", _corruptions,
-            (*BOTH, RECIPES[CORRUPTED_RECIPE]),
+            "attribution", "Do maps of where an answer comes from show what it rests on?",
+            _on("test", MAP_IMAGES, trust_in_maps), BOTH,
         ),
         Probe(
-            "first_layer", "Does the picture of the first filters show what was learned?", _first_layer,
-            (CNN, MARS_CNN), with_start=True,
+            "corruptions", "What is left of accuracy on worse images?",
+            _on("test", CORRUPTED_IMAGES, accuracy_when_changed, labelled=True), (*BOTH, RECIPES[CORRUPTED_RECIPE]),
+        ),
+        Probe(
+            "first_layer", "Does the picture of the first filters show what was learned?",
+            _on("validation", FIELD_IMAGES, first_layer_change), (CNN, MARS_CNN), with_start=True,
         ),
         Probe("nearest", "How far does memory get that learns nothing?", nearest_answers, ()),
     )
@@ -189,24 +186,22 @@ def _labelled(rows, trial):
     return rows
 
 
-def run_probe(name, seeds=None, store=None, models_folder=None, results_folder=None, budget=None, progress=True):
+def run_probe(name, seeds=None, store=None, models_folder=None, results_folder=None, progress=True):
     """Measure what `results_folder` does not hold yet of probe `name` for `seeds` seeds; returns `read_probe`'s frame.
 
-    `seeds`: how many, from the first (None: as many as the record holds); `budget`: a `studies.Budget` that cuts the
-    trials down (None: the full protocol), and says where `store`, the `Store` of the trials' rows, and `results_folder`
-    are unless they are given; `models_folder`: see `studies.trained_model` (None: of the record). The file appears
+    `seeds`: how many, from the first (None: as many as the record holds); `store`, the `Store` of the trials' rows,
+    `models_folder`, see `studies.trained_model`, and `results_folder`: None for those of the record. The file appears
     whole, and again after each model: a killed run goes on where it was. Rows of another version or of other models are
     not kept beside new ones.
     """
-    probe, budget = find_probe(name), budget or find_budget("full")
-    probe = dataclasses.replace(probe, trials=tuple(budget.limit(trial) for trial in probe.trials))
+    probe, budget = find_probe(name), find_budget("full")
     seeds = probe.seeds if seeds is None else seeds
     if seeds < 1:
         raise ValueError(f"seeds is {seeds}; expected at least 1")
     store = store or Store(budget.store_folder)
     results_folder = results_folder or budget.folder / PROBES_FOLDER
-    models_folder = models_folder or find_budget("full").models_folder
-    path = _path(name, results_folder)
+    models_folder = models_folder or budget.models_folder
+    path = Path(results_folder) / f"{name}.csv"
     wanted = probe.parts(seeds, store.key)
     done, order = _measured(path, probe, store, seeds)
     for part in [part for part in wanted if part not in done]:
@@ -228,7 +223,7 @@ def read_probe(name, folder=None):
     probe). Raises ValueError for an unknown probe or a file that is no record.
     """
     find_probe(name)
-    path = _path(name, folder or find_budget("full").folder / PROBES_FOLDER)
+    path = Path(folder or find_budget("full").folder / PROBES_FOLDER) / f"{name}.csv"
     if not path.exists():
         return pd.DataFrame()
     try:
@@ -267,7 +262,3 @@ def _measured(path, probe, store, seeds):
     order = list(probe.parts(seeds, store.key))
     done = {} if rows.empty else dict(list(rows.groupby(["seed", "key"], sort=False)))
     return {part: done[part] for part in order if part in done}, order
-
-
-def _path(name, folder):
-    return Path(folder) / f"{name}.csv"

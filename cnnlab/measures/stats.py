@@ -34,7 +34,7 @@ def t_interval(values):
     It says what another mean over seeds would be, the test images being the same ones.
     Source: Student, "The probable error of a mean", Biometrika 6 (1908).
     """
-    return _t(values, lambda n: 1 / n)
+    return _t(values, 0)
 
 
 def prediction_interval(values):
@@ -42,10 +42,11 @@ def prediction_interval(values):
 
     mean +- t x sd x sqrt(1 + 1/n). Source: Hahn and Meeker, Statistical Intervals (1991), section 4.8.
     """
-    return _t(values, lambda n: 1 + 1 / n)
+    return _t(values, 1)
 
 
-def _t(values, variance_factor):
+def _t(values, further):
+    """Interval of the mean of `values`, and of so many `further` values: none or one."""
     values = np.asarray(values, "float64")
     if values.ndim != 1 or not len(values):
         raise ValueError(f"values have shape {values.shape}; expected (n,), one value a seed, n at least 1")
@@ -53,7 +54,7 @@ def _t(values, variance_factor):
     if n == 1:
         return Interval(mean, math.nan, math.nan, 1, math.nan)
     sd = float(values.std(ddof=1))
-    half = stats.t.ppf((1 + LEVEL) / 2, n - 1) * sd * math.sqrt(variance_factor(n))
+    half = stats.t.ppf((1 + LEVEL) / 2, n - 1) * sd * math.sqrt(further + 1 / n)
     return Interval(mean, mean - half, mean + half, n, sd)
 
 
@@ -154,8 +155,9 @@ def largest_errors(counts, most=8):
 
     At most `most` rows; fewer where there are fewer kinds of errors.
     """
-    wrong = counts.where(~np.eye(len(counts), dtype=bool), 0).stack().rename("times").reset_index()
-    largest = wrong[wrong["times"] > 0].nlargest(most, "times").reset_index(drop=True)
+    table = counts.stack().rename("times").reset_index()
+    wrong = table[(table["true"] != table["answer"]) & (table["times"] > 0)]
+    largest = wrong.nlargest(most, "times").reset_index(drop=True)
     return largest.assign(images=largest["true"].map(counts.sum(axis=1)))
 
 
@@ -178,8 +180,8 @@ def per_class(labels, predicted, class_names):
     return pd.DataFrame(columns).rename_axis("class")
 
 
-def paired_values(frame, first, second, metric):
-    """Values of two variants side by side: a DataFrame indexed by seed with columns `first`, `second`.
+def paired_differences(frame, first, second, metric):
+    """What variant `first` has more than `second` in the column `metric`: an array of a value a seed that both have.
 
     Raises ValueError where `check_frame` does, for two rows of one seed, or no seed that both have.
     """
@@ -189,16 +191,10 @@ def paired_values(frame, first, second, metric):
     rows = frame.loc[frame["label"].isin([first, second]), ["label", "seed", metric]]
     if rows.duplicated(["label", "seed"]).any():
         raise ValueError(f"{first} or {second} has two rows of one seed; expected one row a label and seed")
-    pairs = rows.pivot(index="seed", columns="label", values=metric)[[first, second]].dropna()
+    pairs = rows.pivot(index="seed", columns="label", values=metric).dropna()
     if pairs.empty:
         raise ValueError(f"no seed has both {first} and {second}; run the rest of the study")
-    return pairs
-
-
-def paired_differences(frame, first, second, metric):
-    """What variant `first` has more than `second`, an array of a value a seed; errors as of `paired_values`."""
-    pairs = paired_values(frame, first, second, metric)
-    return (pairs.iloc[:, 0] - pairs.iloc[:, 1]).to_numpy()
+    return (pairs[first] - pairs[second]).to_numpy()
 
 
 def check_frame(frame, labels, columns):

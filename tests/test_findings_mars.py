@@ -1,4 +1,4 @@
-"""What the Mars record says: tables that survive a file, and sentences that change with them."""
+"""What is said of Mars: tables that survive a file, and sentences that change with them."""
 
 import numpy as np
 import pandas as pd
@@ -7,10 +7,10 @@ import pytest
 from cnnlab import findings, report
 from cnnlab.findings import mars as mars_findings
 from cnnlab.measures import claims as measurements
-from cnnlab.measures import mars_record
+from cnnlab.measures import mars
 from cnnlab.studies import MARS_STUDIES
 
-BAD, GOOD = mars_record.PLAIN_NETWORKS
+BAD, GOOD = mars.PLAIN_NETWORKS
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +23,10 @@ def answers(mars_tiny):
 @pytest.fixture(scope="module")
 def tables(mars_tiny, answers):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mars_record, "MARS_VOTES", (GOOD,))
+        patch.setattr(mars, "MARS_VOTES", (GOOD,))
         sure = {label: np.full(found.shape, 0.5) for label, found in answers.items()}
         unseen = mars_tiny.split("validation")[1].astype("int64")
-        return mars_record.evaluate_mars(mars_tiny, answers, sure, {GOOD: unseen, BAD: (unseen + 1) % 3})
+        return mars.evaluate_mars(mars_tiny, answers, sure, {GOOD: unseen, BAD: (unseen + 1) % 3})
 
 
 def test_scores_stand_beside_the_baselines(tables):
@@ -34,7 +34,7 @@ def test_scores_stand_beside_the_baselines(tables):
     assert accuracy.loc[[BAD, GOOD], "value"].tolist() == [0, 1]
     assert accuracy.loc[[BAD, GOOD], "seeds"].tolist() == [2, 2]
     assert accuracy.loc["always rock", ["value", "seeds"]].tolist() == [0.5, 0]
-    assert mars_record.NEAREST in accuracy.index
+    assert mars.NEAREST in accuracy.index
     against = tables["against"].query("score == 'accuracy'").set_index(["label", "baseline"])["difference"]
     assert against[GOOD, "always rock"] == 0.5
     assert against[BAD, "always rock"] == -0.5
@@ -50,12 +50,12 @@ def test_the_splits_are_described(tables):
 
 
 def test_tables_survive_a_file(tables, tmp_path):
-    paths = mars_record.write_mars(tables, tmp_path / "mars")
+    paths = mars.write_mars(tables, tmp_path / "mars")
     assert {path.stem for path in paths} == set(tables)
-    again = mars_record.read_mars(tmp_path / "mars")
+    again = mars.read_mars(tmp_path / "mars")
     for name, table in tables.items():
         pd.testing.assert_frame_equal(again[name], table.replace("", np.nan), check_dtype=False, atol=1e-5)
-    assert mars_record.read_mars(tmp_path / "nothing") == {}
+    assert mars.read_mars(tmp_path / "nothing") == {}
     nothing = pd.DataFrame()
     assert measurements.supplied(nothing, nothing, again) == {"mars.images": 20, "mars.classes": 3}
     assert measurements.supplied(nothing, nothing, {}) == {}
@@ -63,14 +63,14 @@ def test_tables_survive_a_file(tables, tmp_path):
 
 def test_every_network_is_held_against_the_baselines_and_the_plainer_networks(tables):
     held = tables["against"].groupby("label")["baseline"].unique()
-    assert set(held[BAD]) == {"always rock", "always big wheel", mars_record.NEAREST} & set(held[BAD])
+    assert set(held[BAD]) == {"always rock", "always big wheel", mars.NEAREST} & set(held[BAD])
     assert set(held[GOOD]) - set(held[BAD]) == {BAD}
 
 
 def test_sentences_follow_the_tables(tables):
     surely = tables["against"].assign(low=0.2, high=0.8)
     good = mars_findings.contests(surely, GOOD, baseline=BAD)
-    bad = mars_findings.contests(surely.assign(low=-0.8, high=-0.2), BAD, baseline=mars_record.NEAREST)
+    bad = mars_findings.contests(surely.assign(low=-0.8, high=-0.2), BAD, baseline=mars.NEAREST)
     open_ = mars_findings.contests(surely.assign(low=-0.2), GOOD, baseline=BAD)
     assert (good.verdict, bad.verdict) == (findings.BETTER, findings.WORSE)
     assert open_.verdict == findings.CANNOT_TELL
@@ -181,7 +181,7 @@ def test_seeds_that_agree_have_a_narrow_interval_and_a_vote_stands_beside_them(t
     assert np.isnan(accuracy.loc[f"{GOOD}_vote", "seed_low"])
     order = list(dict.fromkeys(mars_findings.rungs(tables["scores"], [GOOD, BAD])["label"]))
     assert order[-3:] == [GOOD, f"{GOOD}_vote", BAD]
-    assert set(order[:-3]) == {"always rock", "always big wheel", mars_record.NEAREST} & set(order)
+    assert set(order[:-3]) == {"always rock", "always big wheel", mars.NEAREST} & set(order)
 
 
 def scored(accuracy, balanced, width=0.05):

@@ -1,0 +1,252 @@
+"""What the probes of trained networks say: a sentence or several each, and whether answers and maps deserve trust."""
+
+import math
+
+from cnnlab import measures
+from cnnlab.findings.finding import BETTER, CANNOT_TELL, SAME, WORSE, Finding, effect, judge, judge_contrasts
+from cnnlab.studies import RECIPES
+from cnnlab.wording import capital, family, listing, percent, points, spelled
+
+# Rounding of float32 stays below; a map that does not move with the image is at 0.1 and more.
+EXACT = 1e-4
+# From this mean rank correlation on, a map of shuffled weights is much the same map.
+ALIKE = 0.5
+
+
+def nearest_image(rows):
+    """How often the nearest training image is of the right class: rows of the probe `nearest`."""
+    share = rows["accuracy"].mean()
+    sentence = f"The nearest training image has the right class for {percent(share)} of test images: so far goes memory"
+    return Finding(f"{sentence} alone.", None, {"accuracy": share, "seeds": rows["seed"].nunique()})
+
+
+def columns_order(rows):
+    """Does convolution along a table's columns notice their order? Rows of the probe `tabular`.
+
+    The verdict is on the 1-D CNN with shuffled columns; `numbers` has those against the rivals, too. All allow for the
+    overlap of the splits, with Holm's correction for the three contrasts.
+    """
+    table = rows.pivot(index=["seed", "split"], columns=["label", "order"], values="accuracy")
+    share = rows["test_rows"].iloc[0] / (rows["test_rows"] + rows["train_rows"]).iloc[0]
+    rivals = [label for label in rows["label"].unique() if label != "conv1d"]
+    ours = table["conv1d", "published"]
+    contrasts = [table["conv1d", "shuffled"] - ours, *(ours - table[rival, "published"] for rival in rivals)]
+    (verdict, order), *others = judge_contrasts(contrasts, spread=measures.overlap_spread(len(table), share))
+    meaning = {SAME: ": their order means nothing to it", WORSE: ": their order means something to it"}.get(verdict, "")
+    sentence = f"Shuffling a table's columns {effect(verdict, order, 'the convolution')}{meaning}."
+    against = {rival: {"verdict": word, **numbers} for rival, (word, numbers) in zip(rivals, others, strict=True)}
+    return Finding(sentence, verdict, {"accuracy": table.mean().to_dict(), "against": against, **order})
+
+
+def shift_cost(rows):
+    """What the largest shift of the test images costs by position alone: rows of the probe `shift`.
+
+    The image shifted against the image held in place with the same strip lost, the mean of the directions being one
+    value a seed. The verdict is that of the last label (the CNN in the record).
+    """
+    furthest = int(rows["shift"].max())
+    by_seed = rows.pivot_table(index=["label", "seed", "shift"], columns="treatment", values="accuracy", sort=False)
+    after = by_seed.xs(furthest, level="shift")
+    costs = {label: (after["shifted"] - after["held"]).loc[label].to_numpy() for label in rows["label"].unique()}
+    judged = dict(zip(map(family, costs), judge_contrasts(costs.values()), strict=True))
+    parts = listing(
+        f"{name} {'loses' if test['mean'] < 0 else 'gains'} {points(test['mean'])}"
+        for name, (_, test) in reversed(judged.items())
+    )
+    last, (verdict, test) = list(judged.items())[-1]
+    meaning = {
+        WORSE: "position alone matters",
+        SAME: f"{last} ignores position",
+        BETTER: f"{last} does better out of place",
+        CANNOT_TELL: "cannot tell whether position alone matters",
+    }[verdict]
+    numbers = {"shift": furthest, "costs": {label: float(cost.mean()) for label, cost in costs.items()}, **test}
+    return Finding(f"{capital(spelled(furthest))} pixels out of place, {parts}: {meaning}.", verdict, numbers)
+
+
+def equivariant_layers(rows):
+    """Which layers' maps move with the image, up to EXACT, and for which shifts: rows of the probe `equivariance`.
+
+    `numbers` has, for each (label, layer) with positions, the exact shifts and the mean error at the others.
+    """
+    moved = rows[(rows["shift"] > 0) & (rows["kind"] == "map") & (rows["positions"] > 0)]
+    numbers, shifts = {}, moved["shift"].nunique()
+    for key, mine in moved.groupby(["label", "layer"], sort=False):
+        worst = mine.groupby("shift")["relative_error"].max()
+        broken = mine[mine["shift"].map(worst) >= EXACT]["relative_error"]
+        exact = [int(pixels) for pixels in worst.index[worst < EXACT]]
+        numbers[key] = {"exact": exact, "error": broken.mean() if len(broken) else 0.0}
+    followed = [len(found["exact"]) for found in numbers.values()]
+    every, some = followed.count(shifts), sum(0 < each < shifts for each in followed)
+    layers = f"{spelled(every)} of {spelled(len(followed))} layers follow{'s' * (every == 1)}"
+    meaning = f", {spelled(some)} only some: pooling breaks equivariance" if some else ": shift in, shift out"
+    return Finding(f"{capital(layers)} every shift of the image exactly{meaning}.", None, numbers)
+
+
+def effective_fields(rows):
+    """How much of what each convolution could see matters to it, in pixels: rows of the probe `receptive_field`."""
+    sizes = measures.effective_diameters(rows).groupby("layer", sort=False)
+    numbers = {
+        layer: {"theoretical": int(mine["theoretical"].iloc[0]), "effective": float(mine["effective"].mean())}
+        for layer, mine in sizes
+    }
+    *_, last = numbers.values()
+    seen, half = last["theoretical"], last["effective"]
+    # Half of what is seen alike everywhere lies in a square of half the area.
+    meaning = "it looks at its centre" if half < 0.9 * seen / math.sqrt(2) else "it looks everywhere alike"
+    could = f"The last convolution could see {seen} pixels across, but half of its sensitivity lies within {half:.1f}"
+    return Finding(f"{could}: {meaning}.", None, numbers)
+
+
+def calibration_over_seeds(rows):
+    """What temperature scaling does to each network's expected calibration error on the test set.
+
+    The verdict is that of the last label. Raises ValueError where scaling changed an accuracy, which it cannot.
+    """
+    whole, gains, numbers = rows.drop_duplicates(["label", "seed", "stage"]), [], {}
+    for label, mine in whole.groupby("label", sort=False):
+        before, after = (mine[mine["stage"] == stage].set_index("seed").sort_index() for stage in ("before", "after"))
+        changed = (after["overall_accuracy"] - before["overall_accuracy"]).abs().max()
+        if changed > 0:
+            raise ValueError(f"temperature scaling changed the accuracy of {label} by {changed}; the rows are wrong")
+        gains.append((before["ece"] - after["ece"]).to_numpy())
+        errors = {"before": before["ece"].mean(), "after": after["ece"].mean()}
+        numbers[label] = errors | {"temperature": after["temperature"].mean()}
+    verdict, test = judge_contrasts(gains)[-1]
+    meaning = {
+        BETTER: "it helps, and changes no answer", WORSE: "it harms", SAME: "it needs none",
+        CANNOT_TELL: "cannot tell whether it helps",
+    }[verdict]  # fmt: skip
+    change = f"{family(label)} from {percent(errors['before'])} to {percent(errors['after'])}"
+    sentence = f"Temperature scaling takes the calibration error of {change}: {meaning}."
+    return Finding(sentence, verdict, {**numbers, **test})
+
+
+def silent_activations(rows):
+    """What share of the ReLU activations is zero, the mean over a network's layers; the sentence on the last label."""
+    shares = rows.groupby(["label", "seed"], sort=False)["zero_fraction"].mean().groupby("label", sort=False).mean()
+    share, name = shares.iloc[-1], family(shares.index[-1])
+    meaning = f"for any image most of it {'is silent' if share > 0.5 else 'answers'}"
+    return Finding(f"{percent(share)} of {name}'s ReLU activations are zero: {meaning}.", None, shares.to_dict())
+
+
+def first_filters(rows):
+    """Whether a picture of the first layer's filters shows what was learned: rows of the probe `first_layer`.
+
+    `numbers`: with_start and with_first, r as `measures.first_layer_correlations` has them, means over all there are.
+    """
+    found = measures.first_layer_correlations(rows)[["with_start", "with_first"]].mean()
+    between = "" if math.isnan(found["with_first"]) else f", and by {found['with_first']:.2f} between CIFAR-10 and Mars"
+    shows = "the initialisation" if found["with_start"] ** 2 > 0.5 else "what was learned"
+    sentence = f"Trained first-layer filters correlate by {found['with_start']:.2f} with their random start{between}"
+    return Finding(f"{sentence}: their picture shows {shows}.", None, found.to_dict())
+
+
+def promise_kept(rows):
+    """Whether sets hold the true class as often as promised: a Finding a label, of `measures.conformal_coverage`.
+
+    Rows of several seeds are averaged, intervals too, for they are over images. The verdict: "same" as promised, within
+    the margin, or more, or less.
+    """
+    return [_promise(label, mine) for label, mine in rows.groupby("label", sort=False)]
+
+
+def _promise(label, rows):
+    means = rows[rows["first_sol"].isna()].groupby("split").mean(numeric_only=True)
+    test, promised = means.loc["test"], means.loc["test", "promised"]
+    verdict = judge((test["low"] - promised, test["high"] - promised))
+    numbers = {**test.to_dict(), "own": means.loc["validation", "coverage"], "seeds": rows["seed"].nunique()}
+    if rows["first_sol"].notna().any():
+        meaning = {WORSE: "days are not exchangeable", CANNOT_TELL: "cannot tell whether days are exchangeable"}
+        found = f"{percent(numbers['own'])} of pictures of their own days, in {percent(test['coverage'])} of later ones"
+        sentence = f"On Mars, sets hold the truth in {found}: {meaning.get(verdict, 'the promise carries over')}."
+    else:
+        meaning = {
+            SAME: "as promised", WORSE: "less than promised", BETTER: "more than promised",
+            CANNOT_TELL: "cannot tell whether that is as promised",
+        }[verdict]  # fmt: skip
+        sets = f"{capital(family(label))}'s sets, of {test['size']:.1f} classes on average"
+        sentence = f"{sets}, hold the truth in {percent(test['coverage'])} of test images: {meaning}."
+    return Finding(sentence, verdict, numbers)
+
+
+def maps_trusted(rows):
+    """Whether maps know what an answer rests on, and depend on what was learned: `measures.trust_in_maps`.
+
+    Two Findings on the last label: of the map that gains most over a random order, and of the one that changes least
+    where weights are shuffled. Rows of several seeds are averaged, intervals too, for they are over images; of these,
+    older rows do not say how many have a flat map.
+    """
+    label = rows["label"].iloc[-1]
+    kinds = rows[rows["label"] == label].assign(flat=rows.get("flat", 0)).groupby("map", sort=False)
+    means = kinds.mean(numeric_only=True)
+    best = means["gain"].idxmax()
+    gain, verdict = means.loc[best], judge((means.loc[best, "low"], means.loc[best, "high"]), margin=0)
+    meaning = {BETTER: "it shows what matters", WORSE: "it misleads", CANNOT_TELL: "which may be chance"}[verdict]
+    more = f"{points(gain['gain'])} {'less' if gain['gain'] < 0 else 'more'} probability than in random order"
+    falls = f"Covered in the order of {best}, images cost {family(label)} {more}: {meaning}."
+    return [Finding(falls, verdict, gain.to_dict()), _randomised(means, *kinds[["flat", "images"]].sum().sum())]
+
+
+def _randomised(means, flat, maps):
+    """What shuffled weights leave of `maps`, of which `flat` have no order: `means` over seeds, a row a kind of map."""
+    alike = (means["randomised"] / (1 - means["flat"] / means["images"])).abs()
+    numbers = {**alike.to_dict(), "flat": flat}
+    if flat > maps / 2:
+        sentence = f"Shuffled weights leave {flat} of {maps} maps flat: too few are left to tell what maps show."
+        return Finding(sentence, CANNOT_TELL, numbers)
+    shows = "maps show the network" if alike.max() < ALIKE else f"{alike.idxmax()} shows the image, not the network"
+    others = f"{flat} maps flat and the others" if flat else "maps"
+    return Finding(f"Shuffled weights leave {others} a rank correlation of at most {alike.max():.2f}: {shows}.",
+                   None, numbers)  # fmt: skip
+
+
+def worse_images(rows):
+    """What corruptions, and a step against the network, leave of each network's accuracy: rows of `corruptions`.
+
+    Two Findings. The verdict of the first: the last label against the one before it on corrupted images, seed by seed;
+    its `numbers`: costs, of each label, in accuracy. The second has none; its `numbers`: left, of each label.
+    """
+    seeds = rows.groupby("label", sort=False)["seed"]
+    rows = rows.assign(pair=rows["seed"] - seeds.transform("min"))
+    whole, moved = rows["kind"] == measures.UNCHANGED, rows["kind"] == measures.FGSM
+    step = measures.FGSM_STEPS[1]
+    clean, corrupted, left = (
+        part.pivot_table("accuracy", "pair", "label", sort=False).dropna()
+        for part in (rows[whole], rows[~(whole | moved)], rows[moved & (rows["strength"] == step)])
+    )
+    names = {label: "the recipe" if label in RECIPES else family(label) for label in clean}
+    costs, left, before = (clean - corrupted).mean(), left.mean(), clean.mean()
+    *_, rival, last = names
+    verdict, numbers = judge_contrasts([(corrupted[last] - corrupted[rival]).to_numpy()])[0]
+    lead = {
+        BETTER: f"{names[last]} still leads",
+        SAME: f"{names[last]} no longer leads {names[rival]}",
+        WORSE: f"{names[last]} falls behind {names[rival]}",
+        CANNOT_TELL: f"cannot tell whether {names[last]} still leads",
+    }[verdict]
+    parts = listing(f"{names[label]} {points(cost)}" for label, cost in costs.items())
+    worse = Finding(f"Corruptions cost {parts}; {lead}.", verdict, {**numbers, "costs": costs.to_dict()})
+    halved = [names[label] for label in left.index[left < before / 2]]
+    count = len(halved)
+    who = "all" if count == len(names) else halved[0] if count == 1 else spelled(count) if count else "none"
+    share = f"{who} {'lose' if count > 1 else 'loses'} {'more than half' if halved else 'half'}"
+    parts = listing(f"{names[label]} {percent(kept)}" for label, kept in left.items())
+    against = f"{capital(spelled(step))} grey levels against the network leave {parts}: {share}."
+    return [worse, Finding(against, None, {"step": step, "left": left.to_dict()})]
+
+
+# What the rows of each probe of `measures.PROBES` say.
+OF_PROBES = {
+    "shift": shift_cost,
+    "equivariance": equivariant_layers,
+    "receptive_field": effective_fields,
+    "tabular": columns_order,
+    "activations": silent_activations,
+    "calibration": calibration_over_seeds,
+    "conformal": promise_kept,
+    "attribution": maps_trusted,
+    "corruptions": worse_images,
+    "first_layer": first_filters,
+    "nearest": nearest_image,
+}
