@@ -106,6 +106,9 @@ def test_the_same_model_gives_the_same_bytes(tiny, tmp_path):
         save(tiny.model, tmp_path), tmp_path / "again.tar.gz", class_names=tiny.dataset.class_names, row=tiny.row
     )
     assert sha256(again) == sha256(tiny.archive)
+
+
+def test_another_card_gives_other_bytes(tiny, tmp_path, exported):
     row = {**tiny.row, "class_names": letters(4)}
     other = package_model.package(tiny.keras, tmp_path / "other.tar.gz", class_names=letters(4), row=row)
     assert sha256(other) != sha256(tiny.archive)
