@@ -61,10 +61,16 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: (not _is_alone(item.nodeid), places.get(_scope(item.nodeid), len(LONGEST))))
 
 
-def pytest_collection_finish():
-    """What was imported stays: the collector need not look through it again and again."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """What is imported stays: the garbage collector goes through it once, at the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)
