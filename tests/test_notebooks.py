@@ -243,32 +243,23 @@ def test_a_notebook_that_needs_the_record_is_refused_where_there_is_none(elsewhe
     assert not (elsewhere.parent / "lab" / "runs").exists()
 
 
-def test_no_word_on_encryption_paths_are_the_users_and_ctrl_c_is_as_before(elsewhere, monkeypatch, capfd):
+def test_the_profile_and_paths_reach_the_notebook_and_all_is_as_before_afterwards(elsewhere, monkeypatch, capfd):
     (elsewhere / "copy.zip").touch()
     monkeypatch.setenv("CNNLAB_MARS", "copy.zip")
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    copy = notebooks.execute_notebook(
-        _notebook(Path("where.ipynb"), "import os\nos.environ['CNNLAB_MARS']"), find_budget("smoke")
-    )
-    shown = nbformat.read(copy, as_version=4).cells[1].outputs[0].data["text/plain"]
-    assert shown == repr(str(elsewhere / "copy.zip"))
-    assert os.environ["CNNLAB_MARS"] == "copy.zip"
-    assert "encryption" not in "".join(capfd.readouterr())
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
-
-
-def test_the_profile_reaches_the_notebook_and_progress_leaves_no_trace(tmp_path, monkeypatch, capfd):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CNNLAB_ROOT", str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     bar = "from cnnlab.machine import progress_bar\nwith progress_bar(2, 'work', 'step') as bar:\n    bar.update(2)"
-    path = _notebook(Path("profile.ipynb"), "BUDGET.name", bar)
+    path = _notebook(Path("where.ipynb"), "import os\nos.environ['CNNLAB_MARS']", "BUDGET.name", bar)
     copy = notebooks.execute_notebook(path, find_budget("smoke"))
-    assert copy == tmp_path / "runs" / "smoke" / "profile.ipynb"
+    assert copy == elsewhere.parent / "lab" / "runs" / "smoke" / "where.ipynb"
     cells = nbformat.read(copy, as_version=4).cells
-    assert cells[1].outputs[0].data["text/plain"] == "'smoke'"
-    assert cells[2].outputs == []
-    assert "work" in capfd.readouterr().out
+    assert cells[1].outputs[0].data["text/plain"] == repr(str(elsewhere / "copy.zip")), "the path is the user's"
+    assert cells[2].outputs[0].data["text/plain"] == "'smoke'"
+    assert cells[3].outputs == [], "progress leaves a trace"
+    shown = capfd.readouterr()
+    assert "work" in shown.out
+    assert "encryption" not in shown.out + shown.err
+    assert os.environ["CNNLAB_MARS"] == "copy.zip"
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers, "Ctrl-C is another"
 
 
 @pytest.mark.long
