@@ -21,7 +21,7 @@ from cnnlab import data
 from cnnlab.figures import figure_view, save_figure
 from cnnlab.machine import CACHE_VARIABLE, ROOT_VARIABLE, check_writable, root, variables_set
 from cnnlab.studies import PROFILE_VARIABLE, find_budget
-from cnnlab.wording import capital
+from cnnlab.wording import capital, rounded
 
 PARAMETERS_TAG = "parameters"
 # What stands for a widget in an output, which nothing answers once the kernel is gone.
@@ -221,8 +221,7 @@ class Page:
         mine = self._guesses[quantity]
         mine["measured"] = float(measured)
         said = "no guess" if mine["low"] is None else f"you said {mine['low']:,g} to {mine['high']:,g}"
-        three_digits = f"{float(f'{measured:.3g}'):,g}"
-        display(Markdown(f"> **Your guess.** {capital(quantity)}: {said}; measured: {three_digits}."))
+        display(Markdown(f"> **Your guess.** {capital(quantity)}: {said}; measured: {rounded(measured, 3)}."))
 
     def guesses(self):
         """The guesses beside what was measured, a DataFrame; above it how many intervals hold what they should.

@@ -24,9 +24,14 @@ def signed_points(difference):
     return f"{100 * difference:+.2f}"
 
 
+def rounded(number, digits):
+    """(1_449, 3) -> '1,450', (0.02714, 3) -> '0.0271': so many digits that say something."""
+    return f"{float(f'{number:.{digits}g}'):,.10g}"
+
+
 def about(n):
     """826.3 -> 'about 830': two digits of an estimate."""
-    return f"about {float(f'{n:.2g}'):,.0f}"
+    return f"about {rounded(n, 2)}"
 
 
 def p_value(p):

@@ -23,7 +23,8 @@ def frozen_features(extractor, split, cache=None, title=None, clock=None, mirror
     clock = clock or Clock()
     with clock.paused("setup"):
         folder = cache_folder(cache) / "features" / f"{extractor.name}-{version_of(extractor)}"
-        names = np.array([_name(image) for image in _seen(split, range(len(split)), mirrored)])
+        batches = (_seen(split, slice(start, start + BATCH), mirrored) for start in range(0, len(split), BATCH))
+        names = np.array([_name(image) for batch in batches for image in batch])
         features = np.empty((len(split), *extractor.output_shape[1:]), "float32")
         took = np.full((len(split), 2), np.nan)
         for path in sorted(folder.glob("*.npz")):
@@ -34,7 +35,7 @@ def frozen_features(extractor, split, cache=None, title=None, clock=None, mirror
                 part, own = missing[first : first + PART], Clock()
                 for start in range(0, len(part), BATCH):
                     rows = part[start : start + BATCH]
-                    features[rows] = extractor.predict_on_batch(np.stack(list(_seen(split, rows, mirrored))))
+                    features[rows] = extractor.predict_on_batch(_seen(split, rows, mirrored))
                     bar.update(len(rows))
                 own.lap("features")
                 took[part] = np.divide((own.parts["features"], own.cpu_seconds), len(part))
@@ -48,9 +49,8 @@ def frozen_features(extractor, split, cache=None, title=None, clock=None, mirror
 
 
 def _seen(split, rows, mirrored):
-    for row in rows:
-        image = split.images[split.indices[row]]
-        yield image[:, ::-1] if mirrored else image
+    images = split.images[split.indices[rows]]
+    return images[:, :, ::-1] if mirrored else images
 
 
 def _name(array):
