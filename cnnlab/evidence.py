@@ -187,13 +187,21 @@ def when_and_where(tables):
     return [f"Measured on {listing(sorted(measured))}."]
 
 
-def made_on(record):
-    """How many trainings there are, on which machines and software, and how long they took."""
-    rows = pd.concat(record.values()).drop_duplicates("key")
-    machines = listing(sorted({f"{row.cpu}, {row.cores} cores" for row in rows.itertuples()}))
+def trainings(record):
+    """The rows of all studies, each once; None where nothing is recorded."""
+    return pd.concat(record.values()).drop_duplicates("key") if record else None
+
+
+def made_on(rows):
+    """How many trainings, `rows`, there are, on which machines and software, and how long they took."""
+    machines = listing(sorted({_machine(row) for row in rows.itertuples()}))
     software = listing(sorted({f"Keras {r.keras} on {r.backend} {r.backend_version}" for r in rows.itertuples()}))
     precisions, hours = listing(sorted(set(rows["precision"]))), rows["cpu_seconds"].sum() / 3600
-    return f"{len(rows)} trainings on {machines} ({precisions}; {software}), {hours:.1f} processor hours in all."
+    return f"{len(rows)} trainings on {machines} ({precisions}; {software}), {hours:.1f} processor hours without a GPU."
+
+
+def _machine(row):
+    return f"{row.cpu}, {row.cores} cores" + (f" and {row.accelerator}" if row.accelerator != "none" else "")
 
 
 def plan(record):

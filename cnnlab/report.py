@@ -272,7 +272,13 @@ CHAPTERS = {
     "plan": Chapter(
         "What was run?",
         lambda record: record,
-        tables=lambda record: [evidence.made_on(record), evidence.plan(record)],
+        lambda record: findings.on_gpu(evidence.trainings(record)),
+        lambda record: [
+            evidence.made_on(evidence.trainings(record)),
+            evidence.plan(record),
+            "Mean test accuracy of the variants that have seeds of both kinds, each counted once:",
+            findings.on_gpu_table(evidence.trainings(record)),
+        ],
         about="Seed *k* of every variant shares the split and the order of the images. The recipes that are held "
         "against targets, and the published code, have more seeds than the plan says.",
     ),

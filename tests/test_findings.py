@@ -57,6 +57,24 @@ def test_what_convolution_buys_against_both(best, verdict, text):
     assert found.numbers["plain"]["mean"] == pytest.approx(0.27, abs=1e-3)
 
 
+@pytest.mark.parametrize(("gain", "verdict"), [(0.0, "same"), (0.05, "better"), (-0.05, "worse")])
+def test_trainings_on_a_gpu_are_held_against_others_variant_by_variant(gain, verdict):
+    means = {f"cnn_{filters}": 0.6 + 0.001 * filters for filters in range(1, 13)}
+    without = frame(means, seed=1).assign(accelerator="none")
+    beside = frame({label: mean + gain for label, mean in means.items()}, seed=2).assign(accelerator="a GPU")
+    alone = frame({"cnn_99": 0.2}).assign(accelerator="none")
+    rows = pd.concat([without, beside, alone])
+    rows.loc[rows["label"] == "cnn_3", "test_accuracy_best"] = np.nan  # It keeps the last.
+    (found,) = findings.on_gpu(rows)
+    assert (found.verdict, found.numbers["n"]) == (verdict, 12)
+    difference = beside["test_accuracy_best"].mean() - without["test_accuracy_best"].mean()
+    assert found.numbers["mean"] == pytest.approx(difference)
+    assert list(findings.on_gpu_table(rows)["Verdict"]) == [verdict]
+    for one_kind in (without, beside, pd.concat([without, beside[beside["seed"] == 0]])):
+        assert findings.on_gpu(one_kind) == []
+        assert findings.on_gpu_table(one_kind).empty
+
+
 def test_better_and_worse_are_two_sides_of_one_difference():
     rows = frame(RISING)
     better = findings.against_baseline(rows, "cnn_32_64_128", "cnn_16_32_64")

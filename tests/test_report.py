@@ -35,9 +35,9 @@ def toy(tmp_path, monkeypatch):
         row = trial.resolved().configuration() | {
             "key": Store(folder).key(trial), "label": trial.label, "protocol": PROTOCOL, "parameters": 10,
             "history": {},
-            "cpu": "abacus", "cores": 2, "keras": "3", "backend": "beads", "backend_version": "1", "seconds": 60.0,
-            "cpu_seconds": 90.0, "test_accuracy_best": accuracy, "test_loss_best": 1 - accuracy,
-            "val_accuracy_best": accuracy,
+            "cpu": "abacus", "cores": 2, "accelerator": "none", "keras": "3", "backend": "beads",
+            "backend_version": "1", "seconds": 60.0, "cpu_seconds": 90.0, "test_accuracy_best": accuracy,
+            "test_loss_best": 1 - accuracy, "val_accuracy_best": accuracy,
         }  # fmt: skip
         pd.Series(row).to_json(folder / f"{row['key']}.json")
     (tmp_path / results.README).write_text("<!-- begin:questions -->\n<!-- end:questions -->\n")

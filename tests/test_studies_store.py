@@ -18,8 +18,8 @@ from cnnlab.training.networks import checked
 
 RECORD = Path(__file__).parents[1] / "results" / "trials"
 # Studies of which seeds are planned that are not recorded yet; RESULTS.md counts both.
-BEGUN = ("recipe",)
-ROWS = 482
+BEGUN = ("transfer_size", "mars_kernels", "training")
+ROWS = 681
 TRIAL, OTHER = CNNS.trials
 RUNS = CNNS.runs()
 
@@ -113,6 +113,18 @@ def test_what_is_changed_on_disk_is_read_again(store):
     assert store.row(TRIAL)["number"] == 99
     path.unlink()
     assert TRIAL not in store
+
+
+@pytest.mark.parametrize(("on_gpu", "kept"), [([], [0, 1, 2, 3]), ([1, 3], [0, 2]), ([0, 1, 2, 3], [0, 1, 2, 3])])
+def test_times_on_a_gpu_do_not_stand_beside_others(tmp_path, on_gpu, kept):
+    store = Store(tmp_path)
+    for number, trial in enumerate(RUNS):
+        device = "NVIDIA H200" if number in on_gpu else "none"
+        store.save(result_of(trial, number=number, accelerator=device, seconds_training=9.0, cpu_seconds=8.0))
+    frame = select(store.records(), RUNS)
+    assert sorted(frame["number"]) == [0, 1, 2, 3]
+    for column in ("seconds_training", "cpu_seconds"):
+        assert sorted(frame.loc[frame[column].notna(), "number"]) == kept
 
 
 def test_a_claim_is_of_one_process_and_given_back(store, tmp_path):

@@ -143,6 +143,28 @@ def epochs_confound(frame, longer="cnn_32_64_128_15_epochs", shorter="cnn_32_64_
     return Finding(f"Longer training alone {effect(verdict, numbers, 'accuracy')}{so_what}.", verdict, numbers)
 
 
+def on_gpu(frame):
+    """Whether networks that a GPU trained score as those that were trained without: a Finding in a list, or [].
+
+    `frame`: rows of any studies. Each variant with two or more of both kinds counts once: by how much their mean test
+    accuracies differ.
+    """
+    scores = frame.reindex(columns=[HEADLINE, "test_accuracy_last"]).bfill(axis=1)[HEADLINE]
+    kinds = scores.groupby([frame["label"], frame["accelerator"] != "none"]).agg(["mean", "count"]).unstack()
+    if len(kinds["mean"].columns) < 2 or not (both := (kinds["count"] > 1).all(axis=1)).any():
+        return []
+    means = kinds["mean"][both]
+    verdict, numbers = judge_contrasts([(means[True] - means[False]).to_numpy()])[0]
+    so_what = {SAME: ": seeds from both may stand together"}.get(verdict, "")
+    return [Finding(f"Training on a GPU {effect(verdict, numbers, 'test accuracy')}{so_what}.", verdict, numbers)]
+
+
+def on_gpu_table(frame):
+    """The difference of which `on_gpu` speaks, n variants, with its interval; empty where there is none."""
+    judged = [(finding.verdict, finding.numbers) for finding in on_gpu(frame)]
+    return verdicts_table([("on a GPU", "without")] * len(judged), judged, "Difference, points")
+
+
 def compare_predictions(labels, first, second, names):
     """Two trained networks, called `names`, on the same images, by McNemar's test; classes (n,) each.
 

@@ -53,7 +53,6 @@ CIFAR_STUDIES = {
                 Trial(_label("dense", units), model="dense", options={"units": list(units)})
                 for units in ((128, 64), (256, 128), (512, 256))
             ),
-            seeds=10,
         ),
         Study(
             "filters",
@@ -136,7 +135,6 @@ CIFAR_STUDIES = {
             f"{SETTINGS}; 10 epochs, but softmax regression and the tuned network 40, in batches of 256, at a rate "
             "that falls to zero (the tuned one's from 0.0003, on mirror images too): it computes as much as the CNN",
             (SOFTMAX, DENSE, DENSE_BEST, CNN),
-            seeds=10,
         ),
         Study(
             "transfer_size",

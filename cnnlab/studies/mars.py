@@ -5,8 +5,6 @@ import dataclasses
 from cnnlab.studies.study import Study
 from cnnlab.training import Trial
 
-# Ten for what takes less than five minutes; the larger kernels have five.
-MARS_SEEDS, KERNEL_SEEDS = 10, 5
 # At a constant rate validation accuracy rises and falls by five points from epoch to epoch for as long as one waits
 # (tried for 30); at a falling one it has stopped moving by the end. The best epoch's weights are kept.
 TRAINING = {"epochs": 12, "schedule": "linear", "monitor": "val_accuracy"}
@@ -70,7 +68,6 @@ MARS_STUDIES = {
                 MARS_PROBE_ALL,
                 MARS_TUNED_ALL,
             ),
-            seeds=MARS_SEEDS,
             more_seeds=dict.fromkeys((MARS_PROBE.label, MARS_MIRRORED.label, MARS_PROBE_ALL.label), 1),
         ),
         Study(
@@ -84,7 +81,6 @@ MARS_STUDIES = {
                 _with_kernels("mars_cnn_k7", 7),
                 _with_kernels("mars_cnn_k3to5", [3, 3, 5, 5]),
             ),
-            seeds=KERNEL_SEEDS,
             costliest="mars_cnn_k7",
         ),
     )

@@ -149,6 +149,7 @@ def select(records, trials):
     of rows of one data set and seed those of the version of the data that most have, or that was trained last.
     Returns a DataFrame, one row a trial, with the trial's label, in the order of `trials`, those
     of a precision of their own first; empty where nothing matches. `frame.attrs["protocol"]` says whose rows they are.
+    Where some were trained on a GPU and others without, only these keep their times: the two do not compare.
     """
     wanted = {(trial.identity, trial.precision): (place, trial.label) for place, trial in enumerate(trials)}
     groups, exact = (collections.defaultdict(lambda: collections.defaultdict(list)) for _ in range(2))
@@ -172,7 +173,7 @@ def select(records, trials):
     ]
     frame = pd.DataFrame(rows).sort_values("place", ignore_index=True).drop(columns=["place", "history"])
     frame.attrs["protocol"] = protocol
-    return frame
+    return _with_comparable_times(frame)
 
 
 class _Row(dict):
@@ -199,6 +200,13 @@ def protocols_of(record):
     # Protocol 2 changed what a normalisation answers with, and nothing in networks without one.
     normalised = record.get("batch_norm") or (record.get("options") or {}).get("batch_norm")
     return (own, 2) if own == 1 and not normalised else (own,)
+
+
+def _with_comparable_times(frame):
+    """`frame` without the times of trainings on a GPU, where it has others, too."""
+    on_gpu = frame.get("accelerator", pd.Series("none", frame.index)).fillna("none") != "none"
+    times = [column for column in frame if column.startswith(("seconds", "cpu_seconds"))]
+    return frame if on_gpu.all() or not on_gpu.any() else frame.assign(**frame[times].mask(on_gpu))
 
 
 def _answers(probabilities):

@@ -27,7 +27,7 @@ class Study:
     varied: str
     fixed: str
     trials: tuple[Trial, ...]
-    seeds: int = 5
+    seeds: int = 10
     more_seeds: dict[str, int] = dataclasses.field(default_factory=dict)
     costliest: str | None = None
 
