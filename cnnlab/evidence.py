@@ -200,6 +200,13 @@ def made_on(rows):
     return f"{len(rows)} trainings on {machines} ({precisions}; {software}), {hours:.1f} processor hours without a GPU."
 
 
+def on_gpu(record):
+    """The table of how seeds from a GPU score, and what it is of; [] where there are none to compare."""
+    table = findings.on_gpu_table(trainings(record))
+    said = "Mean test accuracy of the variants that have seeds of both kinds, each counted once:"
+    return [] if table.empty else [said, table]
+
+
 def _machine(row):
     return f"{row.cpu}, {row.cores} cores" + (f" and {row.accelerator}" if row.accelerator != "none" else "")
 

@@ -214,12 +214,16 @@ def import_keras():
 
     TensorFlow's C++ part logs there (a missing GPU among other things) before any setting can
     hush it. What really goes wrong is an exception, and is still seen.
+    What comes with it stays: `release` need not look through it again and again.
     """
+    is_first = "keras" not in sys.modules
     with _no_standard_error():
         import keras
 
         with contextlib.suppress(AttributeError):  # Keras has no devices to tell for PyTorch.
             keras.distribution.list_devices()
+    if is_first:
+        gc.freeze()
 
 
 @contextlib.contextmanager

@@ -55,7 +55,7 @@ CHAPTERS = {
         "epochs",
         says=findings.epochs_confound,
         about="The published sweep trained one of its four variants for more epochs than the others, and reported the "
-        "last epoch. So does this table.",
+        "last epoch. So does this table, unlike the others.",
         metric="test_accuracy_last",
     ),
     "kernels": of_study(
@@ -74,7 +74,8 @@ CHAPTERS = {
     "sample_size": of_study(
         "sample_size",
         says=findings.sample_size,
-        about="As many training steps for each size, fewer than in the other studies, on ever more images.",
+        about="Each network trains until its validation accuracy no longer rises, on ever more images: with equal "
+        "steps for all, some would end while they still learn.",
         evidence=partial(evidence.by_size, needed="sample_size"),
         drawn={"sample_size": figures.accuracy_vs_samples},
         contrasts=findings.sample_size_table,
@@ -212,8 +213,9 @@ CHAPTERS = {
         lambda found: [findings.target_table(*found), findings.frontier_table(evidence.timed(found))],
         {"recipe_frontier": evidence.frontier},
         "A baseline time is what the published code's ten epochs take on the same machine, measured in turns. "
-        "The seeds are ones with which nothing had been scored before; how settings and passes were chosen is in "
-        "[PROTOCOL.md](PROTOCOL.md). Targets are of answers from several views, the picture and the last table of one.",
+        "Each recipe's seeds are ones with which no form of it had been scored before; how settings and passes were "
+        "chosen is in [PROTOCOL.md](PROTOCOL.md). Targets are of answers from several views, the picture and the last "
+        "table of one.",
         "cnnlab study targets",
         headline=-1,
     ),
@@ -276,11 +278,10 @@ CHAPTERS = {
         lambda record: [
             evidence.made_on(evidence.trainings(record)),
             evidence.plan(record),
-            "Mean test accuracy of the variants that have seeds of both kinds, each counted once:",
-            findings.on_gpu_table(evidence.trainings(record)),
+            *evidence.on_gpu(record),
         ],
-        about="Seed *k* of every variant shares the split and the order of the images. The recipes that are held "
-        "against targets, and the published code, have more seeds than the plan says.",
+        about="Seed *k* of every variant shares the split and the order of the images. Where two numbers of seeds are "
+        "recorded, the fewer are of what takes longest, or has no seed.",
     ),
 }
 

@@ -40,8 +40,9 @@ Every number on this page is computed from the rows in this folder, by `make rep
 lie, if this procedure is right 95 times in 100. Differences are paired, seed by seed, and *p* is after Holm's
 correction for the comparisons made together. *Same* is a difference shown to be within {whole_points(findings.MARGIN)},
 *cannot tell* one whose interval is wider than what would matter. The loss is of the same epoch as the accuracy.
-Processor time counts all cores together; the machines did other work meanwhile, so read differences below a factor of
-two as none. [PROTOCOL.md](PROTOCOL.md) says what the test images decided, and what makes a row valid."""
+Processor time is the median of the seeds trained without a GPU, all cores together; the machines did other work
+meanwhile, so read differences below a factor of two as none. [PROTOCOL.md](PROTOCOL.md) says what the test images
+decided, and what makes a row valid."""
 
 
 def rebuild(root=None):

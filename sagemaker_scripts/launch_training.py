@@ -41,9 +41,9 @@ POLL_SECONDS = 30
 def plan_runs(arguments, seeds=None):
     """What train.py is to be asked, from its parsed `arguments`: [{hyperparameter: text}, ...], one a run.
 
-    With a study and no variant: every variant for seeds 0 to `seeds` - 1 (None: as many as the
-    study records). Returns that, and the names of the data sets that the runs read. Raises
-    BadArgumentsError for what train.py would refuse.
+    With a study and no variant: every variant for seeds 0 to `seeds` - 1 (None: the study's own
+    number, also of variants of which the record has fewer). Returns that, and the names of the data
+    sets that the runs read. Raises BadArgumentsError for what train.py would refuse.
     """
     names = {"study", "variant", "label", *train.TRIAL_FIELDS, *train.MODEL_OPTIONS}
     given = {name: _text(value) for name, value in vars(arguments).items() if name in names and value is not None}
@@ -249,7 +249,7 @@ def _text(value):
 
 def make_parser():
     parser = common.parser(__doc__)
-    parser.add_argument("--seeds", type=int, help="of a whole study; default: as many as its record has")
+    parser.add_argument("--seeds", type=int, help="of a whole study; default: the study's own, for all variants")
     parser.add_argument("--as-jobs", action="store_true", help="a whole study as training jobs, not as a tuning job")
     parser.add_argument("--parallel", type=int, default=2, help="jobs at a time; default: %(default)s")
     parser.add_argument(

@@ -191,7 +191,7 @@ def test_the_decision_that_costs_most_when_undone_is_named(no_pooling, verdict, 
     assert (found.verdict, found.numbers["label"]) == (verdict, "no pooling")
     assert found.numbers["verdicts"]["no dropout"] == "better"
     assert found.sentence.startswith(words)
-    assert found.sentence.endswith(f"{('one', 'two')[verdict == 'worse']} of two decisions can be told to matter.")
+    assert found.sentence.endswith(f"{('one of two', 'all two')[verdict == 'worse']} decisions can be told to matter.")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import re
 import sys
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -171,6 +172,15 @@ SHORT = (
     dataclasses.replace(FULL, epochs=1.5, tta=0),
     dataclasses.replace(PUBLISHED, epochs=1),
 )
+
+
+@pytest.mark.parametrize(("loaded", "frozen"), [({}, 1), ({"keras": keras}, 0)])
+def test_the_collector_is_spared_what_keras_brings_and_nothing_that_was_made_with_it(monkeypatch, loaded, frozen):
+    calls = []
+    monkeypatch.setattr(machine, "sys", SimpleNamespace(modules=loaded, stderr=sys.stderr))
+    monkeypatch.setattr(machine.gc, "freeze", lambda: calls.append(1))
+    machine.import_keras()
+    assert len(calls) == frozen
 
 
 @pytest.fixture

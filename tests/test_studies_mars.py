@@ -64,7 +64,7 @@ def test_what_learns_from_validation_images_takes_the_settings_that_they_chose()
 def test_what_is_fitted_has_one_seed_and_all_else_ten():
     seeds = collections.Counter(trial.label for trial in MARS_STUDIES["mars_ladder"].runs())
     assert {label: 1 if TRIALS[label].model == "probe" else 10 for label in seeds} == seeds
-    assert set(collections.Counter(trial.label for trial in MARS_STUDIES["mars_kernels"].runs()).values()) == {5}
+    assert set(collections.Counter(trial.label for trial in MARS_STUDIES["mars_kernels"].runs()).values()) == {10}
 
 
 def test_a_training_from_files_to_scores(mars_tiny):

@@ -40,8 +40,8 @@ FIGURES = {
     "filters_study": f"Test accuracy of the four filter configurations with a dense layer: {_SEEDS}",
     "filters_gap_study": f"Test accuracy of the four filter configurations with global average pooling: {_SEEDS}",
     "kernels_study": f"Test accuracy for four kernel sizes: {_SEEDS}",
-    "sample_size": "Test accuracy of the dense and the convolutional network against the number of training images "
-    "on a logarithmic axis.",
+    "sample_size": "Test accuracy of the dense network, the convolutional one and a linear classifier on pretrained "
+    "features against the number of training images on a logarithmic axis.",
     "shift_accuracy": "Test accuracy of the dense and the convolutional network against the number of pixels by "
     "which the images are shifted.",
     "permutation": "Test accuracy of the dense and the convolutional network on ordinary images and on images whose "

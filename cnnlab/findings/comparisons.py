@@ -189,7 +189,8 @@ def undone(frame):
     clear = verdicts.count(BETTER) + verdicts.count(WORSE)
     costs = {WORSE: f"{capital(numbers['label'])} costs most, {points(numbers['mean'])}"}
     start = costs.get(verdict, "No decision costs a clear amount when it is undone")
-    sentence = f"{start}; {spelled(clear)} of {spelled(len(verdicts))} decisions can be told to matter."
+    share = f"all {spelled(clear)}" if clear == len(verdicts) else f"{spelled(clear)} of {spelled(len(verdicts))}"
+    sentence = f"{start}; {share} decisions can be told to matter."
     return Finding(sentence, verdict, numbers)
 
 

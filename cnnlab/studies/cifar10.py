@@ -101,7 +101,8 @@ CIFAR_STUDIES = {
             "epochs",
             "What is it worth to train one variant for 15 epochs and the others for 10?",
             "epochs of the 32-64-128 network",
-            f"{SETTINGS}; 3x3 kernels, dense layer of 512, dropout 0.5",
+            f"{SETTINGS.replace('best of all epochs chosen on validation', 'the last epoch')}; 3x3 kernels, dense "
+            "layer of 512, dropout 0.5",
             (CNN, dataclasses.replace(CNN, label="cnn_32_64_128_15_epochs", epochs=15)),
         ),
         Study(
@@ -120,8 +121,9 @@ CIFAR_STUDIES = {
             "sample_size",
             "How many images does each network need?",
             "number of training images",
-            "Adam, learning rate 0.001, batches of 64, until validation accuracy, taken every 250 steps, has not risen "
-            "for 2,500; the best of these moments; networks of comparable parameter counts",
+            "Adam, learning rate 0.001, batches of 64, until validation accuracy, measured every 250 steps, has not "
+            "risen for 2,500 steps (30,000 at most), the weights of the best of these measurements; networks of "
+            "comparable parameter counts",
             tuple(
                 dataclasses.replace(trial, label=f"{trial.label}_n{images}", train_images=images, **TO_CONVERGENCE)
                 for trial in (DENSE, SMALL_CNN)

@@ -217,8 +217,8 @@ MARS_BUDGETS = _table(
         sample_images=600, map_images=12, scoring_batch=100,
     ),
     Budget(
-        "smoke", seeds=1, epochs=1, train_images=128, eval_images=64, sweep_variants=2, sweep_images=64, sweep_epochs=1,
-        sample_images=64, map_images=2, scoring_batch=100, dots_per_inch=50,
+        "smoke", seeds=1, epochs=1, train_images=64, eval_images=32, sweep_variants=2, sweep_images=64, sweep_epochs=1,
+        sample_images=32, map_images=2, scoring_batch=100, dots_per_inch=50,
     ),
 )  # fmt: skip
 OF_DATASETS = dict.fromkeys(("mars", "mars64", "mars224"), MARS_BUDGETS)
