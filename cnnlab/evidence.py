@@ -197,7 +197,7 @@ def made_on(rows):
     machines = listing(sorted({_machine(row) for row in rows.itertuples()}))
     software = listing(sorted({f"Keras {r.keras} on {r.backend} {r.backend_version}" for r in rows.itertuples()}))
     precisions, hours = listing(sorted(set(rows["precision"]))), rows["cpu_seconds"].sum() / 3600
-    return f"{len(rows)} trainings on {machines} ({precisions}; {software}), {hours:.1f} processor hours without a GPU."
+    return f"{len(rows)} trainings on {machines}, in {precisions}, with {software}; {hours:.1f} processor hours without a GPU."
 
 
 def on_gpu(record):
@@ -208,7 +208,8 @@ def on_gpu(record):
 
 
 def _machine(row):
-    return f"{row.cpu}, {row.cores} cores" + (f" and {row.accelerator}" if row.accelerator != "none" else "")
+    beside = f", {row.accelerator}" if row.accelerator != "none" else ""
+    return f"{row.cpu} ({row.cores} cores{beside})"
 
 
 def plan(record):
