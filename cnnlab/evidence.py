@@ -197,7 +197,8 @@ def made_on(rows):
     machines = listing(sorted({_machine(row) for row in rows.itertuples()}))
     software = listing(sorted({f"Keras {r.keras} on {r.backend} {r.backend_version}" for r in rows.itertuples()}))
     precisions, hours = listing(sorted(set(rows["precision"]))), rows["cpu_seconds"].sum() / 3600
-    return f"{len(rows)} trainings on {machines}, in {precisions}, with {software}; {hours:.1f} processor hours without a GPU."
+    how = f"on {machines}, in {precisions}, with {software}"
+    return f"{len(rows)} trainings {how}; {hours:.1f} processor hours without a GPU."
 
 
 def on_gpu(record):
