@@ -86,6 +86,14 @@ def pytest_xdist_make_scheduler(config, log):
     return Scopes(config, log)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def imports_out_of_the_collectors_sight():
+    """What is imported is so again where a file before this one stopped a local server, which ends that for all."""
+    if not gc.get_freeze_count():
+        gc.collect()
+        gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def few_images_for_statistics():
     """Normalisations take their statistics of few images; see `as_many_images_for_statistics`."""
