@@ -188,8 +188,8 @@ def when_and_where(tables):
 
 
 def trainings(record):
-    """The rows of all studies, each once; None where nothing is recorded."""
-    return pd.concat(record.values()).drop_duplicates("key") if record else None
+    """(`record`, the rows of all its studies, each once); None where nothing is recorded."""
+    return (record, pd.concat(record.values()).drop_duplicates("key")) if record else None
 
 
 def made_on(rows):
@@ -201,9 +201,9 @@ def made_on(rows):
     return f"{len(rows)} trainings {how}; {hours:.1f} processor hours without a GPU."
 
 
-def on_gpu(record):
-    """The table of how seeds from a GPU score, and what it is of; [] where there are none to compare."""
-    table = findings.on_gpu_table(trainings(record))
+def on_gpu(rows):
+    """The table of how seeds from a GPU score, and what it is of; [] where `rows` has none to compare."""
+    table = findings.on_gpu_table(rows)
     said = "Mean test accuracy of the variants that have seeds of both kinds, each counted once:"
     return [] if table.empty else [said, table]
 

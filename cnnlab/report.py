@@ -273,13 +273,9 @@ CHAPTERS = {
     ),
     "plan": Chapter(
         "What was run?",
-        lambda record: record,
-        lambda record: findings.on_gpu(evidence.trainings(record)),
-        lambda record: [
-            evidence.made_on(evidence.trainings(record)),
-            evidence.plan(record),
-            *evidence.on_gpu(record),
-        ],
+        evidence.trainings,
+        lambda found: findings.on_gpu(found[1]),
+        lambda found: [evidence.made_on(found[1]), evidence.plan(found[0]), *evidence.on_gpu(found[1])],
         about="Seed *k* of every variant shares the split and the order of the images. Where two numbers of seeds are "
         "recorded, the fewer are of what takes longest, or has no seed.",
     ),

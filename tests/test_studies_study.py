@@ -98,7 +98,7 @@ def test_the_recipes_are_four_studies_and_those_with_a_target_have_seeds_of_thei
     assert seeds.keys() == RECIPES.keys()
     assert [seeds[label] for label in TARGETS] == [set(range(first, first + 5)) for first in (27, 22, 37)]
     seeds = {label: len(found) for label, found in seeds.items()}
-    assert {seeds[label] for label in ("assignment", "only_triangular", NARROW, "without_muon")} == {10}
+    assert {seeds[label] for label in ("assignment", "augmentation", "only_triangular", NARROW, "without_muon")} == {10}
     assert {seeds[label] for label in ("published", "float32")} == {7}
     assert {seeds[label] for label in ("width", "to_94")} == {5}
 

@@ -14,8 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "biases": ["permutation", "sample_size", "sample_size_table", "transfer_size"],
         "comparisons": [
             "adjacent", "against_baseline", "against_constant", "choose", "compare_predictions", "contrast_table",
-            "convolution_buys", "epochs_confound", "on_gpu", "on_gpu_table",
-            "sweep", "undone",
+            "convolution_buys", "epochs_confound", "on_gpu", "on_gpu_table", "sweep", "undone",
         ],
         "finding": ["BETTER", "CANNOT_TELL", "HEADLINE", "MARGIN", "SAME", "WORSE", "Finding"],
         "mars": [
