@@ -6,6 +6,7 @@ TensorFlow is loaded by those that need it, so that the process that hands tests
 import gc
 import os
 import signal
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def pytest_configure():
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     # Of workers and programs: NumPy's threads burn, waiting for each other, the time of the worker beside them.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Every test makes and drops many small objects, few of them in circles: the collector looks less often.
+    gc.set_threshold(20_000, 20, 20)
 
 
 # What takes longest begins first, so that no worker of pytest-xdist is left with it at the end.
@@ -86,10 +89,16 @@ def pytest_xdist_make_scheduler(config, log):
     return Scopes(config, log)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def imports_out_of_the_collectors_sight():
-    """What is imported is so again where a file before this one stopped a local server, which ends that for all."""
-    if not gc.get_freeze_count():
+# How many modules were imported when the garbage collector last went through all there is; and how many more are many.
+_collected = {"modules": 0}
+MANY_MODULES = 100
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown():
+    """What a test imported stays, too; and a local server that was stopped has ended that for all."""
+    if not gc.get_freeze_count() or len(sys.modules) > _collected["modules"] + MANY_MODULES:
+        _collected["modules"] = len(sys.modules)
         gc.collect()
         gc.freeze()
 

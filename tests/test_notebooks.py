@@ -14,6 +14,7 @@ import nbformat
 import numpy as np
 import pytest
 import tiny_folder
+import tiny_study
 
 from cnnlab import find_budget, machine, measures, report, studies, training
 from cnnlab import notebook as notebooks
@@ -291,11 +292,20 @@ def test_the_first_half_runs_on_a_folder_of_ones_own(tmp_path, monkeypatch):
     assert [entry.name for entry in (tmp_path / "lab").iterdir()] == ["runs"], "something went to the record"
 
 
+def _with_few_images_for_statistics(path, copy):
+    """Write the notebook at `path` to `copy`, with a cell after the first that does what conftest does here."""
+    notebook = nbformat.read(path, as_version=4)
+    changed = f"importlib.import_module('cnnlab.training.loop').STATISTICS_IMAGES = {tiny_study.STATISTICS_IMAGES}"
+    first = next(place for place, cell in enumerate(notebook.cells) if cell.cell_type == "code")
+    notebook.cells.insert(first + 1, nbformat.v4.new_code_cell(f"import importlib\n{changed}"))
+    nbformat.write(notebook, copy)
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_the_notebook_runs_in_the_smoke_budget_and_leaves_its_figures(path, tmp_path, monkeypatch, request):
     if path.stem == "cnn_exploration":
         monkeypatch.setenv("CNNLAB_MARS", str(request.getfixturevalue("mars_path")))
-    (tmp_path / path.name).write_bytes(path.read_bytes())
+    _with_few_images_for_statistics(path, tmp_path / path.name)
     (tmp_path / "results").symlink_to(ROOT / "results")
     (tmp_path / "sagemaker_scripts").symlink_to(ROOT / "sagemaker_scripts")
     monkeypatch.chdir(tmp_path)

@@ -30,8 +30,8 @@ TOLERANCE = 0.01
 STEPS = (32, 64, 128, 256, 512, 1024, 2048)
 # Times that a deletion looks at the answer after the first, evenly until all cells are covered.
 LOOKS = 16
-# Pixels, over all images, of which gradients are held at once.
-_AT_ONCE = 2**16
+# Pixels, over all images, that go through a network at once: fewer where feature maps are held.
+_ANSWERED, _WITH_MAPS = 2**18, 2**16
 
 
 def leaves(model):
@@ -59,7 +59,7 @@ def explained(model, layer, images, classes=None):
 
     `probabilities` float32 (n, classes) are what `model` answers; `maps` float32 (n, rows, columns) where in `layer`'s
     feature maps the score comes from: 1 where most speaks for the class, 0 where nothing does, or where something
-    speaks against it. Of a two-sided probe, which sees the mirror image first, they are of the image itself.
+    speaks against it. A two-sided probe sees mirror images before the images, in the same pass: maps are of the images.
 
     Source: Selvaraju et al., Grad-CAM: Visual explanations from deep networks via gradient-based localization (ICCV
     2017), equations 1 and 2.
@@ -74,7 +74,9 @@ def explained(model, layer, images, classes=None):
         with _watched([layer], see):
             probabilities = tf.cast(model(images, training=False), "float32")
         scores = log_odds(probabilities, tf.argmax(probabilities, axis=-1) if classes is None else classes)
-    features, slopes = (tf.cast(part, "float32") for part in (outputs[-1], tape.gradient(scores, outputs[-1])))
+    own = slice(-tf.shape(images)[0], None)
+    both = outputs[-1], tape.gradient(scores, outputs[-1])
+    features, slopes = (tf.cast(part[own], "float32") for part in both)
     weights = tf.reduce_mean(slopes, axis=(1, 2), keepdims=True)
     maps = tf.nn.relu(tf.reduce_sum(weights * features, axis=-1))
     return probabilities, tf.math.divide_no_nan(maps, tf.reduce_max(maps, axis=(1, 2), keepdims=True))
@@ -87,7 +89,7 @@ def grad_cam(model, images, classes=None):
     """
     if (found := explained_layer(model)) is None:
         raise ValueError(f"model {model.name} has no convolution with positions; Grad-CAM needs one")
-    classes, count = asked_classes(model, images, classes), images_at_once(images)
+    classes, count = asked_classes(model, images, classes), images_at_once(images, with_maps=True)
     starts = range(0, len(images), count)
     parts = [(np.float32(images[i : i + count]), classes[i : i + count]) for i in starts]
     return np.concatenate([explained(model, found[0], *part)[1].numpy() for part in parts])
@@ -153,7 +155,7 @@ def _mean_gradient(model, start, image, asked, steps):
     def scores(pixels):
         return log_odds(model(pixels, training=False), [asked] * len(pixels))
 
-    total, count = 0, images_at_once(image[None])
+    total, count = 0, images_at_once(image[None], with_maps=True)
     places = ((np.arange(steps, dtype="float32") + 0.5) / steps)[:, None, None, None]
     for first in range(0, steps, count):
         total += input_gradient(scores, start + places[first : first + count] * (image - start)).sum(axis=0)
@@ -179,9 +181,9 @@ def asked_classes(model, images, classes):
     return predict(model, images, images_at_once(images)).argmax(axis=1) if classes is None else np.asarray(classes)
 
 
-def images_at_once(images):
-    """How many of `images` go through a network together."""
-    return max(1, _AT_ONCE // (images.shape[1] * images.shape[2]))
+def images_at_once(images, with_maps=False):
+    """How many of `images` go through a network together; `with_maps`: to be looked into, or back for gradients."""
+    return max(1, (_WITH_MAPS if with_maps else _ANSWERED) // (images.shape[1] * images.shape[2]))
 
 
 def mean_colour(image):

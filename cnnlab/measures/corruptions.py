@@ -127,7 +127,7 @@ def fgsm(model, images, labels):
     Every value moves by the whole step, up or down, whichever makes the loss of the true class grow.
     Source: Goodfellow, Shlens and Szegedy, "Explaining and harnessing adversarial examples" (ICLR 2015), section 4.
     """
-    signs, count = [], images_at_once(images)
+    signs, count = [], images_at_once(images, with_maps=True)
     for start in range(0, len(images), count):
         asked = labels[start : start + count]
         # The loss falls as the odds grow, whose gradient does not vanish where the network is sure.

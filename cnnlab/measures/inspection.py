@@ -202,8 +202,9 @@ def _strongest_patches(model, images, size):
     maps = keras.Model(model.inputs, model.get_layer(map_layers(model)[0]).output)
     reach, width = size // 2, images.shape[2] - size + 1
     strongest, places = [], []
-    for start in range(0, len(images), images_at_once(images)):
-        seen = maps.predict_on_batch(images[start : start + images_at_once(images)])
+    count = images_at_once(images, with_maps=True)
+    for start in range(0, len(images), count):
+        seen = maps.predict_on_batch(images[start : start + count])
         # Where the filter sees no padding.
         inside = seen[:, reach : images.shape[1] - reach, reach : images.shape[2] - reach]
         flat = inside.reshape(len(inside), -1, inside.shape[-1])

@@ -230,10 +230,12 @@ def _joined(extractors, shape, mirrored):
         return extractors[0]
     with dtype_policy("float32"):
         pixels = keras.Input(shape, name="pixels")
-        found = [extractor(pixels) for extractor in extractors]
+        seen = pixels
+        if mirrored:  # In one pass, the images themselves last.
+            seen = keras.ops.concatenate([keras.ops.flip(pixels, 2), pixels], axis=0)
+        found = [extractor(seen) for extractor in extractors]
         if mirrored:
-            image = keras.ops.flip(pixels, 2)
-            found = [layers.Average()([x, each(image)]) for x, each in zip(found, extractors, strict=True)]
+            found = [keras.ops.mean(keras.ops.reshape(both, (2, -1, both.shape[-1])), axis=0) for both in found]
         features = layers.Concatenate(name="joined")(found) if found[1:] else found[0]
         return keras.Model(pixels, features, name=extractors[0].name)
 
