@@ -92,9 +92,7 @@ def opened_copy(path):
     there is no copy, or the archive is hostile or no archive.
     """
     with archives.opened_copy(path, LIMITS, SYNSET, _other_set) as copy:
-        names = {_published(name): name for name in sorted(copy.sizes, reverse=True)}
-        sizes = {published: copy.sizes[name] for published, name in names.items()}
-        yield copy._replace(sizes=sizes, content=lambda name: copy.content(names[name]))
+        yield archives.Copy({_published(name): copy[name] for name in sorted(copy, reverse=True)})
 
 
 def _published(name):
@@ -258,7 +256,7 @@ def _differences(listing, copy, spec):
         if sizes.get(split, 0) != count
     ]
     return [
-        ("listed images that are missing", [file for file in files if f"{FOLDER}/{file}" not in copy.sizes]),
+        ("listed images that are missing", [file for file in files if f"{FOLDER}/{file}" not in copy]),
         ("splits of another size than published", wrong_sizes),
     ]
 
