@@ -87,7 +87,10 @@ def preprocessing_steps(data, size, letterbox=True):
     (size, size, 3), that picture centred on black.
     Raises BadDataError for what is no whole JPEG of a reasonable size.
     """
-    original = _picture(data)
+    with opened_picture(data, "JPEG") as original:
+        if max(original.size) > LARGEST_SIDE:
+            raise BadDataError(f"is {original.width} x {original.height} pixels, far more than any picture of the set")
+        original.load()
     rgb = original.convert("RGB")
     if letterbox:
         resized, centred = letterboxed(rgb, size)
@@ -95,11 +98,6 @@ def preprocessing_steps(data, size, letterbox=True):
         resized = centred = rgb.resize((size, size), Image.Resampling.BICUBIC)
     steps = {"original": original, "rgb": rgb, "resized": resized, "input": centred}
     return {name: np.asarray(image) for name, image in steps.items()}
-
-
-def decode(data, size, letterbox=True):
-    """The network's input from the JPEG file `data`: uint8 (size, size, 3), as `preprocessing_steps`."""
-    return preprocessing_steps(data, size, letterbox)["input"]
 
 
 def read_into(arrays, copy, spec, letterbox=True, progress=True):
@@ -131,7 +129,7 @@ def _decode_into(images, files, read, letterbox, progress):
     def one(row):
         try:
             data = read(f"{FOLDER}/{files[row]}")
-            images[row] = decode(data, size, letterbox)
+            images[row] = preprocessing_steps(data, size, letterbox)["input"]
         except BadDataError as error:
             failures[row] = f"{files[row]} {error}"
             return None
@@ -158,11 +156,3 @@ def _advice(path, spec):
     if path:
         return [*advice, f"  - or name none (unset {MARS_PATH_VARIABLE}) and have it downloaded."]
     return [*advice, "  - or mend what is said above, and run this again."]
-
-
-def _picture(data):
-    with opened_picture(data, "JPEG") as image:
-        if max(image.size) > LARGEST_SIDE:
-            raise BadDataError(f"is {image.width} x {image.height} pixels, far more than any picture of the set")
-        image.load()
-        return image
