@@ -40,13 +40,9 @@ class ArrayCache:
     """
 
     def __init__(self, root, name, shapes, sha256=None, origin=None, progress=True):
-        self.root, self.name = Path(root), name
+        # The finished arrays are in `folder`.
+        self.root, self.name, self.folder = Path(root), name, Path(root) / name
         self.shapes, self.sha256, self.origin, self.progress = shapes, sha256, origin, progress
-
-    @property
-    def folder(self):
-        """Where the finished arrays are."""
-        return self.root / self.name
 
     def load(self):
         """Array name to read-only `np.memmap`; writes nothing but a manifest.
@@ -79,19 +75,17 @@ class ArrayCache:
         self.root.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.root / f"{self.name}.lock")
         try:
-            lock.acquire(timeout=0)
+            held = lock.acquire(timeout=0)
         except Timeout:
             print(f"Waiting for another process that is filling {self.folder} ...", flush=True)
-            lock.acquire()
-        try:
+            held = lock.acquire()
+        with held:
             for abandoned in self.root.glob(f"{self.name}.*.partial"):
                 shutil.rmtree(abandoned, ignore_errors=True)
             with tempfile.TemporaryDirectory(
                 prefix=f"{self.name}.", suffix=".partial", dir=self.root, ignore_cleanup_errors=True
             ) as scratch:
                 yield Path(scratch)
-        finally:
-            lock.release()
 
     @contextlib.contextmanager
     def replacing(self, scratch):

@@ -94,7 +94,7 @@ class Collector:
 
     def _begin(self):
         """Forget what is only compared within one group."""
-        self.images, self.labels, self.tables, self.pictures, self.unlabelled = {}, {}, {}, [], []
+        self.images, self.labels, self.tables, self.pictures, self.unlabelled = [], [], [], [], []
 
     @property
     def is_complete(self):
@@ -127,12 +127,12 @@ class Collector:
         self._confirm(places, given)
 
     def arrays(self, found):
-        """Arrays and lists by name, any of which may be images or labels."""
-        for name, content in found.items():
+        """Arrays and lists, any of which may be images or labels."""
+        for content in found:
             if isinstance(content, np.ndarray) and views(content):
-                self.images[name] = self._placed(content)
+                self.images.append(self._placed(content))
             elif (labels := as_labels(content)) is not None and len(labels) > 1:
-                self.labels[name] = labels
+                self.labels.append(labels)
         if len(self.images) + len(self.labels) > _MOST_ARRAYS:
             raise BadDataError(f"is one of more than {_MOST_ARRAYS} arrays: not a copy of CIFAR-10")
 
@@ -142,9 +142,9 @@ class Collector:
         if len(self.pictures) == _CHUNK:
             self._place_pictures()
 
-    def table(self, name, labels):
+    def table(self, labels):
         """Labels (a dict) of pictures by their names, without folder and ending."""
-        self.tables[name] = labels
+        self.tables.append(labels)
 
     def leave(self, member):
         """An `archives.Member` that has nothing to do with images, or is of a kind that is not read."""
@@ -210,18 +210,18 @@ class Collector:
 
     def _compare(self):
         """Find the labels of those images that came without, among those that came without images."""
-        for places in self.images.values():
+        for places in self.images:
             size = len(places)
             # Labels of several batches, in their order.
             candidates = [
                 labels[start : start + size]
-                for labels in self.labels.values()
+                for labels in self.labels
                 for start in range(0, len(labels) - size + 1, size)
             ]
             self._confirm_best(places, candidates)
         if self.unlabelled:
             stems, places = zip(*self.unlabelled, strict=True)
-            tables = [np.array([table.get(stem, -1) for stem in stems]) for table in self.tables.values()]
+            tables = [np.array([table.get(stem, -1) for stem in stems]) for table in self.tables]
             self._confirm_best(np.array(places), tables)
 
     def _confirm_best(self, places, candidates):
@@ -268,7 +268,7 @@ class Collector:
         lines = [f"{self.examples[kind]} {describe(kind)}" for kind in telling[:_NAMED]]
         if self.foreign:
             lines.append(f"it holds {self.foreign:,} images of 32 x 32 pixels, none of which is CIFAR-10's")
-        if any(labels.max() >= 10 for labels in self.labels.values()):
+        if any(labels.max() >= 10 for labels in self.labels):
             lines.append("its labels go beyond 9, as those of CIFAR-100 do: CIFAR-10 is needed")
         if not (lines or said):
             what = "archive" if path.is_file() else "folder"

@@ -144,14 +144,14 @@ def _read_pickle(member, data, sink):
     if isinstance(pixels, np.ndarray) and labels is not None and len(pixels) == len(labels):
         sink.labelled(pixels, labels)
     else:
-        sink.arrays({f"{member.name}/{name}": array for name, array in found.items()})
+        sink.arrays(found.values())
 
 
 def _read_npy(member, data, sink):
     # A header may claim whatever it likes, more memory than there is for one.
     with refusing("is truncated or no array"):
         array = np.load(io.BytesIO(data), allow_pickle=False)
-    sink.arrays({member.name: array})
+    sink.arrays([array])
 
 
 def _read_mat(member, data, sink):
@@ -164,19 +164,19 @@ def _read_mat(member, data, sink):
                 check_size(f"holds {name} of", int(np.prod(shape, dtype="int64")), sink.limits)
                 wanted.append(name)
         found = scipy_io.loadmat(io.BytesIO(data), variable_names=wanted) if wanted else {}
-    sink.arrays({f"{member.name}/{name}": np.asarray(found[name]) for name in wanted if name in found})
+    sink.arrays([np.asarray(found[name]) for name in wanted if name in found])
 
 
 def _read_hdf5(member, data, sink):
     import h5py
 
-    found = {}
+    found = []
 
     def take(name, node):
         # One that lies in another file is none of this copy's.
         if isinstance(node, h5py.Dataset) and not node.external and not node.is_virtual and node.ndim:
             check_size(f"holds {name} of", node.nbytes, sink.limits)
-            found[f"{member.name}/{name}"] = np.asarray(node.asstr()[()] if node.dtype.kind == "O" else node[()])
+            found.append(np.asarray(node.asstr()[()] if node.dtype.kind == "O" else node[()]))
 
     with refusing("is no whole HDF5 file"), h5py.File(io.BytesIO(data), "r") as file:
         file.visititems(take)
@@ -214,7 +214,7 @@ def _read_png(member, data, sink):
     if pixels.shape == (SIDE, SIDE, 3):
         sink.picture(member.name, pixels, label_in(member.name))
     elif pixels.shape[1] == SIDE * SIDE:
-        sink.arrays({member.name: pixels})
+        sink.arrays([pixels])
     else:
         sink.leave(member)
 
@@ -223,7 +223,7 @@ def _read_json(member, data, sink):
     with refusing("is no JSON"):
         content = json.loads(data)
     if isinstance(content, list):
-        sink.arrays({member.name: content})
+        sink.arrays([content])
     else:
         sink.leave(member)
 
@@ -239,10 +239,10 @@ def _read_text(member, sink):
     named = {PurePosixPath(row[0]).stem: _LABEL_OF.get(row[-1].strip().lower()) for row in rows if len(row) > 1}
     labels = {stem: label for stem, label in named.items() if label is not None}
     if labels:
-        return sink.table(member.name, labels)
+        return sink.table(labels)
     lone = [row[0] for row in rows if len(row) == 1]
     if len(lone) == len(rows) and all(text.strip().lower() in _LABEL_OF for text in lone):
-        return sink.arrays({member.name: lone})
+        return sink.arrays([lone])
     return sink.leave(member)
 
 
