@@ -133,7 +133,8 @@ def _ask_tensorflow_serving(decoded, uri, why):
             # One by one, to find out which of them it was.
             return [row for picture in decoded for row in _ask_tensorflow_serving([picture], uri, why)]
         raise reading.fault(decoded[0], text)
-    raise RequestError(500, f"TensorFlow Serving answered {status}: {_first_line(text)}")
+    first_line = (text.splitlines() or [""])[0][:300]
+    raise RequestError(500, f"TensorFlow Serving answered {status}: {first_line}")
 
 
 def _post(uri, body):
@@ -244,7 +245,3 @@ def _answer(row, names):
 
 def _base64(data):
     return {"b64": base64.b64encode(data).decode()}
-
-
-def _first_line(text):
-    return (text.splitlines() or [""])[0][:300]

@@ -156,11 +156,8 @@ class Collector:
         ways = views(array)
         sample = np.linspace(0, len(ways[0]) - 1, _SAMPLE).astype(int)
         images = max(ways, key=lambda way: (self._find(way[sample])[0] >= 0).sum())
-        places = []
-        for start in range(0, len(images), _CHUNK):
-            chunk = images[start : start + _CHUNK]
-            places.append(self._find(chunk, store=True)[0])
-        places = np.concatenate(places)
+        starts = range(0, len(images), _CHUNK)
+        places = np.concatenate([self._find(images[start : start + _CHUNK], store=True)[0] for start in starts])
         self.foreign += int((places < 0).sum())
         return places
 

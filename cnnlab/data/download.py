@@ -63,8 +63,14 @@ def load_or_fill(store, title, sources, advice, space, path=None, read=None):
     however good the cache is, unless that was done before.
     Raises DataUnavailableError with every source tried, what was wrong with it, and `advice`.
     """
-    named = _named_copy(path, title, advice) if path else None
-    chosen = [(f"the path that you named, {named.path}", lambda arrays: read(arrays, named.path))] if named else None
+    named = chosen = None
+    if path:
+        try:
+            found = named_path(path)
+            named = Named(found, stamp(found))
+        except BadDataError as error:
+            raise _unavailable(title, [(f"the path that you named, {path}", str(error))], advice) from None
+        chosen = [(f"the path that you named, {found}", lambda arrays: read(arrays, found))]
     try:
         arrays = store.load()
     except (OSError, BadDataError):
@@ -89,14 +95,6 @@ def load_or_fill(store, title, sources, advice, space, path=None, read=None):
     if named:
         store.vouch_for(named)
     return arrays
-
-
-def _named_copy(path, title, advice):
-    try:
-        found = named_path(path)
-        return Named(found, stamp(found))
-    except BadDataError as error:
-        raise _unavailable(title, [(f"the path that you named, {path}", str(error))], advice) from None
 
 
 def _load_or_fill(store, title, sources, scratch, advice, named):

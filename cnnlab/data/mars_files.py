@@ -199,7 +199,7 @@ def read_listing(copy, spec):
     table = pd.DataFrame(rows, columns=["split", "file", "class_id"]).astype({"class_id": "int64"})
     repeated = table.duplicated()
     listing = Listing(classes, table[~repeated].reset_index(drop=True))
-    problems += class_problems + _contradictions(listing) + _differences(listing, copy, spec)
+    problems += class_problems + _contradictions(listing, copy, spec)
     lines = [counted(what, places) for what, places in problems if places]
     if not lines and hashlib.sha256(listing.to_bytes()).hexdigest() != spec.listing_sha256:
         where = ["a name, a class, or the order"]
@@ -231,12 +231,13 @@ def _lines(text):
     return [(number, line) for number, line in stripped if line]
 
 
-def _contradictions(listing):
-    """[(what is wrong, [places])] of what the text files say, whichever set they are of."""
+def _contradictions(listing, copy, spec):
+    """[(what is wrong, [places])] of what the text files say, whichever set they are of, and of what `spec` says."""
     table = listing.metadata()
     named = table[table["frame"].notna()]
     unknown = table[~table["class_id"].isin(listing.classes.keys())]
     labelled = table[["split", "file", "class_id"]].drop_duplicates()
+    sizes = {split: (table["split"] == split).sum() for split in spec.images}
     return [
         ("names that say no sol, camera and frame", list(table.loc[table["frame"].isna(), "file"])),
         (f"classes that {SYNSET} does not have", [f"{row.class_id} of {row.file}" for row in unknown.itertuples()]),
@@ -244,20 +245,11 @@ def _contradictions(listing):
         ("images in two splits", _with_two(labelled, "file", "split")),
         ("frames in two splits, which leak from one to the other", _with_two(named, "frame", "split")),
         ("sols in two splits, which the published split keeps apart", _with_two(named, "sol", "split")),
-    ]
-
-
-def _differences(listing, copy, spec):
-    """[(what is wrong, [places])] of what a copy lacks of `spec`."""
-    files, sizes = listing.rows["file"], listing.rows["split"].value_counts()
-    wrong_sizes = [
-        f"{split} has {sizes.get(split, 0):,}, expected {count:,}"
-        for split, count in spec.images.items()
-        if sizes.get(split, 0) != count
-    ]
-    return [
-        ("listed images that are missing", [file for file in files if f"{FOLDER}/{file}" not in copy]),
-        ("splits of another size than published", wrong_sizes),
+        ("listed images that are missing", [file for file in table["file"] if f"{FOLDER}/{file}" not in copy]),
+        (
+            "splits of another size than published",
+            [f"{name} has {sizes[name]:,}, expected {n:,}" for name, n in spec.images.items() if sizes[name] != n],
+        ),
     ]
 
 
