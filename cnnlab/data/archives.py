@@ -1,9 +1,8 @@
 """The files of a copy: in a folder, in an archive, in an archive within it; whichever may be broken or hostile.
 
-`groups` gives all that lies at a path, one after another; `opened_copy` a set whose files are read in any order, from
-several threads. Nothing is unpacked to disk: a member that climbs out of its folder has nowhere to go. An archive with
-such a member, or with a link, is refused all the same, because the published ones have none. What is an archive is told
-by its first bytes.
+`groups` gives all that lies at a path, one after another; `opened_copy` a set whose files are read in any order. What
+is an archive is told by its first bytes. Nothing is unpacked to disk; an archive with a member that would land outside
+its folder, or with a link, is refused all the same, because the published ones have none.
 """
 
 import bz2

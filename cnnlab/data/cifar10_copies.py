@@ -43,9 +43,8 @@ def published_keys():
 def keys(images):
     """uint64 (n, 10): for each of `images` (n, 32, 32, 3) uint8 the key that it has under each label.
 
-    A key is the first KEY_BYTES of the SHA-256 of the image's bytes and the byte of its label.
-    Those of the published images and labels are all distinct, and an image has the key of
-    another one under a wrong label with a probability of 5e-7.
+    A key is the first KEY_BYTES of the SHA-256 of the image's bytes and the byte of its label. The published ones are
+    all distinct, and an image has the key of another one under a wrong label with a probability of 5e-7.
     """
     content = bytearray()
     for image in images:

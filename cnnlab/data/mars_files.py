@@ -1,14 +1,12 @@
 """The MSL surface images as they are published: what they must be, and what their text files and names say.
 
-Stanboli and Wagstaff, DOI 10.5281/zenodo.1049137; Wagstaff et al., "Deep Mars: CNN
-Classification of Mars Imagery for the PDS Imaging Atlas", IAAI 2018.
+Stanboli and Wagstaff, DOI 10.5281/zenodo.1049137; Wagstaff et al., "Deep Mars: CNN Classification of Mars Imagery for
+the PDS Imaging Atlas", IAAI 2018.
 
-A file name says when, by which camera, in which sequence, which frame. For example
-0830MR0036510000500684E01_DRCL.JPG is sol 0830, camera MR, sequence 003651, command 000 of it,
-picture 0500684 of that camera, product E, version 01, and the levels of processing. Several
-products of one frame (the picture, its thumbnail, ...) differ in what follows the picture's
-number, and so the name up to there is the frame. Product D is greyscale, the others are in
-colour.
+A file name says when, by which camera, in which sequence, which frame. 0830MR0036510000500684E01_DRCL.JPG is sol 0830,
+camera MR, sequence 003651, command 000 of it, picture 0500684 of that camera, product E, version 01, and the levels of
+processing. Products of one frame (the picture, its thumbnail, ...) differ in what follows the picture's number: the
+name up to there is the frame. Product D is greyscale, the others are in colour.
 """
 
 import contextlib
@@ -48,10 +46,9 @@ _NAMED = 5
 class MarsSpec:
     """A set in the published layout.
 
-    `images`: how many each split has; `listing_sha256` and `listing_bytes`: hash and length of
-    `Listing.to_bytes`, which hold every class, file name, label and split in order;
-    `files_sha256`: `mars.files_hash` of the listed JPEG files. Together they decide what
-    is the published set, however it was packed, and whatever size it is then decoded to: the
+    `images`: how many each split has; `listing_sha256` and `listing_bytes`: hash and length of `Listing.to_bytes`,
+    which hold every class, file name, label and split in order; `files_sha256`: `mars.files_hash` of the listed JPEG
+    files. Together they decide what is the published set, however it was packed and at whatever size it is decoded: the
     decoded pixels are no one's to pin, since they depend on the JPEG library.
     """
 
@@ -113,10 +110,9 @@ def _other_set(names):
 def parse_names(files):
     """One row for each of `files` (n,), file names without their folder.
 
-    Returns a DataFrame: sol (int64, Martian days since landing), camera (a name of CAMERAS),
-    sequence (6 digits, text), frame (22 characters), product (a letter), group (12 characters:
-    sol and sequence, of one camera; pictures taken together, the unit for resampling). A name
-    of another scheme has missing values throughout, and sol -1.
+    Returns a DataFrame: sol (int64, Martian days since landing), camera (a name of CAMERAS), sequence (6 digits, text),
+    frame (22 characters), product (a letter), group (12 characters: sol, camera and sequence; pictures taken together,
+    the unit for resampling). A name of another scheme has missing values throughout, and sol -1.
     """
     parts = pd.Series(files, dtype="str").str.extract(_SCHEME)
     return pd.DataFrame(
@@ -152,8 +148,7 @@ class Listing:
     def metadata(self):
         """What is known of each image, one row an image, indexed 0, 1, ... in the order of `rows`.
 
-        Columns: split, file, class_id (published, with gaps), label (0, 1, ... without), and
-        those of `parse_names`.
+        Columns: split, file, class_id (published, with gaps), label (0, 1, ... without), and those of `parse_names`.
         """
         label = self.rows["class_id"].map({number: label for label, number in enumerate(self.used_ids)})
         return pd.concat([self.rows.assign(label=label), parse_names(self.rows["file"])], axis=1)

@@ -1,10 +1,9 @@
 """What a request asks about: bytes and a content type in, images as numbers or picture files out.
 
-This package travels inside model.tar.gz, beside inference.py, into a container that has neither
-TensorFlow, NumPy nor Pillow: the standard library has to do. It decodes no picture. It finds out
-what a file is and how the SavedModel shall decode it, and refuses what that could not.
+This package travels inside model.tar.gz, beside inference.py, into a container that has neither TensorFlow, NumPy nor
+Pillow. It decodes no picture: it finds out what a file is and how the SavedModel shall decode it, and refuses what that
+could not. A body is taken for what its first bytes say, and only then for what its content type says:
 
-A body is taken for what its first bytes say, and only then for what its content type says:
 - a picture file: PNG, JPEG, GIF, BMP or WEBP, of which the first picture counts. `pictures`;
 - an npy file: a uint8 array in C order, (height, width, channels) or (n, ...) of them;
 - multipart/form-data: the picture files in it;
@@ -12,8 +11,8 @@ A body is taken for what its first bytes say, and only then for what its content
 - JSON, or lines of JSON (application/jsonlines). `documents` says which forms;
 - any of these compressed by gzip or zlib.
 
-The scale is always 0..255 and never guessed from the values. A request that is none of these is
-answered 400, 413 or 415 with a sentence that says what was expected.
+The scale is always 0..255 and never guessed from the values. A request that is none of these is answered 400, 413 or
+415 with a sentence that says what was expected.
 """
 
 import json
@@ -55,9 +54,8 @@ FORM = re.compile(rb"\s*--([^\r\n]{1,200})\r\n(?:[^\r\n]+\r\n)*?content-disposit
 def decode(body, content_type, shape):
     """Request body (bytes) to `Pixels`, or to a list of `Picture`.
 
-    `content_type`: the header's text, or None; `shape`: the model's (height, width, channels).
-    Raises RequestError: 413 for a body or a picture that is too large, 415 for a kind that is
-    not known, 400 for all else.
+    `content_type`: the header's text, or None; `shape`: the model's (height, width, channels). Raises RequestError: 413
+    for a body or a picture that is too large, 415 for a kind that is not known, 400 for all else.
     """
     check_size(len(body), body)
     body = _unpacked(body)

@@ -1,9 +1,8 @@
 """Images as numbers or texts: npy files, and the JSON forms of TensorFlow Serving, of its users, and of this lab.
 
-In JSON an image is rows of pixels of channel values from 0 to 255; or the base64 text of a picture
-file or a data URL, alone or as {"b64": text}; or {name: image}, as TensorFlow Serving names an input.
-A document is one image or a list of them, alone or under one of KEYS, beside which
-"signature_name" may stand: which signature is asked follows from the images.
+In JSON an image is rows of pixels of channel values from 0 to 255; or the base64 text of a picture file or a data URL,
+alone or as {"b64": text}; or {name: image}, as TensorFlow Serving names an input. A document is one image or a list of
+them, alone or under one of KEYS, beside which "signature_name" may stand: which signature is asked follows from them.
 """
 
 import contextlib
@@ -42,9 +41,8 @@ _TOOLKIT = _optional("sagemaker_inference.errors", "BaseInferenceToolkitError")
 class RequestError(*([base for base in (_FALCON, _TOOLKIT) if base] or [Exception])):
     """An answer with a 4xx or 5xx status, in the terms of whichever server is around this file.
 
-    The container's service (falcon) and the toolkit answer errors of their own kinds with the
-    status that those carry, and everything else with 500. `status_code` is the HTTP status,
-    `message` one sentence for the caller.
+    The container's service (falcon) and the toolkit answer errors of their own kinds with the status that those carry,
+    and everything else with 500. `status_code`: of HTTP; `message`: one sentence for the caller.
     """
 
     # Here because falcon has a read-only property of this name, and the toolkit assigns to it.
