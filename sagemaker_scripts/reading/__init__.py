@@ -19,7 +19,7 @@ import json
 import re
 import zlib
 
-from .documents import Pixels, RequestError, chunks, from_json, from_lines, from_npy, is_npy
+from .documents import Pixels, RequestError, chunks, from_json, from_npy, is_npy
 from .pictures import (
     MAX_PICTURE_BYTES,
     Picture,
@@ -76,10 +76,13 @@ def decode(body, content_type, shape):
     if name := compression_of(body):
         raise RequestError(415, f"the body is compressed by {name}; send it as it is, or by gzip")
     if LINES_TYPES.fullmatch(kind) and not _is_binary(body):
-        return _images(from_lines(body, shape))
-    if _looks_like_json(body) or (JSON_TYPES.fullmatch(kind) and not _is_binary(body)):
-        return _images(from_json(body, shape))
-    raise _unknown(body, kind, shape)
+        texts = [line for line in body.splitlines() if line.strip()]
+    elif _looks_like_json(body) or (JSON_TYPES.fullmatch(kind) and not _is_binary(body)):
+        texts = [body]
+    else:
+        raise _unknown(body, kind, shape)
+    found = from_json(texts, shape)
+    return found if isinstance(found, Pixels) else check_pictures([from_base64(text) for text in found])
 
 
 def check_size(size, start=b""):
@@ -110,11 +113,6 @@ def _unpacked(body):
     if stream.unused_data.startswith(GZIP_MAGIC):
         raise RequestError(400, "the body is several gzip streams, one behind the other; expected one")
     return plain
-
-
-def _images(found):
-    """`Pixels` as they are; of base64 texts the pictures."""
-    return found if isinstance(found, Pixels) else check_pictures([from_base64(text) for text in found])
 
 
 def _form_pictures(body, boundary):

@@ -91,12 +91,12 @@ def from_npy(body, shape):
     return Pixels(found, values)
 
 
-def from_lists(images, shape, expected):
-    """Pixels of `images`, lists of lists of numbers; `expected` ends the sentence of a RequestError.
+def from_lists(images, shape):
+    """Pixels of `images`, lists of lists of numbers; raises RequestError.
 
     set() over map() because it checks a million values in milliseconds.
     """
-    values = images
+    values, expected = images, _expected(shape)
     for part, length in zip(("image", "row", "pixel"), shape):  # noqa: B905 - older images run a Python without strict=
         if set(map(type, values)) != {list} or set(map(len, values)) != {length}:
             raise RequestError(400, f"not every {part} is a list of {length}; {expected}")
@@ -121,15 +121,17 @@ def times(shape):
     return " x ".join(map(str, shape))
 
 
-def from_json(body, shape):
-    """`Pixels`, or a list of base64 texts, of a JSON text (bytes); raises RequestError."""
-    return _read(_images(_parsed(body, shape), shape), shape)
-
-
-def from_lines(body, shape):
-    """The same of lines with a document each."""
-    lines = [line for line in body.splitlines() if line.strip()]
-    return _read([image for line in lines for image in _images(_parsed(line, shape), shape)], shape)
+def from_json(texts, shape):
+    """`Pixels`, or a list of base64 texts, of the images in `texts`, JSON (bytes) each; raises RequestError."""
+    images = [image for text in texts for image in _images(_parsed(text, shape), shape)]
+    if not images:
+        raise RequestError(400, f"the body holds no image; {_expected(shape)}")
+    kinds = set(map(type, images))
+    if kinds == {str}:
+        return images
+    if str in kinds:
+        raise RequestError(400, "the body holds picture files beside numbers; send them apart")
+    return from_lists(images, shape)
 
 
 def _parsed(text, shape):
@@ -173,17 +175,6 @@ def _depth(value):
     while isinstance(value, list) and value and depth <= DEPTH:
         value, depth = value[0], depth + 1
     return depth if not isinstance(value, (list, dict, str)) else 0
-
-
-def _read(images, shape):
-    if not images:
-        raise RequestError(400, f"the body holds no image; {_expected(shape)}")
-    kinds = set(map(type, images))
-    if kinds == {str}:
-        return images
-    if str in kinds:
-        raise RequestError(400, "the body holds picture files beside numbers; send them apart")
-    return from_lists(images, shape, _expected(shape))
 
 
 def _refuse_constant(name):
