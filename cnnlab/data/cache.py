@@ -52,7 +52,7 @@ class ArrayCache:
         arrays = {name: self._map(name) for name in self.shapes}
         current = self._manifest(self.folder, sha256)
         if written != current:
-            self._compare(self._hashes(arrays), sha256)
+            self._checked_hashes(arrays, sha256)
             # A shared, read-only cache is as good; it is hashed at every load.
             with contextlib.suppress(OSError):
                 _write_json(manifest, current)
@@ -91,8 +91,7 @@ class ArrayCache:
             fresh.mkdir()
             arrays = {name: _new_array(fresh / f"{name}.npy", shape) for name, shape in self.shapes.items()}
             yield arrays
-            sha256 = self._hashes(arrays)
-            self._compare(sha256, self.sha256 or sha256)
+            sha256 = self._checked_hashes(arrays, self.sha256)
             for name, array in arrays.items():
                 array.flush()
                 _sync(fresh / f"{name}.npy")
@@ -107,7 +106,7 @@ class ArrayCache:
         """Raise BadDataError unless `read(arrays)` fills writable arrays with what is cached; nothing is written."""
         arrays = {name: np.zeros(shape, "uint8") for name, shape in self.shapes.items()}
         read(arrays)
-        self._compare(self._hashes(arrays), self.sha256 or self._recorded(_read_json(self.folder / "manifest.json")))
+        self._checked_hashes(arrays, self.sha256 or self._recorded(_read_json(self.folder / "manifest.json")))
 
     def vouches_for(self, named):
         """Whether the copy at `named`, a `download.Named`, was verified, and is as it was then."""
@@ -151,18 +150,18 @@ class ArrayCache:
         }
         return entries if self.origin is None else {**entries, "origin": self.origin}
 
-    def _hashes(self, arrays):
+    def _checked_hashes(self, arrays, expected):
+        """Array name to SHA-256; BadDataError where one is not `expected` (likewise; None: nobody knows them)."""
         total = sum(array.nbytes for array in arrays.values())
         with byte_bar(total, f"checking {self.name}", disable=not self.progress) as bar:
-            return {name: _sha256(array, bar) for name, array in arrays.items()}
-
-    def _compare(self, found, expected):
+            found = {name: _sha256(array, bar) for name, array in arrays.items()}
         for name, digest in found.items():
-            if digest != expected[name]:
+            if expected and digest != expected[name]:
                 raise BadDataError(
                     f"the bytes of {name} are not those of {self.name}, but damaged, changed or in another order "
                     f"(SHA-256 {digest[:12]}..., expected {expected[name][:12]}...)"
                 )
+        return found
 
 
 def check_cached(folder):

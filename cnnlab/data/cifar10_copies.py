@@ -5,7 +5,7 @@ copy's own label has to agree. `cifar10_formats` reads files.
 """
 
 import hashlib
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -88,7 +88,7 @@ class Collector:
         self.sorted_keys = by_place[self.place_of]
         self.truth = np.zeros(len(by_place), "uint8")
         self.has_image, self.has_label, self.contradicted = np.zeros((3, len(by_place)), bool)
-        self.foreign, self.troubles, self.left, self.examples = 0, [], Counter(), {}
+        self.foreign, self.troubles, self.left = 0, [], defaultdict(list)
         self._begin()
 
     def _begin(self):
@@ -147,8 +147,7 @@ class Collector:
 
     def leave(self, member):
         """An `archives.Member` that has nothing to do with images, or is of a kind that is not read."""
-        self.left[member.kind] += 1
-        self.examples.setdefault(member.kind, member.name)
+        self.left[member.kind].append(member.name)
 
     def _placed(self, array):
         """Put the images in `array` in their places: int64 (n,) of these, -1 for an image that has none."""
@@ -258,15 +257,15 @@ class Collector:
 
     def _nothing(self, path, said):
         """Lines on a copy in which no image is CIFAR-10's."""
-        if [*self.examples.values()] == [path.name] and path.is_file():
+        if list(self.left.values()) == [[path.name]] and path.is_file():
             return [f"this {describe(next(iter(self.left)))}"]
         telling = [kind for kind in self.left if kind not in ("text", "json", "unknown")]
-        lines = [f"{self.examples[kind]} {describe(kind)}" for kind in telling[:_NAMED]]
+        lines = [f"{self.left[kind][0]} {describe(kind)}" for kind in telling[:_NAMED]]
         if self.foreign:
             lines.append(f"it holds {self.foreign:,} images of 32 x 32 pixels, none of which is CIFAR-10's")
         if any(labels.max() >= 10 for labels in self.labels):
             lines.append("its labels go beyond 9, as those of CIFAR-100 do: CIFAR-10 is needed")
         if not (lines or said):
             what = "archive" if path.is_file() else "folder"
-            lines.append(f"this {what} holds no CIFAR-10 among {sum(self.left.values()):,} files")
+            lines.append(f"this {what} holds no CIFAR-10 among {sum(map(len, self.left.values())):,} files")
         return lines
