@@ -62,7 +62,7 @@ def load_or_fill(store, title, sources, advice, space, path=None, read=None):
     path)` fills arrays from it, and it is verified however good the cache is, unless that was done before.
     Raises DataUnavailableError with every source tried, what was wrong with it, and `advice`.
     """
-    named = chosen = None
+    named, chosen, attempts = None, [], []
     if path:
         try:
             found = named_path(path)
@@ -70,11 +70,9 @@ def load_or_fill(store, title, sources, advice, space, path=None, read=None):
         except BadDataError as error:
             raise _unavailable(title, [(f"the path that you named, {path}", str(error))], advice) from None
         chosen = [(f"the path that you named, {found}", lambda arrays: read(arrays, found))]
-    try:
+
+    def loaded():
         arrays = store.load()
-    except (OSError, BadDataError):
-        pass  # looked at again, and said, by whoever holds the lock
-    else:
         if named and not store.vouches_for(named):
             ((name, fill),) = chosen
             try:
@@ -83,37 +81,32 @@ def load_or_fill(store, title, sources, advice, space, path=None, read=None):
                 raise _unavailable(title, [(name, str(error))], advice) from None
             store.vouch_for(named)
         return arrays
+
+    with contextlib.suppress(OSError, BadDataError):  # looked at again, and said, by whoever holds the lock
+        return loaded()
     try:
         with store.locked() as scratch:
-            arrays = _load_or_fill(store, title, chosen or sources(scratch), scratch, advice, named)
+            try:
+                return loaded()  # another process may have filled it while this one waited
+            except (FileNotFoundError, BadDataError) as error:
+                attempts.append((f"the cache, {store.folder}", str(error)))
+                if isinstance(error, BadDataError):  # Said of the line that called the loader, four calls up.
+                    warnings.warn(f"The cache {store.folder} is damaged and is built again: {error}.", stacklevel=4)
+            for name, fill in chosen or sources(scratch):
+                try:
+                    with store.replacing(scratch) as arrays:
+                        fill(arrays)
+                except (BadDataError, DownloadError) as error:
+                    attempts.append((name, str(error)))
+                else:
+                    if named:
+                        store.vouch_for(named)
+                    return store.load()
     except OSError as error:
         raise DataUnavailableError(
             f"The cache folder {store.root} cannot be written ({error.strerror or error}). Name one that can, "
             f"with {space} free, in the environment variable CNNLAB_CACHE or the argument `cache`."
         ) from None
-    if named:
-        store.vouch_for(named)
-    return arrays
-
-
-def _load_or_fill(store, title, sources, scratch, advice, named):
-    attempts = []
-    try:
-        arrays = store.load()  # another process may have filled it while this one waited
-        if not named or store.vouches_for(named):
-            return arrays
-    except (FileNotFoundError, BadDataError) as error:
-        attempts.append((f"the cache, {store.folder}", str(error)))
-        if isinstance(error, BadDataError):  # Said of the line that called the loader, five calls up.
-            warnings.warn(f"The cache {store.folder} is damaged and is built again: {error}.", stacklevel=5)
-    for name, read in sources:
-        try:
-            with store.replacing(scratch) as arrays:
-                read(arrays)
-        except (BadDataError, DownloadError) as error:
-            attempts.append((name, str(error)))
-        else:
-            return store.load()
     raise _unavailable(title, attempts, advice)
 
 
