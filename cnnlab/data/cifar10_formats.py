@@ -227,7 +227,7 @@ def _read_json(member, data, sink):
 
 def _read_text(member, sink):
     """A table of names and labels, or a label a line."""
-    if member.size is None or member.size > _LONGEST_TEXT:
+    if member.size > _LONGEST_TEXT:
         return sink.leave(member)
     try:
         rows = [row for row in csv.reader(member.read().decode("utf-8", errors="replace").splitlines()) if row]
