@@ -50,9 +50,9 @@ class Limits(NamedTuple):
 class Member(NamedTuple):
     """A file that is no archive.
 
-    `name`: its path below what was named, archives counting as folders; `kind`: of `files`, None in a `Copy`; `size` in
-    bytes, None where a packed file does not say; `read()`: its bytes, before the next member of a group is asked for,
-    or BadDataError.
+    `name`: its path below what was named, archives counting as folders; `kind`: of `files`, None where nobody looked;
+    `size` in bytes, None where a packed file does not say; `read()`: its bytes, before the next member of a group is
+    asked for, or BadDataError.
     """
 
     name: str

@@ -231,13 +231,12 @@ def _contradictions(listing, copy, spec):
     table = listing.metadata()
     named = table[table["frame"].notna()]
     unknown = table[~table["class_id"].isin(listing.classes.keys())]
-    labelled = table[["split", "file", "class_id"]].drop_duplicates()
     sizes = {split: (table["split"] == split).sum() for split in spec.images}
     return [
         ("names that say no sol, camera and frame", list(table.loc[table["frame"].isna(), "file"])),
         (f"classes that {SYNSET} does not have", [f"{row.class_id} of {row.file}" for row in unknown.itertuples()]),
-        ("images of two classes", _with_two(labelled, "file", "class_id")),
-        ("images in two splits", _with_two(labelled, "file", "split")),
+        ("images of two classes", _with_two(table, "file", "class_id")),
+        ("images in two splits", _with_two(table, "file", "split")),
         ("frames in two splits, which leak from one to the other", _with_two(named, "frame", "split")),
         ("sols in two splits, which the published split keeps apart", _with_two(named, "sol", "split")),
         ("listed images that are missing", [file for file in table["file"] if f"{FOLDER}/{file}" not in copy]),
