@@ -1,19 +1,16 @@
 """What an endpoint does with a request: bytes in, classes and probabilities out.
 
-This file travels inside model.tar.gz, as code/inference.py beside model_card.json and the
-package reading/, which understands a request. It serves under two contracts:
+This file travels inside model.tar.gz, as code/inference.py beside model_card.json and the package reading/, which
+understands a request. It serves under two contracts:
 
-- SageMaker's TensorFlow Serving image calls `handler`, in a process that has neither TensorFlow,
-  NumPy nor Pillow: the standard library has to do.
-- SageMaker's inference toolkit, and a server of one's own, call `model_fn`, `input_fn`,
-  `predict_fn` and `output_fn`.
+- SageMaker's TensorFlow Serving image calls `handler`, in a process that has neither TensorFlow, NumPy nor Pillow: the
+  standard library has to do.
+- SageMaker's inference toolkit, and a server of one's own, call `model_fn`, `input_fn`, `predict_fn` and `output_fn`.
 
-What a request may be, reading/__init__.py says. A picture is made the model's size, stretched or
-centred on black as its training images were (the model card says which), after it was turned as
-its EXIF orientation says and laid on white where it is transparent.
-
-Who asks with the custom attribute `explain` (SageMaker's header; at a local server also
-`?explain`) is told too where the network looked, if the model card has an entry "grad_cam".
+What a request may be, reading/__init__.py says. A picture is turned as its EXIF orientation says, laid on white where
+it is transparent, and made the model's size, stretched or centred on black as the model card says. Who asks with the
+custom attribute `explain` (SageMaker's header; at a local server also `?explain`) is told too where the network looked,
+if the card has an entry "grad_cam".
 """
 
 import base64
@@ -133,7 +130,8 @@ def _ask_tensorflow_serving(decoded, uri, why):
             # One by one, to find out which of them it was.
             return [row for picture in decoded for row in _ask_tensorflow_serving([picture], uri, why)]
         raise reading.fault(decoded[0], text)
-    raise RequestError(500, f"TensorFlow Serving answered {status}: {_first_line(text)}")
+    first_line = (text.splitlines() or [""])[0][:300]
+    raise RequestError(500, f"TensorFlow Serving answered {status}: {first_line}")
 
 
 def _post(uri, body):
@@ -244,7 +242,3 @@ def _answer(row, names):
 
 def _base64(data):
     return {"b64": base64.b64encode(data).decode()}
-
-
-def _first_line(text):
-    return (text.splitlines() or [""])[0][:300]

@@ -241,14 +241,19 @@ COPIES = [
 def test_every_copy_holds_the_same(tmp_path, write):
     roomy = MARS_LIMITS._replace(file=100_000)
     with opened(write(tmp_path), roomy) as copy:
-        assert copy.sizes == {name: len(content) for name, content in tiny_mars.FILES.items()}
+        sizes = {name: member.size for name, member in copy.items()}
+        assert sizes == {name: len(content) for name, content in tiny_mars.FILES.items()}
         for name, content in reversed(tiny_mars.FILES.items()):
             assert copy.read(name) == content
         with pytest.raises(BadDataError, match="^is missing"):
             copy.read("none")
-        small = copy._replace(limits=MARS_LIMITS._replace(file=10))
-        with pytest.raises(BadDataError, match=r"^has 12 bytes, more than any file of the Mars images \(10\)"):
-            small.read("README.txt")
+
+
+@pytest.mark.parametrize("write", [tiny_mars.write_folder, tiny_mars.write_zip])
+def test_a_file_that_is_too_large_is_not_read(tmp_path, write):
+    said = r"^has 12 bytes, more than any file of the Mars images \(10\)"
+    with opened(write(tmp_path), MARS_LIMITS._replace(file=10)) as copy, pytest.raises(BadDataError, match=said):
+        copy.read("README.txt")
 
 
 def refused(path, said, **options):
@@ -285,4 +290,4 @@ def test_of_several_archives_the_first_whole_one_is_read(tmp_path):
     tiny_mars.write_zip(tmp_path / "b")
     (tmp_path / "a.zip").write_bytes((tmp_path / "b" / "msl-images.zip").read_bytes()[:900])
     with opened(tmp_path) as copy:
-        assert set(copy.sizes) == set(tiny_mars.FILES)
+        assert set(copy) == set(tiny_mars.FILES)

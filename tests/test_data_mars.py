@@ -19,13 +19,17 @@ from cnnlab import data
 from cnnlab.data import DataUnavailableError, mars, preprocessing_steps
 from cnnlab.data import dataset as data_sets
 from cnnlab.data.archives import BadDataError
-from cnnlab.data.mars import decode, mars_arrays
+from cnnlab.data.mars import mars_arrays
 
 pytestmark = pytest.mark.usefixtures("no_variables")
 
 
 def load(path=None, cache=None, size=16, letterbox=True, spec=SPEC):
     return mars_arrays(path, cache, size, letterbox, progress=False, spec=spec)
+
+
+def decode(data, size, letterbox=True):
+    return preprocessing_steps(data, size, letterbox)["input"]
 
 
 def listed():

@@ -1,9 +1,8 @@
 """The files of a copy: in a folder, in an archive, in an archive within it; whichever may be broken or hostile.
 
-`groups` gives all that lies at a path, one after another; `opened_copy` a set whose files are read in any order, from
-several threads. Nothing is unpacked to disk: a member that climbs out of its folder has nowhere to go. An archive with
-such a member, or with a link, is refused all the same, because the published ones have none. What is an archive is told
-by its first bytes.
+`groups` gives all that lies at a path, one after another; `opened_copy` a set whose files are read in any order. What
+is an archive is told by its first bytes. Nothing is unpacked to disk; an archive with a member that would land outside
+its folder, or with a link, is refused all the same, because the published ones have none.
 """
 
 import bz2
@@ -15,7 +14,7 @@ import stat
 import tarfile
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -51,13 +50,13 @@ class Limits(NamedTuple):
 class Member(NamedTuple):
     """A file that is no archive.
 
-    `name`: its path below what was named, archives counting as folders; `kind`: of `files`;
-    `size` in bytes, None where a packed file does not say; `read()`: its bytes, before the next
-    member is asked for, or BadDataError.
+    `name`: its path below what was named, archives counting as folders; `kind`: of `files`, None where nobody looked;
+    `size` in bytes, None where a packed file does not say; `read()`: its bytes, before the next member of a group is
+    asked for, or BadDataError.
     """
 
     name: str
-    kind: str
+    kind: str | None
     size: int | None
     read: Callable[[], bytes]
 
@@ -80,20 +79,14 @@ def groups(path, limits):
         yield name, _members_of(file, kind, limits, name)
 
 
-class Copy(NamedTuple):
-    """`sizes`: name, relative to the folder of the copy, to bytes; `content`: a name of these to
-    the file's bytes, or BadDataError; `limits`: those of the set."""
-
-    sizes: Mapping[str, int]
-    content: Callable[[str], bytes]
-    limits: Limits
+class Copy(dict):
+    """Names, relative to the folder of the copy, to Members, which are read in any order, from several threads."""
 
     def read(self, name):
         """The bytes of the file `name`; BadDataError, whose message goes on after it, where it is no good."""
-        if name not in self.sizes:
+        if name not in self:
             raise BadDataError("is missing")
-        check_size("has", self.sizes[name], self.limits)
-        return self.content(name)
+        return self[name].read()
 
 
 @contextlib.contextmanager
@@ -107,9 +100,10 @@ def opened_copy(path, limits, mark, other):
     with reading():
         files = files_below(path)
         home = _topmost(file.parent for file in files if file.name == mark and file != path)
+        below = {file.relative_to(home).as_posix(): file for file in files_below(home, levels=1)} if home else {}
         archived = [] if home else [(file, kind) for file in files if (kind := kind_at(file)) in ARCHIVES]
     if home:
-        yield _copy_in_folder(home, limits)
+        yield Copy({name: _of_folder(name, None, file, limits) for name, file in below.items()})
         return
     troubles = []
     with contextlib.ExitStack() as stack:
@@ -128,47 +122,44 @@ def opened_copy(path, limits, mark, other):
     raise BadDataError(other(file.as_posix() for file in files) or f"this folder holds no {mark}")
 
 
-@reading()
-def _copy_in_folder(path, limits):
-    files = {file.relative_to(path).as_posix(): file.stat().st_size for file in files_below(path, levels=1)}
-
-    @reading("cannot be read")
-    def content(name):
-        return (path / name).read_bytes()
-
-    return Copy(files, content, limits)
-
-
 @contextlib.contextmanager
 def _archived_copy(file, kind, limits, mark, other):
     if kind == "zip":
         with _in_our_words(kind):
             archive = zipfile.ZipFile(file)
         with archive:
-            members = _below_mark(mark, {info.filename: info for info in _files_of_zip(archive, _Budget(limits))})
-            if members is not None:
-
-                @_in_our_words(kind)
-                def content(name):
-                    return archive.read(members[name])
-
-                yield Copy({name: info.file_size for name, info in members.items()}, content, limits)
+            infos = _files_of_zip(archive, _Budget(limits))
+            copy = _below_mark(mark, {info.filename: _in_zip(archive, info, limits) for info in infos})
+            if copy is not None:
+                yield copy
                 return
     # What cannot be entered in the middle, a tar or an archive within an archive, is read at once.
-    everything = {member.name: member.read() for member in _members_of(file, kind, limits)}
-    members = _below_mark(mark, everything)
-    if members is None:
-        raise BadDataError(other(everything) or f"holds no {mark}")
-    yield Copy({name: len(data) for name, data in members.items()}, members.__getitem__, limits)
+    whole = {
+        each.name: each._replace(read=io.BytesIO(each.read()).getvalue) for each in _members_of(file, kind, limits)
+    }
+    copy = _below_mark(mark, whole)
+    if copy is None:
+        raise BadDataError(other(whole) or f"holds no {mark}")
+    yield copy
+
+
+def _in_zip(archive, info, limits):
+    @_in_our_words("zip")
+    def read():
+        check_size("has", info.file_size, limits)
+        return archive.read(info)
+
+    return Member(info.filename, None, info.file_size, read)
 
 
 def _below_mark(mark, members):
-    """Those of `members` (by name) in the topmost folder that holds `mark`, by names relative to it; None without."""
+    """The Copy of those of `members` (by name) in the topmost folder that holds `mark`; None without."""
     paths = {PurePosixPath(name): member for name, member in members.items()}
     home = _topmost(path.parent for path in paths if path.name == mark)
     if home is None:
         return None
-    return {path.relative_to(home).as_posix(): member for path, member in paths.items() if path.is_relative_to(home)}
+    below = {path: member for path, member in paths.items() if path.is_relative_to(home)}
+    return Copy({path.relative_to(home).as_posix(): member for path, member in below.items()})
 
 
 def _topmost(folders):

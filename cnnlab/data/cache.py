@@ -1,12 +1,9 @@
 """Verified arrays on disk, memory-mapped, written whole or not at all.
 
-A cached set is a folder `<cache>/<name>/` of `<array>.npy` files and a `manifest.json` with the
-SHA-256, the size and the time of change of each. A load hashes nothing where sizes and times
-are still those of the manifest, which takes milliseconds; where they are not, or the manifest is
-missing, every array is hashed again. So a file that was cut short, overwritten or copied is
-noticed; a disk that alters bytes without changing the time is not, and deleting manifest.json
-asks for the full check. Of a copy that somebody names, `verified.json` remembers likewise that
-it was read and found to hold these arrays.
+A set is a folder `<cache>/<name>/` of `<array>.npy` files and a `manifest.json` with the SHA-256, the size and the time
+of change of each. A load hashes them again only where sizes or times are others, or the manifest is missing: a disk
+that alters bytes without changing the time goes unnoticed until manifest.json is deleted. `verified.json` remembers
+which copies that somebody named were read and found to hold these arrays.
 """
 
 import contextlib
@@ -31,28 +28,21 @@ _REMEMBERED = 50
 class ArrayCache:
     """The uint8 arrays of one data set under `root`: `shapes` and `sha256` say, by name, what they must be.
 
-    `sha256` None: nobody can know the hashes beforehand, because a library computed the arrays.
-    Then those of what the cache was filled with are recorded, and of which `origin` it is: what
-    decides the arrays (content of the source, version of the decoder), a flat dict that JSON can
-    hold. The source is verified by whoever fills the cache; here a later change of the arrays is
-    noticed, and a manifest that is missing, or of another origin, means that they are to be made
-    again.
+    `sha256` None: nobody can know the hashes beforehand, because a library computed the arrays. Then those of what the
+    cache was filled with are recorded, and `origin`, a flat dict that JSON can hold: what decides the arrays (content
+    of the source, version of the decoder). Where the manifest is missing, or of another origin, they are to be made
+    again. The source is verified by whoever fills the cache.
     """
 
     def __init__(self, root, name, shapes, sha256=None, origin=None, progress=True):
-        self.root, self.name = Path(root), name
+        # The finished arrays are in `folder`.
+        self.root, self.name, self.folder = Path(root), name, Path(root) / name
         self.shapes, self.sha256, self.origin, self.progress = shapes, sha256, origin, progress
-
-    @property
-    def folder(self):
-        """Where the finished arrays are."""
-        return self.root / self.name
 
     def load(self):
         """Array name to read-only `np.memmap`; writes nothing but a manifest.
 
-        Raises FileNotFoundError where nothing is cached, BadDataError where it is damaged, or
-        where it is not known what it should be.
+        Raises FileNotFoundError where nothing is cached, BadDataError where it is damaged, or made by other code.
         """
         if not self.folder.exists():
             raise FileNotFoundError("nothing there yet")
@@ -62,7 +52,7 @@ class ArrayCache:
         arrays = {name: self._map(name) for name in self.shapes}
         current = self._manifest(self.folder, sha256)
         if written != current:
-            self._compare(self._hashes(arrays), sha256)
+            self._checked_hashes(arrays, sha256)
             # A shared, read-only cache is as good; it is hashed at every load.
             with contextlib.suppress(OSError):
                 _write_json(manifest, current)
@@ -72,41 +62,36 @@ class ArrayCache:
     def locked(self):
         """Hold the right to fill this cache, waiting for whoever has it; yields an empty scratch folder.
 
-        The lock is the operating system's: it ends with the process that holds it, however that
-        ends. What killed processes left behind is cleared away. Raises OSError where the cache
-        cannot be written.
+        The lock is the operating system's: it ends with its process, however that ends. What killed processes left
+        behind is cleared away. Raises OSError where the cache cannot be written.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.root / f"{self.name}.lock")
         try:
-            lock.acquire(timeout=0)
+            held = lock.acquire(timeout=0)
         except Timeout:
             print(f"Waiting for another process that is filling {self.folder} ...", flush=True)
-            lock.acquire()
-        try:
+            held = lock.acquire()
+        with held:
             for abandoned in self.root.glob(f"{self.name}.*.partial"):
                 shutil.rmtree(abandoned, ignore_errors=True)
             with tempfile.TemporaryDirectory(
                 prefix=f"{self.name}.", suffix=".partial", dir=self.root, ignore_cleanup_errors=True
             ) as scratch:
                 yield Path(scratch)
-        finally:
-            lock.release()
 
     @contextlib.contextmanager
     def replacing(self, scratch):
         """Writable arrays to fill; if the block ends well and the hashes agree they become the cache.
 
-        `scratch` is that of `locked`. Raises BadDataError for other content, and then, as after
-        any other exception, leaves the cache as it was.
+        `scratch`: of `locked`. Raises BadDataError for other content; after any exception the cache is as it was.
         """
         with tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as temporary:
             fresh = Path(temporary) / self.name
             fresh.mkdir()
             arrays = {name: _new_array(fresh / f"{name}.npy", shape) for name, shape in self.shapes.items()}
             yield arrays
-            sha256 = self._hashes(arrays)
-            self._compare(sha256, self.sha256 or sha256)
+            sha256 = self._checked_hashes(arrays, self.sha256)
             for name, array in arrays.items():
                 array.flush()
                 _sync(fresh / f"{name}.npy")
@@ -121,7 +106,7 @@ class ArrayCache:
         """Raise BadDataError unless `read(arrays)` fills writable arrays with what is cached; nothing is written."""
         arrays = {name: np.zeros(shape, "uint8") for name, shape in self.shapes.items()}
         read(arrays)
-        self._compare(self._hashes(arrays), self.sha256 or self._recorded(_read_json(self.folder / "manifest.json")))
+        self._checked_hashes(arrays, self.sha256 or self._recorded(_read_json(self.folder / "manifest.json")))
 
     def vouches_for(self, named):
         """Whether the copy at `named`, a `download.Named`, was verified, and is as it was then."""
@@ -165,18 +150,18 @@ class ArrayCache:
         }
         return entries if self.origin is None else {**entries, "origin": self.origin}
 
-    def _hashes(self, arrays):
+    def _checked_hashes(self, arrays, expected):
+        """Array name to SHA-256; BadDataError where one is not `expected` (likewise; None: nobody knows them)."""
         total = sum(array.nbytes for array in arrays.values())
         with byte_bar(total, f"checking {self.name}", disable=not self.progress) as bar:
-            return {name: _sha256(array, bar) for name, array in arrays.items()}
-
-    def _compare(self, found, expected):
+            found = {name: _sha256(array, bar) for name, array in arrays.items()}
         for name, digest in found.items():
-            if digest != expected[name]:
+            if expected and digest != expected[name]:
                 raise BadDataError(
                     f"the bytes of {name} are not those of {self.name}, but damaged, changed or in another order "
                     f"(SHA-256 {digest[:12]}..., expected {expected[name][:12]}...)"
                 )
+        return found
 
 
 def check_cached(folder):

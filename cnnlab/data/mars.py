@@ -1,9 +1,8 @@
 """The Mars images from the first source that works, as arrays: verified, decoded, made RGB, resized, centred.
 
-In this order: the cache; a path that the user names, which stands alone and is verified even
-where the cache is good; what was downloaded before; the record of the DOI. JPEG's own scaled
-decoding is not used: it would save a second or two of the four that the whole set takes, and
-give pixels that no other reader of the same file gives.
+In this order: the cache; a path that the user names, which stands alone and is verified even where the cache is good;
+what was downloaded before; the record of the DOI. JPEG's own scaled decoding would save a second or two of the four
+that the whole set takes, and give pixels that no other reader of the same file gives.
 """
 
 import hashlib
@@ -81,13 +80,15 @@ def mars_original(file, path=None, cache=None):
 def preprocessing_steps(data, size, letterbox=True):
     """What becomes of the JPEG file `data` (bytes), step by step, as {step: uint8 array}.
 
-    "original" (height, width) or (height, width, 3); "rgb", greyscale repeated in three
-    channels; "resized", bicubic with antialiasing (Pillow): to `size` x `size` pixels, or with
-    `letterbox` to the largest picture of the same aspect ratio that fits in it; "input"
-    (size, size, 3), that picture centred on black.
+    "original" (height, width) or (height, width, 3); "rgb", greyscale repeated in three channels; "resized", bicubic
+    with antialiasing (Pillow): to `size` x `size` pixels, or with `letterbox` to the largest picture of the same aspect
+    ratio that fits in it; "input" (size, size, 3), that picture centred on black.
     Raises BadDataError for what is no whole JPEG of a reasonable size.
     """
-    original = _picture(data)
+    with opened_picture(data, "JPEG") as original:
+        if max(original.size) > LARGEST_SIDE:
+            raise BadDataError(f"is {original.width} x {original.height} pixels, far more than any picture of the set")
+        original.load()
     rgb = original.convert("RGB")
     if letterbox:
         resized, centred = letterboxed(rgb, size)
@@ -95,11 +96,6 @@ def preprocessing_steps(data, size, letterbox=True):
         resized = centred = rgb.resize((size, size), Image.Resampling.BICUBIC)
     steps = {"original": original, "rgb": rgb, "resized": resized, "input": centred}
     return {name: np.asarray(image) for name, image in steps.items()}
-
-
-def decode(data, size, letterbox=True):
-    """The network's input from the JPEG file `data`: uint8 (size, size, 3), as `preprocessing_steps`."""
-    return preprocessing_steps(data, size, letterbox)["input"]
 
 
 def read_into(arrays, copy, spec, letterbox=True, progress=True):
@@ -131,7 +127,7 @@ def _decode_into(images, files, read, letterbox, progress):
     def one(row):
         try:
             data = read(f"{FOLDER}/{files[row]}")
-            images[row] = decode(data, size, letterbox)
+            images[row] = preprocessing_steps(data, size, letterbox)["input"]
         except BadDataError as error:
             failures[row] = f"{files[row]} {error}"
             return None
@@ -158,11 +154,3 @@ def _advice(path, spec):
     if path:
         return [*advice, f"  - or name none (unset {MARS_PATH_VARIABLE}) and have it downloaded."]
     return [*advice, "  - or mend what is said above, and run this again."]
-
-
-def _picture(data):
-    with opened_picture(data, "JPEG") as image:
-        if max(image.size) > LARGEST_SIDE:
-            raise BadDataError(f"is {image.width} x {image.height} pixels, far more than any picture of the set")
-        image.load()
-        return image

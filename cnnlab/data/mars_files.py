@@ -1,14 +1,12 @@
 """The MSL surface images as they are published: what they must be, and what their text files and names say.
 
-Stanboli and Wagstaff, DOI 10.5281/zenodo.1049137; Wagstaff et al., "Deep Mars: CNN
-Classification of Mars Imagery for the PDS Imaging Atlas", IAAI 2018.
+Stanboli and Wagstaff, DOI 10.5281/zenodo.1049137; Wagstaff et al., "Deep Mars: CNN Classification of Mars Imagery for
+the PDS Imaging Atlas", IAAI 2018.
 
-A file name says when, by which camera, in which sequence, which frame. For example
-0830MR0036510000500684E01_DRCL.JPG is sol 0830, camera MR, sequence 003651, command 000 of it,
-picture 0500684 of that camera, product E, version 01, and the levels of processing. Several
-products of one frame (the picture, its thumbnail, ...) differ in what follows the picture's
-number, and so the name up to there is the frame. Product D is greyscale, the others are in
-colour.
+A file name says when, by which camera, in which sequence, which frame. 0830MR0036510000500684E01_DRCL.JPG is sol 0830,
+camera MR, sequence 003651, command 000 of it, picture 0500684 of that camera, product E, version 01, and the levels of
+processing. Products of one frame (the picture, its thumbnail, ...) differ in what follows the picture's number: the
+name up to there is the frame. Product D is greyscale, the others are in colour.
 """
 
 import contextlib
@@ -48,10 +46,9 @@ _NAMED = 5
 class MarsSpec:
     """A set in the published layout.
 
-    `images`: how many each split has; `listing_sha256` and `listing_bytes`: hash and length of
-    `Listing.to_bytes`, which hold every class, file name, label and split in order;
-    `files_sha256`: `mars.files_hash` of the listed JPEG files. Together they decide what
-    is the published set, however it was packed, and whatever size it is then decoded to: the
+    `images`: how many each split has; `listing_sha256` and `listing_bytes`: hash and length of `Listing.to_bytes`,
+    which hold every class, file name, label and split in order; `files_sha256`: `mars.files_hash` of the listed JPEG
+    files. Together they decide what is the published set, however it was packed and at whatever size it is decoded: the
     decoded pixels are no one's to pin, since they depend on the JPEG library.
     """
 
@@ -92,9 +89,7 @@ def opened_copy(path):
     there is no copy, or the archive is hostile or no archive.
     """
     with archives.opened_copy(path, LIMITS, SYNSET, _other_set) as copy:
-        names = {_published(name): name for name in sorted(copy.sizes, reverse=True)}
-        sizes = {published: copy.sizes[name] for published, name in names.items()}
-        yield copy._replace(sizes=sizes, content=lambda name: copy.content(names[name]))
+        yield archives.Copy({_published(name): copy[name] for name in sorted(copy, reverse=True)})
 
 
 def _published(name):
@@ -115,10 +110,9 @@ def _other_set(names):
 def parse_names(files):
     """One row for each of `files` (n,), file names without their folder.
 
-    Returns a DataFrame: sol (int64, Martian days since landing), camera (a name of CAMERAS),
-    sequence (6 digits, text), frame (22 characters), product (a letter), group (12 characters:
-    sol and sequence, of one camera; pictures taken together, the unit for resampling). A name
-    of another scheme has missing values throughout, and sol -1.
+    Returns a DataFrame: sol (int64, Martian days since landing), camera (a name of CAMERAS), sequence (6 digits, text),
+    frame (22 characters), product (a letter), group (12 characters: sol, camera and sequence; pictures taken together,
+    the unit for resampling). A name of another scheme has missing values throughout, and sol -1.
     """
     parts = pd.Series(files, dtype="str").str.extract(_SCHEME)
     return pd.DataFrame(
@@ -154,8 +148,7 @@ class Listing:
     def metadata(self):
         """What is known of each image, one row an image, indexed 0, 1, ... in the order of `rows`.
 
-        Columns: split, file, class_id (published, with gaps), label (0, 1, ... without), and
-        those of `parse_names`.
+        Columns: split, file, class_id (published, with gaps), label (0, 1, ... without), and those of `parse_names`.
         """
         label = self.rows["class_id"].map({number: label for label, number in enumerate(self.used_ids)})
         return pd.concat([self.rows.assign(label=label), parse_names(self.rows["file"])], axis=1)
@@ -201,7 +194,7 @@ def read_listing(copy, spec):
     table = pd.DataFrame(rows, columns=["split", "file", "class_id"]).astype({"class_id": "int64"})
     repeated = table.duplicated()
     listing = Listing(classes, table[~repeated].reset_index(drop=True))
-    problems += class_problems + _contradictions(listing) + _differences(listing, copy, spec)
+    problems += class_problems + _contradictions(listing, copy, spec)
     lines = [counted(what, places) for what, places in problems if places]
     if not lines and hashlib.sha256(listing.to_bytes()).hexdigest() != spec.listing_sha256:
         where = ["a name, a class, or the order"]
@@ -233,33 +226,24 @@ def _lines(text):
     return [(number, line) for number, line in stripped if line]
 
 
-def _contradictions(listing):
-    """[(what is wrong, [places])] of what the text files say, whichever set they are of."""
+def _contradictions(listing, copy, spec):
+    """[(what is wrong, [places])] of what the text files say, whichever set they are of, and of what `spec` says."""
     table = listing.metadata()
     named = table[table["frame"].notna()]
     unknown = table[~table["class_id"].isin(listing.classes.keys())]
-    labelled = table[["split", "file", "class_id"]].drop_duplicates()
+    sizes = {split: (table["split"] == split).sum() for split in spec.images}
     return [
         ("names that say no sol, camera and frame", list(table.loc[table["frame"].isna(), "file"])),
         (f"classes that {SYNSET} does not have", [f"{row.class_id} of {row.file}" for row in unknown.itertuples()]),
-        ("images of two classes", _with_two(labelled, "file", "class_id")),
-        ("images in two splits", _with_two(labelled, "file", "split")),
+        ("images of two classes", _with_two(table, "file", "class_id")),
+        ("images in two splits", _with_two(table, "file", "split")),
         ("frames in two splits, which leak from one to the other", _with_two(named, "frame", "split")),
         ("sols in two splits, which the published split keeps apart", _with_two(named, "sol", "split")),
-    ]
-
-
-def _differences(listing, copy, spec):
-    """[(what is wrong, [places])] of what a copy lacks of `spec`."""
-    files, sizes = listing.rows["file"], listing.rows["split"].value_counts()
-    wrong_sizes = [
-        f"{split} has {sizes.get(split, 0):,}, expected {count:,}"
-        for split, count in spec.images.items()
-        if sizes.get(split, 0) != count
-    ]
-    return [
-        ("listed images that are missing", [file for file in files if f"{FOLDER}/{file}" not in copy.sizes]),
-        ("splits of another size than published", wrong_sizes),
+        ("listed images that are missing", [file for file in table["file"] if f"{FOLDER}/{file}" not in copy]),
+        (
+            "splits of another size than published",
+            [f"{name} has {sizes[name]:,}, expected {n:,}" for name, n in spec.images.items() if sizes[name] != n],
+        ),
     ]
 
 

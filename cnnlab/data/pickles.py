@@ -4,13 +4,12 @@ A pickle names functions to be called. Here a few names stand for something harm
 other refuses the file; those that NumPy writes stand for objects that only keep what they are given.
 """
 
-import contextlib
 import io
 import pickle
 
 import numpy as np
 
-from cnnlab.data.files import BadDataError
+from cnnlab.data.files import BadDataError, refusing
 
 # Element types that hold no Python objects: whole and decimal numbers, text.
 _PLAIN = "biufSU"
@@ -36,7 +35,7 @@ def unpickled(stream, known, title, persistent_load=None, encoding="ASCII"):
                 raise BadDataError(f"is a pickle that refers to something outside it, which {title} never does")
             return persistent_load(identity)
 
-    with _whole():
+    with refusing("is no whole pickle"):
         return Restricted(stream, encoding=encoding).load()
 
 
@@ -47,7 +46,7 @@ def read_pickle(data):
     BadDataError for a pickle that names anything but an array, or is damaged.
     """
     content, found = unpickled(io.BytesIO(data), _KNOWN, "CIFAR-10", encoding="bytes"), {}
-    with _whole():
+    with refusing("is no whole pickle"):
         _collect(content, (), found)
     return found
 
@@ -130,17 +129,6 @@ _KNOWN = {
     ("_codecs", "encode"): _encode,
     ("collections", "OrderedDict"): dict,
 }
-
-
-@contextlib.contextmanager
-def _whole():
-    """Whatever a damaged pickle raises becomes a BadDataError: the module promises no particular kind."""
-    try:
-        yield
-    except BadDataError:
-        raise
-    except Exception as error:
-        raise BadDataError(f"is no whole pickle ({type(error).__name__}: {error})") from None
 
 
 def _collect(content, keys, found):

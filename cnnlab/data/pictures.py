@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from cnnlab.data.files import BadDataError
+from cnnlab.data.files import BadDataError, refusing
 from cnnlab.machine import progress_bar, usable_cores
 
 # Formats that Pillow reads by itself; others of its own start programs, or draw.
@@ -35,16 +35,13 @@ def opened_picture(data, *kinds):
     Whatever Pillow raises within the block becomes a BadDataError that names the kind.
     """
     kind = "/".join(kinds)
-    try:
-        with Image.open(io.BytesIO(data), formats=kinds) as image:
-            kind = image.format
-            yield image
-    except BadDataError:
-        raise
-    except UnidentifiedImageError:
-        raise BadDataError(f"is no {kind} picture") from None
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and others
-        raise BadDataError(f"is no whole {kind} picture ({error})") from None
+    with refusing(f"is no whole {kind} picture"):
+        try:
+            image = Image.open(io.BytesIO(data), formats=kinds)
+        except UnidentifiedImageError:
+            raise BadDataError(f"is no {kind} picture") from None
+    with refusing(f"is no whole {image.format} picture"), image:
+        yield image
 
 
 def check_side(size, largest, hint=""):

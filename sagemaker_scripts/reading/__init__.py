@@ -1,10 +1,9 @@
 """What a request asks about: bytes and a content type in, images as numbers or picture files out.
 
-This package travels inside model.tar.gz, beside inference.py, into a container that has neither
-TensorFlow, NumPy nor Pillow: the standard library has to do. It decodes no picture. It finds out
-what a file is and how the SavedModel shall decode it, and refuses what that could not.
+This package travels inside model.tar.gz, beside inference.py, into a container that has neither TensorFlow, NumPy nor
+Pillow. It decodes no picture: it finds out what a file is and how the SavedModel shall decode it, and refuses what that
+could not. A body is taken for what its first bytes say, and only then for what its content type says:
 
-A body is taken for what its first bytes say, and only then for what its content type says:
 - a picture file: PNG, JPEG, GIF, BMP or WEBP, of which the first picture counts. `pictures`;
 - an npy file: a uint8 array in C order, (height, width, channels) or (n, ...) of them;
 - multipart/form-data: the picture files in it;
@@ -12,15 +11,15 @@ A body is taken for what its first bytes say, and only then for what its content
 - JSON, or lines of JSON (application/jsonlines). `documents` says which forms;
 - any of these compressed by gzip or zlib.
 
-The scale is always 0..255 and never guessed from the values. A request that is none of these is
-answered 400, 413 or 415 with a sentence that says what was expected.
+The scale is always 0..255 and never guessed from the values. A request that is none of these is answered 400, 413 or
+415 with a sentence that says what was expected.
 """
 
 import json
 import re
 import zlib
 
-from .documents import Pixels, RequestError, chunks, from_json, from_lines, from_npy, is_npy
+from .documents import Pixels, RequestError, chunks, from_json, from_npy, is_npy
 from .pictures import (
     MAX_PICTURE_BYTES,
     Picture,
@@ -55,9 +54,8 @@ FORM = re.compile(rb"\s*--([^\r\n]{1,200})\r\n(?:[^\r\n]+\r\n)*?content-disposit
 def decode(body, content_type, shape):
     """Request body (bytes) to `Pixels`, or to a list of `Picture`.
 
-    `content_type`: the header's text, or None; `shape`: the model's (height, width, channels).
-    Raises RequestError: 413 for a body or a picture that is too large, 415 for a kind that is
-    not known, 400 for all else.
+    `content_type`: the header's text, or None; `shape`: the model's (height, width, channels). Raises RequestError: 413
+    for a body or a picture that is too large, 415 for a kind that is not known, 400 for all else.
     """
     check_size(len(body), body)
     body = _unpacked(body)
@@ -78,10 +76,13 @@ def decode(body, content_type, shape):
     if name := compression_of(body):
         raise RequestError(415, f"the body is compressed by {name}; send it as it is, or by gzip")
     if LINES_TYPES.fullmatch(kind) and not _is_binary(body):
-        return _images(from_lines(body, shape))
-    if _looks_like_json(body) or (JSON_TYPES.fullmatch(kind) and not _is_binary(body)):
-        return _images(from_json(body, shape))
-    raise _unknown(body, kind, shape)
+        texts = [line for line in body.splitlines() if line.strip()]
+    elif _looks_like_json(body) or (JSON_TYPES.fullmatch(kind) and not _is_binary(body)):
+        texts = [body]
+    else:
+        raise _unknown(body, kind, shape)
+    found = from_json(texts, shape)
+    return found if isinstance(found, Pixels) else check_pictures([from_base64(text) for text in found])
 
 
 def check_size(size, start=b""):
@@ -112,11 +113,6 @@ def _unpacked(body):
     if stream.unused_data.startswith(GZIP_MAGIC):
         raise RequestError(400, "the body is several gzip streams, one behind the other; expected one")
     return plain
-
-
-def _images(found):
-    """`Pixels` as they are; of base64 texts the pictures."""
-    return found if isinstance(found, Pixels) else check_pictures([from_base64(text) for text in found])
 
 
 def _form_pictures(body, boundary):

@@ -1,9 +1,8 @@
 """Images as numbers or texts: npy files, and the JSON forms of TensorFlow Serving, of its users, and of this lab.
 
-In JSON an image is rows of pixels of channel values from 0 to 255; or the base64 text of a picture
-file or a data URL, alone or as {"b64": text}; or {name: image}, as TensorFlow Serving names an input.
-A document is one image or a list of them, alone or under one of KEYS, beside which
-"signature_name" may stand: which signature is asked follows from the images.
+In JSON an image is rows of pixels of channel values from 0 to 255; or the base64 text of a picture file or a data URL,
+alone or as {"b64": text}; or {name: image}, as TensorFlow Serving names an input. A document is one image or a list of
+them, alone or under one of KEYS, beside which "signature_name" may stand: which signature is asked follows from them.
 """
 
 import contextlib
@@ -42,9 +41,8 @@ _TOOLKIT = _optional("sagemaker_inference.errors", "BaseInferenceToolkitError")
 class RequestError(*([base for base in (_FALCON, _TOOLKIT) if base] or [Exception])):
     """An answer with a 4xx or 5xx status, in the terms of whichever server is around this file.
 
-    The container's service (falcon) and the toolkit answer errors of their own kinds with the
-    status that those carry, and everything else with 500. `status_code` is the HTTP status,
-    `message` one sentence for the caller.
+    The container's service (falcon) and the toolkit answer errors of their own kinds with the status that those carry,
+    and everything else with 500. `status_code`: of HTTP; `message`: one sentence for the caller.
     """
 
     # Here because falcon has a read-only property of this name, and the toolkit assigns to it.
@@ -93,12 +91,12 @@ def from_npy(body, shape):
     return Pixels(found, values)
 
 
-def from_lists(images, shape, expected):
-    """Pixels of `images`, lists of lists of numbers; `expected` ends the sentence of a RequestError.
+def from_lists(images, shape):
+    """Pixels of `images`, lists of lists of numbers; raises RequestError.
 
     set() over map() because it checks a million values in milliseconds.
     """
-    values = images
+    values, expected = images, _expected(shape)
     for part, length in zip(("image", "row", "pixel"), shape):  # noqa: B905 - older images run a Python without strict=
         if set(map(type, values)) != {list} or set(map(len, values)) != {length}:
             raise RequestError(400, f"not every {part} is a list of {length}; {expected}")
@@ -123,15 +121,17 @@ def times(shape):
     return " x ".join(map(str, shape))
 
 
-def from_json(body, shape):
-    """`Pixels`, or a list of base64 texts, of a JSON text (bytes); raises RequestError."""
-    return _read(_images(_parsed(body, shape), shape), shape)
-
-
-def from_lines(body, shape):
-    """The same of lines with a document each."""
-    lines = [line for line in body.splitlines() if line.strip()]
-    return _read([image for line in lines for image in _images(_parsed(line, shape), shape)], shape)
+def from_json(texts, shape):
+    """`Pixels`, or a list of base64 texts, of the images in `texts`, JSON (bytes) each; raises RequestError."""
+    images = [image for text in texts for image in _images(_parsed(text, shape), shape)]
+    if not images:
+        raise RequestError(400, f"the body holds no image; {_expected(shape)}")
+    kinds = set(map(type, images))
+    if kinds == {str}:
+        return images
+    if str in kinds:
+        raise RequestError(400, "the body holds picture files beside numbers; send them apart")
+    return from_lists(images, shape)
 
 
 def _parsed(text, shape):
@@ -175,17 +175,6 @@ def _depth(value):
     while isinstance(value, list) and value and depth <= DEPTH:
         value, depth = value[0], depth + 1
     return depth if not isinstance(value, (list, dict, str)) else 0
-
-
-def _read(images, shape):
-    if not images:
-        raise RequestError(400, f"the body holds no image; {_expected(shape)}")
-    kinds = set(map(type, images))
-    if kinds == {str}:
-        return images
-    if str in kinds:
-        raise RequestError(400, "the body holds picture files beside numbers; send them apart")
-    return from_lists(images, shape, _expected(shape))
 
 
 def _refuse_constant(name):

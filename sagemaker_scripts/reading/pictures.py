@@ -1,9 +1,8 @@
 """Picture files: what they are by their first bytes, and how the SavedModel shall decode them.
 
-The header tells size, orientation and transparency, and from these follows what decoding costs;
-what would cost more than MAX_PICTURE_BYTES is refused, and a large JPEG is decoded at a half, a
-quarter or an eighth of its size. GIF, BMP and WEBP are first written anew as what TensorFlow
-decodes rightly and safely.
+The header tells size, orientation and transparency, and from these follows what decoding costs. What would cost more
+than MAX_PICTURE_BYTES is refused, and a large JPEG is decoded at a half, a quarter or an eighth of its size. GIF, BMP
+and WEBP are first written anew as what TensorFlow decodes rightly and safely.
 """
 
 import base64
