@@ -268,7 +268,7 @@ def only_text(folder):
     ("make", "words"),
     [
         (empty, "holds no file"),
-        (only_text, "none of the 1 files can be read; a.txt:"),
+        (only_text, "none of 1 file can be read; a.txt:"),
         (lambda folder: (folder / "nowhere", {}), "neither a local folder nor an s3:// address"),
         (lambda folder: ("s3://", {}), "names no bucket"),
         (lambda folder: (folder, {"table": folder}), "is no file"),

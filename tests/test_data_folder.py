@@ -68,7 +68,7 @@ def test_sizes_that_differ_are_said_in_one_line(pictures, cache, capsys):
     (pictures / "cat" / "large.png").write_bytes(encoded(photo(90, (300, 200))))
     (pictures / "dog" / "small.png").write_bytes(encoded(photo(91, (20, 10))))
     data.load_folder(pictures, 32, cache=cache)
-    said = "of 3 sizes, 20x10 to 300x200 pixels, made 32x32, filled up with black; 1 are smaller and enlarged\n"
+    said = "of 3 sizes, 20x10 to 300x200 pixels, made 32x32, filled up with black; 1 smaller, enlarged\n"
     assert said in capsys.readouterr().out
 
 

@@ -214,6 +214,17 @@ def test_data_that_no_job_could_read_is_refused_before_anything_is_uploaded(
     assert account.left() == [f"bucket {BUCKET}"]
 
 
+def test_of_data_that_are_no_copy_it_is_said_what_is_wrong_with_them_where_the_cache_is_empty(
+    account, small_source, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("CNNLAB_CACHE", str(tmp_path / "empty"))
+    arguments = [*ARGUMENTS, "--study", "epochs", "--data", str(not_a_copy(tmp_path, "cifar10")), "--dry-run"]
+    assert common.run(launch_training.main, arguments) == common.EXIT_BAD_ARGUMENTS
+    shown = capsys.readouterr().err
+    assert f"no copy of cifar10: the path that you named, {tmp_path / 'notes'}: " in shown
+    assert "holds no CIFAR-10 among 1 file\n" in shown
+
+
 def test_a_copy_in_another_shape_is_checked_as_a_job_would_read_it_and_uploaded(
     account, small_source, tmp_path, monkeypatch
 ):

@@ -14,6 +14,7 @@ from cnnlab.data import archives, cifar10_formats
 from cnnlab.data.cifar10_formats import CIFAR10_CLASSES, as_bytes, as_labels, views
 from cnnlab.data.files import BadDataError, describe
 from cnnlab.machine import progress_bar
+from cnnlab.wording import plural
 
 TRAIN_BATCHES = 5
 KEY_BYTES = 5
@@ -267,5 +268,5 @@ class Collector:
             lines.append("its labels go beyond 9, as those of CIFAR-100 do: CIFAR-10 is needed")
         if not (lines or said):
             what = "archive" if path.is_file() else "folder"
-            lines.append(f"this {what} holds no CIFAR-10 among {sum(map(len, self.left.values())):,} files")
+            lines.append(f"this {what} holds no CIFAR-10 among {plural(sum(map(len, self.left.values())), 'file')}")
         return lines

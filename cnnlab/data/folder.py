@@ -164,5 +164,5 @@ def _say(good, source, pixels, size):
     if len(kinds) > 1:
         least, most = (f"{width:,}x{height:,}" for width, height in kinds[np.argsort(kinds.prod(axis=1))[[0, -1]]])
         smaller = int((pixels.max(axis=1) < size).sum())
-        enlarged = f"; {smaller:,} are smaller and enlarged" if smaller else ""
+        enlarged = f"; {smaller:,} smaller, enlarged" if smaller else ""
         print(f"of {len(kinds):,} sizes, {least} to {most} pixels, made {size}x{size}, filled up with black{enlarged}")

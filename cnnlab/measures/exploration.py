@@ -104,10 +104,10 @@ def _check_images(images):
 def metadata_of(dataset, split):
     """What is known of the images of `dataset.split(split)`, in its order, indexed by row of the arrays.
 
-    Raises ValueError for a data set without metadata: others than that of `data.load_mars`.
+    Raises ValueError for a data set without metadata, such as CIFAR-10.
     """
     if dataset.metadata is None:
-        raise ValueError(f"{dataset.name} has no metadata; expected a data set of data.load_mars")
+        raise ValueError(f"{dataset.name} has no metadata; expected a data set of data.load_mars or data.load_folder")
     return dataset.metadata.iloc[dataset.splits[split].indices]
 
 

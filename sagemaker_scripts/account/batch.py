@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cnnlab.machine import atomic_file, check_writable
+from cnnlab.wording import plural
 from sagemaker_scripts import aws, common, errors, reading
 from sagemaker_scripts.account import hosting
 from sagemaker_scripts.account import ledger as ledgers
@@ -136,7 +137,7 @@ def transform(
     shape = tuple(archives.read_card(archive)["input_shape"])
     items = [item.checked(shape) for item in items]
     if all(item.error for item in items):
-        raise common.ScriptError(f"none of the {len(items)} files can be read; {items[0].name}: {items[0].error}")
+        raise common.ScriptError(f"none of {plural(len(items), 'file')} can be read; {items[0].name}: {items[0].error}")
     outcome = Outcome()
     if account:
         with errors.plain_errors(), ledgers.Ledger(account) as ledger, ledger.falling_back():
@@ -165,7 +166,7 @@ def _run(ledger, name, archive, items, instance, poll, timeout):
     account, place = ledger.account, f"{aws.OBJECT_PREFIX}{name}/batch/"
     client, bucket, sagemaker = account.client("s3"), account.bucket, account.client("sagemaker")
     sent = {number: item for number, item in enumerate(items) if not item.error}
-    print(f"1/4 upload {archive} and {len(sent)} files to {bucket}", flush=True)
+    print(f"1/4 upload {archive} and {plural(len(sent), 'file')} to {bucket}", flush=True)
     address = ledger.upload(archive, name)
     ledger.note("objects", f"{bucket}/{place}")
 
@@ -239,7 +240,7 @@ def _write(outcome, table, items, found):
         writer.writerows(found)
     failed = {row[0] for row in found if row[-1]}
     outcome.table, outcome.unread, outcome.answered = table, len(failed), len(items) - len(failed)
-    print(f"{table}: {outcome.answered} of {len(items)} files answered, {outcome.unread} not", flush=True)
+    print(f"{table}: {outcome.answered} of {plural(len(items), 'file')} answered, {outcome.unread} not", flush=True)
 
 
 def _at_once(function, arguments):
@@ -294,7 +295,7 @@ def _print_plan(account, name, candidate, source, items, instance, timeout, tabl
     else:
         account.print_place()
     print(f"model:    {candidate}")
-    print(f"batch:    {len(items)} files of {source}, {size / 1e6:.1f} MB; answers to {table}")
+    print(f"batch:    {plural(len(items), 'file')} of {source}, {size / 1e6:.1f} MB; answers to {table}")
     if account:
         print(f"job:      {name} on {instance}, stopped after {timeout / 60:g} minutes")
         print(f"price:    {hosting.price(instance, account.region, timeout / 3600, 'until --timeout')}", flush=True)

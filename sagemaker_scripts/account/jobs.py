@@ -1,12 +1,14 @@
 """What training jobs read, checked where it lies and uploaded; and what they leave, brought home."""
 
 import dataclasses
+import re
 import shutil
 import tarfile
 import tempfile
 from pathlib import Path
 
 from cnnlab.machine import atomic_file, variables_set
+from cnnlab.wording import plural
 from sagemaker_scripts import aws, common, errors
 from sagemaker_scripts.resources import job_states
 
@@ -24,7 +26,7 @@ class Images:
     def __str__(self):
         if self.root:
             size = sum(file.stat().st_size for file in self.files)
-            return f"{len(self.files)} files of {self.root}, {size / 1e6:.1f} MB, checked"
+            return f"{plural(len(self.files), 'file')} of {self.root}, {size / 1e6:.1f} MB, checked"
         return self.address or "downloaded by each job"
 
     def upload(self, account, name):
@@ -89,8 +91,9 @@ def _check_copy(path, name):
             data.load(name)
         except (data.DataUnavailableError, ValueError) as error:
             lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
-            # The first line says that nothing worked, the next ones what was named and what is wrong with it.
-            said = " ".join(lines[1:3]).removeprefix("1. ")
+            # Of what was tried, an empty cache before it perhaps: what was named, and the line that says what is wrong.
+            named = next((place for place, line in enumerate(lines) if "the path that you named" in line), 0)
+            said = re.sub(r"^\d+\. ", "", " ".join(lines[named : named + 2]))
             raise common.BadArgumentsError(f"--data is no copy of {name}: {said}") from None
 
 
