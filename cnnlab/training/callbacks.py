@@ -1,4 +1,4 @@
-"""What happens beside a training: order, best weights, averages, early end, clock, checkpoint, progress."""
+"""What happens beside a training: best weights, averages, early end, clock, checkpoint, progress."""
 
 import contextlib
 import json
@@ -10,7 +10,6 @@ import keras
 import numpy as np
 
 from cnnlab.machine import atomic_file, progress_bar
-from cnnlab.training.normalisation import renew_statistics
 
 # Averages of the weights: steps between two looks at them.
 EVERY = 5
@@ -18,17 +17,6 @@ EVERY = 5
 KEPT = 0.95
 # EMA: the average reaches back over about this share of the training.
 REACH = 1 / 20
-
-
-class NewOrder(keras.callbacks.Callback):
-    """Draws the order of each epoch of `batches` (ShuffledBatches) as the epoch begins."""
-
-    def __init__(self, batches):
-        super().__init__()
-        self.batches = batches
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.batches.start_epoch(epoch)
 
 
 class History(keras.callbacks.Callback):
@@ -52,17 +40,6 @@ class History(keras.callbacks.Callback):
         scores = [sign * value for value in self.curves[self.monitor]]
         if scores[-1] > max(scores[:-1], default=-math.inf):
             self.best_epoch, self.weights = len(scores) - 1, self.model.get_weights()
-
-
-class RenewedStatistics(keras.callbacks.Callback):
-    """Before each validation, the normalisations' statistics are computed anew from `batches`."""
-
-    def __init__(self, batches):
-        super().__init__()
-        self.batches = batches
-
-    def on_test_begin(self, logs=None):
-        renew_statistics(self.model, self.batches)
 
 
 class EarlyStopping(keras.callbacks.Callback):

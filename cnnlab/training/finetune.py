@@ -15,12 +15,11 @@ from keras import layers
 from threadpoolctl import threadpool_limits
 
 from cnnlab.training import models
-from cnnlab.training.features import frozen_features
 from cnnlab.training.initial_weights import set_initial_weights
 from cnnlab.training.models import dtype_policy
 from cnnlab.training.networks import LinearProbe, Lite0
 from cnnlab.training.pretrained import efficientnet_lite0
-from cnnlab.training.transfer import fitted, without_xla
+from cnnlab.training.transfer import fitted, frozen_features, without_xla
 
 BLOCKS = 16
 # Inverse strength of the L2 penalty of the probe to begin with, on features of variance one. Weaker ones answer all
@@ -114,7 +113,7 @@ def feature_maps(trial, dataset, frozen, progress=False, clock=None):
     """`batches.prepare` for a fine-tuned network, whose `frozen` part is of `parts_of`.
 
     Returns {split: (feature maps float32 (n, ...), int32 labels)}: of the training images those of all, and with flip
-    "random" of all mirror images after them. `clock`: as in `features.frozen_features`; `progress`: whether to show
+    "random" of all mirror images after them. `clock`: as in `transfer.frozen_features`; `progress`: whether to show
     bars.
     """
     dataset, sides = limited(trial, dataset), (False, True) if trial.flip == "random" else (False,)

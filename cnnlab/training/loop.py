@@ -7,23 +7,14 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.callbacks import LambdaCallback
 
 from cnnlab.machine import environment
 from cnnlab.training.answers import SCORING_BATCH, accuracy, cross_entropy, predict, predict_views
 from cnnlab.training.batches import OrderedBatches, ShuffledBatches, balanced_weights, feeding, prepare
-from cnnlab.training.callbacks import (
-    Checkpoint,
-    Clock,
-    EarlyStopping,
-    History,
-    NewOrder,
-    ProgressBar,
-    RenewedStatistics,
-    WeightAverage,
-)
-from cnnlab.training.costs import training_flops
+from cnnlab.training.callbacks import Checkpoint, Clock, EarlyStopping, History, ProgressBar, WeightAverage
 from cnnlab.training.finetune import begin_at_probe, build_whole, feature_maps, initial_network, limited, parts_of
-from cnnlab.training.models import dtype_policy
+from cnnlab.training.models import dtype_policy, training_flops
 from cnnlab.training.networks import LinearProbe, Lite0
 from cnnlab.training.normalisation import STATISTICS_IMAGES, renew_statistics
 from cnnlab.training.optimizers import PlainAdam, make_optimizer
@@ -124,12 +115,14 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
         checkpoint.bind(trial_key(trial, dataset.fingerprint), history, clock, average)
         checkpoint.restore(model)
     clock.lap("setup")
+    some = _some(trial, plan, splits) if trial.is_normalised else None
+    # Before each validation, of the weights that answer.
+    renewed = LambdaCallback(on_test_begin=lambda _logs: renew_statistics(model, some)) if some else None
     stopping = None if trial.patience is None else EarlyStopping(history, trial.patience)
-    renewed = RenewedStatistics(_some(trial, plan, splits)) if trial.is_normalised else None
     beside = [callback for callback in (renewed, average, history, stopping) if callback is not None]
     interrupted = fit(model, trial, plan, splits, [*beside, *callbacks], scoring_batch)
-    if renewed and trial.keep == "last":
-        renew_statistics(model, renewed.batches)
+    if some and trial.keep == "last":
+        renew_statistics(model, some)
     clock.lap("training")
 
     twin, whole = _twin(trial, dataset, history.weights or model.get_weights())
@@ -150,26 +143,18 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
         final, _ = _twin(trial, dataset, model.get_weights())
         scores = {"best": plain, "last": {name: predict(final, splits[name][0], scoring_batch) for name in plain}}
     steps = min(plan.steps, history.epochs_done * plan.epoch_steps)
-    row = {
-        "label": trial.label,
-        **trial.configuration(),
-        "class_names": list(dataset.class_names),
-        "parameters": whole.count_params(),
+    own = {
         "steps": steps,
         "epochs_trained": history.epochs_done if trial.keep == "best" else steps / plan.epoch_steps,
         **({"best_epoch": history.best_epoch + 1} if trial.keep == "best" else {}),
         "train_accuracy_last": history.curves["accuracy"][-1],
         "train_loss_last": history.curves["loss"][-1],
-        **clock.columns(),
         "training_flops": training_flops(twin, steps * plan.batch_size),
-        "data_version": dataset.fingerprint,
-        "protocol": PROTOCOL,
-        **environment(),
-        **_score_columns(scores, splits),
     }
     if not interrupted:
         for checkpoint in _of_kind(callbacks, Checkpoint):
             checkpoint.remove()
+    row = _row(trial, dataset, whole, clock, own, _score_columns(scores, splits))
     return Result(trial, row, history.curves, whole, plain, interrupted)
 
 
@@ -181,20 +166,27 @@ def _fitted(trial, dataset, progress):
     )
     labels = {name: (None, split.labels[split.indices]) for name, split in taken.splits.items()}
     which = ("last",) if trial.keep == "last" else ("best", "last")
-    row = {
+    scores = _score_columns(dict.fromkeys(which, probe.probabilities), labels)
+    own = {"strength": probe.row["C"], "balanced": probe.row["class_weights"]}
+    return Result(
+        trial, _row(trial, dataset, probe.model, probe.clock, own, scores), {}, probe.model, probe.probabilities
+    )
+
+
+def _row(trial, dataset, model, clock, own, scores):
+    """The tidy record, a dict; `own`: the columns of this kind of training, `scores`: those of `_score_columns`."""
+    return {
         "label": trial.label,
         **trial.configuration(),
         "class_names": list(dataset.class_names),
-        "parameters": probe.row["parameters"],
-        "strength": probe.row["C"],
-        "balanced": probe.row["class_weights"],
-        **probe.clock.columns(),
+        "parameters": model.count_params(),
+        **own,
+        **clock.columns(),
         "data_version": dataset.fingerprint,
         "protocol": PROTOCOL,
         **environment(),
-        **_score_columns(dict.fromkeys(which, probe.probabilities), labels),
+        **scores,
     }
-    return Result(trial, row, {}, probe.model, probe.probabilities)
 
 
 def compile_model(model, trial, plan):
@@ -258,10 +250,11 @@ def _fit(model, trial, plan, splits, callbacks, scoring_batch):
         unseen = (
             feeding(OrderedBatches(*splits["validation"], scoring_batch)) if trial.keep == "best" else nullcontext()
         )
+        new_order = LambdaCallback(on_epoch_begin=lambda epoch, _logs, batches=batches: batches.start_epoch(epoch))
         with feeding(batches) as fed, unseen as validation:
             model.fit(
                 fed, epochs=last, initial_epoch=first, verbose=0, shuffle=False, validation_data=validation,
-                callbacks=[NewOrder(batches), *callbacks],
+                callbacks=[new_order, *callbacks],
             )  # fmt: skip
 
 

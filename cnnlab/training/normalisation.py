@@ -17,32 +17,31 @@ def batch_normalization(fused, **options):
     A network that is to be saved takes Keras's own, which every reader of the file has.
     """
     if fused and keras.backend.backend() == "tensorflow":
-        return _fused_class()(**options)
+        return FusedBatchNormalization(**options)
     return layers.BatchNormalization(**options)
 
 
-def _fused_class():
-    import tensorflow as tf
+class FusedBatchNormalization(layers.BatchNormalization):
+    """Keras's layer, trained by TensorFlow's fused operation."""
 
-    class FusedBatchNormalization(layers.BatchNormalization):
-        def call(self, inputs, training=None, mask=None):
-            if not (training and self.trainable):
-                return super().call(inputs, training=training, mask=mask)
-            channels = inputs.shape[-1]
-            outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-                x=inputs,
-                scale=tf.convert_to_tensor(self.gamma) if self.scale else tf.ones(channels),
-                offset=tf.convert_to_tensor(self.beta) if self.center else tf.zeros(channels),
-                mean=tf.zeros(0),
-                variance=tf.zeros(0),
-                epsilon=self.epsilon,
-                is_training=True,
-            )
-            for running, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
-                running.assign(running * self.momentum + batch * (1 - self.momentum))
-            return outputs
+    def call(self, inputs, training=None, mask=None):
+        if not (training and self.trainable):
+            return super().call(inputs, training=training, mask=mask)
+        import tensorflow as tf
 
-    return FusedBatchNormalization
+        channels = inputs.shape[-1]
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=tf.convert_to_tensor(self.gamma) if self.scale else tf.ones(channels),
+            offset=tf.convert_to_tensor(self.beta) if self.center else tf.zeros(channels),
+            mean=tf.zeros(0),
+            variance=tf.zeros(0),
+            epsilon=self.epsilon,
+            is_training=True,
+        )
+        for running, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            running.assign(running * self.momentum + batch * (1 - self.momentum))
+        return outputs
 
 
 def renew_statistics(model, batches):
