@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import psutil
-from asking import TYPES, ask, mixed, same
+from asking import ask, mixed, same
 
 from cnnlab.data import CIFAR10_CLASSES, DataUnavailableError, load
 from cnnlab.findings import AIMS, HANDLER_LATENCY, MIXED_LOAD, SERVER_LOAD, SERVER_SHARE, benchmark_findings
@@ -30,7 +30,7 @@ from cnnlab.measures import run_benchmarks
 from cnnlab.training import build
 from sagemaker_scripts import package_model, serve_local
 from sagemaker_scripts.serving import archive
-from sagemaker_scripts.test_endpoint import encode_npy, encode_png
+from sagemaker_scripts.test_endpoint import ENCODERS, encode_npy, encode_png
 
 SERVER = Path(serve_local.__file__)
 BATCHES = (1, 64)
@@ -55,7 +55,7 @@ def handler_latency(model, served, images, rounds, repeats):
             bodies["PNG"] = encode_png(images[0])
         ways = {"published": lambda body=bodies["JSON"]: published(model, body)}
         for form, body in bodies.items():
-            ways[f"packed, {form}"] = lambda body=body, form=form: served.answer(body, TYPES[form])
+            ways[f"packed, {form}"] = lambda body=body, form=form: served.answer(body, ENCODERS[form.lower()][0])
         seconds = {way: [] for way in ways}
         for _ in range(rounds):
             for way, answer in ways.items():

@@ -110,13 +110,10 @@ class Store:
         locks = self.folder / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
         lock = FileLock(locks / f"{trial_key(trial)}.lock")
-        try:
+        with contextlib.suppress(Timeout):
             lock.acquire(timeout=0)
-        except Timeout:
-            yield False
-            return
         try:
-            yield True
+            yield lock.is_locked
         finally:
             lock.release()
 

@@ -10,7 +10,6 @@ from scipy.special import softmax
 SCORING_BATCH = 500
 # A probability below this counts as this, for it has no logarithm at zero.
 SMALLEST = 1e-7
-LEVELS = (0, 1, 2)
 
 
 def predict(model, images, batch_size=SCORING_BATCH):
@@ -27,7 +26,7 @@ def views(images, level):
     together weigh as much as those not moved.
     Source: Jordan (2024), "multi-crop evaluation". Raises ValueError for another level.
     """
-    if level not in LEVELS:
+    if level not in (0, 1, 2):
         raise ValueError(f"tta is {level!r}; expected level 0 (none), 1 (mirrored) or 2 (mirrored and shifted)")
     if level == 0:
         return [(1.0, images)]

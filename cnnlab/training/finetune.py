@@ -91,14 +91,6 @@ def initial_network(trial, dataset, images=None, fused=False):
     return model
 
 
-def build_whole(trial, dataset):
-    """(the network of `build_for`, the one from pixels to probabilities of which that is trained: often itself)."""
-    if not isinstance(trial.network, Lite0):
-        return (build_for(trial, dataset),) * 2
-    parts = parts_of(trial.network, dataset.input_shape, len(dataset.class_names))
-    return parts.trained, parts.whole
-
-
 def limited(trial, dataset):
     """`dataset` with the images that `trial` takes of it: the first of each split, where it limits them."""
     wanted = {"train": trial.train_images, "validation": trial.eval_images, "test": trial.eval_images}

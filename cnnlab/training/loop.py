@@ -13,7 +13,7 @@ from cnnlab.machine import environment
 from cnnlab.training.answers import SCORING_BATCH, accuracy, cross_entropy, predict, predict_views
 from cnnlab.training.batches import OrderedBatches, ShuffledBatches, balanced_weights, feeding, prepare
 from cnnlab.training.callbacks import Checkpoint, Clock, EarlyStopping, History, ProgressBar, WeightAverage
-from cnnlab.training.finetune import begin_at_probe, build_whole, feature_maps, initial_network, limited, parts_of
+from cnnlab.training.finetune import begin_at_probe, build_for, feature_maps, initial_network, limited, parts_of
 from cnnlab.training.models import dtype_policy, training_flops
 from cnnlab.training.networks import LinearProbe, Lite0
 from cnnlab.training.normalisation import STATISTICS_IMAGES, renew_statistics
@@ -92,17 +92,16 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
     """
     # What was trained on is what the row says, whatever the trial was written for.
     trial = dataclasses.replace(trial.resolved(), dataset=dataset.key)
+    progress = bool(_of_kind(callbacks, ProgressBar))
     if isinstance(trial.network, LinearProbe):
-        return _fitted(trial, dataset, bool(_of_kind(callbacks, ProgressBar)))
+        return _fitted(trial, dataset, progress)
     tuned = isinstance(trial.network, Lite0)
     splits = None if tuned else prepare(trial, dataset)
     clock = Clock()
     keras.utils.set_random_seed(trial.seed)
     if tuned:
         parts = parts_of(trial.network, dataset.input_shape, len(dataset.class_names))
-        splits = feature_maps(
-            trial, dataset, parts.frozen, progress=bool(_of_kind(callbacks, ProgressBar)), clock=clock
-        )
+        splits = feature_maps(trial, dataset, parts.frozen, progress, clock)
         begin_at_probe(parts, *splits["train"], trial.class_weights)
         model = parts.trained
     else:
@@ -268,14 +267,22 @@ def _fit_published(model, trial, plan, splits, callbacks):
 
 
 def _twin(trial, dataset, weights):
-    """`build_whole` for `trial` in float32 and of Keras's own layers, which are what is scored, saved and served."""
+    """(the network that is trained, the one from pixels to probabilities that it is of: often itself).
+
+    In float32 and of Keras's own layers, which are what is scored, saved and served.
+    """
+    tuned = isinstance(trial.network, Lite0)
     with dtype_policy("float32"):
-        twin, whole = build_whole(trial, dataset)
+        if tuned:
+            _, _, twin, whole = parts_of(trial.network, dataset.input_shape, len(dataset.class_names))
+        else:
+            twin = whole = build_for(trial, dataset)
     twin.set_weights(weights)
-    # XLA, which Keras chooses, is many times slower on a CPU for the pretrained network's depthwise convolutions.
-    compiled = False if isinstance(trial.network, Lite0) else "auto"
     for model in (twin, whole):
-        model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=compiled)
+        # XLA, which Keras chooses, is many times slower on a CPU for the pretrained network's depthwise convolutions.
+        model.compile(
+            loss="sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False if tuned else "auto"
+        )
     return twin, whole
 
 

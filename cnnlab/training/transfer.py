@@ -279,14 +279,11 @@ def fitted(features, labels, strength, weighting, classes):
     scaler = StandardScaler().fit(features)
     # From zero each time: begun at another strength's answer, it would stop there, for its tolerance is met.
     regression = LogisticRegression(C=strength, class_weight=weighting, max_iter=STEPS)
-    return _on_raw_features(regression.fit(scaler.transform(features), labels), scaler, classes)
-
-
-def _on_raw_features(regression, scaler, classes):
-    """(kernel, bias) of the softmax layer on features as they are that answers as `regression` on standardised ones."""
+    regression.fit(scaler.transform(features), labels)
     kernel, bias = regression.coef_.T, regression.intercept_
     if len(regression.classes_) == 2:  # one logit, of the second class
         kernel, bias = np.concatenate([0 * kernel, kernel], axis=1), np.array([0, bias[0]])
+    # On features as they are.
     kernel = kernel / scaler.scale_[:, None]
     all_kernels, all_biases = np.zeros((len(kernel), classes)), np.full(classes, NEVER)
     all_kernels[:, regression.classes_] = kernel

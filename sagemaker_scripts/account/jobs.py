@@ -123,7 +123,7 @@ def collect(name, access=None, store=STORE, models=None):
             if state == "Completed":
                 keys += _fetch(account, job, description, Path(store), models)
             else:
-                without[job] = f"{state}: {description.get('FailureReason', 'no reason given')}".rstrip(": ")
+                without[job] = f"{state}: {errors.failure(description)}"
     print(f"rows in {store}: {len(keys)}")
     for job, reason in without.items():
         print(f"nothing from {job}: {reason}")
