@@ -354,19 +354,14 @@ def shift(difference):
         whole = np.abs(moved - np.roll(convolved(picture), right, axis=1)).max()
         still = np.abs(moved - convolved(picture))
         sunk = np.abs(moved - np.roll(convolved(picture), right, axis=0))
+        unmoved = "one of the two has not moved: compare the features of the moved picture with the moved features"
         _compare(
             answer,
             0,
             [
                 (whole, "the border is still in it, where padding is seen: leave out right + 2 columns on both sides"),
-                (
-                    still[:, inside].max(),
-                    "one of the two has not moved: compare the features of the moved picture with the moved features",
-                ),
-                (
-                    still.max(),
-                    "one of the two has not moved: compare the features of the moved picture with the moved features",
-                ),
+                (still[:, inside].max(), unmoved),
+                (still.max(), unmoved),
                 (sunk[:, inside].max(), "one of the two is moved down: columns are axis=1"),
             ],
             "move the picture and take features; take features and move them; compare the columns away from the border",

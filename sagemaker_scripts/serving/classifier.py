@@ -23,9 +23,6 @@ def load(path, size=None, pixels="bytes"):
     """
     if path.suffix != ".keras" or not path.is_file():
         raise BadArgumentsError(f"{path} is not an existing .keras file; train and save a model first")
-    from cnnlab import machine
-
-    machine.import_keras()
     import keras
     import numpy as np
 
