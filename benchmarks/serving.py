@@ -131,11 +131,7 @@ def server_share(path, images, rounds, repeats, seconds):
     (one, many), aims = (np.median(alone[batch]) for batch in BATCHES), (AIMS.server_times, AIMS.server_share)
     rows = [
         {"what": "one client, ms", "served": 1000 * np.median(taken), "alone": 1000 * one},
-        {
-            "what": f"{CLIENTS[-1]} clients, images a second",
-            "served": np.median(rates),
-            "alone": BATCHES[-1] / many,
-        },
+        {"what": f"{CLIENTS[-1]} clients, images a second", "served": np.median(rates), "alone": BATCHES[-1] / many},
     ]
     frame = pd.DataFrame(rows)
     frame["ratio"], frame["aim"] = frame.served / frame.alone, aims

@@ -67,8 +67,8 @@ def print_next(command, reason=""):
 
 def visible_files(path):
     """(folder, files in it at any depth, sorted) of a folder `path`, or of a single file; hidden ones are left out."""
-    folder = path if path.is_dir() else path.parent
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    folder, found = (path, path.rglob("*")) if path.is_dir() else (path.parent, [path])
+    files = sorted(file for file in found if file.is_file())
     return folder, [file for file in files if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
 
 

@@ -10,7 +10,7 @@ import synthetic
 from cnnlab import training
 from cnnlab.training import Trial, build, build_for, set_initial_weights
 from cnnlab.training.initial_weights import dirac, whitening_filters
-from cnnlab.training.normalisation import batch_normalization
+from cnnlab.training.models import batch_normalization
 
 BLOCKS = Trial(
     "blocks", model="blocks", options={"filters": [4, 8], "whitening": True, "dirac": True}, keep="last",

@@ -41,7 +41,7 @@ class Parts(NamedTuple):
 
 
 def parts_of(network, input_shape, classes):
-    """The Parts that `network` (a `trial.Lite0`) says, for images of `input_shape`, with an untrained classifier.
+    """The Parts that `network` (a `networks.Lite0`) says, for images of `input_shape`, with an untrained classifier.
 
     Raises ValueError for grey images, DataUnavailableError as `pretrained.efficientnet_lite0` does.
     """

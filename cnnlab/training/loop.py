@@ -12,11 +12,19 @@ from keras.callbacks import LambdaCallback
 from cnnlab.machine import environment
 from cnnlab.training.answers import SCORING_BATCH, accuracy, cross_entropy, predict, predict_views
 from cnnlab.training.batches import OrderedBatches, ShuffledBatches, balanced_weights, feeding, prepare
-from cnnlab.training.callbacks import Checkpoint, Clock, EarlyStopping, History, ProgressBar, WeightAverage
+from cnnlab.training.callbacks import (
+    STATISTICS_IMAGES,
+    Checkpoint,
+    Clock,
+    EarlyStopping,
+    History,
+    ProgressBar,
+    WeightAverage,
+    renew_statistics,
+)
 from cnnlab.training.finetune import begin_at_probe, build_for, feature_maps, initial_network, limited, parts_of
 from cnnlab.training.models import dtype_policy, training_flops
 from cnnlab.training.networks import LinearProbe, Lite0
-from cnnlab.training.normalisation import STATISTICS_IMAGES, renew_statistics
 from cnnlab.training.optimizers import PlainAdam, make_optimizer
 from cnnlab.training.transfer import linear_probe
 from cnnlab.training.trial import PROTOCOL, Trial, trial_key

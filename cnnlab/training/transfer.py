@@ -173,8 +173,8 @@ def frozen_features(extractor, split, cache=None, title=None, clock=None, mirror
     """float32 (n, ...) of the images of `split` (a `data.Split`), in its order.
 
     `extractor`: of `feature_extractor`, or any model from pixels; `cache`: the cache folder (default: as of
-    `data.cache_folder`), where they are kept by weights and by image, so that another split computes what it lacks, and
-    whoever is killed loses at most PART images; `title` of the progress bar (None: no bar); `clock`: a Clock that
+    `machine.cache_folder`), where they are kept by weights and by image, so that another split computes what it lacks,
+    and whoever is killed loses at most PART images; `title` of the progress bar (None: no bar); `clock`: a Clock that
     counts as "features" what they took when they were computed; `mirrored`: of the mirror images, left to right.
     """
     clock = clock or Clock()
