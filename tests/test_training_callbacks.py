@@ -10,7 +10,7 @@ import synthetic
 from tqdm import tqdm
 
 from cnnlab.training import Checkpoint, ProgressBar, Trial, accuracy, build, predict, renew_statistics, train, trial_key
-from cnnlab.training.callbacks import EVERY, REACH, Clock, EarlyStopping, History, WeightAverage
+from cnnlab.training.callbacks import EVERY, REACH, Clock, History, WeightAverage
 
 TINY = Trial("tiny", model="dense", options={"units": [4]}, epochs=2, batch_size=64, precision="float32")
 
@@ -44,18 +44,15 @@ def test_averages_of_the_weights(kind):
 
 
 def after(monitor, scores, patience=2):
-    """(History, EarlyStopping, whether it is over) after epochs with such scores on validation."""
+    """(History, whether it is over) after epochs with such scores on validation."""
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    history = History(monitor)
-    stopping = EarlyStopping(history, patience)
+    history = History(monitor, patience)
     over = []
-    for callback in (history, stopping):
-        callback.set_model(model)
+    history.set_model(model)
     for epoch, score in enumerate(scores):
         model.set_weights([np.float32([[epoch]]), np.float32([0])])
         model.stop_training = False
         history.on_epoch_end(epoch, {"loss": 1.0, monitor: score})
-        stopping.on_epoch_end(epoch, {})
         over.append(model.stop_training)
     return history, over
 

@@ -24,16 +24,24 @@ STATISTICS_IMAGES = 2_500
 
 
 class History(keras.callbacks.Callback):
-    """Keeps the curves and, with a `monitor`, the weights of the epoch that is best by it."""
+    """Keeps the curves and, with a `monitor`, the weights of the epoch that is best by it.
 
-    def __init__(self, monitor=None):
+    Ends training after `patience` epochs without a better one (None: never); knows of epochs before a resume.
+    """
+
+    def __init__(self, monitor=None, patience=None):
         super().__init__()
-        self.monitor = monitor
+        self.monitor, self.patience = monitor, patience
         self.curves, self.weights, self.best_epoch = {}, None, None
 
     @property
     def epochs_done(self):
         return len(self.curves.get("loss", []))
+
+    @property
+    def is_over(self):
+        without = self.epochs_done - (0 if self.best_epoch is None else self.best_epoch + 1)
+        return self.patience is not None and without >= self.patience
 
     def on_epoch_end(self, epoch, logs=None):
         for name, value in logs.items():
@@ -44,21 +52,6 @@ class History(keras.callbacks.Callback):
         scores = [sign * value for value in self.curves[self.monitor]]
         if scores[-1] > max(scores[:-1], default=-math.inf):
             self.best_epoch, self.weights = len(scores) - 1, self.model.get_weights()
-
-
-class EarlyStopping(keras.callbacks.Callback):
-    """Ends training after `patience` epochs without progress; knows of epochs before a resume."""
-
-    def __init__(self, history, patience):
-        super().__init__()
-        self.progress, self.patience = history, patience
-
-    @property
-    def is_over(self):
-        done, best = self.progress.epochs_done, self.progress.best_epoch
-        return bool(done) and done - (0 if best is None else best + 1) >= self.patience
-
-    def on_epoch_end(self, epoch, logs=None):
         self.model.stop_training |= self.is_over
 
 

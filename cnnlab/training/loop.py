@@ -16,7 +16,6 @@ from cnnlab.training.callbacks import (
     STATISTICS_IMAGES,
     Checkpoint,
     Clock,
-    EarlyStopping,
     History,
     ProgressBar,
     WeightAverage,
@@ -116,7 +115,7 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
         model = initial_network(trial, dataset, splits["train"][0], fused=True)
     plan = Plan.on(trial, dataset)
     compile_model(model, trial, plan)
-    history = History(trial.monitor if trial.keep == "best" else None)
+    history = History(trial.monitor if trial.keep == "best" else None, trial.patience)
     average = None if trial.average == "none" else WeightAverage(trial.average, plan.steps)
     for checkpoint in _of_kind(callbacks, Checkpoint):
         checkpoint.bind(trial_key(trial, dataset.fingerprint), history, clock, average)
@@ -125,8 +124,7 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
     some = _some(trial, plan, splits) if trial.is_normalised else None
     # Before each validation, of the weights that answer.
     renewed = LambdaCallback(on_test_begin=lambda _logs: renew_statistics(model, some)) if some else None
-    stopping = None if trial.patience is None else EarlyStopping(history, trial.patience)
-    beside = [callback for callback in (renewed, average, history, stopping) if callback is not None]
+    beside = [callback for callback in (renewed, average, history) if callback is not None]
     interrupted = fit(model, trial, plan, splits, [*beside, *callbacks], scoring_batch)
     if some and trial.keep == "last":
         renew_statistics(model, some)
@@ -251,7 +249,7 @@ def _fit(model, trial, plan, splits, callbacks, scoring_batch):
         bar.plan = plan
     for first, last, steps in plan.stretches:
         first = max(first, history.epochs_done)
-        if first >= last or any(stopping.is_over for stopping in _of_kind(callbacks, EarlyStopping)):
+        if first >= last or history.is_over:
             continue
         batches = ShuffledBatches(images, labels, plan.batch_size, trial.seed, steps, *_varied(trial), weights)
         unseen = (
