@@ -2,13 +2,12 @@
 
 import math
 
-import keras
 import numpy as np
 from scipy.special import softmax
 
 # Images scored at once, where nobody says: fewer need less memory, and get the same answers.
 SCORING_BATCH = 500
-# A probability below this counts as this, for it has no logarithm at zero.
+# A probability below this counts as this, as in Keras's loss, for it has no logarithm at zero.
 SMALLEST = 1e-7
 
 
@@ -71,5 +70,17 @@ def accuracy(probabilities, labels):
 
 def cross_entropy(probabilities, labels):
     """Mean of -ln p(true class): `probabilities` (n, classes), integer `labels` (n,)."""
-    chosen = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(chosen, keras.config.epsilon())).mean())
+    return float(-_log(probabilities[np.arange(len(labels)), labels]).mean())
+
+
+def score_columns(scores, labels):
+    """{"val_accuracy_best": float, ...} of `scores`, {"best" or another: {split: probabilities}}; None where none.
+
+    `labels`: {split: integers (n,)}.
+    """
+    columns = {}
+    for which, found in scores.items():
+        for split, short in (("validation", "val"), ("test", "test")):
+            for name, score in (("accuracy", accuracy), ("loss", cross_entropy)):
+                columns[f"{short}_{name}_{which}"] = score(found[split], labels[split]) if split in found else None
+    return columns

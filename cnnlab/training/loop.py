@@ -10,7 +10,7 @@ import numpy as np
 from keras.callbacks import LambdaCallback
 
 from cnnlab.machine import environment
-from cnnlab.training.answers import SCORING_BATCH, accuracy, cross_entropy, predict, predict_views
+from cnnlab.training.answers import SCORING_BATCH, predict, predict_views, score_columns
 from cnnlab.training.batches import OrderedBatches, ShuffledBatches, balanced_weights, feeding, prepare
 from cnnlab.training.callbacks import (
     STATISTICS_IMAGES,
@@ -159,7 +159,8 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
     if not interrupted:
         for checkpoint in _of_kind(callbacks, Checkpoint):
             checkpoint.remove()
-    row = _row(trial, dataset, whole, clock, own, _score_columns(scores, splits))
+    labels = {name: labels for name, (_, labels) in splits.items()}
+    row = _row(trial, dataset, whole, clock, own, score_columns(scores, labels))
     return Result(trial, row, history.curves, whole, plain, interrupted)
 
 
@@ -169,9 +170,9 @@ def _fitted(trial, dataset, progress):
     probe = linear_probe(
         taken, progress=progress, **dataclasses.asdict(trial.network), refit=trial.train_split == "all"
     )
-    labels = {name: (None, split.labels[split.indices]) for name, split in taken.splits.items()}
+    labels = {name: split.labels[split.indices] for name, split in taken.splits.items()}
     which = ("last",) if trial.keep == "last" else ("best", "last")
-    scores = _score_columns(dict.fromkeys(which, probe.probabilities), labels)
+    scores = score_columns(dict.fromkeys(which, probe.probabilities), labels)
     own = {"strength": probe.row["C"], "balanced": probe.row["class_weights"]}
     return Result(
         trial, _row(trial, dataset, probe.model, probe.clock, own, scores), {}, probe.model, probe.probabilities
@@ -179,7 +180,7 @@ def _fitted(trial, dataset, progress):
 
 
 def _row(trial, dataset, model, clock, own, scores):
-    """The tidy record, a dict; `own`: the columns of this kind of training, `scores`: those of `_score_columns`."""
+    """The tidy record, a dict; `own`: the columns of this kind of training, `scores`: those of `score_columns`."""
     return {
         "label": trial.label,
         **trial.configuration(),
@@ -290,18 +291,6 @@ def _twin(trial, dataset, weights):
             loss="sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False if tuned else "auto"
         )
     return twin, whole
-
-
-def _score_columns(scores, splits):
-    """{"val_accuracy_best": float, ...} of `scores`, {"best" or another: {split: probabilities}}; None where none."""
-    columns = {}
-    for which, found in scores.items():
-        for split, short in (("validation", "val"), ("test", "test")):
-            probabilities, labels = found.get(split), splits[split][1]
-            known = probabilities is not None
-            columns[f"{short}_accuracy_{which}"] = accuracy(probabilities, labels) if known else None
-            columns[f"{short}_loss_{which}"] = cross_entropy(probabilities, labels) if known else None
-    return columns
 
 
 def _some(trial, plan, splits):

@@ -17,7 +17,7 @@ from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
 from cnnlab.machine import atomic_file, cache_folder, environment, forget, progress_bar
-from cnnlab.training.answers import accuracy, cross_entropy
+from cnnlab.training.answers import accuracy, cross_entropy, score_columns
 from cnnlab.training.callbacks import Clock
 from cnnlab.training.models import dtype_policy
 from cnnlab.training.pretrained import load_backbone
@@ -105,11 +105,8 @@ def linear_probe(
         "data_version": dataset.fingerprint,
         "protocol": PROTOCOL,
         **environment(),
+        **{name: score for name, score in score_columns({"last": probabilities}, data).items() if score is not None},
     }
-    for name, short in (("validation", "val"), ("test", "test")):
-        if name in probabilities:
-            row[f"{short}_accuracy_last"] = accuracy(probabilities[name], data[name])
-            row[f"{short}_loss_last"] = cross_entropy(probabilities[name], data[name])
     return Probe(model, row, choices, probabilities, clock)
 
 
