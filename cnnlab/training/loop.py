@@ -84,18 +84,18 @@ class Plan:
 def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
     """Train `trial` on `dataset` (a `data.Dataset` with train, validation and test).
 
-    `callbacks`: what happens beside it, such as `ProgressBar()`, or `Checkpoint(path)`, from which
-    an interrupted training of the same trial goes on; `scoring_batch`: images scored at once.
-    The row has, beside what decides the training and the names of the classes: accuracy and loss on
-    validation (None where all images train) and test of the final weights ("..._last"), of the best
-    epoch's ("..._best") where the trial keeps these, and with test-time augmentation ("..._tta") where
-    it keeps the last; and seconds from the raw arrays to the last answer on the test set, less what checkpoints take:
-    seconds_setup, seconds_training and seconds_tta (all test answers).
-    A linear probe is fitted and not trained step by step: it has no curves, takes no checkpoint, and its row says the
-    strength and the weights for rare classes (`balanced`) that validation chose.
-    Returns a Result. Ctrl-C ends training early: what was trained is evaluated and returned, marked
-    as interrupted, and a checkpoint stays; before the first epoch's end it is passed on. The test
-    set is evaluated once, after training. Raises RuntimeError where the training diverges.
+    `callbacks`: what happens beside it, such as `ProgressBar()`, or `Checkpoint(path)`, from which an interrupted
+    training of the same trial goes on; `scoring_batch`: images scored at once.
+    The row has, beside what decides the training and the names of the classes: accuracy and loss on validation (None
+    where all images train) and test of the final weights ("..._last"), of the best epoch's ("..._best") where the trial
+    keeps these, and with test-time augmentation ("..._tta") where it keeps the last; and seconds from the raw arrays to
+    the last answer on the test set, less what checkpoints take: seconds_setup, seconds_features (of frozen layers),
+    seconds_training and seconds_tta (all test answers).
+    A linear probe is fitted and not trained step by step (seconds_fit): it has no curves, takes no checkpoint, and its
+    row says the strength and the weights for rare classes (`balanced`) that validation chose.
+    Returns a Result. Ctrl-C ends training early: what was trained is evaluated and returned, marked as interrupted, and
+    a checkpoint stays; before the first epoch's end it is passed on. The test set is evaluated once, after training.
+    Raises RuntimeError where the training diverges.
     """
     # What was trained on is what the row says, whatever the trial was written for.
     trial = dataclasses.replace(trial.resolved(), dataset=dataset.key)
