@@ -13,10 +13,8 @@ from urllib.parse import urlsplit
 import numpy as np
 from uvicorn.loops.auto import auto_loop_factory
 
-from sagemaker_scripts.test_endpoint import encode_json, encode_npy, encode_png
+from sagemaker_scripts.test_endpoint import ENCODERS, encode_json, encode_npy, encode_png
 
-TYPES = {"JSON": "application/json", "npy": "application/x-npy", "PNG": "image/png"}
-ENCODERS = {"JSON": encode_json, "npy": encode_npy, "PNG": encode_png}
 # Of a photograph; and how much rarer photographs are than the rest.
 PHOTOGRAPH, RARER = (4000, 3000), 10
 
@@ -85,7 +83,8 @@ def ask(url, count, seconds, requests):
 
 def same(image, form="npy"):
     """`image` in one form, for ever, for `ask`."""
-    return lambda _: itertools.repeat((_on_the_wire(ENCODERS[form](image), TYPES[form]), 200))
+    kind, encode = ENCODERS[form.lower()]
+    return lambda _: itertools.repeat((_on_the_wire(encode(image), kind), 200))
 
 
 def mixed(image):

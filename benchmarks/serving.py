@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import psutil
-from asking import TYPES, ask, mixed, same
+from asking import ask, mixed, same
 
 from cnnlab.data import CIFAR10_CLASSES, DataUnavailableError, load
 from cnnlab.findings import AIMS, HANDLER_LATENCY, MIXED_LOAD, SERVER_LOAD, SERVER_SHARE, benchmark_findings
@@ -30,7 +30,7 @@ from cnnlab.measures import run_benchmarks
 from cnnlab.training import build
 from sagemaker_scripts import package_model, serve_local
 from sagemaker_scripts.serving import archive
-from sagemaker_scripts.test_endpoint import encode_npy, encode_png
+from sagemaker_scripts.test_endpoint import ENCODERS, encode_npy, encode_png
 
 SERVER = Path(serve_local.__file__)
 BATCHES = (1, 64)
@@ -39,40 +39,37 @@ CLIENTS = (1, 8, 64)
 WARM_UP = 10
 
 
-def handler_latency(model, served, images, rounds, repeats):
+def handler_latency(model, path, images, rounds, repeats):
     """Milliseconds from a request's bytes to the answer's, in the process: one row a way and batch.
 
-    Each round measures every way `repeats` times. The packed ways run as the server runs them,
-    with the collector blind to what was there before; the published way as it is published.
+    Of `model`, and of the archive `path` that it was packed in. Each round measures every way `repeats` times. The
+    packed ways run as the server runs them, with the collector blind to what was there before; the published way as
+    it is published.
     """
     rows = []
-    for batch in BATCHES:
-        bodies = {
-            "JSON": json.dumps({"instances": images[:batch].tolist()}).encode(),
-            "npy": encode_npy(images[:batch]),
-        }
-        if batch == 1:
-            bodies["PNG"] = encode_png(images[0])
-        ways = {"published": lambda body=bodies["JSON"]: published(model, body)}
-        for form, body in bodies.items():
-            ways[f"packed, {form}"] = lambda body=body, form=form: served.answer(body, TYPES[form])
-        seconds = {way: [] for way in ways}
-        for _ in range(rounds):
-            for way, answer in ways.items():
-                with contextlib.nullcontext() if way == "published" else frozen():
-                    answer()
-                    seconds[way] += [timed(answer) for _ in range(repeats)]
-        rows += [{"batch": batch, "way": way, **percentiles(values)} for way, values in seconds.items()]
+    with archive.unpacked(path) as opened, contextlib.closing(serve_local.Served(opened)) as served:
+        for batch in BATCHES:
+            bodies = {
+                "JSON": json.dumps({"instances": images[:batch].tolist()}).encode(),
+                "npy": encode_npy(images[:batch]),
+            }
+            if batch == 1:
+                bodies["PNG"] = encode_png(images[0])
+            ways = {"published": lambda body=bodies["JSON"]: published(model, body)}
+            for form, body in bodies.items():
+                kind, _ = ENCODERS[form.lower()]
+                ways[f"packed, {form}"] = lambda body=body, kind=kind: served.answer(body, kind)
+            seconds = {way: [] for way in ways}
+            for _ in range(rounds):
+                for way, answer in ways.items():
+                    with contextlib.nullcontext() if way == "published" else frozen():
+                        answer()
+                        seconds[way] += [timed(answer) for _ in range(repeats)]
+            rows += [{"batch": batch, "way": way, **percentiles(values)} for way, values in seconds.items()]
     frame = pd.DataFrame(rows)
     reference = frame[frame.way == "published"].set_index("batch").p50_ms
     frame["times_faster"] = frame.batch.map(reference) / frame.p50_ms
     return frame
-
-
-def handlers(model, path, images, rounds, repeats):
-    """`handler_latency` of `model` and of the archive `path` that it was packed in."""
-    with archive.unpacked(path) as opened, contextlib.closing(serve_local.Served(opened)) as served:
-        return handler_latency(model, served, images, rounds, repeats)
 
 
 def published(model, body):
@@ -134,11 +131,7 @@ def server_share(path, images, rounds, repeats, seconds):
     (one, many), aims = (np.median(alone[batch]) for batch in BATCHES), (AIMS.server_times, AIMS.server_share)
     rows = [
         {"what": "one client, ms", "served": 1000 * np.median(taken), "alone": 1000 * one},
-        {
-            "what": f"{CLIENTS[-1]} clients, images a second",
-            "served": np.median(rates),
-            "alone": BATCHES[-1] / many,
-        },
+        {"what": f"{CLIENTS[-1]} clients, images a second", "served": np.median(rates), "alone": BATCHES[-1] / many},
     ]
     frame = pd.DataFrame(rows)
     frame["ratio"], frame["aim"] = frame.served / frame.alone, aims
@@ -231,17 +224,17 @@ def main():
     # Times do not depend on what the weights are: the largest model of the assignment, untrained.
     model = build("cnn")
     kind, images = test_images(max(BATCHES))
+    rounds, repeats, seconds = options.rounds, options.repeats, options.seconds
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder)
-        model.save(path / "cnn.keras")
-        package_model.package(path / "cnn.keras", path / "model.tar.gz", class_names=CIFAR10_CLASSES)
+        model.save(Path(folder) / "cnn.keras")
+        path = package_model.package(
+            Path(folder) / "cnn.keras", Path(folder) / "model.tar.gz", class_names=CIFAR10_CLASSES
+        )
         measurements = {
-            HANDLER_LATENCY: lambda: handlers(model, path / "model.tar.gz", images, options.rounds, options.repeats),
-            SERVER_LOAD: lambda: server_throughput(path / "model.tar.gz", images[0], options.seconds),
-            SERVER_SHARE: lambda: server_share(
-                path / "model.tar.gz", images, options.rounds, options.repeats, options.rounds * options.seconds
-            ),
-            MIXED_LOAD: lambda: mixed_load(path / "model.tar.gz", images[0], options.minutes * 60),
+            HANDLER_LATENCY: lambda: handler_latency(model, path, images, rounds, repeats),
+            SERVER_LOAD: lambda: server_throughput(path, images[0], seconds),
+            SERVER_SHARE: lambda: server_share(path, images, rounds, repeats, rounds * seconds),
+            MIXED_LOAD: lambda: mixed_load(path, images[0], options.minutes * 60),
             "payload of one image": lambda: payload_bytes(images),
         }
         run_benchmarks(measurements, benchmark_findings, f"{model.count_params():,} parameters, {kind}", options.output)

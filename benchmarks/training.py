@@ -61,7 +61,7 @@ LARGE_BATCH = 256
 MATRIX = 4096
 SHARES = tuple(f"{share}{end}" for share in ("share", "share_large") for end in ("", "_lowest", "_highest"))
 # Of a recipe's turn: images, of which 25 steps of 64, which is what the lab runs at once, make a whole
-# number, and the least steps, between which weights are averaged once (see `training.WeightAverage`).
+# number, and the least steps, between which weights are averaged once (see `callbacks.WeightAverage`).
 RECIPE_IMAGES, RECIPE_STEPS = 3_200, 5
 # (package, module that trains with it a turn at a time, way): measured where the package is installed.
 ELSEWHERE = (

@@ -149,10 +149,7 @@ def nearest_neighbour(nearest):
         [
             (likeness.argmax(axis=1), "these are rows of `known`; look up the label of each: known_labels[rows]"),
             (labels[likeness.argmin(axis=1)], "these are the least similar pictures: a high correlation is a likeness"),
-            (
-                labels[(asked @ known.T).argmax(axis=1)],
-                "a product favours bright pictures: subtract each mean first",
-            ),
+            (labels[(asked @ known.T).argmax(axis=1)], "a product favours bright pictures: subtract each mean first"),
             (
                 labels[(asked @ normed.T).argmax(axis=1)],
                 "divided by the length, but with the brightness still in: subtract each picture's mean first",
@@ -181,10 +178,7 @@ def convolution(answer):
             (valid.T, "rows and columns of the answer are swapped"),
             (whole, "that is with padding; without, the kernel has three places in each direction"),
             (np.maximum(valid, 0), "that is after a ReLU; the convolution alone keeps what is negative"),
-            (
-                PICTURE[1:4, 1:4] * KERNEL,
-                "add nine products up to one number, and move the kernel on by a pixel",
-            ),
+            (PICTURE[1:4, 1:4] * KERNEL, "add nine products up to one number, and move the kernel on by a pixel"),
         ],
         _first_difference(answer, valid),
     )
@@ -254,10 +248,7 @@ def receptive_field(field):
                     "behind a stride of 2 a step is two pixels: what a layer adds counts times the strides before it",
                 ),
                 (early, "a layer's own stride widens what comes after it, not its own window: multiply the step last"),
-                (
-                    np.prod([window for window, _ in layers]),
-                    "windows add up; it is strides that multiply",
-                ),
+                (np.prod([window for window, _ in layers]), "windows add up; it is strides that multiply"),
             ],
             "start with a field and a step of 1; a layer adds (window - 1) * step, then the step grows by its stride",
         )
@@ -317,11 +308,7 @@ def interval(verdict):
     cases = [
         ((0.4, 2.9), "better", "all of it lies above zero, and some of it beyond the margin"),
         ((-2.9, -0.4), "worse", "all of it lies below zero: the first variant is the worse one"),
-        (
-            (-0.4, 0.5),
-            "same",
-            "zero is inside, and nothing in it as large as the margin: that is shown, not unknown",
-        ),
+        ((-0.4, 0.5), "same", "zero is inside, and nothing in it as large as the margin: that is shown, not unknown"),
         ((-0.5, 3.0), "cannot tell", "that zero is inside does not show that they are alike: 3 is still possible"),
         ((-6.0, 1.5), "cannot tell", "it reaches from much worse to better: nothing is shown"),
         ((0.1, 0.6), "same", "a difference there is, but all of the interval is smaller than what would matter"),
@@ -354,19 +341,14 @@ def shift(difference):
         whole = np.abs(moved - np.roll(convolved(picture), right, axis=1)).max()
         still = np.abs(moved - convolved(picture))
         sunk = np.abs(moved - np.roll(convolved(picture), right, axis=0))
+        unmoved = "one of the two has not moved: compare the features of the moved picture with the moved features"
         _compare(
             answer,
             0,
             [
                 (whole, "the border is still in it, where padding is seen: leave out right + 2 columns on both sides"),
-                (
-                    still[:, inside].max(),
-                    "one of the two has not moved: compare the features of the moved picture with the moved features",
-                ),
-                (
-                    still.max(),
-                    "one of the two has not moved: compare the features of the moved picture with the moved features",
-                ),
+                (still[:, inside].max(), unmoved),
+                (still.max(), unmoved),
                 (sunk[:, inside].max(), "one of the two is moved down: columns are axis=1"),
             ],
             "move the picture and take features; take features and move them; compare the columns away from the border",

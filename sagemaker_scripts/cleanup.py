@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from sagemaker_scripts import aws, common, errors
 from sagemaker_scripts.account.ledger import Ledger
-from sagemaker_scripts.resources import KINDS
+from sagemaker_scripts.resources import KINDS, listed_objects
 
 # These cost next to nothing, and many accounts may not list them: that alone is no failure.
 HARMLESS = ("scalable target", "alarm", "schedule", "model package group")
@@ -94,10 +94,9 @@ def _is_tagged(account, arn):
 
 def _find_objects(s3, found, bucket):
     for prefix in aws.OBJECT_PREFIXES:
-        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        if sizes := [item["Size"] for page in pages for item in page.get("Contents", [])]:
+        if objects := listed_objects(s3, bucket, prefix):
             found.ours.append(("objects", f"{bucket}/{prefix}"))
-            found.objects[f"{bucket}/{prefix}"] = len(sizes), sum(sizes)
+            found.objects[f"{bucket}/{prefix}"] = len(objects), sum(size for _, size in objects)
     top = s3.list_objects_v2(Bucket=bucket, Delimiter="/")
     names = [item["Prefix"] for item in top.get("CommonPrefixes", [])] + [
         item["Key"] for item in top.get("Contents", [])

@@ -65,6 +65,13 @@ def print_next(command, reason=""):
     print(f"next: {command}" + (f"   # {reason}" if reason else ""), flush=True)
 
 
+def visible_files(path):
+    """(folder, files in it at any depth, sorted) of a folder `path`, or of a single file; hidden ones are left out."""
+    folder, found = (path, path.rglob("*")) if path.is_dir() else (path.parent, [path])
+    files = sorted(file for file in found if file.is_file())
+    return folder, [file for file in files if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
+
+
 def confirm(question, yes, otherwise="nothing was made"):
     """Return if `yes`, or if the user types y; a program without a terminal has to say --yes.
 

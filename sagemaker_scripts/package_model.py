@@ -24,7 +24,8 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from cnnlab.machine import atomic_file, release
+from cnnlab import training
+from cnnlab.machine import atomic_file, import_keras, release
 from sagemaker_scripts import common
 from sagemaker_scripts.common import BadArgumentsError
 from sagemaker_scripts.serving import classifier
@@ -68,7 +69,8 @@ def package(
     from cnnlab import data
 
     model_path, output_path = Path(model_path), Path(output_path)
-    row, own = classifier.read_row(row, model_path), classifier.row_within(model_path)
+    import_keras()
+    row, own = classifier.read_row(row, model_path), training.row_within(model_path)
     release()
     model = classifier.load(model_path, size, pixels)
     name = name or model.name

@@ -45,6 +45,12 @@ def job_states(client, launch):
     return {name: status for name, status in jobs.items() if name.startswith(launch)}
 
 
+def listed_objects(client, bucket, prefix):
+    """[(key, bytes), ...] of the objects there."""
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    return [(found["Key"], found["Size"]) for page in pages for found in page.get("Contents", [])]
+
+
 def scalable(name):
     """What Application Auto Scaling calls the instances of the endpoint `name`: arguments of its calls."""
     return {

@@ -13,6 +13,7 @@ import time
 
 import numpy as np
 
+from cnnlab import measures
 from cnnlab.machine import whole_number
 from sagemaker_scripts import common
 from sagemaker_scripts.common import ScriptError
@@ -20,7 +21,6 @@ from sagemaker_scripts.common import ScriptError
 SAMPLE = 200
 SHOWN = 10
 TIMEOUT_SECONDS = 60
-CONFIDENCE_LEVEL = 0.95
 
 
 class RefusedError(Exception):
@@ -124,17 +124,14 @@ def summary(answers):
 
     A refused request counts as a wrong answer. The latencies are of the answered ones.
     """
-    from scipy.stats import binomtest
-
-    result = binomtest(int(answers.correct.sum()), len(answers))
-    interval = result.proportion_ci(CONFIDENCE_LEVEL, method="wilson")
+    low, high = measures.share_interval(int(answers.correct.sum()), len(answers))
     milliseconds = answers.milliseconds[answers.error.isna()]
     return {
         "n": len(answers),
         "errors": int(answers.error.notna().sum()),
-        "accuracy": result.statistic,
-        "accuracy_low": interval.low,
-        "accuracy_high": interval.high,
+        "accuracy": answers.correct.mean(),
+        "accuracy_low": low,
+        "accuracy_high": high,
         "p50_ms": milliseconds.quantile(0.5),
         "p95_ms": milliseconds.quantile(0.95),
     }
@@ -201,7 +198,7 @@ def main(argv=None):
     print(answers.head(SHOWN).drop(columns="error").to_string(index=False, float_format="{:.3f}".format))
     found = summary(answers)
     print(
-        f"accuracy {found['accuracy']:.1%} ({CONFIDENCE_LEVEL:.0%} interval {found['accuracy_low']:.1%} to "
+        f"accuracy {found['accuracy']:.1%} ({measures.LEVEL:.0%} interval {found['accuracy_low']:.1%} to "
         f"{found['accuracy_high']:.1%}, n = {found['n']}); latency p50 {found['p50_ms']:.1f} ms, "
         f"p95 {found['p95_ms']:.1f} ms; {found['errors']} refused"
     )

@@ -116,10 +116,10 @@ def few_images_for_statistics():
 @pytest.fixture(scope="module")
 def as_many_images_for_statistics():
     """Normalisations take their statistics of as many images as outside the tests: for a test of the numbers."""
-    from cnnlab.training import normalisation
+    from cnnlab.training import callbacks
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cnnlab.training.loop.STATISTICS_IMAGES", normalisation.STATISTICS_IMAGES)
+        patch.setattr("cnnlab.training.loop.STATISTICS_IMAGES", callbacks.STATISTICS_IMAGES)
         yield
 
 

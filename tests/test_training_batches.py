@@ -9,7 +9,6 @@ import synthetic
 
 from cnnlab.training import ShuffledBatches, Trial, feeding
 from cnnlab.training.batches import OrderedBatches, balanced_weights, mirror, permute_pixels, prepare, translate
-from cnnlab.training.callbacks import NewOrder
 
 TRIAL = Trial("any", keep="last")
 
@@ -35,9 +34,10 @@ def test_every_epoch_of_fit_sees_all_images_in_a_new_order():
     batches = Spy(images, np.zeros(48, "int32"), 8, seed=3)
     model = keras.Sequential([keras.Input((1, 1, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    new_order = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _logs: batches.start_epoch(epoch))
     with feeding(batches) as source:
         seen.clear()
-        model.fit(source, epochs=3, shuffle=False, verbose=0, callbacks=[NewOrder(batches)])
+        model.fit(source, epochs=3, shuffle=False, verbose=0, callbacks=[new_order])
     epochs = [[i for epoch, batch in seen if epoch == wanted for i in batch] for wanted in range(3)]
     assert all(sorted(order) == list(range(48)) for order in epochs)
     assert len({tuple(order) for order in epochs}) == 3

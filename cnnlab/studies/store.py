@@ -54,9 +54,9 @@ class Store:
                 return record
         return None
 
-    def key(self, trial):
-        """What the files of `trial` are called: as its row says, or as the next training will call them."""
-        found = self.find(trial)
+    def key(self, trial, data_version=None):
+        """What the files of `trial` are called: as the row of `find` says, or as the next training will call them."""
+        found = self.find(trial, data_version)
         return found["key"] if found else trial_key(trial)
 
     def save(self, result):
@@ -110,13 +110,10 @@ class Store:
         locks = self.folder / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
         lock = FileLock(locks / f"{trial_key(trial)}.lock")
-        try:
+        with contextlib.suppress(Timeout):
             lock.acquire(timeout=0)
-        except Timeout:
-            yield False
-            return
         try:
-            yield True
+            yield lock.is_locked
         finally:
             lock.release()
 

@@ -2,15 +2,13 @@
 
 import math
 
-import keras
 import numpy as np
 from scipy.special import softmax
 
 # Images scored at once, where nobody says: fewer need less memory, and get the same answers.
 SCORING_BATCH = 500
-# A probability below this counts as this, for it has no logarithm at zero.
+# A probability below this counts as this, as in Keras's loss, for it has no logarithm at zero.
 SMALLEST = 1e-7
-LEVELS = (0, 1, 2)
 
 
 def predict(model, images, batch_size=SCORING_BATCH):
@@ -27,7 +25,7 @@ def views(images, level):
     together weigh as much as those not moved.
     Source: Jordan (2024), "multi-crop evaluation". Raises ValueError for another level.
     """
-    if level not in LEVELS:
+    if level not in (0, 1, 2):
         raise ValueError(f"tta is {level!r}; expected level 0 (none), 1 (mirrored) or 2 (mirrored and shifted)")
     if level == 0:
         return [(1.0, images)]
@@ -72,5 +70,17 @@ def accuracy(probabilities, labels):
 
 def cross_entropy(probabilities, labels):
     """Mean of -ln p(true class): `probabilities` (n, classes), integer `labels` (n,)."""
-    chosen = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(chosen, keras.config.epsilon())).mean())
+    return float(-_log(probabilities[np.arange(len(labels)), labels]).mean())
+
+
+def score_columns(scores, labels):
+    """{"val_accuracy_best": float, ...} of `scores`, {"best" or another: {split: probabilities}}; None where none.
+
+    `labels`: {split: integers (n,)}.
+    """
+    columns = {}
+    for which, found in scores.items():
+        for split, short in (("validation", "val"), ("test", "test")):
+            for name, score in (("accuracy", accuracy), ("loss", cross_entropy)):
+                columns[f"{short}_{name}_{which}"] = score(found[split], labels[split]) if split in found else None
+    return columns

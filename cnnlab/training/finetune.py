@@ -15,12 +15,11 @@ from keras import layers
 from threadpoolctl import threadpool_limits
 
 from cnnlab.training import models
-from cnnlab.training.features import frozen_features
 from cnnlab.training.initial_weights import set_initial_weights
 from cnnlab.training.models import dtype_policy
 from cnnlab.training.networks import LinearProbe, Lite0
 from cnnlab.training.pretrained import efficientnet_lite0
-from cnnlab.training.transfer import fitted, without_xla
+from cnnlab.training.transfer import fitted, frozen_features, without_xla
 
 BLOCKS = 16
 # Inverse strength of the L2 penalty of the probe to begin with, on features of variance one. Weaker ones answer all
@@ -42,7 +41,7 @@ class Parts(NamedTuple):
 
 
 def parts_of(network, input_shape, classes):
-    """The Parts that `network` (a `trial.Lite0`) says, for images of `input_shape`, with an untrained classifier.
+    """The Parts that `network` (a `networks.Lite0`) says, for images of `input_shape`, with an untrained classifier.
 
     Raises ValueError for grey images, DataUnavailableError as `pretrained.efficientnet_lite0` does.
     """
@@ -92,14 +91,6 @@ def initial_network(trial, dataset, images=None, fused=False):
     return model
 
 
-def build_whole(trial, dataset):
-    """(the network of `build_for`, the one from pixels to probabilities of which that is trained: often itself)."""
-    if not isinstance(trial.network, Lite0):
-        return (build_for(trial, dataset),) * 2
-    parts = parts_of(trial.network, dataset.input_shape, len(dataset.class_names))
-    return parts.trained, parts.whole
-
-
 def limited(trial, dataset):
     """`dataset` with the images that `trial` takes of it: the first of each split, where it limits them."""
     wanted = {"train": trial.train_images, "validation": trial.eval_images, "test": trial.eval_images}
@@ -114,7 +105,7 @@ def feature_maps(trial, dataset, frozen, progress=False, clock=None):
     """`batches.prepare` for a fine-tuned network, whose `frozen` part is of `parts_of`.
 
     Returns {split: (feature maps float32 (n, ...), int32 labels)}: of the training images those of all, and with flip
-    "random" of all mirror images after them. `clock`: as in `features.frozen_features`; `progress`: whether to show
+    "random" of all mirror images after them. `clock`: as in `transfer.frozen_features`; `progress`: whether to show
     bars.
     """
     dataset, sides = limited(trial, dataset), (False, True) if trial.flip == "random" else (False,)

@@ -7,25 +7,23 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.callbacks import LambdaCallback
 
 from cnnlab.machine import environment
-from cnnlab.training.answers import SCORING_BATCH, accuracy, cross_entropy, predict, predict_views
+from cnnlab.training.answers import SCORING_BATCH, predict, predict_views, score_columns
 from cnnlab.training.batches import OrderedBatches, ShuffledBatches, balanced_weights, feeding, prepare
 from cnnlab.training.callbacks import (
+    STATISTICS_IMAGES,
     Checkpoint,
     Clock,
-    EarlyStopping,
     History,
-    NewOrder,
     ProgressBar,
-    RenewedStatistics,
     WeightAverage,
+    renew_statistics,
 )
-from cnnlab.training.costs import training_flops
-from cnnlab.training.finetune import begin_at_probe, build_whole, feature_maps, initial_network, limited, parts_of
-from cnnlab.training.models import dtype_policy
+from cnnlab.training.finetune import begin_at_probe, build_for, feature_maps, initial_network, limited, parts_of
+from cnnlab.training.models import dtype_policy, training_flops
 from cnnlab.training.networks import LinearProbe, Lite0
-from cnnlab.training.normalisation import STATISTICS_IMAGES, renew_statistics
 from cnnlab.training.optimizers import PlainAdam, make_optimizer
 from cnnlab.training.transfer import linear_probe
 from cnnlab.training.trial import PROTOCOL, Trial, trial_key
@@ -86,50 +84,50 @@ class Plan:
 def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
     """Train `trial` on `dataset` (a `data.Dataset` with train, validation and test).
 
-    `callbacks`: what happens beside it, such as `ProgressBar()`, or `Checkpoint(path)`, from which
-    an interrupted training of the same trial goes on; `scoring_batch`: images scored at once.
-    The row has, beside what decides the training and the names of the classes: accuracy and loss on
-    validation (None where all images train) and test of the final weights ("..._last"), of the best
-    epoch's ("..._best") where the trial keeps these, and with test-time augmentation ("..._tta") where
-    it keeps the last; and seconds from the raw arrays to the last answer on the test set, less what checkpoints take:
-    seconds_setup, seconds_training and seconds_tta (all test answers).
-    A linear probe is fitted and not trained step by step: it has no curves, takes no checkpoint, and its row says the
-    strength and the weights for rare classes (`balanced`) that validation chose.
-    Returns a Result. Ctrl-C ends training early: what was trained is evaluated and returned, marked
-    as interrupted, and a checkpoint stays; before the first epoch's end it is passed on. The test
-    set is evaluated once, after training. Raises RuntimeError where the training diverges.
+    `callbacks`: what happens beside it, such as `ProgressBar()`, or `Checkpoint(path)`, from which an interrupted
+    training of the same trial goes on; `scoring_batch`: images scored at once.
+    The row has, beside what decides the training and the names of the classes: accuracy and loss on validation (None
+    where all images train) and test of the final weights ("..._last"), of the best epoch's ("..._best") where the trial
+    keeps these, and with test-time augmentation ("..._tta") where it keeps the last; and seconds from the raw arrays to
+    the last answer on the test set, less what checkpoints take: seconds_setup, seconds_features (of frozen layers),
+    seconds_training and seconds_tta (all test answers).
+    A linear probe is fitted and not trained step by step (seconds_fit): it has no curves, takes no checkpoint, and its
+    row says the strength and the weights for rare classes (`balanced`) that validation chose.
+    Returns a Result. Ctrl-C ends training early: what was trained is evaluated and returned, marked as interrupted, and
+    a checkpoint stays; before the first epoch's end it is passed on. The test set is evaluated once, after training.
+    Raises RuntimeError where the training diverges.
     """
     # What was trained on is what the row says, whatever the trial was written for.
     trial = dataclasses.replace(trial.resolved(), dataset=dataset.key)
+    progress = bool(_of_kind(callbacks, ProgressBar))
     if isinstance(trial.network, LinearProbe):
-        return _fitted(trial, dataset, bool(_of_kind(callbacks, ProgressBar)))
+        return _fitted(trial, dataset, progress)
     tuned = isinstance(trial.network, Lite0)
     splits = None if tuned else prepare(trial, dataset)
     clock = Clock()
     keras.utils.set_random_seed(trial.seed)
     if tuned:
         parts = parts_of(trial.network, dataset.input_shape, len(dataset.class_names))
-        splits = feature_maps(
-            trial, dataset, parts.frozen, progress=bool(_of_kind(callbacks, ProgressBar)), clock=clock
-        )
+        splits = feature_maps(trial, dataset, parts.frozen, progress, clock)
         begin_at_probe(parts, *splits["train"], trial.class_weights)
         model = parts.trained
     else:
         model = initial_network(trial, dataset, splits["train"][0], fused=True)
     plan = Plan.on(trial, dataset)
     compile_model(model, trial, plan)
-    history = History(trial.monitor if trial.keep == "best" else None)
+    history = History(trial.monitor if trial.keep == "best" else None, trial.patience)
     average = None if trial.average == "none" else WeightAverage(trial.average, plan.steps)
     for checkpoint in _of_kind(callbacks, Checkpoint):
         checkpoint.bind(trial_key(trial, dataset.fingerprint), history, clock, average)
         checkpoint.restore(model)
     clock.lap("setup")
-    stopping = None if trial.patience is None else EarlyStopping(history, trial.patience)
-    renewed = RenewedStatistics(_some(trial, plan, splits)) if trial.is_normalised else None
-    beside = [callback for callback in (renewed, average, history, stopping) if callback is not None]
+    some = _some(trial, plan, splits) if trial.is_normalised else None
+    # Before each validation, of the weights that answer.
+    renewed = LambdaCallback(on_test_begin=lambda _logs: renew_statistics(model, some)) if some else None
+    beside = [callback for callback in (renewed, average, history) if callback is not None]
     interrupted = fit(model, trial, plan, splits, [*beside, *callbacks], scoring_batch)
-    if renewed and trial.keep == "last":
-        renew_statistics(model, renewed.batches)
+    if some and trial.keep == "last":
+        renew_statistics(model, some)
     clock.lap("training")
 
     twin, whole = _twin(trial, dataset, history.weights or model.get_weights())
@@ -150,26 +148,19 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
         final, _ = _twin(trial, dataset, model.get_weights())
         scores = {"best": plain, "last": {name: predict(final, splits[name][0], scoring_batch) for name in plain}}
     steps = min(plan.steps, history.epochs_done * plan.epoch_steps)
-    row = {
-        "label": trial.label,
-        **trial.configuration(),
-        "class_names": list(dataset.class_names),
-        "parameters": whole.count_params(),
+    own = {
         "steps": steps,
         "epochs_trained": history.epochs_done if trial.keep == "best" else steps / plan.epoch_steps,
         **({"best_epoch": history.best_epoch + 1} if trial.keep == "best" else {}),
         "train_accuracy_last": history.curves["accuracy"][-1],
         "train_loss_last": history.curves["loss"][-1],
-        **clock.columns(),
         "training_flops": training_flops(twin, steps * plan.batch_size),
-        "data_version": dataset.fingerprint,
-        "protocol": PROTOCOL,
-        **environment(),
-        **_score_columns(scores, splits),
     }
     if not interrupted:
         for checkpoint in _of_kind(callbacks, Checkpoint):
             checkpoint.remove()
+    labels = {name: labels for name, (_, labels) in splits.items()}
+    row = _row(trial, dataset, whole, clock, own, score_columns(scores, labels))
     return Result(trial, row, history.curves, whole, plain, interrupted)
 
 
@@ -179,22 +170,29 @@ def _fitted(trial, dataset, progress):
     probe = linear_probe(
         taken, progress=progress, **dataclasses.asdict(trial.network), refit=trial.train_split == "all"
     )
-    labels = {name: (None, split.labels[split.indices]) for name, split in taken.splits.items()}
+    labels = {name: split.labels[split.indices] for name, split in taken.splits.items()}
     which = ("last",) if trial.keep == "last" else ("best", "last")
-    row = {
+    scores = score_columns(dict.fromkeys(which, probe.probabilities), labels)
+    own = {"strength": probe.row["C"], "balanced": probe.row["class_weights"]}
+    return Result(
+        trial, _row(trial, dataset, probe.model, probe.clock, own, scores), {}, probe.model, probe.probabilities
+    )
+
+
+def _row(trial, dataset, model, clock, own, scores):
+    """The tidy record, a dict; `own`: the columns of this kind of training, `scores`: those of `score_columns`."""
+    return {
         "label": trial.label,
         **trial.configuration(),
         "class_names": list(dataset.class_names),
-        "parameters": probe.row["parameters"],
-        "strength": probe.row["C"],
-        "balanced": probe.row["class_weights"],
-        **probe.clock.columns(),
+        "parameters": model.count_params(),
+        **own,
+        **clock.columns(),
         "data_version": dataset.fingerprint,
         "protocol": PROTOCOL,
         **environment(),
-        **_score_columns(dict.fromkeys(which, probe.probabilities), labels),
+        **scores,
     }
-    return Result(trial, row, {}, probe.model, probe.probabilities)
 
 
 def compile_model(model, trial, plan):
@@ -252,16 +250,17 @@ def _fit(model, trial, plan, splits, callbacks, scoring_batch):
         bar.plan = plan
     for first, last, steps in plan.stretches:
         first = max(first, history.epochs_done)
-        if first >= last or any(stopping.is_over for stopping in _of_kind(callbacks, EarlyStopping)):
+        if first >= last or history.is_over:
             continue
         batches = ShuffledBatches(images, labels, plan.batch_size, trial.seed, steps, *_varied(trial), weights)
         unseen = (
             feeding(OrderedBatches(*splits["validation"], scoring_batch)) if trial.keep == "best" else nullcontext()
         )
+        new_order = LambdaCallback(on_epoch_begin=lambda epoch, _logs, batches=batches: batches.start_epoch(epoch))
         with feeding(batches) as fed, unseen as validation:
             model.fit(
                 fed, epochs=last, initial_epoch=first, verbose=0, shuffle=False, validation_data=validation,
-                callbacks=[NewOrder(batches), *callbacks],
+                callbacks=[new_order, *callbacks],
             )  # fmt: skip
 
 
@@ -275,27 +274,23 @@ def _fit_published(model, trial, plan, splits, callbacks):
 
 
 def _twin(trial, dataset, weights):
-    """`build_whole` for `trial` in float32 and of Keras's own layers, which are what is scored, saved and served."""
+    """(the network that is trained, the one from pixels to probabilities that it is of: often itself).
+
+    In float32 and of Keras's own layers, which are what is scored, saved and served.
+    """
+    tuned = isinstance(trial.network, Lite0)
     with dtype_policy("float32"):
-        twin, whole = build_whole(trial, dataset)
+        if tuned:
+            _, _, twin, whole = parts_of(trial.network, dataset.input_shape, len(dataset.class_names))
+        else:
+            twin = whole = build_for(trial, dataset)
     twin.set_weights(weights)
-    # XLA, which Keras chooses, is many times slower on a CPU for the pretrained network's depthwise convolutions.
-    compiled = False if isinstance(trial.network, Lite0) else "auto"
     for model in (twin, whole):
-        model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=compiled)
+        # XLA, which Keras chooses, is many times slower on a CPU for the pretrained network's depthwise convolutions.
+        model.compile(
+            loss="sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False if tuned else "auto"
+        )
     return twin, whole
-
-
-def _score_columns(scores, splits):
-    """{"val_accuracy_best": float, ...} of `scores`, {"best" or another: {split: probabilities}}; None where none."""
-    columns = {}
-    for which, found in scores.items():
-        for split, short in (("validation", "val"), ("test", "test")):
-            probabilities, labels = found.get(split), splits[split][1]
-            known = probabilities is not None
-            columns[f"{short}_accuracy_{which}"] = accuracy(probabilities, labels) if known else None
-            columns[f"{short}_loss_{which}"] = cross_entropy(probabilities, labels) if known else None
-    return columns
 
 
 def _some(trial, plan, splits):

@@ -1,6 +1,7 @@
-"""The networks that a Trial may name, as what it says of them: the options of each, checked. Needs no Keras."""
+"""The networks that a Trial may name: the options of each, checked, and the parameters they come to. Needs no Keras."""
 
 import dataclasses
+from math import prod
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -191,3 +192,29 @@ def network_options(model, options):
     if model not in NETWORKS:
         raise ValueError(f"no model is called {model!r}; expected one of {', '.join(NETWORKS)}")
     return NETWORKS[model](**options)
+
+
+def expected_parameters(model, input_shape=(32, 32, 3), num_classes=10, **options):
+    """Parameters of the network that `models.build` builds of the same arguments, by formula.
+
+    A dense layer has (inputs + 1) x outputs, a convolution (kernel^2 x channels + 1) x filters,
+    batch normalisation 4 a filter (scale, shift, running mean and variance); a dense layer's inputs
+    are all positions x filters after "flatten", and the filters alone after "gap". Raises
+    ValueError for blocks, which have no formula here.
+    """
+    network = network_options(model, options)
+    if isinstance(network, Dense):
+        return _dense_layers([prod(input_shape), *network.units, num_classes])
+    if not isinstance(network, CNN):
+        raise ValueError(f"there is no formula for {model!r}; expected 'dense' or 'cnn'")
+    height, width, channels = input_shape
+    total, sizes = 0, one_each("kernel_size", network.kernel_size, len(network.filters))
+    for count, size in zip(network.filters, sizes, strict=True):
+        total += (size * size * channels + 1) * count + 4 * count * network.batch_norm
+        channels = count
+    positions = 1 if network.head == "gap" else network.left_of(height) * network.left_of(width)
+    return total + _dense_layers([positions * channels, *([network.dense] if network.dense else []), num_classes])
+
+
+def _dense_layers(widths):
+    return sum((inputs + 1) * outputs for inputs, outputs in zip(widths, widths[1:], strict=False))

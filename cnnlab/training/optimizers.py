@@ -34,7 +34,7 @@ def adam(learning_rate):
     """
     if keras.backend.backend() != "tensorflow":
         return keras.optimizers.Adam(learning_rate)
-    return _fused_class()(learning_rate, name="adam")
+    return FusedAdam(learning_rate, name="adam")
 
 
 class OneDevice:
@@ -52,30 +52,29 @@ class PlainAdam(OneDevice, keras.optimizers.Adam):
     """Keras's Adam with Keras's own update."""
 
 
-def _fused_class():
-    import tensorflow as tf
+class FusedAdam(OneDevice, keras.optimizers.Adam):
+    """Keras's Adam with TensorFlow's fused update."""
 
-    def handle(variable):
-        return variable.handle if isinstance(variable, tf.Variable) else variable.value.handle
+    def update_step(self, gradient, variable, learning_rate):
+        import tensorflow as tf
 
-    class FusedAdam(OneDevice, keras.optimizers.Adam):
-        def update_step(self, gradient, variable, learning_rate):
-            index = self._get_variable_index(variable)
-            step = tf.cast(self.iterations + 1, tf.float32)
-            tf.raw_ops.ResourceApplyAdam(
-                var=handle(variable),
-                m=handle(self._momentums[index]),
-                v=handle(self._velocities[index]),
-                beta1_power=tf.pow(tf.constant(self.beta_1), step),
-                beta2_power=tf.pow(tf.constant(self.beta_2), step),
-                lr=tf.cast(learning_rate, tf.float32),
-                beta1=self.beta_1,
-                beta2=self.beta_2,
-                epsilon=self.epsilon,
-                grad=tf.cast(gradient, tf.float32),
-            )
+        def handle(variable):
+            return variable.handle if isinstance(variable, tf.Variable) else variable.value.handle
 
-    return FusedAdam
+        index = self._get_variable_index(variable)
+        step = tf.cast(self.iterations + 1, tf.float32)
+        tf.raw_ops.ResourceApplyAdam(
+            var=handle(variable),
+            m=handle(self._momentums[index]),
+            v=handle(self._velocities[index]),
+            beta1_power=tf.pow(tf.constant(self.beta_1), step),
+            beta2_power=tf.pow(tf.constant(self.beta_2), step),
+            lr=tf.cast(learning_rate, tf.float32),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=tf.cast(gradient, tf.float32),
+        )
 
 
 class NesterovSGD(OneDevice, keras.optimizers.Optimizer):

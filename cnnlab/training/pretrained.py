@@ -47,15 +47,14 @@ def load_backbone(path=None, size=(224, 224)):
     return efficientnet_lite0(size) if path is None else _without_classifier(Path(path))
 
 
-def efficientnet_lite0(size=(224, 224), classifier=False, path=None):
+def efficientnet_lite0(size=(224, 224), classifier=False):
     """EfficientNet-Lite0 with its ImageNet weights, for images of `size` (height, width) in pixels.
 
     Returns a `keras.Model`: pixels (n, height, width, 3) in 0..255, which it scales itself, to feature maps float32
     (n, height / 32, width / 32, 1280), rounded up, or with `classifier` to probabilities (n, 1000) of ImageNet's
-    classes. `path` of the weights' file (default: the installed package's). Raises DataUnavailableError where that is
-    missing or altered.
+    classes. Raises DataUnavailableError where the installed package's weights are missing or altered.
     """
-    tensors = read_weights(Path(path) if path else _installed())
+    tensors = read_weights(_installed())
     with dtype_policy("float32"):
         model, sources = _lite0(size, classifier)
     _fill(model, sources, tensors)

@@ -1,10 +1,12 @@
-"""Transfer: a linear classifier on the frozen features of a pretrained network (a linear probe).
+"""Transfer: what a frozen network makes of images, computed once and kept, and a linear classifier on it (a probe).
 
 Alain and Bengio, "Understanding intermediate layers using linear classifier probes" (2016); as a baseline of transfer,
 Kornblith et al., "Do better ImageNet models transfer better?" (CVPR 2019).
 """
 
 import dataclasses
+import hashlib
+import zipfile
 from typing import Any
 
 import keras
@@ -14,10 +16,9 @@ from keras import layers
 from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
-from cnnlab.machine import environment
-from cnnlab.training.answers import accuracy, cross_entropy
+from cnnlab.machine import atomic_file, cache_folder, environment, forget, progress_bar
+from cnnlab.training.answers import accuracy, cross_entropy, score_columns
 from cnnlab.training.callbacks import Clock
-from cnnlab.training.features import frozen_features, version_of
 from cnnlab.training.models import dtype_policy
 from cnnlab.training.pretrained import load_backbone
 from cnnlab.training.trial import PROTOCOL
@@ -27,6 +28,8 @@ STRENGTHS = tuple(10.0 ** (half / 2) for half in range(-6, 2))
 WEIGHTINGS = (None, "balanced")
 # Smaller pictures are enlarged to this side, in pixels, because the network halves them five times.
 SMALLEST_SIDE = 96
+# Images of which features are computed at once, and kept as one file.
+BATCH, PART = 32, 4_000
 # Steps of the solver at most: weak penalties need the most.
 STEPS = 1_000
 # The logit of a class without training images, whose probability is zero.
@@ -102,11 +105,8 @@ def linear_probe(
         "data_version": dataset.fingerprint,
         "protocol": PROTOCOL,
         **environment(),
+        **{name: score for name, score in score_columns({"last": probabilities}, data).items() if score is not None},
     }
-    for name, short in (("validation", "val"), ("test", "test")):
-        if name in probabilities:
-            row[f"{short}_accuracy_last"] = accuracy(probabilities[name], data[name])
-            row[f"{short}_loss_last"] = cross_entropy(probabilities[name], data[name])
     return Probe(model, row, choices, probabilities, clock)
 
 
@@ -166,6 +166,73 @@ def joined_features(extractors, split, mirrored=False, cache=None, title=None, c
     return np.concatenate(found, axis=1)
 
 
+def frozen_features(extractor, split, cache=None, title=None, clock=None, mirrored=False):
+    """float32 (n, ...) of the images of `split` (a `data.Split`), in its order.
+
+    `extractor`: of `feature_extractor`, or any model from pixels; `cache`: the cache folder (default: as of
+    `machine.cache_folder`), where they are kept by weights and by image, so that another split computes what it lacks,
+    and whoever is killed loses at most PART images; `title` of the progress bar (None: no bar); `clock`: a Clock that
+    counts as "features" what they took when they were computed; `mirrored`: of the mirror images, left to right.
+    """
+    clock = clock or Clock()
+    with clock.paused("setup"):
+        folder = cache_folder(cache) / "features" / f"{extractor.name}-{version_of(extractor)}"
+        batches = (_seen(split, slice(start, start + BATCH), mirrored) for start in range(0, len(split), BATCH))
+        names = np.array([_name(image) for batch in batches for image in batch])
+        features = np.empty((len(split), *extractor.output_shape[1:]), "float32")
+        took = np.full((len(split), 2), np.nan)
+        for path in sorted(folder.glob("*.npz")):
+            _recall(path, names, features, took)
+        missing = np.flatnonzero(np.isnan(took[:, 0]))
+        with progress_bar(len(missing), f"features of {title}", "image", disable=title is None) as bar:
+            for first in range(0, len(missing), PART):
+                part, own = missing[first : first + PART], Clock()
+                for start in range(0, len(part), BATCH):
+                    rows = part[start : start + BATCH]
+                    features[rows] = extractor.predict_on_batch(_seen(split, rows, mirrored))
+                    bar.update(len(rows))
+                own.lap("features")
+                took[part] = np.divide((own.parts["features"], own.cpu_seconds), len(part))
+                folder.mkdir(parents=True, exist_ok=True)
+                path = folder / f"{_name(names[part])}.npz"
+                with atomic_file(path, suffix=".npz") as partial:
+                    np.savez(partial, names=names[part], features=features[part], took=took[part])
+        forget(split.images)
+    clock.add("features", *took.sum(axis=0))
+    return features
+
+
+def _seen(split, rows, mirrored):
+    images = split.images[split.indices[rows]]
+    return images[:, :, ::-1] if mirrored else images
+
+
+def _name(array):
+    return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()[:24]
+
+
+def _recall(path, names, features, took):
+    """Fill in what `path` has of the images called `names`: nothing, where it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            place = {name: row for row, name in enumerate(file["names"])}
+            rows = np.array([place.get(name, -1) for name in names])
+            wanted = rows >= 0
+            if wanted.any():
+                kept = file["features"][rows[wanted]], file["took"][rows[wanted]]
+                features[wanted], took[wanted] = kept
+    except (OSError, ValueError, KeyError, IndexError, EOFError, TypeError, zipfile.BadZipFile):
+        pass
+
+
+def version_of(model):
+    """12 hex digits over layers and weights."""
+    digest = hashlib.sha256(model.to_json().encode())
+    for weight in model.get_weights():
+        digest.update(np.ascontiguousarray(weight))
+    return digest.hexdigest()[:12]
+
+
 def without_xla(model):
     """`model`, to answer without XLA, which makes TensorFlow slower on a CPU (measured: 17 times, and to start)."""
     if keras.backend.backend() == "tensorflow":
@@ -209,14 +276,11 @@ def fitted(features, labels, strength, weighting, classes):
     scaler = StandardScaler().fit(features)
     # From zero each time: begun at another strength's answer, it would stop there, for its tolerance is met.
     regression = LogisticRegression(C=strength, class_weight=weighting, max_iter=STEPS)
-    return _on_raw_features(regression.fit(scaler.transform(features), labels), scaler, classes)
-
-
-def _on_raw_features(regression, scaler, classes):
-    """(kernel, bias) of the softmax layer on features as they are that answers as `regression` on standardised ones."""
+    regression.fit(scaler.transform(features), labels)
     kernel, bias = regression.coef_.T, regression.intercept_
     if len(regression.classes_) == 2:  # one logit, of the second class
         kernel, bias = np.concatenate([0 * kernel, kernel], axis=1), np.array([0, bias[0]])
+    # On features as they are.
     kernel = kernel / scaler.scale_[:, None]
     all_kernels, all_biases = np.zeros((len(kernel), classes)), np.full(classes, NEVER)
     all_kernels[:, regression.classes_] = kernel

@@ -15,7 +15,7 @@ from cnnlab.wording import plural
 from sagemaker_scripts import aws, common, errors, reading
 from sagemaker_scripts.account import hosting
 from sagemaker_scripts.account import ledger as ledgers
-from sagemaker_scripts.resources import UNFINISHED, wait_while
+from sagemaker_scripts.resources import UNFINISHED, listed_objects, wait_while
 from sagemaker_scripts.serving import archive as archives
 
 COLUMNS = ("picture", "image", "class", "probability", "error")
@@ -75,13 +75,10 @@ def find(source, account=None):
         if account is None:
             raise common.BadArgumentsError(f"{source} needs AWS credentials; a local folder is rehearsed without")
         return _find_objects(str(source), account.client("s3"))
-    root = Path(source)
-    if not root.exists():
+    if not Path(source).exists():
         raise common.BadArgumentsError(f"--batch {source} is neither a local folder nor an s3:// address")
-    files = [root] if root.is_file() else sorted(file for file in root.rglob("*") if file.is_file())
-    names = {file.relative_to(root.parent if root.is_file() else root): file for file in files}
-    shown = {name: file for name, file in names.items() if not any(part.startswith(".") for part in name.parts)}
-    items = [Item(name.as_posix(), file.stat().st_size, file.read_bytes) for name, file in shown.items()]
+    root, files = common.visible_files(Path(source))
+    items = [Item(file.relative_to(root).as_posix(), file.stat().st_size, file.read_bytes) for file in files]
     if not items:
         raise common.BadArgumentsError(f"{source} holds no file")
     return items
@@ -94,7 +91,7 @@ def _find_objects(source, client):
     home = prefix[: prefix.rfind("/") + 1]
     items = [
         Item(key.removeprefix(home), size, functools.partial(_get, client, bucket, key), {"Bucket": bucket, "Key": key})
-        for key, size in _listed(client, bucket, prefix)
+        for key, size in listed_objects(client, bucket, prefix)
         if not key.endswith("/")
     ]
     if not items:
@@ -188,7 +185,7 @@ def _run(ledger, name, archive, items, instance, poll, timeout):
         raise common.ScriptError(f"the transform job is not over after {timeout / 60:g} minutes; give --timeout more")
     print("4/4 answers", flush=True)
     # SageMaker adds .out, and may add folders.
-    listed = _listed(client, bucket, f"{place}out/")
+    listed = listed_objects(client, bucket, f"{place}out/")
     keys = {int(match[1]): key for key, _ in listed if (match := re.search(r"(\d+)\.out$", key))}
     answers = dict(zip(keys, _at_once(lambda key: _get(client, bucket, key), keys.values()), strict=True))
     # One file that is refused makes the job a failed one, and the others are answered all the same.
@@ -255,12 +252,6 @@ def _at_once(function, arguments):
 
 def _get(client, bucket, key):
     return client.get_object(Bucket=bucket, Key=key)["Body"].read()
-
-
-def _listed(client, bucket, prefix):
-    """[(key, bytes), ...] of the objects there."""
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    return [(found["Key"], found["Size"]) for page in pages for found in page.get("Contents", [])]
 
 
 def _reasons(account, name, place):

@@ -65,21 +65,14 @@ def find_images(given, datasets, account):
                 data.check_cached(root / folder)
             except data.BadDataError as error:
                 raise common.BadArgumentsError(f"--data {root / folder}: {error}; run make data again") from None
-        files = [
-            file for folder in folders for file in (root / folder).iterdir() if file.name in _of_cache(root / folder)
-        ]
+        # What is noted beside these is this machine's.
+        kinds = ("manifest.json", "*.npy")
+        files = sorted(file for folder in folders for kind in kinds for file in (root / folder).glob(kind))
     else:
         for name in datasets:
             _check_copy(path, name)
-        root = path if path.is_dir() else path.parent
-        files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
-        files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(root).parts)]
-    return Images(root=root, files=tuple(sorted(files)))
-
-
-def _of_cache(folder):
-    """Names of the files in a folder of the cache that make it up; what is noted beside them is this machine's."""
-    return {"manifest.json", *(file.name for file in folder.glob("*.npy"))}
+        root, files = common.visible_files(path)
+    return Images(root=root, files=tuple(files))
 
 
 def _check_copy(path, name):
@@ -126,7 +119,7 @@ def collect(name, access=None, store=STORE, models=None):
             if state == "Completed":
                 keys += _fetch(account, job, description, Path(store), models)
             else:
-                without[job] = f"{state}: {description.get('FailureReason', 'no reason given')}".rstrip(": ")
+                without[job] = f"{state}: {errors.failure(description)}"
     print(f"rows in {store}: {len(keys)}")
     for job, reason in without.items():
         print(f"nothing from {job}: {reason}")

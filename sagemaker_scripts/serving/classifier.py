@@ -6,6 +6,7 @@ And what is known of it: the row of the trial that trained it, and with that its
 import json
 from pathlib import Path
 
+from cnnlab import training
 from sagemaker_scripts.common import BadArgumentsError
 from sagemaker_scripts.serving.archive import reason
 
@@ -22,9 +23,6 @@ def load(path, size=None, pixels="bytes"):
     """
     if path.suffix != ".keras" or not path.is_file():
         raise BadArgumentsError(f"{path} is not an existing .keras file; train and save a model first")
-    from cnnlab import machine
-
-    machine.import_keras()
     import keras
     import numpy as np
 
@@ -60,7 +58,7 @@ def read_row(row, model_path):
     """The trial that trained a model, a dict: `row`, or the JSON file of that path; else what is found, or {}."""
     if isinstance(row, dict):
         return row
-    if not row and (own := row_within(model_path)):
+    if not row and (own := training.row_within(model_path)):
         return own
     path = Path(row) if row else _find_row(model_path)
     if not path:
@@ -69,13 +67,6 @@ def read_row(row, model_path):
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise BadArgumentsError(f"{path} is no row of a trial: {error}") from None
-
-
-def row_within(model_path):
-    """The trial that a .keras file says trained it, a dict; {} where it says nothing."""
-    from cnnlab import training
-
-    return training.row_within(model_path)
 
 
 def class_names(given, row, count):
@@ -114,9 +105,7 @@ def _with_raw_pixels(model, pixels, path):
     """The same model of 0..255, where it was trained on pictures that were scaled to `pixels` before."""
     import keras
 
-    from cnnlab.training import takes_raw_pixels
-
-    if takes_raw_pixels(model):
+    if training.takes_raw_pixels(model):
         if PIXELS[pixels]:
             raise BadArgumentsError(f"{path} scales 0..255 itself, by a layer of its own; leave --pixels out")
         return model

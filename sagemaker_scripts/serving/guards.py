@@ -124,10 +124,8 @@ def _without_upgrade(data):
 
 def is_loopback(host):
     """Whether an address or name is one that only this machine reaches."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    address = _address(host)
+    return address.is_loopback if address else host == "localhost"
 
 
 def host_name(header):
@@ -146,15 +144,14 @@ def is_served_under(name, host):
         return True
     if is_loopback(host):
         return False
-    return _is_address(name) or name in (socket.gethostname().lower(), socket.getfqdn().lower())
+    return _address(name) is not None or name in (socket.gethostname().lower(), socket.getfqdn().lower())
 
 
-def _is_address(name):
+def _address(name):
     try:
-        ipaddress.ip_address(name)
+        return ipaddress.ip_address(name)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 async def respond(send, status, kind, content, headers=()):
