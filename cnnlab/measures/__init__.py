@@ -44,9 +44,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "scored", "time_column", "with_baseline_times",
         ],
         "stats": [
-            "ALPHA", "LEVEL", "check_frame", "confusion_counts", "contradicted", "ensemble_gain", "images_needed",
-            "largest_errors", "mcnemar", "overlap_spread", "paired_differences", "paired_tests", "per_class",
-            "prediction_interval", "seed_spread", "share_interval", "t_interval", "vote",
+            "ALPHA", "HEADLINE", "LEVEL", "check_frame", "confusion_counts", "contradicted", "ensemble_gain",
+            "images_needed", "largest_errors", "mcnemar", "overlap_spread", "paired_differences", "paired_tests",
+            "per_class", "prediction_interval", "seed_spread", "share_interval", "t_interval", "vote",
         ],
     },
 )

@@ -147,16 +147,18 @@ def input_gradient(function, images):
     return tape.gradient(outputs, pixels).numpy()
 
 
+def score_gradient(model, images, classes):
+    """Gradient of the score of each image's class by its pixels: float32, the shape of `images`."""
+    return input_gradient(lambda pixels: log_odds(model(pixels, training=False), classes), images)
+
+
 def _mean_gradient(model, start, image, asked, steps):
     """The mean gradient of the score of class `asked` at the middles of `steps` parts of the way, float32."""
-
-    def scores(pixels):
-        return log_odds(model(pixels, training=False), [asked] * len(pixels))
-
     total, count = 0, images_at_once(image[None])
     places = ((np.arange(steps, dtype="float32") + 0.5) / steps)[:, None, None, None]
     for first in range(0, steps, count):
-        total += input_gradient(scores, start + places[first : first + count] * (image - start)).sum(axis=0)
+        between = start + places[first : first + count] * (image - start)
+        total += score_gradient(model, between, [asked] * len(between)).sum(axis=0)
     return total / steps
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from PIL import Image
 from scipy import ndimage
 
-from cnnlab.measures.attribution import images_at_once, input_gradient, log_odds
+from cnnlab.measures.attribution import images_at_once, score_gradient
 from cnnlab.training import accuracy, predict
 
 STRENGTHS = (1, 2, 3, 4, 5)
@@ -127,19 +127,15 @@ def fgsm(model, images, labels):
     Every value moves by the whole step, up or down, whichever makes the loss of the true class grow.
     Source: Goodfellow, Shlens and Szegedy, "Explaining and harnessing adversarial examples" (ICLR 2015), section 4.
     """
-    signs, count = [], images_at_once(images)
-    for start in range(0, len(images), count):
-        asked = labels[start : start + count]
-        # The loss falls as the odds grow, whose gradient does not vanish where the network is sure.
-        gradient = input_gradient(
-            lambda pixels, asked=asked: log_odds(model(pixels, training=False), asked), images[start : start + count]
-        )
-        signs.append(-np.sign(gradient).astype("int16"))
-    signs = np.concatenate(signs)
+    count = images_at_once(images)
+    parts = [slice(start, start + count) for start in range(0, len(images), count)]
+    # The loss falls as the odds grow, whose gradient does not vanish where the network is sure.
+    gradients = np.concatenate([score_gradient(model, images[part], labels[part]) for part in parts])
+    signs = -np.sign(gradients).astype("int16")
     return [np.clip(images + step * signs, 0, 255).astype("uint8") for step in FGSM_STEPS]
 
 
-def accuracy_when_changed(model, images, labels, seed=0):
+def accuracy_when_changed(model, images, labels):
     """`accuracy_of` images as they are, corrupted, and moved by `fgsm`; all networks see the same corrupted images.
 
     The kind is UNCHANGED, with a strength of 0; one of KINDS; or FGSM, with the step as strength.
@@ -150,7 +146,7 @@ def accuracy_when_changed(model, images, labels, seed=0):
         model,
         chain(
             [(UNCHANGED, 0, images, labels)],
-            ((kind, strength, corrupt(images, kind, strength, seed), labels) for kind, strength in pairs),
+            ((kind, strength, corrupt(images, kind, strength), labels) for kind, strength in pairs),
             ((FGSM, step, changed, labels) for step, changed in moved),
         ),
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cnnlab import data
+from cnnlab import data, studies
 from cnnlab.machine import atomic_file, release
 from cnnlab.measures.attribution import images_at_once, trust_in_maps
 from cnnlab.measures.biases import equivariance, shift_accuracy, tabular_answers
@@ -18,17 +18,7 @@ from cnnlab.measures.corruptions import accuracy_of, accuracy_when_changed
 from cnnlab.measures.exploration import nearest_answers
 from cnnlab.measures.inspection import first_layer_change, zero_activations
 from cnnlab.measures.receptive_fields import effective_field
-from cnnlab.studies import (
-    CNN,
-    CORRUPTED_RECIPE,
-    DENSE,
-    MARS_CNN,
-    MARS_MIRRORED,
-    RECIPES,
-    Store,
-    find_budget,
-    trained_model,
-)
+from cnnlab.studies import Store, find_budget, trained_model
 from cnnlab.training import Trial, initial_network, predict
 
 # Under the folder of a budget.
@@ -103,7 +93,7 @@ def _conformal(model, dataset, limit):
     return conformal_coverage(dataset, *(predict(model, images, images_at_once(images)) for images in parts))
 
 
-BOTH = (DENSE, CNN)
+BOTH = (studies.DENSE, studies.CNN)
 PROBES = {
     probe.name: probe
     for probe in (
@@ -117,7 +107,7 @@ PROBES = {
         ),
         Probe(
             "receptive_field", "How much of what a unit could see matters to it?",
-            _on("validation", FIELD_IMAGES, effective_field), (CNN,),
+            _on("validation", FIELD_IMAGES, effective_field), (studies.CNN,),
         ),
         Probe("tabular", "Is convolution of use where neighbours mean nothing?", tabular_answers, ()),
         Probe(
@@ -127,7 +117,7 @@ PROBES = {
         Probe("calibration", "Is a network right as often as it is sure?", _calibration, BOTH, version=2),
         Probe(
             "conformal", "How many classes must it name to be right nine times in ten?", _conformal,
-            (*BOTH, MARS_MIRRORED),
+            (*BOTH, studies.MARS_MIRRORED),
         ),
         Probe(
             "attribution", "Do maps of where an answer comes from show what it rests on?",
@@ -135,11 +125,12 @@ PROBES = {
         ),
         Probe(
             "corruptions", "What is left of accuracy on worse images?",
-            _on("test", CORRUPTED_IMAGES, accuracy_when_changed, labelled=True), (*BOTH, RECIPES[CORRUPTED_RECIPE]),
+            _on("test", CORRUPTED_IMAGES, accuracy_when_changed, labelled=True),
+            (*BOTH, studies.RECIPES[studies.CORRUPTED_RECIPE]),
         ),
         Probe(
             "first_layer", "Does the picture of the first filters show what was learned?",
-            _on("validation", FIELD_IMAGES, first_layer_change), (CNN, MARS_CNN), with_start=True,
+            _on("validation", FIELD_IMAGES, first_layer_change), (studies.CNN, studies.MARS_CNN), with_start=True,
         ),
         Probe("nearest", "How far does memory get that learns nothing?", nearest_answers, ()),
     )

@@ -12,6 +12,8 @@ from statsmodels.stats.proportion import proportion_confint
 
 LEVEL = 0.95
 ALPHA = 1 - LEVEL
+# What variants are compared by, where nothing else is said.
+HEADLINE = "test_accuracy_best"
 
 
 @dataclasses.dataclass(frozen=True)
