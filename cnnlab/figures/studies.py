@@ -36,7 +36,7 @@ _HALO = withStroke(linewidth=2.5, foreground="white")
 _LIVE = {"marker": "*", "linestyle": "none", "color": "black", "markersize": 13, "zorder": 5}
 
 
-@style.styled
+@style.in_style()
 def study_points(rows, title, metric=HEADLINE, live=None):
     """A study's variants side by side: each seed's point, the mean and interval beside them.
 
@@ -64,7 +64,7 @@ def study_points(rows, title, metric=HEADLINE, live=None):
     return figure
 
 
-@style.styled
+@style.in_style()
 def performance_vs_parameters(rows, live=None):
     """Accuracy against the number of parameters (log axis), a colour and marker for each family of networks.
 
@@ -95,7 +95,7 @@ def performance_vs_parameters(rows, live=None):
     return figure
 
 
-@style.styled
+@style.in_style()
 def accuracy_vs_samples(rows):
     """Accuracy against the number of training images (log axis): `studies.read`'s frame of `sample_size`."""
     figure, axis = style.new_figure(height=4.2)
@@ -109,7 +109,7 @@ def accuracy_vs_samples(rows):
     return figure
 
 
-@style.styled
+@style.in_style()
 def shift_curve(rows):
     """Accuracy against the shift of the test images, moved and held in place.
 
@@ -126,7 +126,7 @@ def shift_curve(rows):
     return figure
 
 
-@style.styled
+@style.in_style()
 def tabular_points(rows):
     """Accuracy of each model on a table, its columns in two orders: label, order, seed, accuracy."""
     rows = _each_seed(rows, ["label", "order"], "accuracy")
@@ -147,7 +147,7 @@ def tabular_points(rows):
     return figure
 
 
-@style.styled
+@style.in_style()
 def changed_images(rows, names):
     """Accuracy on corrupted images, the mean over kinds, against strength; and after steps against the network.
 
@@ -178,7 +178,7 @@ def changed_images(rows, names):
     return figure
 
 
-@style.styled
+@style.in_style()
 def recipe_ablation(effects, rows, start):
     """Accuracy after each step of the ablation (left) and what it is worth (right), with intervals over seeds.
 
@@ -215,7 +215,7 @@ def recipe_ablation(effects, rows, start):
     return figure
 
 
-@style.styled
+@style.in_style()
 def recipe_frontier(rows, names):
     """Accuracy against the time of a training, a named dot a recipe, all scored alike; dashed: the best within a time.
 

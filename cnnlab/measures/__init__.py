@@ -26,7 +26,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "mars_pipeline", "mars_samples", "mean_images", "metadata_of", "missing_classes",
             "nearest_training_image", "pixel_histogram", "pixel_statistics", "recurring_frames", "spatial_correlation",
         ],
-        "groups": ["mean_by_group", "share_by_group"],
+        "groups": ["SCORE_NAMES", "mean_by_group", "share_by_group"],
         "inspection": [
             "KERNELS", "embeddings", "feature_maps", "filtered", "first_layer_change", "first_layer_correlations",
             "first_layer_filters", "layer_table", "most_active", "tsne_map",

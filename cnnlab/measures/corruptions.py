@@ -5,7 +5,7 @@ probabilities (n, classes). Amounts are for images of 32x32 pixels.
 """
 
 import io
-from itertools import chain
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -140,16 +140,15 @@ def accuracy_when_changed(model, images, labels):
 
     The kind is UNCHANGED, with a strength of 0; one of KINDS; or FGSM, with the step as strength.
     """
-    moved = zip(FGSM_STEPS, fgsm(model, images, labels), strict=True)
-    pairs = ((kind, strength) for kind in KINDS for strength in STRENGTHS)
-    return accuracy_of(
-        model,
-        chain(
-            [(UNCHANGED, 0, images, labels)],
-            ((kind, strength, corrupt(images, kind, strength), labels) for kind, strength in pairs),
-            ((FGSM, step, changed, labels) for step, changed in moved),
-        ),
-    )
+
+    def sets():
+        yield UNCHANGED, 0, images, labels
+        for kind, strength in product(KINDS, STRENGTHS):
+            yield kind, strength, corrupt(images, kind, strength), labels
+        for step, moved in zip(FGSM_STEPS, fgsm(model, images, labels), strict=True):
+            yield FGSM, step, moved, labels
+
+    return accuracy_of(model, sets())
 
 
 def accuracy_of(model, sets):

@@ -90,8 +90,7 @@ def spatial_correlation(images, distances=range(1, 17)):
 def channel_correlation(images):
     """Pearson correlation between the channels of the same pixel: frame (3, 3), named by channel."""
     _check_images(images)
-    correlation = np.corrcoef(images.reshape(-1, len(CHANNELS)), rowvar=False)
-    return pd.DataFrame(correlation, index=list(CHANNELS), columns=list(CHANNELS))
+    return pd.DataFrame(images.reshape(-1, len(CHANNELS)), columns=CHANNELS).corr()
 
 
 def _check_images(images):
