@@ -1,6 +1,6 @@
-"""What convolution and its companions assume: that images move, that neighbours matter, that statistics are right.
+"""What convolution assumes: that images move, and that neighbours matter.
 
-Answers and feature maps on shifted images; convolution along the columns of a table; renewed normalisation.
+Answers and feature maps on shifted images; convolution along the columns of a table.
 """
 
 from functools import partial

@@ -1,11 +1,10 @@
 """Is a network right as often as it is sure? Calibration, the temperature that mends it, and conformal sets of classes.
 
-Conformal sets hold the true class as often as promised, if images are exchangeable. A threshold on probabilities is
-fitted on images that the network did not learn from; a set has all classes from there up. Nothing is asked of the
-network's confidence but that new images come like those of the fit. Source: Angelopoulos and Bates, "A gentle
-introduction to conformal prediction and distribution-free uncertainty quantification" (2021), section 1; the score is
-that of Sadinle, Lei and Wasserman, "Least ambiguous set-valued classifiers with bounded error levels", Journal of the
-American Statistical Association 114 (2019).
+Conformal sets hold the true class as often as promised, if new images come like those of the fit. A threshold on
+probabilities is fitted on images that the network did not learn from; a set has all classes from there up. Source:
+Angelopoulos and Bates, "A gentle introduction to conformal prediction and distribution-free uncertainty quantification"
+(2021), section 1; the score is that of Sadinle, Lei and Wasserman, "Least ambiguous set-valued classifiers with bounded
+error levels", Journal of the American Statistical Association 114 (2019).
 """
 
 import math

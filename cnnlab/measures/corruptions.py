@@ -163,7 +163,8 @@ def accuracy_of(model, sets):
 def mean_over_strengths(rows):
     """Rows of the probe `corruptions` side by side: kind, seed (the number of the pair, from 0), and each label.
 
-    Of FGSM a row a step; of the others the mean accuracy over strengths. Pairs that lack a network are left out.
+    Of FGSM a row a step, "FGSM by 2 of 255"; of the others the mean accuracy over strengths. Pairs that lack a network
+    are left out.
     """
     steps = " by " + rows["strength"].astype(str) + " of 255"
     kinds = rows["kind"] + steps.where(rows["kind"] == FGSM, "")

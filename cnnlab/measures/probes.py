@@ -40,10 +40,10 @@ VERSION_OF_CODE = dict.fromkeys(
 class Probe:
     """A question to trained networks, or to a table.
 
-    `measure`: (model, `data.Dataset`, images at most) to a DataFrame, or a seed to one where
-    there are no `trials`; `trials`: whose models are asked, each with its first seed; `version` rises with the
-    numbers that are measured: rows of another one are measured anew; `with_start`: whether `measure` takes, after the
-    model, the network that its training began with.
+    `measure`: (model, `data.Dataset`, images at most) to a DataFrame, or a seed to one where there are no `trials`;
+    `trials`: whose models are asked, each with its first seed; `version` rises with the numbers that are measured: rows
+    of another one are measured anew; `with_start`: whether `measure` takes, after the model, the network that its
+    training began with.
     """
 
     name: str
