@@ -186,14 +186,11 @@ class Stage:
 
 def stages(model):
     """The Stages of a Sequential `model`, from its pixels to its probabilities."""
-    found = _stages(model, _FOLDED)
-    return found if len(found) <= _WIDEST else _stages(model, _FOLDED | _POOLINGS)
-
-
-def _stages(model, folded):
-    found = []
-    for layer in layer_table(model).itertuples():
-        if layer.kind in folded and found:
+    table, found = layer_table(model), []
+    boxes = (~table["kind"].isin(_FOLDED)).sum()
+    folded = _FOLDED if boxes <= _WIDEST else _FOLDED | _POOLINGS
+    for layer in table.itertuples():
+        if layer.kind in folded:
             found[-1].lines.append(f"{folded[layer.kind]} {layer.detail}".strip())
             found[-1].parameters += layer.parameters
             found[-1].shape = layer.shape
