@@ -66,7 +66,7 @@ class Record(Mapping):
     @cached_property
     def benchmarks(self):
         """{title: DataFrame} of what `make bench` measured."""
-        return measures.read_benchmarks(self.root / measures.BENCHMARKS_FOLDER)
+        return findings.read_benchmarks(self.root / findings.BENCHMARKS_FOLDER)
 
     @cached_property
     def recipe_seconds(self):

@@ -10,7 +10,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "MAPS", "explained", "explained_layer", "grad_cam", "integrated_gradients", "leaves", "maps_of",
             "occlusion", "trust_in_maps",
         ],
-        "benchmarks": ["BENCHMARKS_FOLDER", "read_benchmarks", "run_benchmarks"],
         "biases": ["shift_images"],
         "calibration": [
             "PROMISED", "apply_temperature", "conformal_coverage", "conformal_sets", "conformal_threshold",
