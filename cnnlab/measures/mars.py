@@ -254,10 +254,8 @@ def _plainer(label, answers):
 
 
 def _stacked(tables):
-    """Frames {label: frame} under one another, with the label and the index as columns."""
-    named = [table if isinstance(table.index, pd.RangeIndex) else table.reset_index() for table in tables.values()]
-    stacked = pd.concat(named, keys=tables, names=["label", None]).reset_index("label")
-    return stacked.reset_index(drop=True)
+    """Frames {label: frame} under one another, with the label, and the index where it has a name, as columns."""
+    return pd.concat(tables, names=["label"]).reset_index().drop(columns="level_1", errors="ignore")
 
 
 def _answered(dataset, split, predicted):
