@@ -51,8 +51,7 @@ class Finding:
     def __str__(self):
         return self.sentence
 
-    def _repr_markdown_(self):
-        return self.sentence
+    _repr_markdown_ = __str__
 
 
 def metric_name(column):

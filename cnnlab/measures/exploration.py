@@ -103,7 +103,7 @@ def _check_images(images):
 def metadata_of(dataset, split):
     """What is known of the images of `dataset.split(split)`, in its order, indexed by row of the arrays.
 
-    Raises ValueError for a data set without metadata: others than that of `data.load_mars`.
+    Raises ValueError for a data set without metadata, such as CIFAR-10.
     """
     if dataset.metadata is None:
         raise ValueError(f"{dataset.name} has no metadata; expected a data set of data.load_mars")
@@ -135,21 +135,19 @@ def recurring_frames(dataset):
     differently).
     """
 
-    def of(table):
+    rows = {}
+    for name in dataset.splits:
+        table = metadata_of(dataset, name)
         frames = table.groupby("frame")
-        return pd.Series(
-            {
-                "images": len(table),
-                "frames": frames.ngroups,
-                "groups": table["group"].nunique(),
-                "most_images": frames.size().max(),
-                "repeated_share": 1 - frames.ngroups / len(table),
-                "two_classes": int((frames["label"].nunique() > 1).sum()),
-            }
-        )
-
-    table = _by_split(dataset, of).T
-    return table.astype(dict.fromkeys(table.columns.drop("repeated_share"), "int64"))
+        rows[name] = {
+            "images": len(table),
+            "frames": frames.ngroups,
+            "groups": table["group"].nunique(),
+            "most_images": frames.size().max(),
+            "repeated_share": 1 - frames.ngroups / len(table),
+            "two_classes": (frames["label"].nunique() > 1).sum(),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def describe_splits(dataset):
