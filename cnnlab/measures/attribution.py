@@ -9,6 +9,7 @@ shadow.
 
 import contextlib
 import warnings
+from functools import partial
 
 import keras
 import numpy as np
@@ -272,23 +273,20 @@ def _watched(watched, see):
     model within the model.
     """
     watched = list(watched)
-    for layer in watched:
-        vars(layer)["call"] = _seen(layer, layer.call, see)
-    try:
-        yield
-    finally:
-        for layer in watched:
-            del vars(layer)["call"]
 
-
-def _seen(layer, call, see):
-    def seen(*inputs, **options):
+    def seen(layer, call, *inputs, **options):
         output = call(*inputs, **options)
         if keras.ops.is_tensor(output):
             see(layer, output)
         return output
 
-    return seen
+    for layer in watched:
+        vars(layer)["call"] = partial(seen, layer, layer.call)
+    try:
+        yield
+    finally:
+        for layer in watched:
+            del vars(layer)["call"]
 
 
 def _tensorflow():
