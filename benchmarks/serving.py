@@ -25,8 +25,7 @@ import psutil
 from asking import ask, mixed, same
 
 from cnnlab.data import CIFAR10_CLASSES, DataUnavailableError, load
-from cnnlab.findings import AIMS, HANDLER_LATENCY, MIXED_LOAD, SERVER_LOAD, SERVER_SHARE, benchmark_findings
-from cnnlab.measures import run_benchmarks
+from cnnlab.findings import AIMS, HANDLER_LATENCY, MIXED_LOAD, SERVER_LOAD, SERVER_SHARE, run_benchmarks
 from cnnlab.training import build
 from sagemaker_scripts import package_model, serve_local
 from sagemaker_scripts.serving import archive
@@ -237,7 +236,7 @@ def main():
             MIXED_LOAD: lambda: mixed_load(path, images[0], options.minutes * 60),
             "payload of one image": lambda: payload_bytes(images),
         }
-        run_benchmarks(measurements, benchmark_findings, f"{model.count_params():,} parameters, {kind}", options.output)
+        run_benchmarks(measurements, f"{model.count_params():,} parameters, {kind}", options.output)
 
 
 if __name__ == "__main__":

@@ -31,10 +31,9 @@ from cnnlab.findings import (
     RECIPE_TURNS,
     THROUGHPUT,
     TIME_TO_TARGET,
-    benchmark_findings,
+    run_benchmarks,
 )
 from cnnlab.machine import ROOT_VARIABLE, choose_precision, import_keras, progress_bar, whole_number
-from cnnlab.measures import run_benchmarks
 from cnnlab.studies import ASSIGNMENT, FILTERS, PUBLISHED, RECIPES, find_recipe
 
 # Before anything else loads Keras, so that its start says nothing.
@@ -417,7 +416,7 @@ def main(arguments=None):
     for name in options.only:
         title, take = MEASUREMENTS[name]
         chosen[title] = functools.partial(take, images, labels, options.rounds)
-    run_benchmarks(chosen, benchmark_findings, output=options.output)
+    run_benchmarks(chosen, output=options.output)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import pandas as pd
 
 from cnnlab import figures, findings, measures, studies
 from cnnlab.data import CIFAR10_CLASSES, load_cifar10
-from cnnlab.measures import METRIC
 from cnnlab.record import MARS_CNN
 from cnnlab.wording import VOTE, listing
 
@@ -102,8 +101,7 @@ def timed(found):
 def frontier(found):
     """The figure of the recipes TIMED, of what `recipes` found."""
     names = {label: studies.NAMES[label] for label in TIMED} | {studies.NARROW: "the narrow recipe"}
-    rows = timed(found)
-    return figures.recipe_frontier(rows, names, METRIC, measures.time_column(rows))
+    return figures.recipe_frontier(timed(found), names)
 
 
 def ladder(record):

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ class Record(Mapping):
     @cached_property
     def benchmarks(self):
         """{title: DataFrame} of what `make bench` measured."""
-        return measures.read_benchmarks(self.root / measures.BENCHMARKS_FOLDER)
+        return findings.read_benchmarks(self.root / findings.BENCHMARKS_FOLDER)
 
     @cached_property
     def recipe_seconds(self):
@@ -144,30 +144,23 @@ class Chapter:
         return "\n\n".join(filter(None, parts))
 
 
-def of_study(
-    name, title=None, says=findings.adjacent, about="", metric=HEADLINE, base=None,
-    drawn=None, contrasts=None, evidence=None,
-):  # fmt: skip
+def of_study(name, title=None, says=findings.adjacent, about="", metric=HEADLINE, base=None, **instead):
     """The Chapter of the study `name`: its tables and, where it has a `title`, a figure of every seed's `metric`.
 
     `says`: from its tidy frame to Findings; `base`: the label that the others are held against (None: each against the
-    one before it). In place of what is made so: `drawn`, {figure name: function of the frame}; `contrasts`, from the
-    frame to the table of its differences; `evidence`, from a Record to the frame.
+    one before it); `instead`: other fields of a Chapter, in place of what is made so.
     """
     study = studies.find_study(name)
-    contrasts = contrasts or partial(findings.contrast_table, metric=metric, base=base)
-    if title:
-        drawn = {f"{name}_study": partial(figures.study_points, title=title, metric=metric)}
-    about = f"{about}\n\nVaried: {study.varied}. Held still: {study.fixed}.".strip()
-    return Chapter(
+    chapter = Chapter(
         study.question,
-        evidence or (lambda record: record.get(name)),
+        lambda record: record.get(name),
         says,
-        lambda frame: [study_table(frame, metric), contrasts(frame)],
-        drawn or {},
-        about,
+        lambda frame: [study_table(frame, metric), findings.contrast_table(frame, metric, base)],
+        {f"{name}_study": partial(figures.study_points, title=title, metric=metric)} if title else {},
+        f"{about}\n\nVaried: {study.varied}. Held still: {study.fixed}.".strip(),
         f"cnnlab study {name}",
     )
+    return replace(chapter, **instead)
 
 
 def of_probe(name, drawn=None, about=""):

@@ -7,7 +7,7 @@ from functools import partial
 
 from cnnlab import evidence, figures, findings, measures, studies
 from cnnlab.evidence import audit
-from cnnlab.findings import HEADLINE, study_table
+from cnnlab.findings import study_table
 from cnnlab.measures import METRIC
 from cnnlab.record import MARS_CNN, Chapter, Record, of_probe, of_study
 from cnnlab.wording import spelled
@@ -69,7 +69,7 @@ CHAPTERS = {
         says=findings.permutation,
         about="All pixels change places, in the same way in every image, in training and test alike. Nothing is lost "
         "but the neighbourhood.",
-        drawn={"permutation": partial(figures.study_points, title="Ordinary and permuted pixels", metric=HEADLINE)},
+        figures={"permutation": partial(figures.study_points, title="Ordinary and permuted pixels")},
     ),
     "sample_size": of_study(
         "sample_size",
@@ -77,8 +77,8 @@ CHAPTERS = {
         about="Each network trains until its validation accuracy no longer rises, on ever more images: with equal "
         "steps for all, some would end while they still learn.",
         evidence=partial(evidence.by_size, needed="sample_size"),
-        drawn={"sample_size": figures.accuracy_vs_samples},
-        contrasts=findings.sample_size_table,
+        tables=lambda frame: [study_table(frame), findings.sample_size_table(frame)],
+        figures={"sample_size": figures.accuracy_vs_samples},
     ),
     "transfer_size": Chapter(
         studies.find_study("transfer_size").question,
@@ -92,9 +92,7 @@ CHAPTERS = {
     "dense_best": of_study(
         "dense_best",
         "Networks without convolution, and one with it",
-        partial(
-            findings.convolution_buys, cnn=studies.CNN.label, dense=studies.DENSE.label, best=studies.DENSE_BEST.label
-        ),
+        findings.convolution_buys,
         "The published baseline stops while it still learns. The tuned network has more units, mirror images "
         "and four times the epochs, as much computing as the CNN.",
         base=studies.CNN.label,

@@ -67,9 +67,8 @@ def rebuild(root=None):
 def results_page(record):
     """The text of RESULTS.md: how to read it, a list of contents, and a section a chapter."""
     contents = "\n".join(f"- [{chapter.question}](#{name})" for name, chapter in CHAPTERS.items())
-    return (
-        "\n\n".join([PREFACE, contents, *(chapter.section(name, record) for name, chapter in CHAPTERS.items())]) + "\n"
-    )
+    sections = (chapter.section(name, record) for name, chapter in CHAPTERS.items())
+    return "\n\n".join([PREFACE, contents, *sections]) + "\n"
 
 
 def blocks(record):

@@ -6,7 +6,7 @@ import json
 import pandas as pd
 import pytest
 
-from cnnlab import findings, machine, report
+from cnnlab import machine, report
 from cnnlab.findings import benchmarks as benchmark_findings
 from cnnlab.findings.benchmarks import AIMS, THROUGHPUT
 from cnnlab.findings.benchmarks import HANDLER_LATENCY as HANDLER
@@ -19,7 +19,6 @@ from cnnlab.findings.benchmarks import RECIPE_TURNS as RECIPES
 from cnnlab.findings.benchmarks import SERVER_LOAD as SERVER
 from cnnlab.findings.benchmarks import SERVER_SHARE as SHARE
 from cnnlab.findings.benchmarks import TIME_TO_TARGET as TARGET
-from cnnlab.measures import benchmarks as benchmark_record
 
 TABLES = {
     THROUGHPUT: pd.DataFrame(
@@ -116,14 +115,12 @@ def test_a_rate_that_only_large_batches_come_near_is_called_so():
 
 def test_measured_is_printed_kept_and_read_back(tmp_path, capsys):
     path = tmp_path / "new" / "training.json"
-    measured = benchmark_record.run_benchmarks(
-        {title: lambda t=title: TABLES[t] for title in TABLES}, findings.benchmark_findings, "a test", path
-    )
+    measured = benchmark_findings.run_benchmarks({title: lambda t=title: TABLES[t] for title in TABLES}, "a test", path)
     printed = capsys.readouterr().out
     assert printed.startswith("a test; ")
     for finding in benchmark_findings.benchmark_findings(TABLES):
         assert finding.sentence in printed
-    kept = benchmark_record.read_benchmarks(path.parent)
+    kept = benchmark_findings.read_benchmarks(path.parent)
     assert list(kept) == list(measured) == list(TABLES)
     record = report.Record(frames={})
     record.benchmarks = kept
@@ -139,36 +136,33 @@ def test_what_was_measured_before_a_failure_is_kept(tmp_path):
         raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError, match="broken"):
-        benchmark_record.run_benchmarks(
+        benchmark_findings.run_benchmarks(
             {NOTEBOOK: lambda: TABLES[NOTEBOOK], SERVER: fail},
-            findings.benchmark_findings,
             output=tmp_path / "any.json",
         )
-    assert list(benchmark_record.read_benchmarks(tmp_path)) == [NOTEBOOK]
+    assert list(benchmark_findings.read_benchmarks(tmp_path)) == [NOTEBOOK]
 
 
 def test_what_is_not_measured_again_is_kept_unless_of_another_machine(tmp_path):
     path = tmp_path / "any.json"
     for title in (NOTEBOOK, SERVER):
-        benchmark_record.run_benchmarks(
-            {title: lambda title=title: TABLES[title]}, findings.benchmark_findings, output=path
-        )
-    assert list(benchmark_record.read_benchmarks(tmp_path)) == [NOTEBOOK, SERVER]
+        benchmark_findings.run_benchmarks({title: lambda title=title: TABLES[title]}, output=path)
+    assert list(benchmark_findings.read_benchmarks(tmp_path)) == [NOTEBOOK, SERVER]
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content | {"machine": {"cpu": "another"}}))
-    benchmark_record.run_benchmarks({TARGET: lambda: TABLES[TARGET]}, findings.benchmark_findings, output=path)
-    assert list(benchmark_record.read_benchmarks(tmp_path)) == [TARGET]
+    benchmark_findings.run_benchmarks({TARGET: lambda: TABLES[TARGET]}, output=path)
+    assert list(benchmark_findings.read_benchmarks(tmp_path)) == [TARGET]
 
 
 def test_machines_lie_side_by_side_and_of_one_title_the_last_counts(tmp_path):
     for name, when, cpu, minutes in (("a", "2026-02", "new", 5.0), ("b", "2026-01", "old", 7.0)):
         tables = {NOTEBOOK: {"finished": when, "rows": [{"minutes": minutes}]}}
         (tmp_path / f"{name}.json").write_text(json.dumps({"machine": {"cpu": cpu}, "tables": tables}))
-    table = benchmark_record.read_benchmarks(tmp_path)[NOTEBOOK]
+    table = benchmark_findings.read_benchmarks(tmp_path)[NOTEBOOK]
     assert (table["minutes"].tolist(), table.attrs["cpu"]) == ([5.0], "new")
 
 
 def test_without_a_record_the_readme_says_how_to_make_one(tmp_path):
     record = report.Record(frames={})
-    record.benchmarks = benchmark_record.read_benchmarks(tmp_path)
+    record.benchmarks = benchmark_findings.read_benchmarks(tmp_path)
     assert "make bench" in report.CHAPTERS["benchmarks"].answer(record)

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from cnnlab import evidence, report
-from cnnlab.figures.recipes import recipe_ablation, recipe_frontier
+from cnnlab.figures.studies import recipe_ablation, recipe_frontier
 from cnnlab.findings import recipes as recipe_findings
 from cnnlab.findings.tables import in_table
 from cnnlab.measures.recipes import (
@@ -294,7 +294,7 @@ def test_of_a_study_that_has_begun_what_can_be_said_and_drawn_is():
 
 def test_the_frontier_figure_names_every_recipe():
     frame, some = with_baseline_times(TIMED, TURNS), {label: NAMES[label] for label in evidence.TIMED}
-    axis = recipe_frontier(frame, some, METRIC, BASELINE_TIMES).axes[0]
+    axis = recipe_frontier(frame, some).axes[0]
     places = np.array([point for line in axis.lines for point in line.get_xydata()])
     means = frame.groupby("label")[METRIC].mean()
     times = frame.groupby("label")[BASELINE_TIMES].mean()

@@ -65,14 +65,14 @@ def test_mcnemar_is_a_binomial_test_of_the_images_that_one_alone_answers():
     result = measures.mcnemar(labels, first, second)
     only_first = sum(a == y != b for a, b, y in zip(first, second, labels, strict=True))
     only_second = sum(b == y != a for a, b, y in zip(first, second, labels, strict=True))
-    assert (result.only_first, result.only_second, result.n) == (only_first, only_second, 500)
-    assert result.p_value == pytest.approx(stats.binomtest(only_first, only_first + only_second).pvalue)
-    assert result.difference == pytest.approx(np.mean(first == labels) - np.mean(second == labels))
+    assert (result["only_first"], result["only_second"], result["n"]) == (only_first, only_second, 500)
+    assert result["p_value"] == pytest.approx(stats.binomtest(only_first, only_first + only_second).pvalue)
+    assert result["mean"] == pytest.approx(np.mean(first == labels) - np.mean(second == labels))
 
 
 def test_mcnemar_of_a_network_with_itself_and_of_unlike_lengths():
     labels = np.arange(10)
-    assert measures.mcnemar(labels, labels, labels).p_value == 1
+    assert measures.mcnemar(labels, labels, labels)["p_value"] == 1
     with pytest.raises(ValueError, match="thrice"):
         measures.mcnemar(labels, labels, labels[:5])
 
@@ -128,15 +128,15 @@ def answers(correct, labels):
 def test_independent_errors_spread_as_test_noise_and_no_further():
     found = measures.seed_spread(drawn(400))
     chances = np.random.default_rng(0).uniform(0.3, 0.95, IMAGES)
-    assert found.test_noise == pytest.approx(math.sqrt((chances * (1 - chances)).mean() / IMAGES), rel=0.02)
-    assert found.low < found.test_noise < found.high
-    assert found.real < 0.4 * found.test_noise
+    assert found["test_noise"] == pytest.approx(math.sqrt((chances * (1 - chances)).mean() / IMAGES), rel=0.02)
+    assert found["low"] < found["test_noise"] < found["high"]
+    assert found["real"] < 0.4 * found["test_noise"]
 
 
 def test_what_moves_a_whole_seed_is_left_beyond_test_noise():
     found = measures.seed_spread(drawn(400, shift=0.02))
-    assert found.real == pytest.approx(0.02, rel=0.15)
-    assert found.low > found.test_noise
+    assert found["real"] == pytest.approx(0.02, rel=0.15)
+    assert found["low"] > found["test_noise"]
 
 
 @pytest.mark.parametrize("correct", [np.ones((1, 5), bool), np.ones(5, bool), np.ones((0, 5), bool)])
@@ -203,4 +203,4 @@ def test_the_table_has_a_row_a_variant(labels):
     table = findings.seeds_table(found, labels)
     assert table["Network"].tolist() == ["CNN 32-64-128", "the recipe for 94%"]
     spread = measures.seed_spread(found[LABEL][0] == labels)
-    assert float(table["SD over seeds, points"][0]) == pytest.approx(100 * spread.observed, abs=0.005)
+    assert float(table["SD over seeds, points"][0]) == pytest.approx(100 * spread["observed"], abs=0.005)

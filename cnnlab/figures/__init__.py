@@ -20,10 +20,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "answer_bars", "attribution", "confidence_distribution", "confidence_moved", "confusion_matrix",
             "prediction_comparison", "reliability_diagram", "training_curves",
         ],
-        "recipes": ["recipe_ablation", "recipe_frontier"],
         "studies": [
-            "accuracy_vs_samples", "changed_images", "performance_vs_parameters", "shift_curve", "study_points",
-            "tabular_points",
+            "accuracy_vs_samples", "changed_images", "performance_vs_parameters", "recipe_ablation", "recipe_frontier",
+            "shift_curve", "study_points", "tabular_points",
         ],
         "style": ["figure_view", "live_view", "save_figure"],
     },

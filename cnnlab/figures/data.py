@@ -14,7 +14,7 @@ _DIRECTION_LINES = {"horizontal": (style.BLUE, "o", "-"), "vertical": (style.VER
 _CAPTION_WIDTH = 26
 
 
-@style.styled
+@style.in_style()
 def class_imbalance(counts):
     """Bars of `measures.class_counts`, a panel a split, the classes by their number in the first split.
 
@@ -36,20 +36,13 @@ def class_imbalance(counts):
     return figure
 
 
-def _shades(count):
-    """How each of `count` bars is filled: a shade and a hatch."""
-    return [
-        {"color": shade, "hatch": style.HATCHES[index % len(style.HATCHES)], "edgecolor": "white"}
-        for index, shade in enumerate(sns.color_palette(style.HEAT, count))
-    ]
-
-
-@style.styled
+@style.in_style()
 def camera_shares(shares):
     """Stacked bars of `measures.camera_shares`: a bar a split, a part a camera."""
     figure, axis = style.new_figure(height=2.6)
-    left = np.zeros(shares.shape[1])
-    for look, (camera, parts) in zip(_shades(len(shares)), shares.iterrows(), strict=True):
+    left, shades = np.zeros(shares.shape[1]), sns.color_palette(style.HEAT, len(shares))
+    for index, (camera, parts) in enumerate(shares.iterrows()):
+        look = {"color": shades[index], "hatch": style.HATCHES[index % len(style.HATCHES)], "edgecolor": "white"}
         bars = axis.barh(list(shares.columns), parts, left=left, label=camera, **look)
         names = [f"{part:.0%}" if part > 0.05 else "" for part in parts]
         for text in axis.bar_label(bars, names, label_type="center", fontsize=style.SMALL):
@@ -62,7 +55,7 @@ def camera_shares(shares):
     return figure
 
 
-@style.styled
+@style.in_style()
 def sample_images(images, labels, class_names, per_class=7):
     """The first `per_class` of uint8 `images` (n, height, width, channels) of each class, a row a class."""
     figure, axes = style.new_grid(len(class_names) * per_class, per_class, 0.72, width=0.76 * per_class + 1)
@@ -75,7 +68,7 @@ def sample_images(images, labels, class_names, per_class=7):
     return figure
 
 
-@style.styled
+@style.in_style()
 def class_samples(images, table, blocks=2, per_class=3):
     """Some images of each class, a row a class, the classes in `blocks` columns.
 
@@ -98,7 +91,7 @@ def class_samples(images, table, blocks=2, per_class=3):
     return figure
 
 
-@style.styled
+@style.in_style()
 def captioned_images(images, captions, title, columns=4):
     """Small pictures (arrays that `imshow` takes) with a caption of a few words under each."""
     texts = ["\n".join(textwrap.fill(line, _CAPTION_WIDTH) for line in caption.splitlines()) for caption in captions]
@@ -111,7 +104,7 @@ def captioned_images(images, captions, title, columns=4):
     return figure
 
 
-@style.styled
+@style.in_style()
 def image_pipeline(steps):
     """One picture's way to the network, `measures.mars_pipeline`: {step: array}, with shape, type and range."""
     figure, axes = style.new_figure(height=2.5, columns=len(steps))
@@ -125,7 +118,7 @@ def image_pipeline(steps):
     return figure
 
 
-@style.styled
+@style.in_style()
 def pixel_distribution(histogram, statistics):
     """Lines of `measures.pixel_histogram`, named with `measures.pixel_statistics` of each channel."""
     figure, axis = style.new_figure(height=4)
@@ -142,7 +135,7 @@ def pixel_distribution(histogram, statistics):
     return figure
 
 
-@style.styled
+@style.in_style()
 def spatial_correlation(correlation, channels):
     """Left: `measures.spatial_correlation` against distance; right: `measures.channel_correlation`."""
     figure, (axis, heat) = style.new_figure(height=3.9, columns=2, width_ratios=(1.5, 1))

@@ -5,14 +5,14 @@ import textwrap
 import numpy as np
 
 from cnnlab.figures import style
+from cnnlab.measures import SCORE_NAMES
 from cnnlab.wording import percent, plural, readable
 
-_SCORES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro-F1"}
 # Characters of a name beside an axis.
 _LABEL_WIDTH = 22
 
 
-@style.styled
+@style.in_style()
 def group_scores(table, published):
     """Accuracy, balanced accuracy and macro-F1 of networks and baselines, with intervals over groups.
 
@@ -20,8 +20,8 @@ def group_scores(table, published):
     others, for dotted lines.
     """
     labels = list(dict.fromkeys(table["label"]))
-    figure, axes = style.new_figure(height=0.4 * len(labels) + 1.2, columns=len(_SCORES), sharey=True)
-    for index, (axis, (score, name)) in enumerate(zip(axes, _SCORES.items(), strict=True)):
+    figure, axes = style.new_figure(height=0.4 * len(labels) + 1.2, columns=len(SCORE_NAMES), sharey=True)
+    for index, (axis, (score, name)) in enumerate(zip(axes, SCORE_NAMES.items(), strict=True)):
         mine = table[table["score"] == score].set_index("label").loc[labels]
         look = {"color": style.COLOURS[index], "marker": style.MARKERS[index], "markersize": 7, "capsize": 4}
         style.error_bars(axis, np.arange(len(labels)), mine, "value", across=True, **look)
@@ -38,7 +38,7 @@ def group_scores(table, published):
     return figure
 
 
-@style.styled
+@style.in_style()
 def class_recalls(table):
     """Recall of each class with its interval, one mark a network: label, class, images, groups, value, low, high.
 
@@ -67,7 +67,7 @@ def class_recalls(table):
     return figure
 
 
-@style.styled
+@style.in_style()
 def accuracy_by_sol(table):
     """Accuracy in spans of Martian days: label, first_sol, last_sol, images, accuracy, low, high (over groups)."""
     figure, axis = _over_sols({readable(label): mine for label, mine in table.groupby("label", sort=False)}, "accuracy")
@@ -76,7 +76,7 @@ def accuracy_by_sol(table):
     return figure
 
 
-@style.styled
+@style.in_style()
 def coverage_by_sol(rows):
     """How often sets hold the true class, in spans of Martian days: `measures.conformal_coverage` of Mars."""
     spans = rows.dropna(subset=["first_sol"])

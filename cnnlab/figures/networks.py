@@ -10,7 +10,7 @@ from cnnlab.figures import style
 from cnnlab.measures import layer_table
 
 
-@style.styled
+@style.in_style()
 def conv1_filters(filters):
     """`measures.first_layer_filters` (filters, size, size, 3) in 0..1 as small colour images."""
     figure, axes = style.new_grid(len(filters), columns=8, cell_height=0.95)
@@ -22,7 +22,7 @@ def conv1_filters(filters):
     return figure
 
 
-@style.styled
+@style.in_style()
 def first_layer(rows, names, count=8):
     """Filters before training, after it, their change, and the patches that excite them most, as colour images.
 
@@ -56,7 +56,7 @@ def first_layer(rows, names, count=8):
     return figure
 
 
-@style.styled
+@style.in_style()
 def filtered_picture(image, kernel, values):
     """A picture in grey, a filter's weights, and what the one makes of the other, before and after a ReLU.
 
@@ -78,7 +78,7 @@ def filtered_picture(image, kernel, values):
     return figure
 
 
-@style.styled
+@style.in_style()
 def feature_maps(image, maps, channels):
     """One image and, a row a layer, some of the feature maps that the network makes of it.
 
@@ -103,7 +103,7 @@ def feature_maps(image, maps, channels):
     return figure
 
 
-@style.styled
+@style.in_style()
 def tsne_visualization(points, labels, class_names):
     """`measures.tsne_map` points (n, 2), a panel a class: its own, by integer `labels` (n,), before all in grey."""
     figure, axes = style.new_grid(len(class_names), columns=5, cell_height=1.7)
@@ -115,7 +115,7 @@ def tsne_visualization(points, labels, class_names):
     return figure
 
 
-@style.styled
+@style.in_style()
 def receptive_field(rows, diameters, image_size):
     """Sensitivity of each convolution's centre unit to the pixels, on the scale of the whole image.
 
@@ -186,14 +186,11 @@ class Stage:
 
 def stages(model):
     """The Stages of a Sequential `model`, from its pixels to its probabilities."""
-    found = _stages(model, _FOLDED)
-    return found if len(found) <= _WIDEST else _stages(model, _FOLDED | _POOLINGS)
-
-
-def _stages(model, folded):
-    found = []
-    for layer in layer_table(model).itertuples():
-        if layer.kind in folded and found:
+    table, found = layer_table(model), []
+    boxes = (~table["kind"].isin(_FOLDED)).sum()
+    folded = _FOLDED if boxes <= _WIDEST else _FOLDED | _POOLINGS
+    for layer in table.itertuples():
+        if layer.kind in folded:
             found[-1].lines.append(f"{folded[layer.kind]} {layer.detail}".strip())
             found[-1].parameters += layer.parameters
             found[-1].shape = layer.shape
@@ -206,7 +203,7 @@ def _stages(model, folded):
     return found
 
 
-@style.styled
+@style.in_style()
 def architecture(model, title):
     """The layers of a Sequential `model` as boxes, with what each does, puts out and learns.
 

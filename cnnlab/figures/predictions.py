@@ -20,7 +20,7 @@ _PALE = 2
 _SPEAKS = LinearSegmentedColormap.from_list("speaks for it", [(style.VERMILLION, 0), (style.VERMILLION, 1)])
 
 
-@style.styled
+@style.in_style()
 def prediction_comparison(images, labels, class_names, answers):
     """Each of a dozen or so test images with its truth and every network's answer and confidence.
 
@@ -42,7 +42,7 @@ def prediction_comparison(images, labels, class_names, answers):
     return figure
 
 
-@style.styled
+@style.in_style()
 def answer_bars(pictures, answers, class_names, title):
     """Pictures beside each other, and beside them the probabilities of the likeliest classes, likeliest on top.
 
@@ -73,7 +73,7 @@ def answer_bars(pictures, answers, class_names, title):
     return figure
 
 
-@style.styled
+@style.in_style()
 def attribution(images, maps, captions):
     """Images beside each other, and below each, pale, in colour where maps say the answer comes from.
 
@@ -97,7 +97,7 @@ def attribution(images, maps, captions):
     return figure
 
 
-@style.styled
+@style.in_style()
 def confusion_matrix(counts, title, groups=None):
     """`measures.confusion_counts` in percent of the true class: right answers in bold, errors also as colour.
 
@@ -105,7 +105,7 @@ def confusion_matrix(counts, title, groups=None):
     dozen classes, most of whose cells are empty, the largest errors are shown instead, as bars.
     """
     if len(counts) > _MATRIX_CLASSES:
-        return _error_bars(largest_errors(counts), title)
+        return _bars_of_errors(largest_errors(counts), title)
     kinds = {name: kind for kind, members in (groups or {}).items() for name in members}
     order = [name for name in dict.fromkeys([*kinds, *counts.index]) if name in counts.index]
     counts = counts.loc[order, order]
@@ -130,7 +130,7 @@ def confusion_matrix(counts, title, groups=None):
     return figure
 
 
-def _error_bars(errors, title):
+def _bars_of_errors(errors, title):
     """`measures.largest_errors` as bars, the largest on top."""
     figure, axis = style.new_figure(height=0.4 * len(errors) + 1.2)
     names = errors["true"] + " → " + errors["answer"]
@@ -145,7 +145,7 @@ def _error_bars(errors, title):
     return figure
 
 
-@style.styled
+@style.in_style()
 def confidence_distribution(confidence, correct):
     """Histograms of `confidence` (n,) in 0..1: above of the right answers, below of the wrong; `correct` bool (n,)."""
     figure, axes = style.new_figure(height=5, rows=2, sharex=True)
@@ -162,7 +162,7 @@ def confidence_distribution(confidence, correct):
     return figure
 
 
-@style.styled
+@style.in_style()
 def reliability_diagram(panels):
     """Accuracy against confidence, in bins of equally many images, with intervals.
 
@@ -179,7 +179,7 @@ def reliability_diagram(panels):
     return figure
 
 
-@style.styled
+@style.in_style()
 def confidence_moved(bins, confidences):
     """Left the reliability of each series, right how many images have which confidence.
 
@@ -215,7 +215,7 @@ _CURVES = {
 }
 
 
-@style.styled
+@style.in_style()
 def training_curves(history, best_epoch, title):
     """Accuracy and loss against the epoch, on training and validation images.
 

@@ -1,4 +1,4 @@
-"""Figures of studies and probes: means over seeds, and the seeds' points where they stand apart.
+"""Figures of studies, probes and recipes: means over seeds, and the seeds' points where they stand apart.
 
 An interval is `measures.t_interval`'s, none for a single seed. Rows of one seed (directions of a shift, splits of a
 table) are averaged first, for they are not independent.
@@ -10,28 +10,34 @@ from os.path import commonprefix
 
 import pandas as pd
 from adjustText import adjust_text
+from matplotlib.patheffects import withStroke
 
+from cnnlab import measures
 from cnnlab.figures import style
-from cnnlab.measures import FGSM, LEVEL, UNCHANGED, t_interval
+from cnnlab.measures import HEADLINE, LEVEL, METRIC
+from cnnlab.studies import PUBLISHED_EPOCHS
 from cnnlab.wording import FAMILIES, plural, readable
 
-METRIC = "test_accuracy_best"
-_NAMES = {
-    METRIC: "test accuracy",
-    "accuracy": "test accuracy",
-    "test_accuracy_last": "test accuracy after the last epoch",
-    "val_accuracy_best": "validation accuracy",
-}
+_NAMES = {HEADLINE: "test accuracy", METRIC: "test accuracy after the last epoch"}
 # Characters of a name under an axis with a handful of variants.
 _NAME_WIDTH = 16
+# And of a step's or a recipe's.
+_STEP_WIDTH = 22
 # Between the seeds' points and the mean beside them, where a variant has the width 1.
 _BESIDE = 0.1
+# Kinds of contrast: colour, marker, name, and how far from the middle of their row they stand.
+_CONTRASTS = {
+    "on top": (style.BLUE, "o", "on top of the steps above", -0.12),
+    "left out": (style.GREEN, "^", "against leaving it out of the narrow recipe", 0.2),
+}
+_DOT = {"color": style.BLUE, "marker": "o", "capsize": 3, "elinewidth": 1}
+_HALO = withStroke(linewidth=2.5, foreground="white")
 # What this run adds to the record's picture.
 _LIVE = {"marker": "*", "linestyle": "none", "color": "black", "markersize": 13, "zorder": 5}
 
 
-@style.styled
-def study_points(rows, title, metric=METRIC, live=None):
+@style.in_style()
+def study_points(rows, title, metric=HEADLINE, live=None):
     """A study's variants side by side: each seed's point, the mean and interval beside them.
 
     `rows`: `studies.read`'s frame, with the columns label, model, seed and `metric`, a fraction 0..1; `live`: likewise,
@@ -50,14 +56,15 @@ def study_points(rows, title, metric=METRIC, live=None):
     if live is not None:
         axis.plot(live["label"].map(labels.index) + 2 * _BESIDE, live[metric], label="this run", **_LIVE)
     shared, names = _apart([readable(label) for label in labels])
-    axis.set(xlim=(-0.5, len(labels) - 0.5), xlabel=shared, ylabel=_name(metric), title=title)
+    axis.set(xlim=(-0.5, len(labels) - 0.5), xlabel=shared, title=title)
+    axis.set_ylabel(_NAMES.get(metric, metric.replace("_", " ")))
     axis.set_xticks(range(len(labels)), [_wrapped(name) for name in names])
     style.percent(axis.yaxis)
     style.legend_below(figure, axis, ncols=1 + families.ngroups + (live is not None))
     return figure
 
 
-@style.styled
+@style.in_style()
 def performance_vs_parameters(rows, live=None):
     """Accuracy against the number of parameters (log axis), a colour and marker for each family of networks.
 
@@ -67,7 +74,7 @@ def performance_vs_parameters(rows, live=None):
     figure, axis = style.new_figure(height=4.8)
     families, names = rows["label"].str.split("_").str[0], []
     for index, (family, mine) in enumerate(rows.groupby(families, sort=False)):
-        means = means_by(mine, "label", METRIC)
+        means = means_by(mine, "label", HEADLINE)
         parameters = mine.groupby("label", sort=False)["parameters"].first()
         _draw_means(axis, parameters, means, index, FAMILIES.get(family, family))
         tops = means["high"].fillna(means["mean"])
@@ -77,7 +84,7 @@ def performance_vs_parameters(rows, live=None):
             for label, count in parameters.items()
         ]
     if live is not None:
-        axis.plot(live["parameters"], live[METRIC], label="this run", **_LIVE)
+        axis.plot(live["parameters"], live[HEADLINE], label="this run", **_LIVE)
     axis.set(xscale="log", xlabel="parameters (log scale)")
     axis.xaxis.set_major_formatter("{x:,.0f}")
     axis.set_title("Accuracy against size: the numbers are the widths of the layers")
@@ -88,12 +95,12 @@ def performance_vs_parameters(rows, live=None):
     return figure
 
 
-@style.styled
+@style.in_style()
 def accuracy_vs_samples(rows):
     """Accuracy against the number of training images (log axis): `studies.read`'s frame of `sample_size`."""
     figure, axis = style.new_figure(height=4.2)
     for index, (network, mine) in enumerate(rows.groupby(_network(rows), sort=False)):
-        _draw_curve(axis, mine, "train_images", METRIC, index, network)
+        _draw_curve(axis, mine, "train_images", HEADLINE, index, network)
     sizes = sorted(rows["train_images"].unique())
     axis.set(xscale="log", xlabel="training images (log scale)", title="Accuracy against the number of training images")
     axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
@@ -102,7 +109,7 @@ def accuracy_vs_samples(rows):
     return figure
 
 
-@style.styled
+@style.in_style()
 def shift_curve(rows):
     """Accuracy against the shift of the test images, moved and held in place.
 
@@ -119,7 +126,7 @@ def shift_curve(rows):
     return figure
 
 
-@style.styled
+@style.in_style()
 def tabular_points(rows):
     """Accuracy of each model on a table, its columns in two orders: label, order, seed, accuracy."""
     rows = _each_seed(rows, ["label", "order"], "accuracy")
@@ -140,7 +147,7 @@ def tabular_points(rows):
     return figure
 
 
-@style.styled
+@style.in_style()
 def changed_images(rows, names):
     """Accuracy on corrupted images, the mean over kinds, against strength; and after steps against the network.
 
@@ -148,8 +155,8 @@ def changed_images(rows, names):
     A band is from the lowest seed to the highest.
     """
     figure, axes = style.new_figure(height=4, columns=2, sharey=True)
-    whole = rows["kind"] == UNCHANGED
-    moved = rows["kind"] == FGSM
+    whole = rows["kind"] == measures.UNCHANGED
+    moved = rows["kind"] == measures.FGSM
     for axis, mine in zip(axes, (rows[~moved], rows[moved | whole]), strict=True):
         for index, (label, name) in enumerate(names.items()):
             seeds = _each_seed(mine[mine["label"] == label], ["strength"], "accuracy").groupby("strength")["accuracy"]
@@ -163,11 +170,86 @@ def changed_images(rows, names):
         axis.margins(x=0.03)
         axis.grid(True)
     kinds = rows.loc[~moved & ~whole, "kind"].nunique()
-    axes[0].set(xlabel=f"strength (mean over {kinds} corruptions)", ylabel=_name("accuracy"), ylim=(0, 1))
+    axes[0].set(xlabel=f"strength (mean over {kinds} corruptions)", ylabel="test accuracy", ylim=(0, 1))
     axes[1].set(xlabel="step against the network (FGSM, of 255)")
     style.percent(axes[0].yaxis)
     counts = rows.groupby("label")["seed"].nunique()
     figure.suptitle(f"What worse images leave of accuracy ({seed_count(counts)}, band: lowest to highest)")
+    return figure
+
+
+@style.in_style()
+def recipe_ablation(effects, rows, start):
+    """Accuracy after each step of the ablation (left) and what it is worth (right), with intervals over seeds.
+
+    `effects`: the frame of `measures.effects`; `rows`: of `measures.scored`; `start`: name and label of the network
+    that the steps begin with.
+    """
+    steps = effects[effects["kind"] == "on top"]
+    labels, names = [start[1], *steps["first"]], [start[0], *("+ " + steps["change"])]
+    figure, (left, right) = style.new_figure(height=1.6 + 0.5 * len(labels), columns=2, sharey=True)
+    means = means_by(rows, "label", measures.SCORE).loc[labels]
+    style.error_bars(left, range(len(labels)), means, "mean", across=True, **_DOT)
+    look = {"va": "center", "fontsize": style.SMALL}
+    for place, (mean, edge) in enumerate(zip(means["mean"], means["high"].fillna(means["mean"]), strict=True)):
+        left.annotate(f"{100 * mean:.1f}%", (edge, place), (5, 0), textcoords="offset points", **look)
+    left.set_yticks(range(len(labels)), [textwrap.fill(name, _STEP_WIDTH) for name in names], fontsize=style.SMALL)
+    left.set(xlabel="test accuracy", ylim=(len(labels) - 0.5, -0.5))
+    left.margins(x=0.2)
+    style.percent(left.xaxis)
+    left.set_title("After each step")
+    for kind, (colour, marker, name, beside) in _CONTRASTS.items():
+        mine = effects[effects["kind"] == kind]
+        if not mine.empty:
+            places = mine["step"].map(list(steps["step"]).index) + 1 + beside
+            look = {"color": colour, "marker": marker, "capsize": 2, "label": f"{name} ({seed_count(mine['n'])})"}
+            style.error_bars(right, places, mine, "mean", across=True, **look)
+    right.axvline(0, color=style.GREY, linewidth=0.8)
+    right.set_xlabel("percentage points")
+    right.xaxis.set_major_formatter(lambda value, _: f"{round(100 * value, 6):+g}" if abs(value) > 1e-9 else "0")
+    right.set_title("What the step is worth")
+    for axis in (left, right):
+        axis.grid(True, axis="x")
+    figure.suptitle(f"From {names[0]} to the recipe ({LEVEL:.0%} intervals over seeds)")
+    style.legend_below(figure, right, ncols=2)
+    return figure
+
+
+@style.in_style()
+def recipe_frontier(rows, names):
+    """Accuracy against the time of a training, a named dot a recipe, all scored alike; dashed: the best within a time.
+
+    `rows`: label, seed, `measures.METRIC` (a share) and `measures.time_column`, of which the means are drawn, with
+    intervals over seeds; `names`: {label: words}.
+    """
+    found, time = rows.groupby("label"), measures.time_column(rows)
+    times, scores = found[time].mean(), means_by(rows, "label", METRIC)
+    means, best = scores["mean"], measures.frontier(rows)
+    figure, axis = style.new_figure(height=4.8)
+    dashed = {"where": "post", "color": style.GREY, "linewidth": 1, "linestyle": "--"}
+    axis.step([*times[best], times.max()], means[[*best, best[-1]]], **dashed)
+    shown = [label for label in names if label in times]
+    style.error_bars(axis, times[shown], scores.loc[shown], "mean", **_DOT)
+    how = f", measured side by side (1: {PUBLISHED_EPOCHS})" if time == measures.BASELINE_TIMES else " (seconds)"
+    axis.set(xlabel=f"time of a training{how}", xlim=(0, 1.12 * times.max()), ylabel="test accuracy, from one view")
+    axis.margins(y=0.12)
+    style.percent(axis.yaxis)
+    axis.grid(True)
+    seeds = found["seed"].nunique()
+    about = f"mean, {LEVEL:.0%} interval, " if max(seeds) > 1 else ""
+    axis.set_title(f"Accuracy against time ({about}{seed_count(seeds)})")
+    figure.draw_without_rendering()  # Only then is it known where on the page each of them lies.
+    taken = []
+    for label in shown:
+        # To the side where there is room, and below where another name is above.
+        side, away = ("left", 7) if times[label] < 0.6 * times.max() else ("right", -7)
+        look = {"ha": side, "va": "bottom", "fontsize": style.SMALL, "path_effects": [_HALO]}
+        place = times[label], means[label]
+        words = textwrap.fill(names[label], _STEP_WIDTH)
+        name = axis.annotate(words, place, (away, 2), textcoords="offset points", **look)
+        if any(name.get_window_extent().overlaps(other) for other in taken):
+            name.set(va="top", position=(away, -2))
+        taken.append(name.get_window_extent())
     return figure
 
 
@@ -193,7 +275,7 @@ def _draw_means(axis, places, means, index, name, **look):
 
 def means_by(rows, key, metric):
     """Mean and interval for each value of `key`: a frame with mean, low, high."""
-    found = {value: t_interval(mine) for value, mine in rows.groupby(key, sort=False)[metric]}
+    found = {value: measures.t_interval(mine) for value, mine in rows.groupby(key, sort=False)[metric]}
     return pd.DataFrame({value: (i.mean, i.low, i.high) for value, i in found.items()}, ["mean", "low", "high"]).T
 
 
@@ -204,10 +286,6 @@ def _each_seed(rows, keys, metric):
 def _network(rows):
     """The name of each row's network without the quantity that is varied."""
     return rows["label"].map(lambda label: readable(label).split(",")[0])
-
-
-def _name(metric):
-    return _NAMES.get(metric, metric.replace("_", " "))
 
 
 def _apart(names):

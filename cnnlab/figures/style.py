@@ -2,7 +2,6 @@
 
 import base64
 import dataclasses
-import functools
 import html
 import io
 from math import ceil
@@ -61,19 +60,11 @@ _STAMP = "budget stamp"
 
 
 def in_style():
-    """Context with the lab's style, and matplotlib's defaults for the rest; the reader's settings come back after."""
+    """Context, or decorator of a function that draws: the lab's style, and matplotlib's defaults for the rest.
+
+    The reader's settings come back after.
+    """
     return style.context(["default", STYLE])
-
-
-def styled(draw):
-    """Decorator: a function that draws does so `in_style`."""
-
-    @functools.wraps(draw)
-    def draw_in_style(*args, **options):
-        with in_style():
-            return draw(*args, **options)
-
-    return draw_in_style
 
 
 def blank_figure(height, width=WIDTH):

@@ -8,8 +8,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "audit": ["CLAIMS", "audit_claims", "audit_summary", "audit_table"],
         "benchmarks": [
-            "AIMS", "HANDLER_LATENCY", "LOADING_COST", "MARS_RUN", "MIXED_LOAD", "NOTEBOOK_RUN", "RATE_SHARE",
-            "RECIPE_TURNS", "SERVER_LOAD", "SERVER_SHARE", "THROUGHPUT", "TIME_TO_TARGET", "benchmark_findings",
+            "AIMS", "BENCHMARKS_FOLDER", "HANDLER_LATENCY", "LOADING_COST", "MARS_RUN", "MIXED_LOAD", "NOTEBOOK_RUN",
+            "RATE_SHARE", "RECIPE_TURNS", "SERVER_LOAD", "SERVER_SHARE", "THROUGHPUT", "TIME_TO_TARGET",
+            "benchmark_findings", "read_benchmarks", "run_benchmarks",
         ],
         "biases": ["permutation", "sample_size", "sample_size_table", "transfer_size"],
         "comparisons": [

@@ -1,18 +1,17 @@
 """The audit of published claims: claim, published value, measured value, verdict; all of it by code.
 
-A number, which comes from one unseeded run: "holds" where the value, as far as its digits go, lies
-in the 95% t-interval of the mean over seeds; "within noise" where it lies only in the 95% prediction
-interval of one further run; else "contradicted". An exact quantity (a count, a formula) holds or is
-contradicted. An open claim such as >800000 stands for all the values it allows.
+A number, which comes from one unseeded run: "holds" where the value, as far as its digits go, lies in the 95%
+t-interval of the mean over seeds; "within noise" where it lies only in the 95% prediction interval of one further run;
+else "contradicted". An exact quantity (a count, a formula) holds or is contradicted. An open claim such as >800000
+stands for all the values it allows.
 
-A direction ("beats", "monotone increasing", "most"): each difference that the claim says is positive
-is tested, paired by seed, with Holm's correction. "holds" where all are positive, "contradicted"
-where any is negative, else "within noise". An absence ("none", "not significant"): "holds" where no
-difference is found, "contradicted" where one is.
+A direction ("beats", "monotone increasing", "most"): each difference that the claim says is positive is tested, paired
+by seed, with Holm's correction. "holds" where all are positive, "contradicted" where any is negative, else "within
+noise". An absence ("none", "not significant"): "holds" where no difference is found, "contradicted" where one is.
 
-What would hold or be within noise only because its mean is known to no better than WIDE is
-"cannot tell". "not testable": nothing was measured, or one run only, which has no interval. Each
-claim is judged alone, without a correction for their number.
+What would hold or be within noise only because its mean is known to no better than WIDE is "cannot tell". "not
+testable": nothing was measured, or one run only, which has no interval. Each claim is judged alone, without a
+correction for their number.
 """
 
 import math
@@ -48,11 +47,9 @@ WRITERS = {
 def audit_claims(path, evidence, dataset=None):
     """A verdict on each of the claims in the CSV file `path` by `evidence` (of `measures.gather_evidence`).
 
-    `dataset`: which claims, by their own word for it (None: all).
-
-    Returns the claims (source, dataset, id, claim, quantity, published: text) with the columns measured (text), value,
-    low, high (95%; NaN where there is none), n (seeds, 0 for an exact quantity), unit, verdict (one of VERDICTS) and
-    reason.
+    `dataset`: which claims, by their own word for it (None: all). Returns the claims (source, dataset, id, claim,
+    quantity, published: text) with the columns measured (text), value, low, high (95%; NaN where there is none), n
+    (seeds, 0 for an exact quantity), unit, verdict (one of VERDICTS) and reason.
     """
     claims = pd.read_csv(path, dtype=str, keep_default_na=False)
     asked = claims if dataset is None else claims[claims["dataset"] == dataset]

@@ -3,6 +3,7 @@
 from itertools import takewhile
 
 import numpy as np
+from scipy.stats import gmean
 
 from cnnlab import measures
 from cnnlab.findings.finding import BETTER, HEADLINE, SAME, WORSE, Finding, effect, judge_contrasts, judge_pair
@@ -38,7 +39,7 @@ def sample_size(rows):
     whole = cnn.dropna().index.intersection(dense.dropna().index)
     if whole.empty:
         raise ValueError("no seed of sample_size has all sizes; run `python -m cnnlab study sample_size`")
-    mean = float(np.exp(np.mean(np.log(measures.images_needed(cnn.loc[whole], dense.loc[whole].iloc[:, -1])))))
+    mean = float(gmean(measures.images_needed(cnn.loc[whole], dense.loc[whole].iloc[:, -1])))
     # From the largest size down; one seed counts as it is.
     leads = takewhile(
         lambda images: judged[images][0] == BETTER or (judged[images][1]["n"] < 2 and judged[images][1]["mean"] > 0),
@@ -66,7 +67,7 @@ def transfer_size(rows):
         sentence = f"From {most:,} images a linear probe of pretrained features reaches {top}: others' images teach."
         return Finding(sentence, None, {"accuracy": probe.mean().to_dict()})
     needed = measures.images_needed(probe.loc[whole], cnn.loc[whole].iloc[:, -1])
-    mean = float(np.exp(np.mean(np.log(needed))))
+    mean = float(gmean(needed))
     few = f"at most {mean:,.0f}" if (needed <= probe.columns[0]).all() else about(mean)
     needs = f"needs {few}" if np.isfinite(mean) else f"needs more than {most:,}"
     (verdict, numbers), last = judged[max(judged)], cnn.columns[-1]

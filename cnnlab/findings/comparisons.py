@@ -3,7 +3,6 @@
 Throughout ValueError where a frame lacks a label or the metric, or no seed has both of two variants.
 """
 
-import dataclasses
 from itertools import pairwise, takewhile
 
 import numpy as np
@@ -27,6 +26,7 @@ from cnnlab.findings.finding import (
     metric_name,
 )
 from cnnlab.findings.tables import in_table, verdicts_table
+from cnnlab.studies import CNN, DENSE, DENSE_BEST
 from cnnlab.wording import capital, family, points, short, spelled
 
 
@@ -115,7 +115,7 @@ def against_baseline(frame, model, baseline, metric=HEADLINE):
     return contrast(*names, verdict, numbers, name, cost)
 
 
-def convolution_buys(frame, cnn, dense, best):
+def convolution_buys(frame, cnn=CNN.label, dense=DENSE.label, best=DENSE_BEST.label):
     """What `cnn` gains over `dense`, as it is published, and over `best`, tuned and trained to the end; three labels.
 
     The verdict is that over `best`, with Holm's correction for both. `numbers` has both, as `paired_tests` does.
@@ -173,13 +173,12 @@ def compare_predictions(labels, first, second, names):
     labels, first, second = (np.asarray(values) for values in (labels, first, second))
     test = measures.mcnemar(labels, first, second)
     by_image = (first == labels).astype("float64") - (second == labels)
-    verdict = judge(by_image, differs=test.p_value < measures.ALPHA)
+    verdict = judge(by_image, differs=test["p_value"] < measures.ALPHA)
     meaning = {SAME: f"as trained, they are the same within {WITHIN}", CANNOT_TELL: "cannot tell which is better"}.get(
         verdict, f"as trained, {names[0]} is {verdict}"
     )
-    alone = f"is right on {test.only_first:,} images, {names[1]} alone on {test.only_second:,}"
-    numbers = {**dataclasses.asdict(test), "mean": test.difference}
-    return Finding(f"{capital(names[0])} alone {alone}: {meaning}.", verdict, numbers)
+    alone = f"is right on {test['only_first']:,} images, {names[1]} alone on {test['only_second']:,}"
+    return Finding(f"{capital(names[0])} alone {alone}: {meaning}.", verdict, test)
 
 
 def undone(frame):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from statsmodels.stats.weightstats import DescrStatsW
 
-from cnnlab.measures import ALPHA, paired_differences, paired_tests, t_interval
+from cnnlab.measures import ALPHA, HEADLINE, paired_differences, paired_tests, t_interval
 from cnnlab.wording import capital, points, whole_points
 
 BETTER, WORSE, SAME, CANNOT_TELL = VERDICTS = ("better", "worse", "same", "cannot tell")
@@ -18,7 +18,6 @@ NUMBER = re.compile(r"\d[\d.,]*")
 # (half a point each), and less than anybody adds filters or augmentation for.
 MARGIN = 0.01
 WITHIN = whole_points(MARGIN)
-HEADLINE = "test_accuracy_best"
 SELECTION = "val_accuracy_best"
 
 
@@ -52,8 +51,7 @@ class Finding:
     def __str__(self):
         return self.sentence
 
-    def _repr_markdown_(self):
-        return self.sentence
+    _repr_markdown_ = __str__
 
 
 def metric_name(column):

@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 
 from cnnlab.findings.finding import BETTER, CANNOT_TELL, MARGIN, SAME, WITHIN, WORSE, Finding, contrast, judge
 from cnnlab.findings.tables import with_interval
-from cnnlab.measures import ALPHA
+from cnnlab.measures import ALPHA, SCORE_NAMES
 from cnnlab.wording import VOTE, capital, duration, from_to, listing, percent, points, readable, short, signed_points
 
 # Published accuracies on this test split: who, with what, where it stands.
@@ -22,7 +22,6 @@ PUBLISHED = (
 AIMS = {"accuracy": 0.83, "balanced_accuracy": 0.79}
 # Recall below which a class counts as lost; how many are named that most errors are of.
 LOST, HARDEST = 0.1, 3
-SCORE_NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro-F1"}
 # How the names of the constant baselines begin.
 CONSTANT = "always "
 _ACCURACY = ("accuracy", "low", "high", percent)

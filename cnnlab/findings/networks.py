@@ -219,9 +219,9 @@ def spread(answers, labels):
     numbers = {}
     for label, (predicted, _) in answers.items():
         found = measures.seed_spread(predicted == labels)
-        verdict = SAME if found.high < NOISE_RATIO * found.test_noise else CANNOT_TELL
-        verdict = WORSE if found.low > found.test_noise else verdict
-        numbers[label] = {**dataclasses.asdict(found), "verdict": verdict}
+        verdict = SAME if found["high"] < NOISE_RATIO * found["test_noise"] else CANNOT_TELL
+        verdict = WORSE if found["low"] > found["test_noise"] else verdict
+        numbers[label] = {**found, "verdict": verdict}
     verdicts = [found["verdict"] for found in numbers.values()]
     varied = [named(label) for label, found in numbers.items() if found["verdict"] == WORSE]
     rest = f"; of {spelled(verdicts.count(CANNOT_TELL))} more, cannot tell" if CANNOT_TELL in verdicts else ""

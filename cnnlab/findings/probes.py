@@ -207,16 +207,11 @@ def worse_images(rows):
     Two Findings. The verdict of the first: the last label against the one before it on corrupted images, seed by seed;
     its `numbers`: costs, of each label, in accuracy. The second has none; its `numbers`: left, of each label.
     """
-    seeds = rows.groupby("label", sort=False)["seed"]
-    rows = rows.assign(pair=rows["seed"] - seeds.transform("min"))
-    whole, moved = rows["kind"] == measures.UNCHANGED, rows["kind"] == measures.FGSM
-    step = measures.FGSM_STEPS[1]
-    clean, corrupted, left = (
-        part.pivot_table("accuracy", "pair", "label", sort=False).dropna()
-        for part in (rows[whole], rows[~(whole | moved)], rows[moved & (rows["strength"] == step)])
-    )
-    names = {label: "the recipe" if label in RECIPES else family(label) for label in clean}
-    costs, left, before = (clean - corrupted).mean(), left.mean(), clean.mean()
+    means, step = measures.mean_over_strengths(rows).set_index(["kind", "seed"]), measures.FGSM_STEPS[1]
+    names = {label: "the recipe" if label in RECIPES else family(label) for label in means}
+    before, left = (means.loc[kind].mean() for kind in (measures.UNCHANGED, f"{measures.FGSM} by {step} of 255"))
+    corrupted = means[means.index.isin(measures.KINDS, level="kind")].groupby("seed").mean()
+    costs = before - corrupted.mean()
     *_, rival, last = names
     verdict, numbers = judge_contrasts([(corrupted[last] - corrupted[rival]).to_numpy()])[0]
     lead = {

@@ -10,7 +10,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "MAPS", "explained", "explained_layer", "grad_cam", "integrated_gradients", "leaves", "maps_of",
             "occlusion", "trust_in_maps",
         ],
-        "benchmarks": ["BENCHMARKS_FOLDER", "read_benchmarks", "run_benchmarks"],
         "biases": ["shift_images"],
         "calibration": [
             "PROMISED", "apply_temperature", "conformal_coverage", "conformal_sets", "conformal_threshold",
@@ -26,7 +25,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "mars_pipeline", "mars_samples", "mean_images", "metadata_of", "missing_classes",
             "nearest_training_image", "pixel_histogram", "pixel_statistics", "recurring_frames", "spatial_correlation",
         ],
-        "groups": ["mean_by_group", "share_by_group"],
+        "groups": ["SCORE_NAMES", "mean_by_group", "share_by_group"],
         "inspection": [
             "KERNELS", "embeddings", "feature_maps", "filtered", "first_layer_change", "first_layer_correlations",
             "first_layer_filters", "layer_table", "most_active", "tsne_map",
@@ -44,9 +43,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "scored", "time_column", "with_baseline_times",
         ],
         "stats": [
-            "ALPHA", "LEVEL", "check_frame", "confusion_counts", "contradicted", "ensemble_gain", "images_needed",
-            "largest_errors", "mcnemar", "overlap_spread", "paired_differences", "paired_tests", "per_class",
-            "prediction_interval", "seed_spread", "share_interval", "t_interval", "vote",
+            "ALPHA", "HEADLINE", "LEVEL", "check_frame", "confusion_counts", "contradicted", "ensemble_gain",
+            "images_needed", "largest_errors", "mcnemar", "overlap_spread", "paired_differences", "paired_tests",
+            "per_class", "prediction_interval", "seed_spread", "share_interval", "t_interval", "vote",
         ],
     },
 )

@@ -9,6 +9,7 @@ shadow.
 
 import contextlib
 import warnings
+from functools import partial
 
 import keras
 import numpy as np
@@ -149,16 +150,18 @@ def input_gradient(function, images):
     return tape.gradient(outputs, pixels).numpy()
 
 
+def score_gradient(model, images, classes):
+    """Gradient of the score of each image's class by its pixels: float32, the shape of `images`."""
+    return input_gradient(lambda pixels: log_odds(model(pixels, training=False), classes), images)
+
+
 def _mean_gradient(model, start, image, asked, steps):
     """The mean gradient of the score of class `asked` at the middles of `steps` parts of the way, float32."""
-
-    def scores(pixels):
-        return log_odds(model(pixels, training=False), [asked] * len(pixels))
-
     total, count = 0, images_at_once(image[None], with_maps=True)
     places = ((np.arange(steps, dtype="float32") + 0.5) / steps)[:, None, None, None]
     for first in range(0, steps, count):
-        total += input_gradient(scores, start + places[first : first + count] * (image - start)).sum(axis=0)
+        between = start + places[first : first + count] * (image - start)
+        total += score_gradient(model, between, [asked] * len(between)).sum(axis=0)
     return total / steps
 
 
@@ -272,23 +275,20 @@ def _watched(watched, see):
     model within the model.
     """
     watched = list(watched)
-    for layer in watched:
-        vars(layer)["call"] = _seen(layer, layer.call, see)
-    try:
-        yield
-    finally:
-        for layer in watched:
-            del vars(layer)["call"]
 
-
-def _seen(layer, call, see):
-    def seen(*inputs, **options):
+    def seen(layer, call, *inputs, **options):
         output = call(*inputs, **options)
         if keras.ops.is_tensor(output):
             see(layer, output)
         return output
 
-    return seen
+    for layer in watched:
+        vars(layer)["call"] = partial(seen, layer, layer.call)
+    try:
+        yield
+    finally:
+        for layer in watched:
+            del vars(layer)["call"]
 
 
 def _tensorflow():

@@ -1,6 +1,6 @@
-"""What convolution and its companions assume: that images move, that neighbours matter, that statistics are right.
+"""What convolution assumes: that images move, and that neighbours matter.
 
-Answers and feature maps on shifted images; convolution along the columns of a table; renewed normalisation.
+Answers and feature maps on shifted images; convolution along the columns of a table.
 """
 
 from functools import partial
@@ -129,15 +129,6 @@ LEARNING_RATE = 1e-3
 ORDERS = ("published", "shuffled")
 
 
-def breast_cancer():
-    """(values float64 (569, 30), labels (569,)): Wisconsin diagnostic breast cancer, shipped with scikit-learn.
-
-    Street, Wolberg and Mangasarian 1993. The columns are ten measures of a cell's nucleus, first their means, then
-    their standard errors, then their worst values: a list, whose neighbours are no nearer to each other than others.
-    """
-    return load_breast_cancer(return_X_y=True)
-
-
 def build_conv1d(columns, num_classes):
     """The CNN's idea along a row of a table: (batch, columns) to (batch, num_classes) probabilities.
 
@@ -164,12 +155,15 @@ def tabular_answers(seed, table=None, splits=SPLITS, epochs=EPOCHS):
     """A 1-D CNN, a dense network and gradient boosting on the same splits, columns in two orders.
 
     `seed` decides the splits (stratified, a quarter of the rows for the test), the shuffled order of the columns,
-    initial weights and batches; `table`: (values (n, columns), labels (n,) from 0), by default `breast_cancer`. Columns
-    are standardised by the training rows. No model is tuned: the question is what the columns' order changes.
+    initial weights and batches; `table`: (values (n, columns), labels (n,) from 0). By default it is Wisconsin
+    diagnostic breast cancer (569, 30), shipped with scikit-learn (Street, Wolberg and Mangasarian 1993): ten measures
+    of a cell's nucleus, first their means, then their standard errors, then their worst values, a list, whose
+    neighbours are no nearer to each other than others. Columns are standardised by the training rows. No model is
+    tuned: the question is what the columns' order changes.
     Returns one row for each model, order and split: label, order, split, accuracy, loss (mean cross-entropy, nats),
     parameters (none for the trees), train_rows, test_rows.
     """
-    values, labels = breast_cancer() if table is None else table
+    values, labels = load_breast_cancer(return_X_y=True) if table is None else table
     shuffled = np.random.default_rng(seed).permutation(values.shape[1])
     shape = values.shape[1], len(np.unique(labels))
     networks = {name: _Network(partial(build, *shape)) for name, build in NETWORKS.items()}

@@ -1,11 +1,10 @@
 """Is a network right as often as it is sure? Calibration, the temperature that mends it, and conformal sets of classes.
 
-Conformal sets hold the true class as often as promised, if images are exchangeable. A threshold on probabilities is
-fitted on images that the network did not learn from; a set has all classes from there up. Nothing is asked of the
-network's confidence but that new images come like those of the fit. Source: Angelopoulos and Bates, "A gentle
-introduction to conformal prediction and distribution-free uncertainty quantification" (2021), section 1; the score is
-that of Sadinle, Lei and Wasserman, "Least ambiguous set-valued classifiers with bounded error levels", Journal of the
-American Statistical Association 114 (2019).
+Conformal sets hold the true class as often as promised, if new images come like those of the fit. A threshold on
+probabilities is fitted on images that the network did not learn from; a set has all classes from there up. Source:
+Angelopoulos and Bates, "A gentle introduction to conformal prediction and distribution-free uncertainty quantification"
+(2021), section 1; the score is that of Sadinle, Lei and Wasserman, "Least ambiguous set-valued classifiers with bounded
+error levels", Journal of the American Statistical Association 114 (2019).
 """
 
 import math
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, special
 
+from cnnlab.measures.exploration import metadata_of
 from cnnlab.measures.groups import share_by_group
 from cnnlab.measures.mars import SPAN
 from cnnlab.training import cross_entropy, predict
@@ -200,13 +200,11 @@ def _on_halves(probabilities, known):
 
 
 def _known(dataset, split, probabilities):
-    """label and group, and of Mars sol, of the images that `probabilities` are of, by row of the arrays."""
+    """label and group at least, and of Mars sol, of the images that `probabilities` are of, by row of the arrays."""
+    if dataset.metadata is not None:
+        return metadata_of(dataset, split).head(len(probabilities))
     indices = dataset.splits[split].indices[: len(probabilities)]
-    known = pd.DataFrame({"label": dataset.splits[split].labels[indices], "group": indices}, indices)
-    if dataset.metadata is None:
-        return known
-    of_images = dataset.metadata.iloc[indices]
-    return known.assign(**{name: of_images[name].to_numpy() for name in ("group", "sol") if name in of_images})
+    return pd.DataFrame({"label": dataset.splits[split].labels[indices], "group": indices}, indices)
 
 
 def _judged(sets, known):

@@ -5,14 +5,14 @@ probabilities (n, classes). Amounts are for images of 32x32 pixels.
 """
 
 import io
-from itertools import chain
+from itertools import product
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 from scipy import ndimage
 
-from cnnlab.measures.attribution import images_at_once, input_gradient, log_odds
+from cnnlab.measures.attribution import images_at_once, score_gradient
 from cnnlab.training import accuracy, predict
 
 STRENGTHS = (1, 2, 3, 4, 5)
@@ -127,33 +127,28 @@ def fgsm(model, images, labels):
     Every value moves by the whole step, up or down, whichever makes the loss of the true class grow.
     Source: Goodfellow, Shlens and Szegedy, "Explaining and harnessing adversarial examples" (ICLR 2015), section 4.
     """
-    signs, count = [], images_at_once(images, with_maps=True)
-    for start in range(0, len(images), count):
-        asked = labels[start : start + count]
-        # The loss falls as the odds grow, whose gradient does not vanish where the network is sure.
-        gradient = input_gradient(
-            lambda pixels, asked=asked: log_odds(model(pixels, training=False), asked), images[start : start + count]
-        )
-        signs.append(-np.sign(gradient).astype("int16"))
-    signs = np.concatenate(signs)
+    count = images_at_once(images, with_maps=True)
+    parts = [slice(start, start + count) for start in range(0, len(images), count)]
+    # The loss falls as the odds grow, whose gradient does not vanish where the network is sure.
+    gradients = np.concatenate([score_gradient(model, images[part], labels[part]) for part in parts])
+    signs = -np.sign(gradients).astype("int16")
     return [np.clip(images + step * signs, 0, 255).astype("uint8") for step in FGSM_STEPS]
 
 
-def accuracy_when_changed(model, images, labels, seed=0):
+def accuracy_when_changed(model, images, labels):
     """`accuracy_of` images as they are, corrupted, and moved by `fgsm`; all networks see the same corrupted images.
 
     The kind is UNCHANGED, with a strength of 0; one of KINDS; or FGSM, with the step as strength.
     """
-    moved = zip(FGSM_STEPS, fgsm(model, images, labels), strict=True)
-    pairs = ((kind, strength) for kind in KINDS for strength in STRENGTHS)
-    return accuracy_of(
-        model,
-        chain(
-            [(UNCHANGED, 0, images, labels)],
-            ((kind, strength, corrupt(images, kind, strength, seed), labels) for kind, strength in pairs),
-            ((FGSM, step, changed, labels) for step, changed in moved),
-        ),
-    )
+
+    def sets():
+        yield UNCHANGED, 0, images, labels
+        for kind, strength in product(KINDS, STRENGTHS):
+            yield kind, strength, corrupt(images, kind, strength), labels
+        for step, moved in zip(FGSM_STEPS, fgsm(model, images, labels), strict=True):
+            yield FGSM, step, moved, labels
+
+    return accuracy_of(model, sets())
 
 
 def accuracy_of(model, sets):
@@ -168,7 +163,8 @@ def accuracy_of(model, sets):
 def mean_over_strengths(rows):
     """Rows of the probe `corruptions` side by side: kind, seed (the number of the pair, from 0), and each label.
 
-    Of FGSM a row a step; of the others the mean accuracy over strengths. Pairs that lack a network are left out.
+    Of FGSM a row a step, "FGSM by 2 of 255"; of the others the mean accuracy over strengths. Pairs that lack a network
+    are left out.
     """
     steps = " by " + rows["strength"].astype(str) + " of 255"
     kinds = rows["kind"] + steps.where(rows["kind"] == FGSM, "")

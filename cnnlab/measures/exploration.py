@@ -90,8 +90,7 @@ def spatial_correlation(images, distances=range(1, 17)):
 def channel_correlation(images):
     """Pearson correlation between the channels of the same pixel: frame (3, 3), named by channel."""
     _check_images(images)
-    correlation = np.corrcoef(images.reshape(-1, len(CHANNELS)), rowvar=False)
-    return pd.DataFrame(correlation, index=list(CHANNELS), columns=list(CHANNELS))
+    return pd.DataFrame(images.reshape(-1, len(CHANNELS)), columns=CHANNELS).corr()
 
 
 def _check_images(images):
@@ -136,21 +135,19 @@ def recurring_frames(dataset):
     differently).
     """
 
-    def of(table):
+    rows = {}
+    for name in dataset.splits:
+        table = metadata_of(dataset, name)
         frames = table.groupby("frame")
-        return pd.Series(
-            {
-                "images": len(table),
-                "frames": frames.ngroups,
-                "groups": table["group"].nunique(),
-                "most_images": frames.size().max(),
-                "repeated_share": 1 - frames.ngroups / len(table),
-                "two_classes": int((frames["label"].nunique() > 1).sum()),
-            }
-        )
-
-    table = _by_split(dataset, of).T
-    return table.astype(dict.fromkeys(table.columns.drop("repeated_share"), "int64"))
+        rows[name] = {
+            "images": len(table),
+            "frames": frames.ngroups,
+            "groups": table["group"].nunique(),
+            "most_images": frames.size().max(),
+            "repeated_share": 1 - frames.ngroups / len(table),
+            "two_classes": (frames["label"].nunique() > 1).sum(),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def describe_splits(dataset):

@@ -16,7 +16,9 @@ import pandas as pd
 
 from cnnlab.measures.stats import LEVEL, share_interval, t_interval
 
-SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
+# By column: as people call them.
+SCORE_NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro-F1"}
+SCORES = tuple(SCORE_NAMES)
 RESAMPLES = 2_000
 _ENDS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 

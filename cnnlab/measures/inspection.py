@@ -40,19 +40,17 @@ def layer_table(model):
     """
     whole = max(model.input_shape[1:3])
     fields, seen = theoretical_fields(model), 1
-    rows = [("input", "Input", "", model.input_shape[1:], "", 0, 1)]
+    rows = [("input", "Input", "", model.input_shape[1:], prod(model.input_shape[1:]), "", 0, 1)]
     for layer in model.layers:
         shape = layer.output.shape[1:]
         if len(shape) < 3:
             seen = whole
         elif layer.name in fields:
             seen = fields[layer.name].size
-        learned = _formula(layer), layer.count_params()
-        rows.append((layer.name, type(layer).__name__, _detail(layer), shape, *learned, min(seen, whole)))
-    columns = ["layer", "kind", "detail", "shape", "formula", "parameters", "receptive_field"]
-    table = pd.DataFrame(rows, columns=columns)
-    table.insert(4, "values", table["shape"].map(prod))
-    return table
+        size = shape, prod(shape), _formula(layer), layer.count_params()
+        rows.append((layer.name, type(layer).__name__, _detail(layer), *size, min(seen, whole)))
+    columns = ["layer", "kind", "detail", "shape", "values", "formula", "parameters", "receptive_field"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _formula(layer):

@@ -10,16 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cnnlab.measures import groups
 from cnnlab.measures.exploration import class_counts, describe_splits, metadata_of, nearest_training_image
-from cnnlab.measures.groups import (
-    difference_bootstrap,
-    gap_by_group,
-    gap_within_classes,
-    group_bootstrap,
-    group_scores,
-    mean_by_group,
-    recall_by_class,
-)
 from cnnlab.measures.stats import t_interval, vote
 from cnnlab.studies import MARS_CNN, MARS_DENSE, MARS_VOTES, find_budget
 from cnnlab.wording import VOTE
@@ -42,7 +34,8 @@ def scores_with_intervals(dataset, split, predicted):
     """
     table = _answered(dataset, split, predicted)
     by_group, by_sol = (
-        group_bootstrap(table["label"], predicted, table[unit], len(dataset.class_names)) for unit in ("group", "sol")
+        groups.group_bootstrap(table["label"], predicted, table[unit], len(dataset.class_names))
+        for unit in ("group", "sol")
     )
     return by_group.assign(low_sol=by_sol["low"], high_sol=by_sol["high"], sols=by_sol["groups"])
 
@@ -50,7 +43,7 @@ def scores_with_intervals(dataset, split, predicted):
 def mars_recalls(dataset, split, predicted):
     """Recall of each class, with images, groups and interval: `groups.recall_by_class`."""
     table = _answered(dataset, split, predicted)
-    return recall_by_class(table["label"], predicted, table["group"], dataset.class_names)
+    return groups.recall_by_class(table["label"], predicted, table["group"], dataset.class_names)
 
 
 def constant_baselines(dataset):
@@ -63,7 +56,7 @@ def constant_baselines(dataset):
         labels = metadata_of(dataset, split)["label"]
         answers = {"train's majority": majority["train"], "the split's own majority": majority[split]}
         for baseline, answer in answers.items():
-            constant = group_scores(labels, np.full(len(labels), answer), len(dataset.class_names))
+            constant = groups.group_scores(labels, np.full(len(labels), answer), len(dataset.class_names))
             rows.append({"split": split, "baseline": baseline, "answer": dataset.class_names[answer], **constant})
     return pd.DataFrame(rows)
 
@@ -75,7 +68,7 @@ def scores_against(dataset, split, predicted, baselines):
     """
     table = _answered(dataset, split, predicted)
     found = {
-        name: difference_bootstrap(table["label"], predicted, answers, table["group"], len(dataset.class_names))
+        name: groups.difference_bootstrap(table["label"], predicted, answers, table["group"], len(dataset.class_names))
         for name, answers in baselines.items()
     }
     stacked = pd.concat(found, names=["baseline", "score"]).reset_index()
@@ -94,8 +87,8 @@ def sol_gap(dataset, split, predicted):
     middle = sols[len(sols) // 2]
     later = table["sol"] >= middle
     ends = {"first_sol": sols[0], "middle_sol": middle, "last_sol": sols[-1], "groups": table["group"].nunique()}
-    gap = gap_by_group(table["correct"], table["group"], later)
-    within = gap_within_classes(table["correct"], table["label"], table["group"], later)
+    gap = groups.gap_by_group(table["correct"], table["group"], later)
+    within = groups.gap_within_classes(table["correct"], table["label"], table["group"], later)
     names = ("gap", "low", "high", "within", "within_low", "within_high", "classes")
     return pd.DataFrame([{**ends, **dict(zip(names, (*gap, *within), strict=True))}])
 
@@ -109,7 +102,7 @@ def by_camera(dataset, split, predicted):
     rows = {}
     for camera, places in table.reset_index(drop=True).groupby("camera").indices.items():
         part = table.iloc[places]
-        scores = [group_scores(part["label"], found[places], len(dataset.class_names)) for found in predicted]
+        scores = [groups.group_scores(part["label"], found[places], len(dataset.class_names)) for found in predicted]
         interval = _accuracy(part)
         rows[camera] = {**_size(part), **pd.DataFrame(scores).mean(), "low": interval["low"], "high": interval["high"]}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("camera")
@@ -141,7 +134,9 @@ def by_frame(dataset, split, predicted):
         votes = once if name == "each frame once" else part
         size = {"images": len(part), "frames": part["frame"].nunique(), "groups": part["group"].nunique()}
         rows[name] = {**size, **_accuracy(votes)}
-    gap = gap_by_group(table["correct"], table["group"], ~seen) if seen.any() and not seen.all() else [np.nan] * 3
+    gap = (
+        groups.gap_by_group(table["correct"], table["group"], ~seen) if seen.any() and not seen.all() else [np.nan] * 3
+    )
     rows[NEW_SEQUENCES] |= dict(zip(("gap", "gap_low", "gap_high"), gap, strict=True))
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("counted")
 
@@ -246,7 +241,7 @@ def _with_seeds(dataset, split, predicted):
     table = scores_with_intervals(dataset, split, predicted).rename_axis("score")
     labels = metadata_of(dataset, split)["label"].iloc[: np.shape(predicted)[-1]]
     one_each = pd.DataFrame(
-        group_scores(labels, answers, len(dataset.class_names)) for answers in np.atleast_2d(predicted)
+        groups.group_scores(labels, answers, len(dataset.class_names)) for answers in np.atleast_2d(predicted)
     )
     over_seeds = [t_interval(one_each[score]) for score in table.index]
     return table.assign(seed_low=[each.low for each in over_seeds], seed_high=[each.high for each in over_seeds])
@@ -259,10 +254,8 @@ def _plainer(label, answers):
 
 
 def _stacked(tables):
-    """Frames {label: frame} under one another, with the label and the index as columns."""
-    named = [table if isinstance(table.index, pd.RangeIndex) else table.reset_index() for table in tables.values()]
-    stacked = pd.concat(named, keys=tables, names=["label", None]).reset_index("label")
-    return stacked.reset_index(drop=True)
+    """Frames {label: frame} under one another, with the label, and the index where it has a name, as columns."""
+    return pd.concat(tables, names=["label"]).reset_index().drop(columns="level_1", errors="ignore")
 
 
 def _answered(dataset, split, predicted):
@@ -279,7 +272,7 @@ def _accuracy(votes):
     """accuracy, low and high of `votes`, a frame of correct and group; NaN where resampling cannot show a spread."""
     mean = low = high = np.nan
     if votes["group"].nunique() > 1:
-        mean, low, high = mean_by_group(votes["correct"], votes["group"])
+        mean, low, high = groups.mean_by_group(votes["correct"], votes["group"])
     elif len(votes):
         mean = np.mean(votes["correct"])
     return {"accuracy": mean, **({"low": low, "high": high} if low < high else {"low": np.nan, "high": np.nan})}

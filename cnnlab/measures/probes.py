@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cnnlab import data
+from cnnlab import data, studies
 from cnnlab.machine import atomic_file, release
 from cnnlab.measures.attribution import images_at_once, trust_in_maps
 from cnnlab.measures.biases import equivariance, shift_accuracy, tabular_answers
@@ -18,17 +18,7 @@ from cnnlab.measures.corruptions import accuracy_of, accuracy_when_changed
 from cnnlab.measures.exploration import nearest_answers
 from cnnlab.measures.inspection import first_layer_change, zero_activations
 from cnnlab.measures.receptive_fields import effective_field
-from cnnlab.studies import (
-    CNN,
-    CORRUPTED_RECIPE,
-    DENSE,
-    MARS_CNN,
-    MARS_MIRRORED,
-    RECIPES,
-    Store,
-    find_budget,
-    trained_model,
-)
+from cnnlab.studies import Store, find_budget, trained_model
 from cnnlab.training import Trial, initial_network, predict
 
 # Under the folder of a budget.
@@ -38,6 +28,8 @@ PROBES_FOLDER = Path("results") / "probes"
 # cost some hundred passes each. Of corruptions: 48 passes of the recipe's network over these take half a minute.
 SHIFT_IMAGES, EQUIVARIANCE_IMAGES, FIELD_IMAGES, MAP_IMAGES = 5_000, 100, 500, 50
 ACTIVATION_IMAGES, CORRUPTED_IMAGES, OWN_IMAGES = 1_000, 1_000, 2_000
+# Of all rows.
+COLUMNS = ["label", "seed", "key", "version"]
 # In place of a trial's key where a probe trains its own small models.
 NO_TRIAL = "none"
 # Rows from before probes had a version have a hash of the source text that measured them.
@@ -50,10 +42,10 @@ VERSION_OF_CODE = dict.fromkeys(
 class Probe:
     """A question to trained networks, or to a table.
 
-    `measure`: (model, `data.Dataset`, images at most) to a DataFrame, or a seed to one where
-    there are no `trials`; `trials`: whose models are asked, each with its first seed; `version` rises with the
-    numbers that are measured: rows of another one are measured anew; `with_start`: whether `measure` takes, after the
-    model, the network that its training began with.
+    `measure`: (model, `data.Dataset`, images at most) to a DataFrame, or a seed to one where there are no `trials`;
+    `trials`: whose models are asked, each with its first seed; `version` rises with the numbers that are measured: rows
+    of another one are measured anew; `with_start`: whether `measure` takes, after the model, the network that its
+    training began with.
     """
 
     name: str
@@ -103,7 +95,7 @@ def _conformal(model, dataset, limit):
     return conformal_coverage(dataset, *(predict(model, images, images_at_once(images)) for images in parts))
 
 
-BOTH = (DENSE, CNN)
+BOTH = (studies.DENSE, studies.CNN)
 PROBES = {
     probe.name: probe
     for probe in (
@@ -117,7 +109,7 @@ PROBES = {
         ),
         Probe(
             "receptive_field", "How much of what a unit could see matters to it?",
-            _on("validation", FIELD_IMAGES, effective_field), (CNN,),
+            _on("validation", FIELD_IMAGES, effective_field), (studies.CNN,),
         ),
         Probe("tabular", "Is convolution of use where neighbours mean nothing?", tabular_answers, ()),
         Probe(
@@ -127,7 +119,7 @@ PROBES = {
         Probe("calibration", "Is a network right as often as it is sure?", _calibration, BOTH, version=2),
         Probe(
             "conformal", "How many classes must it name to be right nine times in ten?", _conformal,
-            (*BOTH, MARS_MIRRORED),
+            (*BOTH, studies.MARS_MIRRORED),
         ),
         Probe(
             "attribution", "Do maps of where an answer comes from show what it rests on?",
@@ -135,11 +127,12 @@ PROBES = {
         ),
         Probe(
             "corruptions", "What is left of accuracy on worse images?",
-            _on("test", CORRUPTED_IMAGES, accuracy_when_changed, labelled=True), (*BOTH, RECIPES[CORRUPTED_RECIPE]),
+            _on("test", CORRUPTED_IMAGES, accuracy_when_changed, labelled=True),
+            (*BOTH, studies.RECIPES[studies.CORRUPTED_RECIPE]),
         ),
         Probe(
             "first_layer", "Does the picture of the first filters show what was learned?",
-            _on("validation", FIELD_IMAGES, first_layer_change), (CNN, MARS_CNN), with_start=True,
+            _on("validation", FIELD_IMAGES, first_layer_change), (studies.CNN, studies.MARS_CNN), with_start=True,
         ),
         Probe("nearest", "How far does memory get that learns nothing?", nearest_answers, ()),
     )
@@ -198,21 +191,32 @@ def run_probe(name, seeds=None, store=None, models_folder=None, results_folder=N
     seeds = probe.seeds if seeds is None else seeds
     if seeds < 1:
         raise ValueError(f"seeds is {seeds}; expected at least 1")
-    store = store or Store(budget.store_folder)
-    results_folder = results_folder or budget.folder / PROBES_FOLDER
-    models_folder = models_folder or budget.models_folder
-    path = Path(results_folder) / f"{name}.csv"
+    store, models_folder = store or Store(budget.store_folder), models_folder or budget.models_folder
+    path = Path(results_folder or budget.folder / PROBES_FOLDER) / f"{name}.csv"
+    rows = read_probe(name, path.parent)
+    rows = rows[rows["version"] == probe.version]
+    known = dict(list(rows.groupby(["seed", "key"], sort=False)))
+    # What is recorded of further seeds is written again.
+    order = probe.parts(max(seeds, rows["seed"].nunique()), store.key)
+    done = {part: known[part] for part in order if part in known}
     wanted = probe.parts(seeds, store.key)
-    done, order = _measured(path, probe, store, seeds)
-    for part in [part for part in wanted if part not in done]:
+    for (seed, key), trial in wanted.items():
+        if (seed, key) in done:
+            continue
         if progress:
-            print(f"{name}: seed {part[0]}, {wanted[part].label if wanted[part] else 'its own models'}", flush=True)
-        done[part] = _rows(probe, part, wanted[part], store, models_folder, progress)
+            print(f"{name}: seed {seed}, {trial.label if trial else 'its own models'}", flush=True)
+        if trial:
+            model = trained_model(trial, models_folder, store, progress)
+            rows = measure_probe(name, model, data.load(trial.dataset, seed), trial)
+        else:
+            rows = probe.measure(seed)
+            rows.insert(1, "seed", seed)
+        done[seed, key] = rows.assign(key=key, version=probe.version)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as partial:  # Six digits are enough.
             pd.concat([done[part] for part in order if part in done]).to_csv(partial, index=False, float_format="%.6g")
         release()
-    rows = read_probe(name, results_folder)
+    rows = read_probe(name, path.parent)
     return rows[[part in wanted for part in zip(rows["seed"], rows["key"], strict=True)]].reset_index(drop=True)
 
 
@@ -225,40 +229,14 @@ def read_probe(name, folder=None):
     find_probe(name)
     path = Path(folder or find_budget("full").folder / PROBES_FOLDER) / f"{name}.csv"
     if not path.exists():
-        return pd.DataFrame()
+        return pd.DataFrame(columns=COLUMNS)
     try:
         rows = pd.read_csv(path, dtype={"key": str, "code_version": str}, keep_default_na=False, na_values=[""])
     except ValueError as error:  # pandas' ParserError and EmptyDataError are ValueErrors.
         raise ValueError(f"{path} is no table; delete it and run `python -m cnnlab probe {name}`") from error
     if "code_version" in rows:
         rows = rows.assign(version=rows["code_version"].map(VERSION_OF_CODE)).drop(columns="code_version")
-    if missing := {"label", "seed", "key", "version"} - set(rows):
+    if missing := set(COLUMNS) - set(rows):
         lacking = ", ".join(sorted(missing))
         raise ValueError(f"{path} has no column {lacking}; delete it and run `python -m cnnlab probe {name}`")
     return rows
-
-
-def _rows(probe, part, trial, store, models_folder, progress):
-    seed, key = part
-    if trial is None:
-        rows = probe.measure(seed)
-        rows.insert(1, "seed", seed)
-    else:
-        model = trained_model(trial, models_folder, store, progress)
-        rows = measure_probe(probe.name, model, data.load(trial.dataset, seed), trial)
-    return rows.assign(key=key, version=probe.version)
-
-
-def _measured(path, probe, store, seeds):
-    """({(seed, key): rows} of the file at `path` that this version would write again, in which order all are written).
-
-    `seeds`: at least so many are in the order.
-    """
-    rows = read_probe(probe.name, path.parent)
-    if len(rows):
-        rows = rows[rows["version"] == probe.version]
-        first = {trial.label: trial.seed for trial in probe.trials}
-        seeds = max([seeds, *(seed - first.get(label, 0) + 1 for label, seed in rows[["label", "seed"]].to_numpy())])
-    order = list(probe.parts(seeds, store.key))
-    done = {} if rows.empty else dict(list(rows.groupby(["seed", "key"], sort=False)))
-    return {part: done[part] for part in order if part in done}, order

@@ -12,9 +12,8 @@ METRIC = "test_accuracy_last"
 AUGMENTED = "test_accuracy_tta"
 # What the steps of the ablation are compared by (see `scored`).
 SCORE = "score"
-# Times, the one first that machines of different speed disturb least: measured side by side.
+# Times that were measured side by side, which machines of different speed disturb least.
 BASELINE_TIMES = "baseline_times"
-TIMES = (BASELINE_TIMES, "seconds")
 
 
 def effects(frame):
@@ -88,17 +87,14 @@ def with_baseline_times(frame, seconds):
 
 
 def time_column(frame):
-    """The column to compare times by: the first of TIMES that every recipe in `frame` has."""
-    whole = (column for column in TIMES if column in frame and frame.groupby("label")[column].count().all())
-    return next(whole, "seconds")
+    """The column to compare times by: BASELINE_TIMES where every recipe in `frame` has some, else "seconds"."""
+    side_by_side = BASELINE_TIMES in frame and frame.groupby("label")[BASELINE_TIMES].count().all()
+    return BASELINE_TIMES if side_by_side else "seconds"
 
 
-def frontier(frame, metric=METRIC, time=None):
-    """Labels of the recipes that no other beats in mean `metric` without taking longer, fastest first.
-
-    `frame`: with the columns label, `metric` and `time` (None: that of `time_column`), whose mean over seeds counts.
-    """
-    means = frame.groupby("label").agg(time=(time or time_column(frame), "mean"), score=(metric, "mean"))
+def frontier(frame):
+    """Labels of the recipes that no other beats in mean METRIC without taking longer (`time_column`), fastest first."""
+    means = frame.groupby("label").agg(time=(time_column(frame), "mean"), score=(METRIC, "mean"))
     means = means.sort_values(["time", "score"], ascending=[True, False])
     best = means["score"].cummax()
     return list(means.index[(means["score"] >= best) & (best > best.shift(fill_value=-np.inf))])

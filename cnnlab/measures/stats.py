@@ -12,6 +12,8 @@ from statsmodels.stats.proportion import proportion_confint
 
 LEVEL = 0.95
 ALPHA = 1 - LEVEL
+# What variants are compared by, where nothing else is said.
+HEADLINE = "test_accuracy_best"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,25 +107,12 @@ def overlap_spread(n, test_share):
     return math.sqrt(1 + n * test_share / (1 - test_share))
 
 
-@dataclasses.dataclass(frozen=True)
-class McNemar:
-    """Images that only the first, or only the second, of two models answers correctly, of `n`."""
-
-    only_first: int
-    only_second: int
-    n: int
-    p_value: float
-
-    @property
-    def difference(self):
-        """Accuracy of the first minus that of the second, as a share."""
-        return (self.only_first - self.only_second) / self.n
-
-
 def mcnemar(labels, first, second):
     """Exact McNemar test of two sets of predictions of the same images; integer classes (n,) all three.
 
-    It says whether these two trained networks differ, which is less than a difference of what they are instances of.
+    Returns {only_first, only_second: images that one alone answers correctly; n; p_value; mean: accuracy of the first
+    minus that of the second}. It says whether these two trained networks differ, which is less than a difference of
+    what they are instances of.
     Source: McNemar, Psychometrika 12 (1947); Dietterich, Neural Computation 10 (1998).
     """
     labels, first, second = (np.asarray(values) for values in (labels, first, second))
@@ -132,8 +121,9 @@ def mcnemar(labels, first, second):
             f"labels and predictions have shapes {labels.shape}, {first.shape}, {second.shape}; expected (n,) thrice"
         )
     counts = confusion_matrix(first == labels, second == labels, labels=[True, False])
-    p_value = mcnemar_test(counts, exact=True).pvalue
-    return McNemar(int(counts[0, 1]), int(counts[1, 0]), len(labels), float(p_value))
+    (_, only_first), (only_second, _) = counts.tolist()
+    mean, p_value = (only_first - only_second) / len(labels), float(mcnemar_test(counts, exact=True).pvalue)
+    return {"only_first": only_first, "only_second": only_second, "n": len(labels), "p_value": p_value, "mean": mean}
 
 
 def share_interval(hits, n):
@@ -225,27 +215,14 @@ def images_needed(curves, targets):
     return np.array(found)
 
 
-@dataclasses.dataclass(frozen=True)
-class Spread:
-    """Standard deviations over `n` seeds of accuracies, all as shares.
-
-    `observed`, with its interval `low` to `high` (normal theory: chi-squared); `test_noise`, what independent errors on
-    so many test images would give; `real`, what is left of the one beyond the other: what another test set would see.
-    """
-
-    observed: float
-    low: float
-    high: float
-    test_noise: float
-    real: float
-    n: int
-
-
 def seed_spread(correct):
-    """How far accuracy over seeds varies, and how far it would if images were right or wrong independently: a Spread.
+    """How far accuracy over seeds varies, and how far it would if images were right or wrong independently.
 
-    `correct`: bool (seeds, images), seeds at least 2, else ValueError. An image that a share p of the seeds gets right
-    adds p (1 - p) to the variance of a seed's count of right images, made unbiased by seeds / (seeds - 1).
+    `correct`: bool (seeds, images), seeds at least 2, else ValueError. Returns standard deviations, as shares:
+    {observed, with its interval low to high (normal theory: chi-squared); test_noise, what independent errors on so
+    many images would give; real, what is left beyond that: what another test set would see}, and n, the seeds. An image
+    that a share p of the seeds gets right adds p (1 - p) to the variance of a seed's count of right images, made
+    unbiased by seeds / (seeds - 1).
     Source: Jordan, "On the variance of neural network training with respect to test sets and distributions"
     (ICLR 2024), section 3.
     """
@@ -258,7 +235,9 @@ def seed_spread(correct):
     noise = float((share * (1 - share)).mean()) * seeds / (seeds - 1) / images
     ends = (seeds - 1) * variance / stats.chi2.ppf([1 - ALPHA / 2, ALPHA / 2], seeds - 1)
     low, high = np.sqrt(ends).tolist()
-    return Spread(math.sqrt(variance), low, high, math.sqrt(noise), math.sqrt(max(0.0, variance - noise)), seeds)
+    real = math.sqrt(max(0.0, variance - noise))
+    found = {"observed": math.sqrt(variance), "low": low, "high": high, "test_noise": math.sqrt(noise), "real": real}
+    return {**found, "n": seeds}
 
 
 def vote(predicted, confidence):
