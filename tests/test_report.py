@@ -136,3 +136,11 @@ def test_a_block_is_filled_and_the_rest_left_alone():
     filled = results.fill(text, {"a": "new"})
     assert filled == "one\n<!-- begin:a -->\nnew\n<!-- end:a -->\ntwo\n"
     assert results.fill(filled, {"a": "new"}) == filled
+
+
+def test_the_tables_of_mars_are_of_all_seeds_that_are_recorded(recorded):
+    rows = pd.concat(recorded[name] for name in studies.MARS_STUDIES).drop_duplicates("key")
+    seeds = recorded.mars["scores"].groupby("label")["seeds"].agg(["min", "max"])
+    expected = rows.groupby("label").size()
+    assert len(expected) > 10
+    assert seeds.loc[expected.index, "min"].tolist() == seeds.loc[expected.index, "max"].tolist() == expected.tolist()
