@@ -93,11 +93,11 @@ def test_a_schedule_spans_all_turns_of_a_recipe(noise, monkeypatch):
 
 
 def test_the_ceiling_is_taken_in_the_assignments_batches_and_in_large_ones(noise, monkeypatch):
-    monkeypatch.setattr(training, "FILTERS", ((4,), (4, 8)))
+    monkeypatch.setattr(training, "FILTERS", ((4, 8),))
     monkeypatch.setattr(training, "MATRIX", 64)
     images, labels = training.load_cifar10().split("train", 128)
     table = training.share_of_ceiling(images, labels.astype("int32"), rounds=1)
-    assert list(table["filters"]) == ["matrix product", "4", "4-8"]
+    assert list(table["filters"]) == ["matrix product", "4-8"]
     assert list(table["large_batch"].unique()) == [128], "there are no more images"
     assert list(table.loc[0, ["share", "share_large"]]) == [1, 1]
     assert list(table["gflops"] / table["gflops"][0]) == pytest.approx(list(table["share"]))

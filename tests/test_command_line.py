@@ -20,7 +20,7 @@ from PIL import Image
 from cnnlab import __main__, data, measures, own_pictures, studies
 from cnnlab.__main__ import main
 from cnnlab.machine import LIBRARY_CACHES
-from cnnlab.training import build, train
+from cnnlab.training import build, model_path
 
 ROOT = Path(__file__).parent.parent
 # Seconds of the processor: a process that loads no Keras needs less than one, and one that does five.
@@ -45,15 +45,7 @@ def tiny(monkeypatch):
 @pytest.fixture
 def trained_once(monkeypatch):
     """All trials of a model get the result of the first that is trained."""
-    module, results = importlib.import_module("cnnlab.studies.run"), {}
-
-    def train_once(trial, dataset, callbacks, scoring_batch=500):
-        trial = dataclasses.replace(trial.resolved(), dataset=dataset.key)
-        result = results.get(trial.model) or results.setdefault(trial.model, train(trial, dataset, callbacks))
-        row = {**result.row, "label": trial.label, **trial.configuration(), "data_version": dataset.fingerprint}
-        return dataclasses.replace(result, trial=trial, row=row)
-
-    monkeypatch.setattr(module, "train", train_once)
+    monkeypatch.setattr(importlib.import_module("cnnlab.studies.run"), "train", tiny_study.trained_once())
 
 
 @pytest.fixture
@@ -228,7 +220,8 @@ def test_a_study_shows_its_table_and_findings(tiny, trained_once, tmp_path, caps
 
 
 def test_a_trained_recipe_says_its_accuracies_its_files_and_what_to_do_next(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(studies.RECIPES, "tiny", tiny_study.FULL)
+    short = dataclasses.replace(tiny_study.SMALLEST, epochs=1, keep="last", tta=1)
+    monkeypatch.setitem(studies.RECIPES, "tiny", short)
     path = tmp_path / "tiny.keras"
     assert main(["train", "--recipe", "tiny", "--out", str(path)]) == 0
     shown = capsys.readouterr()
@@ -276,7 +269,7 @@ def test_a_study_of_ones_own_pictures_gives_a_table_findings_and_a_packed_model(
     monkeypatch.setenv("CNNLAB_ROOT", str(tmp_path / "lab"))
     pictures = tiny_folder.write(tmp_path / "pets", 10)
     command = ["study", "--folder", str(pictures), "--size", "16", "--budget", "smoke", "--variant"]
-    assert main([*command, "dense_128_64", "cnn_32_64_k3", "--seeds", "2"]) == 0
+    assert main([*command, "dense_128_64", "dense_256_128", "--seeds", "2"]) == 0
     shown = capsys.readouterr().out
     assert re.search(r"\| dense 128-64 +\| [\d,]+ +\| 2 ", shown)
     assert re.search(r"(beats|worse than|as good as|cannot be told from) .*the same answer always", shown)
@@ -287,7 +280,7 @@ def test_a_study_of_ones_own_pictures_gives_a_table_findings_and_a_packed_model(
     assert [entry.name for entry in (tmp_path / "lab").iterdir()] == ["runs"], "nothing went to the record"
     rows = [json.loads(path.read_text()) for path in (folder / "results" / "trials").glob("*.json")]
     assert {(row["label"], row["seed"]) for row in rows} == {
-        (label, seed) for label in ("dense_128_64", "cnn_32_64_k3") for seed in (0, 1)
+        (label, seed) for label in ("dense_128_64", "dense_256_128") for seed in (0, 1)
     }
     assert {row["dataset"] for row in rows} == {"folder-pets-16"}
     assert all(row["class_names"] == list(tiny_folder.CLASSES) for row in rows)
@@ -295,9 +288,13 @@ def test_a_study_of_ones_own_pictures_gives_a_table_findings_and_a_packed_model(
     assert card["class_names"] == list(tiny_folder.CLASSES)
     assert card["data"]["name"] == "folder-pets-16"
     assert "aspect ratio kept" in card["pictures"]
-    # What is there is not trained again; a model that is gone is.
+    # What is there is not trained again.
     monkeypatch.setattr(importlib.import_module("cnnlab.studies.run"), "train", lambda *_: pytest.fail("trained again"))
+    packed = []
+    monkeypatch.setattr(own_pictures, "_pack", lambda *files: packed.append(files))
     assert main([*command, "dense_128_64", "--seeds", "2"]) == 0
+    key = next(row["key"] for row in rows if (row["label"], row["seed"]) == ("dense_128_64", 0))
+    assert packed == [(model_path(folder / "models", key), folder / "model.tar.gz")]
 
 
 @pytest.mark.parametrize(

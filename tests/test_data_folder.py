@@ -76,6 +76,7 @@ def test_by_its_name_the_folder_is_loaded_again_and_divided_by_another_seed(pict
     first = load(pictures, cache)
     assert data.load(first.name).fingerprint == first.fingerprint
     assert data.load(first.name, 1).fingerprint == load(pictures, cache, seed=1).fingerprint
+    assert data.load(first.name, 1) is data.load(first.name, 1)
     assert not capsys.readouterr().out
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic
+import tiny_study
 from scipy import ndimage
 from tiny_study import FULL
 
@@ -215,9 +216,16 @@ def trained(tmp_path_factory):
     return tmp_path_factory.mktemp("trained")
 
 
+@pytest.fixture(scope="module")
+def train_once():
+    """What `bench` trains with: a seed is measured like another."""
+    return tiny_study.trained_once()
+
+
 @pytest.fixture
-def bench(tmp_path, trained, monkeypatch):
+def bench(tmp_path, trained, train_once, monkeypatch):
     """A probe of two tiny trials, as (run, asked, results folder, trials); `asked` lists whom it measured."""
+    monkeypatch.setattr(importlib.import_module("cnnlab.studies.run"), "train", train_once)
     monkeypatch.setitem(data.LOADERS, "bars", lambda seed: synthetic.dataset(64, 32, 32, seed=seed))
     common = {"dataset": "bars", "epochs": 1, "batch_size": 32, "precision": "float32"}
     trials = (

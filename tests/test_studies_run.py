@@ -147,9 +147,12 @@ def test_interrupted_in_the_midst_it_keeps_its_rows_and_goes_on_from_the_epoch_t
     begun = []
 
     def train_on(trial, dataset, callbacks, scoring_batch=500):
+        if trial.seed == 0:
+            return at_once(trial, dataset)
+
         def end(epoch, logs):
-            begun.append((trial.seed, epoch))
-            if begun == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1)]:
+            begun.append(epoch)
+            if begun == [0, 1]:
                 raise KeyboardInterrupt
 
         return train(trial, dataset, [*callbacks, keras.callbacks.LambdaCallback(on_epoch_end=end)], scoring_batch)
@@ -161,11 +164,11 @@ def test_interrupted_in_the_midst_it_keeps_its_rows_and_goes_on_from_the_epoch_t
     before = finished(tmp_path)
     assert len(before) == len(list((tmp_path / ".checkpoints").glob("*.npz"))) == 1
     run_study(study, Store(tmp_path), 2, progress=False)
-    assert begun[-2:] == [(1, 2), (1, 3)], "an epoch was trained again"
-    for trial in study.runs(2):
-        rows = [store.row(trial).items() for store in (Store(tmp_path), undisturbed[0])]
-        found, expected = ({name: value for name, value in row if name not in INCIDENTAL} for row in rows)
-        assert found == expected
+    assert begun == [0, 1, 2, 3], "an epoch was trained again"
+    _, trial = study.runs(2)
+    rows = [store.row(trial).items() for store in (Store(tmp_path), undisturbed[0])]
+    found, expected = ({name: value for name, value in row if name not in INCIDENTAL} for row in rows)
+    assert found == expected
     assert before.items() <= finished(tmp_path).items(), "a finished row was lost or written again"
     assert not list((tmp_path / ".checkpoints").glob("*")), "a checkpoint outlived its trial"
 
@@ -311,8 +314,8 @@ def test_a_named_recipe_is_trained_to_a_file_that_packs_and_explains_itself(
     assert card["metrics"]["test_accuracy_last"] == full_result.row["test_accuracy_last"]
 
 
-def test_a_recipe_that_is_interrupted_goes_on_with_the_next_call(tmp_path, monkeypatch, module, full_result):
-    monkeypatch.setitem(RECIPES, "tiny", FULL)
+def test_a_recipe_that_is_interrupted_goes_on_with_the_next_call(tmp_path, monkeypatch, module, undisturbed):
+    monkeypatch.setitem(RECIPES, "tiny", SMALLEST)
     interruptions = []
 
     def interrupted_once(trial, dataset, callbacks):
@@ -328,5 +331,6 @@ def test_a_recipe_that_is_interrupted_goes_on_with_the_next_call(tmp_path, monke
         train_recipe("tiny", out=tmp_path / "tiny.keras", progress=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.checkpoint"]
     result, path = train_recipe("tiny", out=tmp_path / "tiny.keras", progress=False)
-    assert result.history == full_result.history
+    kept = undisturbed[0].row(SMALLEST)["history"]
+    assert {name: [round(value, 5) for value in curve] for name, curve in result.history.items()} == kept
     assert sorted(each.name for each in tmp_path.iterdir()) == ["tiny.json", "tiny.keras"]

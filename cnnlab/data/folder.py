@@ -4,6 +4,7 @@ What cannot be used is listed and left out, never guessed at. Pictures taken tog
 side of the split, because a network is asked about what it has not seen.
 """
 
+import functools
 import hashlib
 import json
 import math
@@ -45,10 +46,17 @@ def load_folder(path, size=224, groups=None, cache=None, seed=0, progress=True):
     `folder_files.assign_splits`).
     Returns a Dataset, memory-mapped, whose `metadata` has, by row of the arrays, file, label, split and group (an
     integer), and as `attrs["left_out"]` a list of (file, reason); from now on `load` gives it by its name, divided by
-    another seed. Raises ValueError where there is no such folder, fewer than two classes, too few pictures of one or a
-    group in several given splits, and DataUnavailableError where the cache cannot be written.
+    another seed, each division made once. Raises ValueError where there is no such folder, fewer than two classes, too
+    few pictures of one or a group in several given splits, and DataUnavailableError where the cache cannot be written.
     """
     root = _checked_folder(path, size)
+    dataset = _divided(root, size, groups, cache, seed, progress)
+    LOADERS[dataset.name] = functools.cache(lambda seed: _divided(root, size, groups, cache, seed, progress=False))
+    return dataset
+
+
+def _divided(root, size, groups, cache, seed, progress):
+    """The Dataset of `load_folder` for the folder `root`, a Path that was checked."""
     table, classes, left_out = folder_files.find_files(root)
     arrays = folder_arrays(root, table["file"], size, cache, progress)
     table["reason"] = [bytes(row).rstrip(b"\0").decode(errors="ignore") for row in arrays["reasons"]]
@@ -73,7 +81,6 @@ def load_folder(path, size=224, groups=None, cache=None, seed=0, progress=True):
     # A part of paths and commands: letters, digits and a few signs.
     name = "folder-{}-{}".format(re.sub(r"[^\w.-]+", "_", folder_files.printable(root.name)), size)
     content = hashlib.sha256(bytes([DECODING]) + arrays["digests"][good].tobytes()).hexdigest()
-    LOADERS[name] = lambda seed: load_folder(root, size, groups, cache, seed, progress=False)
     return Dataset(name, tuple(classes), splits, metadata, content)
 
 

@@ -81,12 +81,21 @@ class Store:
     def records(self):
         """Every stored row as a dict, "history" included; an unreadable one is named and left out."""
         found = {}
-        for path in sorted(self.folder.glob("*.json")):
-            changed = path.stat().st_mtime_ns
-            before, record = self._seen.get(path, (None, None))
-            found[path] = changed, record if before == changed else _read(path)
+        for entry in self._entries():
+            changed = entry.stat().st_mtime_ns
+            before, record = self._seen.get(entry.name, (None, None))
+            found[entry.name] = changed, record if before == changed else _read(self.folder / entry.name)
         self._seen = found
         return [record for _, record in found.values() if record is not None]
+
+    def _entries(self):
+        """The `os.DirEntry` of each row's file, in the order of their names."""
+        try:
+            with os.scandir(self.folder) as entries:
+                rows = [entry for entry in entries if entry.name.endswith(".json")]
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            return []
+        return sorted(rows, key=lambda entry: entry.name)
 
     def row(self, trial):
         """The row of `trial`; KeyError where it has none."""

@@ -158,17 +158,20 @@ def feeding(batches):
 
     # TensorFlow keeps the function below for ever: it must not keep the images with it.
     held = [batches]
+    signature = [(array.dtype, (None, *array.shape[1:])) for array in batches[0]]
 
-    def one_epoch():
-        for step in range(len(held[0])):
-            yield held[0][step]
+    @tf.autograph.experimental.do_not_convert
+    def fetched(step):
+        tensors = tf.numpy_function(lambda step: held[0][step], [step], [dtype for dtype, _ in signature])
+        for tensor, (_, shape) in zip(tensors, signature, strict=True):
+            tensor.set_shape(shape)
+        return tuple(tensors)
 
-    signature = tuple(tf.TensorSpec((None, *a.shape[1:]), a.dtype) for a in batches[0])
     options = tf.data.Options()
     options.autotune.enabled = False
-    pipeline = tf.data.Dataset.from_generator(one_epoch, output_signature=signature)
-    counted = pipeline.apply(tf.data.experimental.assert_cardinality(len(batches)))
+    # Of step numbers, which is begun anew each epoch in a sixth of the time that a generator takes.
+    pipeline = tf.data.Dataset.range(len(batches)).map(fetched)
     try:
-        yield counted.prefetch(PREFETCHED_BATCHES).with_options(options)
+        yield pipeline.prefetch(PREFETCHED_BATCHES).with_options(options)
     finally:
         held.clear()
