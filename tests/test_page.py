@@ -31,10 +31,12 @@ def url(tmp_path_factory):
     tiny, folder = packed.tiny(), tmp_path_factory.mktemp("examples")
     for number in (1, 2):
         (folder / f"bar{number}.png").write_bytes(packed.picture(tiny.images[number]))
-    archive = package_model.package(
-        tiny.keras, folder / "model.tar.gz", class_names=tiny.dataset.class_names, row=tiny.row,
-        examples=sorted(folder.glob("*.png")),
-    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        packed.export_no_more(patch)
+        archive = package_model.package(
+            tiny.keras, folder / "model.tar.gz", class_names=tiny.dataset.class_names, row=tiny.row,
+            examples=sorted(folder.glob("*.png")),
+        )  # fmt: skip
     with serve_local.start(archive) as url:
         yield url
 
