@@ -1,5 +1,6 @@
 """train.py as people, SageMaker's toolkit and the SDK's drivers start it."""
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -20,8 +21,10 @@ from cnnlab.training import train as train_trial
 from sagemaker_scripts import common, launch_training, train
 
 ROOT = Path(__file__).resolve().parents[1]
-FLAGS = {"dataset": "bars", "filters": "[4, 8]", "dense": "16", "epochs": "12", "batch_size": "32", "seed": "3"}
-TRIAL = Trial("trial", options={"filters": [4, 8], "dense": 16}, dataset="bars", epochs=12, batch_size=32, seed=3)
+FLAGS = {"dataset": "bars", "filters": "[4, 8]", "dense": "16", "epochs": "3", "batch_size": "32", "seed": "3"}
+TRIAL = Trial("trial", options={"filters": [4, 8], "dense": 16}, dataset="bars", epochs=3, batch_size=32, seed=3)
+# Epochs of a job that is killed after the second of them.
+MANY = 12
 # Lets a job know a small data set.
 BARS = """
 import synthetic
@@ -32,12 +35,11 @@ data.LOADERS["bars"] = lambda seed: synthetic.dataset()
 CLOCK = {"seconds", "cpu_seconds", "seconds_setup", "seconds_training", "seconds_tta", "finished"}
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, bars_dataset):
-    """The row and the predictions of TRIAL, trained in one go by the library."""
-    store = Store(tmp_path_factory.mktemp("undisturbed"))
-    store.save(train_trial(TRIAL, bars_dataset))
-    row = store.row(TRIAL)
+def undisturbed(trial, folder, dataset):
+    """The row and the predictions of `trial`, trained in one go by the library."""
+    store = Store(folder)
+    store.save(train_trial(trial, dataset))
+    row = store.row(trial)
     return row, store.predictions(row["key"])
 
 
@@ -77,9 +79,9 @@ def epochs_in(checkpoint_dir):
 
 
 @pytest.mark.long
-def test_a_job_killed_in_the_middle_and_started_again_ends_in_the_same_row(job, code, tmp_path, undisturbed):
-    checkpoints = tmp_path / "ml" / "checkpoints"
-    flags = {**FLAGS, "checkpoint-dir": str(checkpoints)}
+def test_a_job_killed_in_the_middle_and_started_again_ends_in_the_same_row(job, code, tmp_path, bars_dataset):
+    checkpoints, trial = tmp_path / "ml" / "checkpoints", dataclasses.replace(TRIAL, epochs=MANY)
+    flags = {**FLAGS, "epochs": str(MANY), "checkpoint-dir": str(checkpoints)}
 
     # First as SageMaker's toolkit starts a script: with --model_dir and hyperparameters as flags.
     toolkit = [sys.executable, launch_training.ENTRY, *command_line(flags), "--model_dir", "s3://bucket/model"]
@@ -93,7 +95,7 @@ def test_a_job_killed_in_the_middle_and_started_again_ends_in_the_same_row(job, 
     assert process.returncode == -signal.SIGKILL
     assert "ignored, not mine: --model_dir s3://bucket/model" in first
     done = epochs_in(checkpoints)
-    assert 2 <= done < TRIAL.epochs
+    assert 2 <= done < MANY
     assert not (tmp_path / "ml" / "model").exists()
 
     # Then as the SDK's own driver does, which reads hyperparameters from JSON.
@@ -109,20 +111,18 @@ def test_a_job_killed_in_the_middle_and_started_again_ends_in_the_same_row(job, 
         timeout=120,
         check=True,
     ).stdout
-    assert "epoch 12/12" in second
+    assert f"epoch {MANY}/{MANY}" in second
 
-    row, predictions = undisturbed
+    row, predictions = undisturbed(trial, tmp_path / "undisturbed", bars_dataset)
     store = Store(tmp_path / "ml" / "output" / "data" / "trials")
-    resumed = store.row(TRIAL)
+    resumed = store.row(trial)
     assert {k: v for k, v in resumed.items() if k not in CLOCK} == {k: v for k, v in row.items() if k not in CLOCK}
     np.testing.assert_array_equal(store.predictions(row["key"])["predicted"], predictions["predicted"])
     assert (tmp_path / "ml" / "model" / "model.keras").is_file()
     assert not list(checkpoints.glob("*.npz"))
 
 
-def test_a_job_leaves_its_row_and_model_and_every_metric_in_its_log(
-    tmp_path, bars_dataset, monkeypatch, capsys, undisturbed
-):
+def test_a_job_leaves_its_row_and_model_and_every_metric_in_its_log(tmp_path, bars_dataset, monkeypatch, capsys):
     monkeypatch.setitem(data.LOADERS, "bars", lambda seed: bars_dataset)
     model, output = tmp_path / "ml" / "model", tmp_path / "ml" / "output" / "data"
     flags = [*command_line({**FLAGS, "checkpoint-dir": str(tmp_path / "kept")}), "--model_dir", "s3://bucket/model"]
@@ -130,7 +130,8 @@ def test_a_job_leaves_its_row_and_model_and_every_metric_in_its_log(
     log = capsys.readouterr().out
     assert "ignored, not mine: --model_dir s3://bucket/model" in log
     store = Store(output / "trials")
-    row, (expected, predictions) = store.row(TRIAL), undisturbed
+    row = store.row(TRIAL)
+    expected, predictions = undisturbed(TRIAL, tmp_path / "undisturbed", bars_dataset)
     assert {k: v for k, v in row.items() if k not in CLOCK} == {k: v for k, v in expected.items() if k not in CLOCK}
     np.testing.assert_array_equal(store.predictions(row["key"])["predicted"], predictions["predicted"])
     assert (model / "model.keras").is_file()
