@@ -39,6 +39,11 @@ def save(model, folder):
     return folder / "model.keras"
 
 
+def called(model, images):
+    """What Keras answers, layer after layer: nothing has to be traced."""
+    return model(np.asarray(images, "float32"), training=False).numpy()
+
+
 def letters(count):
     return [chr(ord("a") + i) for i in range(count)]
 
@@ -87,7 +92,6 @@ def test_a_model_file_brings_its_own_names_and_a_card_with_others_is_refused(tin
     path = package_model.package(tmp_path / "kept.keras", tmp_path / "kept.tar.gz")
     card = archive.read_card(path)
     assert (card["class_names"], card["data"]["name"]) == (flowers, "flowers")
-    verify.verify(path, tiny.model, flowers)
     for options in ({"class_names": flowers[::-1]}, {"row": tiny.row}):
         with pytest.raises(archive.ArchiveError, match="trained with, in their order: rose, tulip, daisy, aster"):
             package_model.package(tmp_path / "kept.keras", tmp_path / "new.tar.gz", **options)
@@ -152,7 +156,7 @@ def test_size_channels_and_classes_come_from_the_model_and_resizing_from_its_dat
         reloaded = handlers.model_fn(folder)
         found = [handlers.predict_fn(handlers.input_fn(body, kind), reloaded) for kind, body in bodies.items()]
         card = handlers.card()
-    expected = model.predict_on_batch(np.concatenate([images.astype("float32"), images[:1], resized[None]]))
+    expected = called(model, np.concatenate([images, images[:1], resized[None]]))
     np.testing.assert_allclose(np.concatenate(found), expected, atol=1e-6)
     assert ("aspect ratio kept" in card["pictures"]) == kept
 
@@ -239,7 +243,7 @@ def test_a_sigmoid_becomes_two_classes_of_which_the_second_has_its_probability(t
     keras.utils.set_random_seed(0)
     model = one_output("sigmoid")
     images = np.random.default_rng(1).integers(0, 256, (5, 8, 8, 3), "uint8")
-    yes = model.predict_on_batch(images.astype("float32"))[:, 0]
+    yes = called(model, images)[:, 0]
     found = classifier.answers(classifier.load(save(model, tmp_path)), images)
     np.testing.assert_allclose(found, np.stack([1 - yes, yes], axis=1), atol=1e-6)
     assert np.ptp(yes) > 0.01
@@ -250,7 +254,7 @@ def test_a_model_of_any_size_is_made_one_of_the_size_that_is_named(tmp_path):
     images = np.random.default_rng(1).integers(0, 256, (2, 12, 20, 3), "uint8")
     fixed = classifier.load(save(model, tmp_path), size=(12, 20))
     assert fixed.input_shape == (None, 12, 20, 3)
-    expected = model.predict_on_batch(images.astype("float32"))
+    expected = called(model, images)
     np.testing.assert_allclose(classifier.answers(fixed, images), expected, atol=1e-6)
 
 
@@ -260,7 +264,7 @@ def test_what_was_scaled_outside_of_the_model_is_scaled_inside_of_it(pixels, sca
     model = no_rescaling()
     images = np.random.default_rng(1).integers(0, 256, (3, *model.input_shape[1:]), "uint8").astype("float32")
     found = classifier.answers(classifier.load(save(model, tmp_path), pixels=pixels), images)
-    np.testing.assert_allclose(found, model.predict_on_batch(scaled(images)), atol=1e-6)
+    np.testing.assert_allclose(found, called(model, scaled(images)), atol=1e-6)
 
 
 def test_a_model_of_all_that_is_packed_by_the_commands_options(tmp_path, capsys):
@@ -281,7 +285,7 @@ def test_a_model_of_all_that_is_packed_by_the_commands_options(tmp_path, capsys)
         handlers = archive.load_handlers(folder)
         assert handlers.card()["input_shape"] == [12, 20, 3]
         found = handlers.predict_pixels(images, handlers.model_fn(folder))
-    yes = model.predict_on_batch(images / 127.5 - 1)[:, 0]
+    yes = called(model, images / 127.5 - 1)[:, 0]
     np.testing.assert_allclose(found, np.stack([1 - yes, yes], axis=1), atol=1e-6)
     assert np.ptp(yes) > 0.05
 
