@@ -21,10 +21,13 @@ from cnnlab.training import train as train_trial
 from sagemaker_scripts import common, launch_training, train
 
 ROOT = Path(__file__).resolve().parents[1]
-FLAGS = {"dataset": "bars", "filters": "[4, 8]", "dense": "16", "epochs": "3", "batch_size": "32", "seed": "3"}
-TRIAL = Trial("trial", options={"filters": [4, 8], "dense": 16}, dataset="bars", epochs=3, batch_size=32, seed=3)
-# Epochs of a job that is killed after the second of them.
-MANY = 12
+# A training that is long enough to be killed in the middle, and one that is over soon.
+FLAGS = {"dataset": "bars", "filters": "[4, 8]", "dense": "16", "epochs": "12", "batch_size": "32", "seed": "3"}
+TRIAL = Trial("trial", options={"filters": [4, 8], "dense": 16}, dataset="bars", epochs=12, batch_size=32, seed=3)
+QUICK_FLAGS = {
+    "dataset": "bars", "model": "dense", "units": "[8, 4]", "epochs": "3", "batch_size": "32", "seed": "3"
+}  # fmt: skip
+QUICK = dataclasses.replace(TRIAL, model="dense", options={"units": [8, 4]}, epochs=3)
 # Lets a job know a small data set.
 BARS = """
 import synthetic
@@ -80,8 +83,8 @@ def epochs_in(checkpoint_dir):
 
 @pytest.mark.long
 def test_a_job_killed_in_the_middle_and_started_again_ends_in_the_same_row(job, code, tmp_path, bars_dataset):
-    checkpoints, trial = tmp_path / "ml" / "checkpoints", dataclasses.replace(TRIAL, epochs=MANY)
-    flags = {**FLAGS, "epochs": str(MANY), "checkpoint-dir": str(checkpoints)}
+    checkpoints = tmp_path / "ml" / "checkpoints"
+    flags = {**FLAGS, "checkpoint-dir": str(checkpoints)}
 
     # First as SageMaker's toolkit starts a script: with --model_dir and hyperparameters as flags.
     toolkit = [sys.executable, launch_training.ENTRY, *command_line(flags), "--model_dir", "s3://bucket/model"]
@@ -95,7 +98,7 @@ def test_a_job_killed_in_the_middle_and_started_again_ends_in_the_same_row(job, 
     assert process.returncode == -signal.SIGKILL
     assert "ignored, not mine: --model_dir s3://bucket/model" in first
     done = epochs_in(checkpoints)
-    assert 2 <= done < MANY
+    assert 2 <= done < TRIAL.epochs
     assert not (tmp_path / "ml" / "model").exists()
 
     # Then as the SDK's own driver does, which reads hyperparameters from JSON.
@@ -111,11 +114,11 @@ def test_a_job_killed_in_the_middle_and_started_again_ends_in_the_same_row(job, 
         timeout=120,
         check=True,
     ).stdout
-    assert f"epoch {MANY}/{MANY}" in second
+    assert "epoch 12/12" in second
 
-    row, predictions = undisturbed(trial, tmp_path / "undisturbed", bars_dataset)
+    row, predictions = undisturbed(TRIAL, tmp_path / "undisturbed", bars_dataset)
     store = Store(tmp_path / "ml" / "output" / "data" / "trials")
-    resumed = store.row(trial)
+    resumed = store.row(TRIAL)
     assert {k: v for k, v in resumed.items() if k not in CLOCK} == {k: v for k, v in row.items() if k not in CLOCK}
     np.testing.assert_array_equal(store.predictions(row["key"])["predicted"], predictions["predicted"])
     assert (tmp_path / "ml" / "model" / "model.keras").is_file()
@@ -125,13 +128,17 @@ def test_a_job_killed_in_the_middle_and_started_again_ends_in_the_same_row(job, 
 def test_a_job_leaves_its_row_and_model_and_every_metric_in_its_log(tmp_path, bars_dataset, monkeypatch, capsys):
     monkeypatch.setitem(data.LOADERS, "bars", lambda seed: bars_dataset)
     model, output = tmp_path / "ml" / "model", tmp_path / "ml" / "output" / "data"
-    flags = [*command_line({**FLAGS, "checkpoint-dir": str(tmp_path / "kept")}), "--model_dir", "s3://bucket/model"]
+    flags = [
+        *command_line({**QUICK_FLAGS, "checkpoint-dir": str(tmp_path / "kept")}),
+        "--model_dir",
+        "s3://bucket/model",
+    ]
     assert train.main(flags, {"SM_MODEL_DIR": str(model), "SM_OUTPUT_DATA_DIR": str(output)}) == common.EXIT_DONE
     log = capsys.readouterr().out
     assert "ignored, not mine: --model_dir s3://bucket/model" in log
     store = Store(output / "trials")
-    row = store.row(TRIAL)
-    expected, predictions = undisturbed(TRIAL, tmp_path / "undisturbed", bars_dataset)
+    row = store.row(QUICK)
+    expected, predictions = undisturbed(QUICK, tmp_path / "undisturbed", bars_dataset)
     assert {k: v for k, v in row.items() if k not in CLOCK} == {k: v for k, v in expected.items() if k not in CLOCK}
     np.testing.assert_array_equal(store.predictions(row["key"])["predicted"], predictions["predicted"])
     assert (model / "model.keras").is_file()
@@ -145,7 +152,7 @@ def test_a_job_leaves_its_row_and_model_and_every_metric_in_its_log(tmp_path, ba
     assert train.OBJECTIVE in {definition["Name"] for definition in train.METRIC_DEFINITIONS}
 
     # The same again: the row is there, and nothing is trained.
-    assert train.train(TRIAL, output, model, dataset=None) == row
+    assert train.train(QUICK, output, model, dataset=None) == row
     assert "epoch" not in capsys.readouterr().out.replace("best_epoch", "")
 
 
