@@ -26,6 +26,8 @@ MADE = RUNS / "deploy"
 POLL_SECONDS = 15
 TIMEOUT_MINUTES = 30
 SERVERLESS_MEMORY = 2048
+# Of the tiny model that is trained where there is none.
+SMALL_TRAIN_IMAGES, SMALL_EVAL_IMAGES = 5_000, 1_000
 KEPT_HOURS, MOST_HOURS = 8.0, 30 * 24
 # What may stay in the account after a denial, because it costs next to nothing.
 FREE = ("bucket", "object", "model", "model package group")
@@ -97,7 +99,9 @@ def _train_small():
     from sagemaker_scripts import train
 
     options = {"filters": [8, 16], "dense": 32}
-    trial = Trial("tiny", options=options, epochs=1, train_images=5_000, eval_images=1_000, batch_size=50)
+    trial = Trial(
+        "tiny", options=options, epochs=1, train_images=SMALL_TRAIN_IMAGES, eval_images=SMALL_EVAL_IMAGES, batch_size=50
+    )  # fmt: skip
     train.train(trial, MADE / "tiny")
     return MADE / "tiny" / "model.keras"
 

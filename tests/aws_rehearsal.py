@@ -4,14 +4,18 @@ And with what moto lacks: transform jobs that really answer, and a few deletions
 """
 
 import contextlib
+import functools
 import io
 import json
 import os
 import signal
+import sys
 import tarfile
 import time
 
 import boto3
+import botocore.loaders
+import botocore.session
 import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import EndpointConnectionError
@@ -42,6 +46,30 @@ ERRORS = {
 }
 
 
+@functools.cache
+def loader(data_path=None):
+    """What reads botocore's descriptions of AWS's services, and keeps what it has read: one for all sessions."""
+    return botocore.loaders.Loader()
+
+
+def make_session(region=None):
+    """A session whose calls the current Rehearsal sees."""
+    session = boto3.Session(region_name=region or REGION)
+    session.events.register(
+        "before-parameter-build",
+        lambda params, model, **_: Rehearsal.current._note(model.service_model.service_name, model.name, params),
+    )
+    session.events.register("before-call", lambda **call: Rehearsal.current._before(**call))
+    session.events.register("after-call", lambda **call: Rehearsal.current._after(**call))
+    return session
+
+
+@functools.cache
+def shared_session():
+    """The session of all rehearsals that need none of their own."""
+    return make_session()
+
+
 class Rehearsal:
     """A moto account and the sessions into it, whose calls can be made to fail by name.
 
@@ -50,10 +78,9 @@ class Rehearsal:
     """
 
     current = None
-    shared = None
 
     def __init__(self, fresh=False):
-        Rehearsal.current, self.fresh = self, fresh
+        Rehearsal.current, self.fresh, self.own = self, fresh, None
         self.failing, self.calls, self.changes = {}, [], {}
         # The last request of each call: a dict of headers, body and so on.
         self.sent = {}
@@ -80,22 +107,13 @@ class Rehearsal:
         """Let `function(answer)` change the answer (a dict, in place) of `call`."""
         self.changes[call] = function
 
-    def session(self, region=None, profile=None):
+    def session(self, region=None):
         """A session into the account."""
-        if self.fresh or Rehearsal.shared is None:
-            session = boto3.Session(region_name=region or REGION)
-            session.events.register(
-                "before-parameter-build",
-                lambda params, model, **_: Rehearsal.current._note(
-                    model.service_model.service_name, model.name, params
-                ),
-            )
-            session.events.register("before-call", lambda **call: Rehearsal.current._before(**call))
-            session.events.register("after-call", lambda **call: Rehearsal.current._after(**call))
-            if self.fresh:
-                return session
-            Rehearsal.shared = session
-        return Rehearsal.shared
+        if not self.fresh:
+            return shared_session()
+        if self.own is None:
+            self.own = make_session(region)
+        return self.own
 
     def client(self, service):
         """A client of the account's session."""
@@ -258,10 +276,24 @@ def account(monkeypatch, fresh=False):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    read_once(monkeypatch)
     with mock_aws():
         rehearsal = Rehearsal(fresh)
-        monkeypatch.setattr(aws.Access, "session", lambda access: rehearsal.session(access.region, access.profile))
+        monkeypatch.setattr(aws.Access, "session", lambda access: rehearsal.session(access.region))
         yield rehearsal
+
+
+def read_once(monkeypatch):
+    """What boto3 and the SDK read anew for every session, and the SDK for every call, is read once."""
+    for module in (botocore.loaders, botocore.session):
+        monkeypatch.setattr(module, "create_loader", loader)
+    # A checker of internationalised addresses, which no schema here asks for: jsonschema does without it, and making
+    # its 38 grammars takes longer than all else that the SDK imports.
+    monkeypatch.setitem(sys.modules, "rfc3987_syntax", None)
+    import jsonschema
+
+    # Whether the SDK's schema of its settings is a schema; the settings themselves are still checked against it.
+    monkeypatch.setattr(jsonschema.Draft202012Validator, "check_schema", lambda schema: None)
 
 
 def bare_archive(folder, shape=(8, 8, 3)):

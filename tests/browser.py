@@ -13,11 +13,12 @@ FLAGS = (
 )  # fmt: skip
 MISSING = None if CHROMIUM and DRIVER else "needs chromium and chromedriver (Debian: chromium, chromium-driver)"
 
+# Drops a file, with so many bytes (0 or more) after its content.
 DROP = """
-const [text, name, kind] = arguments;
+const [text, name, kind, more] = arguments;
 const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 const transfer = new DataTransfer();
-transfer.items.add(new File([bytes], name, { type: kind }));
+transfer.items.add(new File([bytes, new Uint8Array(more)], name, { type: kind }));
 for (const event of ["dragenter", "dragover", "drop"])
   document.getElementById("drop").dispatchEvent(
     new DragEvent(event, { dataTransfer: transfer, bubbles: true, cancelable: true }));
@@ -33,6 +34,14 @@ if (name) {
   transfer.items.add(new File([bytes], name, { type: kind }));
 } else transfer.setData("text/plain", text);
 document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true }));
+"""
+# Of each class in the order shown: name, share as it is written, widths of its bar and of the track that it lies in.
+BARS = """
+return [...document.querySelectorAll("#bars li")].map((item) => {
+  const [name, share, bar, track] = ["name", "share", "bar", "track"].map((part) => item.querySelector(`.${part}`));
+  const widths = [bar, track].map((part) => part.getBoundingClientRect().width);
+  return [name.innerText, share.innerText, ...widths];
+});
 """
 # How dark the map is, 0 to 255, in the middle of each of rows x columns fields.
 DARKNESS = """

@@ -6,7 +6,6 @@ import http.client
 import http.server
 import json
 import threading
-from pathlib import Path
 
 import tensorflow as tf
 
@@ -62,19 +61,17 @@ def prefixed(port):
 
 
 @contextlib.contextmanager
-def tensorflow_serving(model_folder):
-    """TensorFlow Serving's REST interface (its "row format") over `model_folder`/<digits>; yields the port.
+def tensorflow_serving(name, model):
+    """TensorFlow Serving's REST interface (its "row format") over `model`, a loaded SavedModel; yields the port.
 
     POST /v1/models/<name>:predict with {"signature_name": ..., "instances": [...]}; an instance
     {"b64": text} is a string. Answers {"predictions": [...]}, of a signature with several outputs
     [{name: value, ...}, ...], or {"error": ...} with 400 or 404.
     """
-    (version,) = (path for path in Path(model_folder).iterdir() if path.name.isdigit())
-    model = tf.saved_model.load(str(version))
 
     def answer(request):
         body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
-        if request.path != f"/v1/models/{Path(model_folder).name}:predict":
+        if request.path != f"/v1/models/{name}:predict":
             return reply(request, 404, {"error": f"Servable not found for request: {request.path}"})
         try:
             return reply(request, 200, {"predictions": predict(model, json.loads(body))})

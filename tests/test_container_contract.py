@@ -24,6 +24,7 @@ CONTAINER = Path(__file__).with_name("container.py")
 
 def asking(session, url):
     """A function of (content type, body, further headers) to requests' Response."""
+    session.trust_env = False  # It would look through the environment for a proxy with every request.
     return lambda kind, body, **headers: session.post(
         f"{url}/invocations", body, headers={"Content-Type": kind, **headers}, timeout=30
     )
@@ -53,7 +54,7 @@ def tiny():
 
 @pytest.fixture(scope="module")
 def port(tiny):
-    with servers.tensorflow_serving(tiny.folder / "cnn") as port:
+    with servers.tensorflow_serving("cnn", packed.loaded()) as port:
         yield port
 
 

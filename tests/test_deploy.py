@@ -65,11 +65,13 @@ def rehearsed(monkeypatch):
 def fresh_clone(tmp_path_factory):
     """deploy() where there is neither a model nor a credential: (Outcome, what was printed)."""
     folder = tmp_path_factory.mktemp("clone")
-    dataset = functools.cache(lambda: synthetic.dataset(5_000, 1_000, 1_000, classes=10, side=32))
+    dataset = functools.cache(lambda: synthetic.dataset(500, 100, 100, classes=10, side=32))
     printed = []
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setitem(data.LOADERS, "cifar10", lambda seed: dataset())
+        patch.setattr(deploy, "SMALL_TRAIN_IMAGES", 500)
+        patch.setattr(deploy, "SMALL_EVAL_IMAGES", 100)
         patch.setattr(aws, "has_credentials", lambda session: False)
         patch.setattr("builtins.print", lambda *words, **_: printed.append(" ".join(map(str, words))))
         outcome = deploy.deploy()
@@ -505,6 +507,7 @@ def test_the_life_cycle_over_http_and_cleanup_as_a_program(tmp_path, archive, mo
     server.start()
     try:
         host, port = server.get_host_and_port()
+        aws_rehearsal.read_once(monkeypatch)
         rehearsal = aws_rehearsal.Rehearsal(fresh=True)
         for name, value in {
             "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1",

@@ -147,7 +147,7 @@ def test_a_jpeg_without_its_last_bytes_is_decoded(tiny, answer, options):
 @pytest.mark.parametrize("size", [(5712, 4284), (8160, 6120)])
 def test_a_large_photograph_is_decoded_at_a_reduced_size(tiny, answer, size, options):
     small = Image.fromarray(tiny.images[0]).resize((48, 48), Image.Resampling.BICUBIC)
-    body = packed.picture(small.resize(size), "JPEG", **options)
+    body = packed.picture(small.resize(size, Image.Resampling.NEAREST), "JPEG", **options)
     (picture,) = tiny.handlers.input_fn(body, "image/jpeg")
     assert picture.decoder > 1
     assert picture.work < tiny.handlers.reading.MAX_PICTURE_BYTES
@@ -234,22 +234,23 @@ class ToolkitContext:
         self.content_type = content_type
 
 
-@pytest.fixture
-def toolkit(tiny, monkeypatch):
+@pytest.fixture(scope="module")
+def toolkit(tiny):
     """SageMaker's Transformer over the archive's code folder: (status, first line or body) of a request."""
-    monkeypatch.setenv("SAGEMAKER_PROGRAM", "inference.py")
-    monkeypatch.syspath_prepend(str(tiny.folder / "code"))
-    monkeypatch.delitem(sys.modules, "inference", raising=False)
-    importlib.invalidate_caches()
-    transformer = Transformer()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SAGEMAKER_PROGRAM", "inference.py")
+        patch.syspath_prepend(str(tiny.folder / "code"))
+        patch.delitem(sys.modules, "inference", raising=False)
+        importlib.invalidate_caches()
+        transformer = Transformer()
 
-    def ask(kind, body):
-        context = ToolkitContext(tiny.folder, kind)
-        (answer,) = transformer.transform([{"body": body}], context)
-        return context.status, answer
+        def ask(kind, body):
+            context = ToolkitContext(tiny.folder, kind)
+            (answer,) = transformer.transform([{"body": body}], context)
+            return context.status, answer
 
-    yield ask
-    sys.modules.pop("inference", None)
+        yield ask
+        sys.modules.pop("inference", None)
 
 
 def test_the_toolkit_serves_the_four_functions(tiny, toolkit):

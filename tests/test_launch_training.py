@@ -353,7 +353,7 @@ def test_the_plan_starts_nothing(account, capsys):
 
 
 def test_results_come_home_as_local_rows(account, small_source, tmp_path, bars_dataset, capsys):
-    flags = ["--dataset", "bars", "--filters", "4,8", "--dense", "8", "--epochs", "1"]
+    flags = ["--dataset", "bars", "--model", "dense", "--units", "8,4", "--epochs", "1"]
     assert launch_training.main([*ARGUMENTS, *flags]) == 0
     (job,) = launched(account)
     trial = trial_of(job["HyperParameters"])

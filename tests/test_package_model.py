@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -20,7 +19,7 @@ from cnnlab.data import preprocessing_steps
 from cnnlab.training import build, save_model
 from sagemaker_scripts import package_model
 from sagemaker_scripts.common import BadArgumentsError
-from sagemaker_scripts.serving import archive, savedmodel, verify
+from sagemaker_scripts.serving import archive, classifier, savedmodel, verify
 
 SCRIPT = Path(package_model.__file__)
 
@@ -31,16 +30,18 @@ def tiny():
 
 
 @pytest.fixture
-def exported(tiny, monkeypatch):
-    """What is exported is the tiny model's SavedModel, which is there already: for tests of what stands around it."""
-    monkeypatch.setattr(
-        savedmodel, "export", lambda model, folder, *_: shutil.copytree(tiny.folder / "cnn" / "1", folder)
-    )
+def exported(monkeypatch):
+    packed.export_no_more(monkeypatch)
 
 
 def save(model, folder):
     model.save(folder / "model.keras")
     return folder / "model.keras"
+
+
+def called(model, images):
+    """What Keras answers, layer after layer: nothing has to be traced."""
+    return model(np.asarray(images, "float32"), training=False).numpy()
 
 
 def letters(count):
@@ -76,12 +77,13 @@ def test_the_card_says_what_the_model_is_and_how_it_came_about(tiny):
     assert card["weights_sha256"] == hashlib.sha256(weights).hexdigest()
 
 
-def test_class_names_and_letterbox_come_from_the_row(tiny, tmp_path, exported):
+def test_class_names_and_letterbox_come_from_the_row_and_another_card_gives_other_bytes(tiny, tmp_path, exported):
     row = {**tiny.row, "dataset": "folder-mine-16", "class_names": letters(4)}
     path = package_model.package(tiny.keras, tmp_path / "mine.tar.gz", row=row)
     card = archive.read_card(path)
     assert card["class_names"] == letters(4)
     assert card["pictures"].endswith(package_model.RESIZING[True])
+    assert sha256(path) != sha256(tiny.archive)
 
 
 def test_a_model_file_brings_its_own_names_and_a_card_with_others_is_refused(tiny, tmp_path, exported):
@@ -90,7 +92,6 @@ def test_a_model_file_brings_its_own_names_and_a_card_with_others_is_refused(tin
     path = package_model.package(tmp_path / "kept.keras", tmp_path / "kept.tar.gz")
     card = archive.read_card(path)
     assert (card["class_names"], card["data"]["name"]) == (flowers, "flowers")
-    verify.verify(path, tiny.model, flowers)
     for options in ({"class_names": flowers[::-1]}, {"row": tiny.row}):
         with pytest.raises(archive.ArchiveError, match="trained with, in their order: rose, tulip, daisy, aster"):
             package_model.package(tmp_path / "kept.keras", tmp_path / "new.tar.gz", **options)
@@ -106,12 +107,6 @@ def test_the_same_model_gives_the_same_bytes(tiny, tmp_path):
         save(tiny.model, tmp_path), tmp_path / "again.tar.gz", class_names=tiny.dataset.class_names, row=tiny.row
     )
     assert sha256(again) == sha256(tiny.archive)
-
-
-def test_another_card_gives_other_bytes(tiny, tmp_path, exported):
-    row = {**tiny.row, "class_names": letters(4)}
-    other = package_model.package(tiny.keras, tmp_path / "other.tar.gz", class_names=letters(4), row=row)
-    assert sha256(other) != sha256(tiny.archive)
 
 
 @pytest.mark.long
@@ -132,28 +127,38 @@ def test_the_script_gives_the_same_bytes_as_the_function_and_names_the_next_comm
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "dataset", "kept"),
     [
-        {"input_shape": (128, 128, 3), "num_classes": 24, "batch_norm": True, "head": "gap"},
-        {"input_shape": (12, 20, 1), "num_classes": 2},
+        ({"input_shape": (24, 24, 3), "num_classes": 24, "batch_norm": True, "head": "gap"}, "mars", True),
+        ({"input_shape": (12, 20, 1), "num_classes": 2}, "mars-24-stretch", False),
+        pytest.param({"input_shape": (24, 24, 3), "num_classes": 3}, "cifar10", False, marks=pytest.mark.long),
     ],
 )
-def test_size_channels_and_classes_come_from_the_model(tmp_path, options):
+def test_size_channels_and_classes_come_from_the_model_and_resizing_from_its_data_set(tmp_path, options, dataset, kept):
     height, width, channels = options["input_shape"]
     model = build("cnn", filters=[4, 8], dense=8, **options)
     path = package_model.package(
-        save(model, tmp_path), tmp_path / "model.tar.gz", "mars", letters(options["num_classes"])
+        save(model, tmp_path), tmp_path / "model.tar.gz", "mars", letters(options["num_classes"]), {"dataset": dataset}
     )
     images = np.random.default_rng(1).integers(0, 256, (2, height, width, channels), "uint8")
+    jpeg = tiny_mars.picture(4)  # 48 x 16
+    photograph = tf.io.decode_image(jpeg, 3, expand_animations=False)
+    resized = (savedmodel.boxed if kept else savedmodel.stretched)(
+        photograph if channels == 3 else savedmodel.grey(photograph), height, width
+    )
+    bodies = {
+        "application/x-npy": packed.npy(images),
+        "image/png": packed.picture(images[0] if channels == 3 else images[0, ..., 0]),
+        "image/jpeg": jpeg,
+    }
     with archive.unpacked(path) as folder:
         handlers = archive.load_handlers(folder)
         reloaded = handlers.model_fn(folder)
-        found = handlers.predict_fn(handlers.input_fn(packed.npy(images), "application/x-npy"), reloaded)
-        png = packed.picture(images[0] if channels == 3 else images[0, ..., 0])
-        from_png = handlers.predict_fn(handlers.input_fn(png, "image/png"), reloaded)
-    expected = model.predict_on_batch(images.astype("float32"))
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-    np.testing.assert_allclose(from_png, expected[:1], atol=1e-6)
+        found = [handlers.predict_fn(handlers.input_fn(body, kind), reloaded) for kind, body in bodies.items()]
+        card = handlers.card()
+    expected = called(model, np.concatenate([images, images[:1], resized[None]]))
+    np.testing.assert_allclose(np.concatenate(found), expected, atol=1e-6)
+    assert ("aspect ratio kept" in card["pictures"]) == kept
 
 
 @pytest.mark.parametrize("letterbox", [True, False])
@@ -166,26 +171,6 @@ def test_a_picture_becomes_the_input_as_in_training(letterbox):
         assert np.abs(found - steps["input"]).max() <= (1 if letterbox else 40)
         assert found.min() >= 0
         assert found.max() <= 255
-
-
-@pytest.mark.parametrize(
-    ("dataset", "kept"),
-    [("mars", True), ("mars-24-stretch", False), pytest.param("cifar10", False, marks=pytest.mark.long)],
-)
-def test_the_package_resizes_as_its_data_set_did(tmp_path, dataset, kept):
-    model = build("cnn", filters=[4, 8], dense=8, input_shape=(24, 24, 3), num_classes=3)
-    path = package_model.package(
-        save(model, tmp_path), tmp_path / "model.tar.gz", class_names=letters(3), row={"dataset": dataset}
-    )
-    jpeg = tiny_mars.picture(4)  # 48 x 16
-    resize = savedmodel.boxed if kept else savedmodel.stretched
-    expected = model.predict_on_batch(resize(tf.io.decode_image(jpeg, 3, expand_animations=False), 24, 24)[None])
-    with archive.unpacked(path) as folder:
-        handlers = archive.load_handlers(folder)
-        found = handlers.predict_fn(handlers.input_fn(jpeg, "image/jpeg"), handlers.model_fn(folder))
-        card = json.loads((folder / "code" / "model_card.json").read_text())
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-    assert ("aspect ratio kept" in card["pictures"]) == kept
 
 
 def test_the_signatures_are_those_promised(tiny):
@@ -208,7 +193,7 @@ def test_the_signatures_are_those_promised(tiny):
 
 
 def test_a_row_beside_the_model_gives_the_class_names(tiny, tmp_path):
-    model = save(build("cnn", filters=[2], dense=0), tmp_path)
+    model = save(build("dense", (8, 8, 3), units=[]), tmp_path)
     (tmp_path / "trials").mkdir()
     row = {"dataset": "cifar10", "key": "0123", "test_accuracy_best": 0.5}
     (tmp_path / "trials" / "0123.json").write_text(json.dumps(row), encoding="utf-8")
@@ -257,43 +242,52 @@ def one_output(activation):
 def test_a_sigmoid_becomes_two_classes_of_which_the_second_has_its_probability(tmp_path):
     keras.utils.set_random_seed(0)
     model = one_output("sigmoid")
-    path = package_model.package(save(model, tmp_path), tmp_path / "model.tar.gz", "two", ["no", "yes"])
     images = np.random.default_rng(1).integers(0, 256, (5, 8, 8, 3), "uint8")
-    yes = model.predict_on_batch(images.astype("float32"))[:, 0]
-    with archive.unpacked(path) as folder:
-        handlers = archive.load_handlers(folder)
-        found = handlers.predict_pixels(images.astype("float32"), handlers.model_fn(folder))
+    yes = called(model, images)[:, 0]
+    found = classifier.answers(classifier.load(save(model, tmp_path)), images)
     np.testing.assert_allclose(found, np.stack([1 - yes, yes], axis=1), atol=1e-6)
     assert np.ptp(yes) > 0.01
 
 
-def test_a_model_of_any_size_is_packed_for_the_size_that_is_named(tmp_path, capsys):
+def test_a_model_of_any_size_is_made_one_of_the_size_that_is_named(tmp_path):
     model = any_size()
-    output = tmp_path / "model.tar.gz"
-    arguments = [str(save(model, tmp_path)), "--output", str(output), "--classes", "a,b", "--size", "12x20"]
-    assert package_model.main(arguments) is None
-    printed = capsys.readouterr().out
-    assert sha256(output) in printed
-    assert f"next: python sagemaker_scripts/serve_local.py {output}" in printed
     images = np.random.default_rng(1).integers(0, 256, (2, 12, 20, 3), "uint8")
-    with archive.unpacked(output) as folder:
-        handlers = archive.load_handlers(folder)
-        assert handlers.card()["input_shape"] == [12, 20, 3]
-        found = handlers.predict_pixels(images.astype("float32"), handlers.model_fn(folder))
-    np.testing.assert_allclose(found, model.predict_on_batch(images.astype("float32")), atol=1e-6)
+    fixed = classifier.load(save(model, tmp_path), size=(12, 20))
+    assert fixed.input_shape == (None, 12, 20, 3)
+    expected = called(model, images)
+    np.testing.assert_allclose(classifier.answers(fixed, images), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(("pixels", "scaled"), [("unit", lambda x: x / 255), ("signed", lambda x: x / 127.5 - 1)])
-def test_what_was_scaled_outside_of_the_model_is_scaled_inside_of_the_package(pixels, scaled, tmp_path):
+def test_what_was_scaled_outside_of_the_model_is_scaled_inside_of_it(pixels, scaled, tmp_path):
     keras.utils.set_random_seed(0)
-    model, output = no_rescaling(), tmp_path / "model.tar.gz"
-    arguments = [str(save(model, tmp_path)), "--output", str(output), "--classes", "a,b", "--pixels", pixels]
-    assert package_model.main(arguments) is None
+    model = no_rescaling()
     images = np.random.default_rng(1).integers(0, 256, (3, *model.input_shape[1:]), "uint8").astype("float32")
+    found = classifier.answers(classifier.load(save(model, tmp_path), pixels=pixels), images)
+    np.testing.assert_allclose(found, called(model, scaled(images)), atol=1e-6)
+
+
+def test_a_model_of_all_that_is_packed_by_the_commands_options(tmp_path, capsys):
+    """Of any size, a sigmoid at its end, trained on pixels that were scaled before."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((None, None, 3)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(1, "sigmoid")]
+    )
+    output = tmp_path / "model.tar.gz"
+    arguments = [str(save(model, tmp_path)), "--output", str(output), "--classes", "no,yes"]
+    assert package_model.main([*arguments, "--size", "12x20", "--pixels", "signed"]) is None
+    printed = capsys.readouterr().out
+    assert sha256(output) in printed
+    assert f"next: python sagemaker_scripts/serve_local.py {output}" in printed
+    brightness = np.array([60, 120, 240])[:, None, None, None]
+    images = np.random.default_rng(1).uniform(0, brightness, (3, 12, 20, 3)).astype("float32")
     with archive.unpacked(output) as folder:
         handlers = archive.load_handlers(folder)
+        assert handlers.card()["input_shape"] == [12, 20, 3]
         found = handlers.predict_pixels(images, handlers.model_fn(folder))
-    np.testing.assert_allclose(found, model.predict_on_batch(scaled(images)), atol=1e-6)
+    yes = called(model, images / 127.5 - 1)[:, 0]
+    np.testing.assert_allclose(found, np.stack([1 - yes, yes], axis=1), atol=1e-6)
+    assert np.ptp(yes) > 0.05
 
 
 def broken_file(tmp_path):
@@ -362,18 +356,12 @@ def test_handlers_that_would_not_start_are_never_written(tiny, tmp_path, monkeyp
     assert sorted(path.name for path in tmp_path.iterdir()) == ["handlers", "model.tar.gz"]
 
 
-def test_a_packed_model_that_answers_differently_is_never_written(tiny, tmp_path, monkeypatch):
-    export = savedmodel.export
-
-    def another_model(model, folder, letterbox):
-        copy = keras.models.clone_model(model)
-        copy.set_weights([weight + 0.01 for weight in model.get_weights()])
-        export(copy, folder, letterbox)
-
-    monkeypatch.setattr(savedmodel, "export", another_model)
+def test_a_packed_model_that_answers_differently_is_never_written(tiny, tmp_path, exported):
+    other = keras.models.clone_model(tiny.model)
+    other.set_weights([weight + 0.01 for weight in tiny.model.get_weights()])
     with pytest.raises(archive.ArchiveError, match="serving_default differs"):
-        package_model.package(tiny.keras, tmp_path / "model.tar.gz", class_names=letters(4))
-    assert not list(tmp_path.iterdir())
+        package_model.package(save(other, tmp_path), tmp_path / "model.tar.gz", class_names=letters(4))
+    assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
 
 
 @pytest.fixture

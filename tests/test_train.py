@@ -1,5 +1,6 @@
 """train.py as people, SageMaker's toolkit and the SDK's drivers start it."""
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -20,8 +21,13 @@ from cnnlab.training import train as train_trial
 from sagemaker_scripts import common, launch_training, train
 
 ROOT = Path(__file__).resolve().parents[1]
+# A training that is long enough to be killed in the middle, and one that is over soon.
 FLAGS = {"dataset": "bars", "filters": "[4, 8]", "dense": "16", "epochs": "12", "batch_size": "32", "seed": "3"}
 TRIAL = Trial("trial", options={"filters": [4, 8], "dense": 16}, dataset="bars", epochs=12, batch_size=32, seed=3)
+QUICK_FLAGS = {
+    "dataset": "bars", "model": "dense", "units": "[8, 4]", "epochs": "3", "batch_size": "32", "seed": "3"
+}  # fmt: skip
+QUICK = dataclasses.replace(TRIAL, model="dense", options={"units": [8, 4]}, epochs=3)
 # Lets a job know a small data set.
 BARS = """
 import synthetic
@@ -32,12 +38,11 @@ data.LOADERS["bars"] = lambda seed: synthetic.dataset()
 CLOCK = {"seconds", "cpu_seconds", "seconds_setup", "seconds_training", "seconds_tta", "finished"}
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, bars_dataset):
-    """The row and the predictions of TRIAL, trained in one go by the library."""
-    store = Store(tmp_path_factory.mktemp("undisturbed"))
-    store.save(train_trial(TRIAL, bars_dataset))
-    row = store.row(TRIAL)
+def undisturbed(trial, folder, dataset):
+    """The row and the predictions of `trial`, trained in one go by the library."""
+    store = Store(folder)
+    store.save(train_trial(trial, dataset))
+    row = store.row(trial)
     return row, store.predictions(row["key"])
 
 
@@ -77,7 +82,7 @@ def epochs_in(checkpoint_dir):
 
 
 @pytest.mark.long
-def test_a_job_killed_in_the_middle_and_started_again_ends_in_the_same_row(job, code, tmp_path, undisturbed):
+def test_a_job_killed_in_the_middle_and_started_again_ends_in_the_same_row(job, code, tmp_path, bars_dataset):
     checkpoints = tmp_path / "ml" / "checkpoints"
     flags = {**FLAGS, "checkpoint-dir": str(checkpoints)}
 
@@ -111,7 +116,7 @@ def test_a_job_killed_in_the_middle_and_started_again_ends_in_the_same_row(job, 
     ).stdout
     assert "epoch 12/12" in second
 
-    row, predictions = undisturbed
+    row, predictions = undisturbed(TRIAL, tmp_path / "undisturbed", bars_dataset)
     store = Store(tmp_path / "ml" / "output" / "data" / "trials")
     resumed = store.row(TRIAL)
     assert {k: v for k, v in resumed.items() if k not in CLOCK} == {k: v for k, v in row.items() if k not in CLOCK}
@@ -120,17 +125,20 @@ def test_a_job_killed_in_the_middle_and_started_again_ends_in_the_same_row(job, 
     assert not list(checkpoints.glob("*.npz"))
 
 
-def test_a_job_leaves_its_row_and_model_and_every_metric_in_its_log(
-    tmp_path, bars_dataset, monkeypatch, capsys, undisturbed
-):
+def test_a_job_leaves_its_row_and_model_and_every_metric_in_its_log(tmp_path, bars_dataset, monkeypatch, capsys):
     monkeypatch.setitem(data.LOADERS, "bars", lambda seed: bars_dataset)
     model, output = tmp_path / "ml" / "model", tmp_path / "ml" / "output" / "data"
-    flags = [*command_line({**FLAGS, "checkpoint-dir": str(tmp_path / "kept")}), "--model_dir", "s3://bucket/model"]
+    flags = [
+        *command_line({**QUICK_FLAGS, "checkpoint-dir": str(tmp_path / "kept")}),
+        "--model_dir",
+        "s3://bucket/model",
+    ]
     assert train.main(flags, {"SM_MODEL_DIR": str(model), "SM_OUTPUT_DATA_DIR": str(output)}) == common.EXIT_DONE
     log = capsys.readouterr().out
     assert "ignored, not mine: --model_dir s3://bucket/model" in log
     store = Store(output / "trials")
-    row, (expected, predictions) = store.row(TRIAL), undisturbed
+    row = store.row(QUICK)
+    expected, predictions = undisturbed(QUICK, tmp_path / "undisturbed", bars_dataset)
     assert {k: v for k, v in row.items() if k not in CLOCK} == {k: v for k, v in expected.items() if k not in CLOCK}
     np.testing.assert_array_equal(store.predictions(row["key"])["predicted"], predictions["predicted"])
     assert (model / "model.keras").is_file()
@@ -144,7 +152,7 @@ def test_a_job_leaves_its_row_and_model_and_every_metric_in_its_log(
     assert train.OBJECTIVE in {definition["Name"] for definition in train.METRIC_DEFINITIONS}
 
     # The same again: the row is there, and nothing is trained.
-    assert train.train(TRIAL, output, model, dataset=None) == row
+    assert train.train(QUICK, output, model, dataset=None) == row
     assert "epoch" not in capsys.readouterr().out.replace("best_epoch", "")
 
 
