@@ -89,16 +89,24 @@ def pytest_xdist_make_scheduler(config, log):
     return Scopes(config, log)
 
 
-# How many modules were imported when the garbage collector last went through all there is; and how many more are many.
-_collected = {"modules": 0}
+@pytest.fixture(scope="module", autouse=True)
+def imports_out_of_the_collectors_sight():
+    """What is imported is so again where a file before this one stopped a local server, which ends that for all."""
+    if not gc.get_freeze_count():
+        gc.collect()
+        gc.freeze()
+
+
+# How many modules there were when the collector last looked, and how many more are many.
+_modules = {"seen": 0}
 MANY_MODULES = 100
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown():
-    """What a test imported stays, too; and a local server that was stopped has ended that for all."""
-    if not gc.get_freeze_count() or len(sys.modules) > _collected["modules"] + MANY_MODULES:
-        _collected["modules"] = len(sys.modules)
+    """Nor does it go again through what a test imported. (To count what is out of its sight would take longer.)"""
+    if len(sys.modules) > _modules["seen"] + MANY_MODULES:
+        _modules["seen"] = len(sys.modules)
         gc.collect()
         gc.freeze()
 
