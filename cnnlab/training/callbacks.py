@@ -66,15 +66,24 @@ def renew_statistics(model, batches):
     norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
     if not norms:
         raise ValueError(f"{model.name} has no BatchNormalization layer; expected a network with normalisation")
+    # No further than the last of them: a dropout behind it would draw the numbers of the training.
+    passed = model.layers[: model.layers.index(norms[-1]) + 1]
+
+    def see(values, momentum):
+        for layer in norms:
+            layer.momentum = momentum
+        for layer in passed:
+            values = layer(values, training=layer in norms)
+
     momenta = [layer.momentum for layer in norms]
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        see = tf.function(see, autograph=False)  # in three quarters of the time
     try:
         for step in range(len(batches)):
-            values = batches[step][0]
-            for layer in norms:
-                layer.momentum = step / (step + 1)  # So that all batches count alike.
-            # No further than the last of them: a dropout behind it would draw the numbers of the training.
-            for layer in model.layers[: model.layers.index(norms[-1]) + 1]:
-                values = layer(values, training=layer in norms)
+            # So that all batches count alike.
+            see(*map(keras.ops.convert_to_tensor, (batches[step][0], np.float32(step / (step + 1)))))
     finally:
         for layer, momentum in zip(norms, momenta, strict=True):
             layer.momentum = momentum
