@@ -117,7 +117,7 @@ def few_images_for_statistics():
     import tiny_study
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cnnlab.training.loop.STATISTICS_IMAGES", tiny_study.STATISTICS_IMAGES)
+        tiny_study.few_images_for_statistics(patch.setattr)
         yield
 
 

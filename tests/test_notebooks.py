@@ -14,7 +14,6 @@ import nbformat
 import numpy as np
 import pytest
 import tiny_folder
-import tiny_study
 
 from cnnlab import find_budget, machine, measures, report, studies, training
 from cnnlab import notebook as notebooks
@@ -292,20 +291,32 @@ def test_the_first_half_runs_on_a_folder_of_ones_own(tmp_path, monkeypatch):
     assert [entry.name for entry in (tmp_path / "lab").iterdir()] == ["runs"], "something went to the record"
 
 
-def _with_few_images_for_statistics(path, copy):
-    """Write the notebook at `path` to `copy`, with a cell after the first that does what conftest does here."""
+def _made_smaller(path, copy, *statements):
+    """Write the notebook at `path` to `copy`, with `statements` on modules of the tests in a cell after the first."""
     notebook = nbformat.read(path, as_version=4)
-    changed = f"importlib.import_module('cnnlab.training.loop').STATISTICS_IMAGES = {tiny_study.STATISTICS_IMAGES}"
+    source = "\n".join(["import sys", f"sys.path.insert(0, {str(ROOT / 'tests')!r})", *statements])
     first = next(place for place, cell in enumerate(notebook.cells) if cell.cell_type == "code")
-    notebook.cells.insert(first + 1, nbformat.v4.new_code_cell(f"import importlib\n{changed}"))
+    notebook.cells.insert(first + 1, nbformat.v4.new_code_cell(source))
     nbformat.write(notebook, copy)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
-def test_the_notebook_runs_in_the_smoke_budget_and_leaves_its_figures(path, tmp_path, monkeypatch, request):
+FEW_IMAGES = "import tiny_study; tiny_study.few_images_for_statistics()"
+FOUR_BLOCKS = "import small_lite0; small_lite0.put()"
+
+
+@pytest.mark.parametrize(
+    ("path", "statements"),
+    [
+        pytest.param(ROOT / "cnn_assignment.ipynb", [FEW_IMAGES], id="cnn_assignment"),
+        pytest.param(ROOT / "cnn_exploration.ipynb", [FEW_IMAGES, FOUR_BLOCKS], id="cnn_exploration"),
+        # As it is, with the whole pretrained network.
+        pytest.param(ROOT / "cnn_exploration.ipynb", [], id="cnn_exploration_whole", marks=pytest.mark.long),
+    ],
+)
+def test_the_notebook_runs_in_the_smoke_budget_and_leaves_its_figures(path, statements, tmp_path, monkeypatch, request):
     if path.stem == "cnn_exploration":
         monkeypatch.setenv("CNNLAB_MARS", str(request.getfixturevalue("mars_path")))
-    _with_few_images_for_statistics(path, tmp_path / path.name)
+    _made_smaller(path, tmp_path / path.name, *statements)
     (tmp_path / "results").symlink_to(ROOT / "results")
     (tmp_path / "sagemaker_scripts").symlink_to(ROOT / "sagemaker_scripts")
     monkeypatch.chdir(tmp_path)

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import small_lite0
 import synthetic
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -19,43 +20,20 @@ TUNED = Trial(
 PROBED = Trial("probed", model="probe", options={"sizes": [16, 32], "mirrored": True}, epochs=1)
 
 
-def drawn(model, sources, tensors):
-    """In the place of the published weights: kernels that keep variances, the same at each call."""
-    generator = np.random.default_rng(0)
-    for name in sources:
-        weights = model.get_layer(name).weights
-        if len(weights) == 1:  # of a convolution; a normalisation has four, which stay as they are
-            inputs = np.prod(weights[0].shape[:2]) if "depthwise" in name else np.prod(weights[0].shape[:3])
-            weights[0].assign(generator.normal(0, np.sqrt(2 / inputs), weights[0].shape))
-
-
-# Four blocks, put together as EfficientNet-Lite0 is: the whole takes seconds wherever it is made or traced.
-SMALL = {
-    (pretrained, "STAGES"): ((1, 3, 1, 1, 8), (2, 3, 2, 6, 8), (1, 5, 2, 6, 16)),
-    (pretrained, "HEAD_FILTERS"): 64,
-    (pretrained, "read_weights"): lambda path: {},
-    (pretrained, "_fill"): drawn,
-    (finetune, "BLOCKS"): 4,
-}
-PUBLISHED = {place: getattr(*place) for place in SMALL}
-
-
 @pytest.fixture(scope="module", autouse=True)
 def own_cache_a_small_network_and_few_strengths(tmp_path_factory):
     """What probes choose from is tested in test_training_transfer."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CNNLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(transfer, "STRENGTHS", transfer.STRENGTHS[1::3])
-        for place, value in SMALL.items():
-            patch.setattr(*place, value)
+        small_lite0.put(set_attribute=patch.setattr)
         yield
 
 
 @pytest.fixture
 def published_network(monkeypatch):
     """For this test EfficientNet-Lite0 as it is published."""
-    for place, value in PUBLISHED.items():
-        monkeypatch.setattr(*place, value)
+    small_lite0.put(small_lite0.PUBLISHED, monkeypatch.setattr)
 
 
 @pytest.fixture(scope="module")

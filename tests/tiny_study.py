@@ -71,8 +71,13 @@ def trained_once():
     return train_once
 
 
+def few_images_for_statistics(set_attribute=setattr):
+    """Normalisations of this process take their statistics of STATISTICS_IMAGES images; `set_attribute`: pytest's."""
+    set_attribute(importlib.import_module("cnnlab.training.loop"), "STATISTICS_IMAGES", STATISTICS_IMAGES)
+
+
 if __name__ == "__main__":
-    importlib.import_module("cnnlab.training.loop").STATISTICS_IMAGES = STATISTICS_IMAGES
+    few_images_for_statistics()
     if sys.argv[2:] == ["at once"]:
         # Slower than the test that shares the work with it, which so has a part of it on any machine.
         importlib.import_module("cnnlab.studies.run").train = functools.partial(at_once, seconds=1.0)
