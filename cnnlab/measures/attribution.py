@@ -32,7 +32,7 @@ STEPS = (32, 64, 128, 256, 512, 1024, 2048)
 # Times that a deletion looks at the answer after the first, evenly until all cells are covered.
 LOOKS = 16
 # Pixels, over all images, that go through a network at once: fewer where feature maps are held.
-_ANSWERED, _WITH_MAPS = 2**18, 2**16
+_ANSWERED, _WITH_MAPS = 2**17, 2**16
 
 
 def leaves(model):
