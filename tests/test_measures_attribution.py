@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import layers
 
 from cnnlab.measures import attribution
-from cnnlab.training import build
+from cnnlab.training import build, transfer
 from cnnlab.training.transfer import feature_extractor
 from sagemaker_scripts import package_model
 from sagemaker_scripts.serving import archive, savedmodel
@@ -225,16 +225,17 @@ def test_a_model_without_a_map_says_so(tmp_path):
 
 
 def test_of_an_image_and_its_mirror_image_the_map_is_of_the_image():
-    seen = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(1, 1, use_bias=False, activation="relu")])
-    pixels = keras.Input((8, 8, 3))
-    both = layers.Average()([layers.GlobalAveragePooling2D()(seen(x)) for x in (pixels, keras.ops.flip(pixels, 2))])
-    model = keras.Model(pixels, layers.Dense(2, "softmax")(both))
-    seen.layers[-1].set_weights([np.ones((1, 1, 3, 1))])
+    """In the form that a linear probe of both has."""
+    convolution = layers.Conv2D(1, 1, use_bias=False, activation="relu")
+    seen = keras.Sequential([keras.Input((8, 8, 3)), convolution, layers.GlobalAveragePooling2D()])
+    features = transfer._joined([seen], (8, 8, 3), mirrored=True)
+    model = keras.Model(features.inputs, layers.Dense(2, "softmax")(features.outputs[0]))
+    convolution.set_weights([np.ones((1, 1, 3, 1))])
     model.layers[-1].set_weights([np.array([[-0.01, 0.01]]), np.zeros(2)])
-    image = np.zeros((1, 8, 8, 3), "float32")
-    image[:, 1, 0] = 255
-    (found,) = attribution.grad_cam(model, image)
-    assert np.argwhere(found == 1).tolist() == [[1, 0]]
+    images = np.zeros((2, 8, 8, 3), "float32")
+    images[0, 1, 0] = images[1, 5, 2] = 255
+    maps = attribution.grad_cam(model, images)
+    assert [np.argwhere(found == 1).tolist() for found in maps] == [[[1, 0]], [[5, 2]]]
 
 
 def corner(weight=4.0):
