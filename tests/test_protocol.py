@@ -5,9 +5,10 @@ epoch, that one) and the test loss, as relative differences. On a machine like t
 that kept them (same processor, instruction sets, cores and versions) the same code gave the same
 bits, beside a busy other process too; ALIKE leaves room for a sum in another order, and is far
 below what a wrong number does: Adam's epsilon times ten moves the cnn's losses by 1.8e-3. ELSEWHERE
-is ten times the most that a loss moved, rounded up, with one thread, with eight, without oneDNN,
-and with oneDNN held to AVX2 (float32 alone) or to AVX512 without AMX: 8.0e-5 in float32, 4.1e-4
-in bfloat16. Other processors were not measured.
+is ten times the most that a loss moved, rounded up, with one to eight threads, without oneDNN, and
+with oneDNN held to AVX2 (float32 alone) or to AVX512 without AMX, on an Intel and an AMD processor:
+1.1e-4 in float32, 4.1e-4 in bfloat16. Two trainings grow a last bit to as much as a mistake makes:
+with other threads another epoch is the best. Elsewhere FIRST_EPOCHS of their training losses are compared.
 
     python tests/test_protocol.py --keep    # keeps this machine's numbers: only where they are meant to change
 """
@@ -34,6 +35,7 @@ pytestmark = pytest.mark.usefixtures("as_many_images_for_statistics")
 KEPT = Path(__file__).with_name("protocol.json")
 ALIKE = {"float32": 1e-5, "bfloat16": 1e-5}
 ELSEWHERE = {"float32": 1e-3, "bfloat16": 5e-3}
+FIRST_EPOCHS = {"augmented": 3, "muon": 1}
 HAS_BFLOAT16 = bool(machine.BFLOAT16_FLAGS & machine.cpu_flags())
 
 
@@ -97,11 +99,17 @@ def this_machine():
     return {"cpu": machine.cpu_name(), "cores": machine.usable_cores(), "flags": sorted(flags), **versions}
 
 
-def difference(found, kept):
-    """The largest relative difference between two answers of `Training.run`; infinite where epochs differ."""
-    if any(len(found[name]) != len(kept[name]) for name in ("loss", "val_loss")):
+def difference(found, kept, epochs=None):
+    """The largest relative difference between two answers of `Training.run`; infinite where epochs differ.
+
+    With `epochs`: between the training losses of so many first ones.
+    """
+    if epochs is not None:
+        one, other = (np.array(it["loss"][:epochs]) for it in (found, kept))
+    elif any(len(found[name]) != len(kept[name]) for name in ("loss", "val_loss")):
         return float("inf")
-    one, other = (np.array([*it["loss"], *it["val_loss"], it["test_loss"]]) for it in (found, kept))
+    else:
+        one, other = (np.array([*it["loss"], *it["val_loss"], it["test_loss"]]) for it in (found, kept))
     return np.max(np.abs(one - other) / np.abs(other))
 
 
@@ -118,8 +126,9 @@ def test_training_computes_the_kept_numbers(name):
     if precision == "bfloat16" and not HAS_BFLOAT16:
         pytest.skip("this processor only emulates bfloat16")
     kept = json.loads(KEPT.read_text(encoding="utf-8"))
-    tolerance = (ALIKE if kept["machine"] == this_machine() else ELSEWHERE)[precision]
-    assert difference(measured(name), kept["trainings"][name]) <= tolerance
+    alike = kept["machine"] == this_machine()
+    tolerance, epochs = (ALIKE, None) if alike else (ELSEWHERE, FIRST_EPOCHS.get(name))
+    assert difference(measured(name), kept["trainings"][name], epochs) <= tolerance[precision]
 
 
 def test_a_changed_epsilon_is_noticed(monkeypatch):
