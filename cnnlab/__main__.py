@@ -160,7 +160,7 @@ def _notebook(options):
     path = next((path for path in (Path(options.path), root() / options.path) if path.is_file()), None)
     if path is None:
         raise OSError(f"there is no notebook {options.path}, neither here nor in {root()}")
-    from cnnlab.notebook import execute_notebook
+    from cnnlab.execution import execute_notebook
     from cnnlab.studies import find_budget
 
     budget = find_budget(options.budget)

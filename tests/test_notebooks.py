@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 import tiny_folder
 
-from cnnlab import find_budget, machine, measures, report, studies, training
-from cnnlab import notebook as notebooks
+from cnnlab import execution, find_budget, machine, measures, report, studies, training
 from cnnlab.figures import FIGURES
 
 ROOT = Path(__file__).parent.parent
@@ -152,7 +151,7 @@ def test_the_committed_notebook_is_one_run_of_the_full_protocol(path):
 def test_every_picture_of_the_committed_notebook_has_alternative_text(path):
     outputs = [out for cell in nbformat.read(path, as_version=4).cells for out in cell.get("outputs", [])]
     forms = [form for out in outputs for form in out.get("data", {})]
-    assert not {"image/png", notebooks.WIDGET_VIEW} & set(forms)
+    assert not {"image/png", execution.WIDGET_VIEW} & set(forms)
     pictures = re.findall(r"<img [^>]{,600}", "".join(out.get("data", {}).get("text/html", "") for out in outputs))
     assert pictures
     assert all(re.match(r'<img alt="[^"]{20,}"', picture) for picture in pictures)
@@ -161,16 +160,16 @@ def test_every_picture_of_the_committed_notebook_has_alternative_text(path):
 def test_a_notebook_without_a_parameters_cell_is_refused(tmp_path):
     path = tmp_path / "plain.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x = 1")]), path)
-    with pytest.raises(notebooks.NotebookError, match="has 0 cells tagged 'parameters'; expected exactly one"):
-        notebooks.check_parameters(path)
+    with pytest.raises(execution.NotebookError, match="has 0 cells tagged 'parameters'; expected exactly one"):
+        execution.check_parameters(path)
 
 
 def test_a_parameters_cell_that_takes_no_profile_is_refused(tmp_path):
     path = tmp_path / "fixed.ipynb"
     cell = nbformat.v4.new_code_cell("BUDGET = 'quick'", metadata={"tags": ["parameters"]})
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
-    with pytest.raises(notebooks.NotebookError, match="no profile can reach it"):
-        notebooks.check_parameters(path)
+    with pytest.raises(execution.NotebookError, match="no profile can reach it"):
+        execution.check_parameters(path)
 
 
 def _notebook(path, *sources):
@@ -189,8 +188,8 @@ def test_a_failing_cell_is_named_and_the_original_untouched(tmp_path, monkeypatc
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     path = _notebook(Path("failing.ipynb"), "1 / 0", "print('never')")
     before = path.read_bytes()
-    with pytest.raises(notebooks.NotebookError, match="cell 2 of failing.ipynb failed with ZeroDivisionError"):
-        notebooks.execute_notebook(path, find_budget("full"))
+    with pytest.raises(execution.NotebookError, match="cell 2 of failing.ipynb failed with ZeroDivisionError"):
+        execution.execute_notebook(path, find_budget("full"))
     assert path.read_bytes() == before
 
 
@@ -209,9 +208,9 @@ def test_a_kernel_that_dies_is_said_with_the_cell_the_likely_cause_and_the_copy(
         Path("dying.ipynb"), "print('before')", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "1"
     )
     with pytest.raises(
-        notebooks.NotebookError, match="died in cell 3 of dying.ipynb.*memory.*smaller --budget"
+        execution.NotebookError, match="died in cell 3 of dying.ipynb.*memory.*smaller --budget"
     ) as said:
-        notebooks.execute_notebook(path, find_budget("smoke"))
+        execution.execute_notebook(path, find_budget("smoke"))
     copy = elsewhere.parent / "lab" / "runs" / "smoke" / "dying.ipynb"
     assert str(copy) in str(said.value)
     assert nbformat.read(copy, as_version=4).cells[1].outputs[0].text == "before\n"
@@ -238,8 +237,8 @@ def test_ctrl_c_ends_the_kernel_and_says_one_line(elsewhere):
 
 def test_a_notebook_that_needs_the_record_is_refused_where_there_is_none(elsewhere):
     path = _notebook(Path("reads.ipynb"), "report.Record()")
-    with pytest.raises(notebooks.NotebookError, match="lab/results/trials has none: run it in a clone.*CNNLAB_ROOT"):
-        notebooks.execute_notebook(path, find_budget("smoke"))
+    with pytest.raises(execution.NotebookError, match="lab/results/trials has none: run it in a clone.*CNNLAB_ROOT"):
+        execution.execute_notebook(path, find_budget("smoke"))
     assert not (elsewhere.parent / "lab" / "runs").exists()
 
 
@@ -249,7 +248,7 @@ def test_the_profile_and_paths_reach_the_notebook_and_all_is_as_before_afterward
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     bar = "from cnnlab.machine import progress_bar\nwith progress_bar(2, 'work', 'step') as bar:\n    bar.update(2)"
     path = _notebook(Path("where.ipynb"), "import os\nos.environ['CNNLAB_MARS']", "BUDGET.name", bar)
-    copy = notebooks.execute_notebook(path, find_budget("smoke"))
+    copy = execution.execute_notebook(path, find_budget("smoke"))
     assert copy == elsewhere.parent / "lab" / "runs" / "smoke" / "where.ipynb"
     cells = nbformat.read(copy, as_version=4).cells
     assert cells[1].outputs[0].data["text/plain"] == repr(str(elsewhere / "copy.zip")), "the path is the user's"
@@ -322,7 +321,7 @@ def test_the_notebook_runs_in_the_smoke_budget_and_leaves_its_figures(path, stat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CNNLAB_ROOT", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    copy = notebooks.execute_notebook(path.name, find_budget("smoke"))
+    copy = execution.execute_notebook(path.name, find_budget("smoke"))
     notebook = nbformat.read(copy, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))

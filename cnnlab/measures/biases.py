@@ -9,7 +9,6 @@ import keras
 import numpy as np
 import pandas as pd
 from keras import layers
-from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.preprocessing import StandardScaler
@@ -163,6 +162,8 @@ def tabular_answers(seed, table=None, splits=SPLITS, epochs=EPOCHS):
     Returns one row for each model, order and split: label, order, split, accuracy, loss (mean cross-entropy, nats),
     parameters (none for the trees), train_rows, test_rows.
     """
+    from sklearn.datasets import load_breast_cancer  # takes a quarter of a second, and nothing else here needs it
+
     values, labels = load_breast_cancer(return_X_y=True) if table is None else table
     shuffled = np.random.default_rng(seed).permutation(values.shape[1])
     shape = values.shape[1], len(np.unique(labels))
