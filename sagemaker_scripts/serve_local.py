@@ -146,10 +146,12 @@ def _server(archive, port, host, token, names):
         listener = cleanup.enter_context(contextlib.closing(_listen(host, port)))
         folder = cleanup.enter_context(archives.unpacked(archive))
         served = cleanup.enter_context(contextlib.closing(Served(folder)))
-        # With TensorFlow's objects out of its sight, the collector costs a request ten times less.
-        gc.collect()
-        gc.freeze()
-        cleanup.callback(gc.unfreeze)
+        # With TensorFlow's objects out of its sight, the collector costs a request ten times less. In a notebook they
+        # are so already, and stay so afterwards.
+        if not gc.get_freeze_count():
+            gc.collect()
+            gc.freeze()
+            cleanup.callback(gc.unfreeze)
         config = uvicorn.Config(
             guards.Guard(make_app(served), host, token, names), http=guards.BoundedProtocol, ws="none",
             lifespan="off", proxy_headers=False, log_level="warning", access_log=False, server_header=False,

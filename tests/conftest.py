@@ -89,14 +89,6 @@ def pytest_xdist_make_scheduler(config, log):
     return Scopes(config, log)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def imports_out_of_the_collectors_sight():
-    """What is imported is so again where a file before this one stopped a local server, which ends that for all."""
-    if not gc.get_freeze_count():
-        gc.collect()
-        gc.freeze()
-
-
 # How many modules there were when the collector last looked, and how many more are many.
 _modules = {"seen": 0}
 MANY_MODULES = 100

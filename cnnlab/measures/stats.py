@@ -178,13 +178,13 @@ def paired_differences(frame, first, second, metric):
     if first == second:
         raise ValueError(f"{first} is compared with itself; expected two labels")
     check_frame(frame, [first, second], [metric])
-    rows = frame.loc[frame["label"].isin([first, second]), ["label", "seed", metric]]
-    if rows.duplicated(["label", "seed"]).any():
+    one, other = (frame.loc[frame["label"] == label].set_index("seed")[metric] for label in (first, second))
+    if one.index.has_duplicates or other.index.has_duplicates:
         raise ValueError(f"{first} or {second} has two rows of one seed; expected one row a label and seed")
-    pairs = rows.pivot(index="seed", columns="label", values=metric).dropna()
-    if pairs.empty:
+    differences = (one - other).dropna().sort_index()
+    if differences.empty:
         raise ValueError(f"no seed has both {first} and {second}; run the rest of the study")
-    return (pairs[first] - pairs[second]).to_numpy()
+    return differences.to_numpy()
 
 
 def check_frame(frame, labels, columns):

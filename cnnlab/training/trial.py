@@ -6,6 +6,7 @@ out, beside the protocol number and the version of the data.
 
 import copy
 import dataclasses
+import functools
 import hashlib
 import json
 from typing import Annotated, Any, Literal
@@ -114,7 +115,7 @@ class Trial:
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "label"}
         return {**fields, "options": copy.deepcopy(self.options)}  # the one that holds others; asdict copies them all
 
-    @property
+    @functools.cached_property
     def identity(self):
         """What a row of this trial is known by: its configuration less the precision, as text."""
         deciding = {name: value for name, value in self.configuration().items() if name != "precision"}
