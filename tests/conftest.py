@@ -49,7 +49,7 @@ TOGETHER = (
 
 def _is_alone(nodeid):
     """Whether a test is a notebook's run, which takes as long as the longest file."""
-    return "runs_in_the_smoke_budget" in nodeid
+    return "in_the_smoke_budget" in nodeid
 
 
 def _scope(nodeid):

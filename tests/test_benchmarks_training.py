@@ -61,6 +61,7 @@ def test_what_trains_elsewhere_takes_turns_in_a_process_of_its_own(tmp_path, mon
         turn()
 
 
+@pytest.mark.long
 def test_recipes_are_timed_side_by_side_and_a_whole_training_follows(noise, monkeypatch):
     few = {label: RECIPES[label] for label in ("published", "assignment", "to_74")}
     monkeypatch.setattr(training, "RECIPES", few)

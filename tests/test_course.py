@@ -81,6 +81,7 @@ def test_no_measurement_is_typed_into_prose(path):
     assert typed_measurements(prose(path)) == []
 
 
+@pytest.mark.long
 def test_the_reference_answers_pass_where_no_data_are_at_hand(tmp_path, monkeypatch):
     """As `make check` runs them; digits stand in for Mars, which is neither cached nor named; nothing is fetched."""
     monkeypatch.setattr(sys, "argv", [generate.__file__, "--check"])

@@ -13,6 +13,7 @@ import keras
 import nbformat
 import numpy as np
 import pytest
+import small_lite0
 import tiny_folder
 
 from cnnlab import execution, find_budget, machine, measures, report, studies, training
@@ -216,6 +217,7 @@ def test_a_kernel_that_dies_is_said_with_the_cell_the_likely_cause_and_the_copy(
     assert nbformat.read(copy, as_version=4).cells[1].outputs[0].text == "before\n"
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_the_kernel_and_says_one_line(elsewhere):
     path = _notebook(
         Path("slow.ipynb"), "import os\nprint('kernel', os.getpid(), os.getcwd())\nimport time\ntime.sleep(90)"
@@ -290,45 +292,53 @@ def test_the_first_half_runs_on_a_folder_of_ones_own(tmp_path, monkeypatch):
     assert [entry.name for entry in (tmp_path / "lab").iterdir()] == ["runs"], "something went to the record"
 
 
-def _made_smaller(path, copy, *statements):
-    """Write the notebook at `path` to `copy`, with `statements` on modules of the tests in a cell after the first."""
-    notebook = nbformat.read(path, as_version=4)
-    source = "\n".join(["import sys", f"sys.path.insert(0, {str(ROOT / 'tests')!r})", *statements])
-    first = next(place for place, cell in enumerate(notebook.cells) if cell.cell_type == "code")
-    notebook.cells.insert(first + 1, nbformat.v4.new_code_cell(source))
-    nbformat.write(notebook, copy)
-
-
-FEW_IMAGES = "import tiny_study; tiny_study.few_images_for_statistics()"
-FOUR_BLOCKS = "import small_lite0; small_lite0.put()"
-
-
-@pytest.mark.parametrize(
-    ("path", "statements"),
-    [
-        pytest.param(ROOT / "cnn_assignment.ipynb", [FEW_IMAGES], id="cnn_assignment"),
-        pytest.param(ROOT / "cnn_exploration.ipynb", [FEW_IMAGES, FOUR_BLOCKS], id="cnn_exploration"),
-        # As it is, with the whole pretrained network.
-        pytest.param(ROOT / "cnn_exploration.ipynb", [], id="cnn_exploration_whole", marks=pytest.mark.long),
-    ],
-)
-def test_the_notebook_runs_in_the_smoke_budget_and_leaves_its_figures(path, statements, tmp_path, monkeypatch, request):
-    if path.stem == "cnn_exploration":
-        monkeypatch.setenv("CNNLAB_MARS", str(request.getfixturevalue("mars_path")))
-    _made_smaller(path, tmp_path / path.name, *statements)
-    (tmp_path / "results").symlink_to(ROOT / "results")
-    (tmp_path / "sagemaker_scripts").symlink_to(ROOT / "sagemaker_scripts")
+@pytest.fixture
+def clone(tmp_path, monkeypatch):
+    """A folder with the record to work in, its environment and the budget that of a smoke run."""
+    for name in ("results", "sagemaker_scripts"):
+        (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CNNLAB_ROOT", str(tmp_path))
+    monkeypatch.setenv("CNNLAB_PROFILE", "smoke")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    copy = execution.execute_notebook(path.name, find_budget("smoke"))
-    notebook = nbformat.read(copy, as_version=4)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
-    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
-    named = {name for name in FIGURES for cell in code if f'"{name}"' in cell.source}
-    drawn = {figure.stem for figure in (tmp_path / "runs" / "smoke" / "images").glob("*.png")}
-    drawable = report.drawings(report.Record(ROOT))
-    of_the_record = {name for cell in code for name in re.findall(r'from_record\("(\w+)"\)', cell.source)}
-    unrecorded = of_the_record - drawable.keys()
+    return tmp_path
+
+
+def _assert_all_figures(path, clone):
+    """A smoke run of the notebook at `path` drew in `clone` what its cells name and the record can draw."""
+    code = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    named = {name for name in FIGURES for source in code if f'"{name}"' in source}
+    of_the_record = {name for source in code for name in re.findall(r'from_record\("(\w+)"\)', source)}
+    unrecorded = of_the_record - report.drawings(report.Record(ROOT)).keys()
+    drawn = {figure.stem for figure in (clone / "runs" / "smoke" / "images").glob("*.png")}
     assert drawn == (named | of_the_record) - unrecorded
-    assert not (tmp_path / "images").exists(), "a smoke run wrote to the record"
+    assert not (clone / "images").exists(), "a smoke run wrote to the record"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_cells_run_in_the_smoke_budget_and_leave_their_figures(path, clone, monkeypatch, request):
+    """In this process, which has TensorFlow already; the pretrained network has four blocks."""
+    if path.stem == "cnn_exploration":
+        monkeypatch.setenv("CNNLAB_MARS", str(request.getfixturevalue("mars_path")))
+    monkeypatch.setattr(machine, "be_frugal", lambda: None)  # it is of the whole process
+    small_lite0.put(set_attribute=monkeypatch.setattr)
+    run = {}
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code":
+            exec(cell.source, run)  # noqa: S102 - the notebook's code is what is tested
+    _assert_all_figures(path, clone)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_notebook_runs_in_the_smoke_budget_and_leaves_its_figures(path, clone, monkeypatch, request):
+    """As `make notebook PROFILE=smoke` runs it, and all that its cells show with it."""
+    if path.stem == "cnn_exploration":
+        monkeypatch.setenv("CNNLAB_MARS", str(request.getfixturevalue("mars_path")))
+    copy = execution.execute_notebook(path, find_budget("smoke"))
+    assert copy == clone / "runs" / "smoke" / path.name
+    code = [
+        cell for cell in nbformat.read(copy, as_version=4).cells if cell.cell_type == "code" and cell.source.strip()
+    ]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    _assert_all_figures(path, clone)
