@@ -45,21 +45,21 @@ def test_a_network_like_the_labs_gives_the_labs_numbers(bars_dataset):
 
 
 @pytest.mark.parametrize(
-    ("edited", "label"),
+    ("edit", "label"),
     [
-        (by_hand(), "tiny"),
-        (by_hand(classes=3), "tiny"),
-        (by_hand(filters=(4, 16)), "cnn_4_16"),
-        (by_hand(size=5), "cnn_4_8_k3to5"),
-        (by_hand(filters=(4, 4), size=(3, 5)), "cnn_4_4_edited"),
-        (by_hand(dense=32), "cnn_4_8_edited"),
-        (by_hand(layers.ReLU()), "cnn_4_8_edited"),
-        (keras.Sequential(by_hand().layers), "tiny"),
-        (keras.Sequential([layers.Flatten(), layers.Dense(8), layers.Dense(4)]), "dense_8_edited"),
+        (lambda: by_hand(), "tiny"),
+        (lambda: by_hand(classes=3), "tiny"),
+        (lambda: by_hand(filters=(4, 16)), "cnn_4_16"),
+        (lambda: by_hand(size=5), "cnn_4_8_k3to5"),
+        (lambda: by_hand(filters=(4, 4), size=(3, 5)), "cnn_4_4_edited"),
+        (lambda: by_hand(dense=32), "cnn_4_8_edited"),
+        (lambda: by_hand(layers.ReLU()), "cnn_4_8_edited"),
+        (lambda: keras.Sequential(by_hand().layers), "tiny"),
+        (lambda: keras.Sequential([layers.Flatten(), layers.Dense(8), layers.Dense(4)]), "dense_8_edited"),
     ],
 )
-def test_an_edited_network_is_not_called_by_the_name_of_what_it_was(edited, label):
-    assert trial_of(edited, TRIAL).label == label
+def test_an_edited_network_is_not_called_by_the_name_of_what_it_was(edit, label):
+    assert trial_of(edit(), TRIAL).label == label
 
 
 def test_its_row_says_every_layer_and_gives_the_trial_back():
@@ -131,17 +131,20 @@ def test_what_cannot_be_written_down_is_refused_with_the_reason(make, reason):
 
 
 @pytest.mark.parametrize(
-    ("model", "reason"),
+    ("make", "reason"),
     [
-        (by_hand(classes=5), r"ends in \(5,\) with softmax; expected a probability for each of 4 classes"),
-        (keras.Sequential(by_hand().layers[:-1]), r"ends in \(16,\) with no activation; expected a probability"),
-        (keras.Sequential(by_hand().layers[:4]), "ends in .* expected a probability for each of 4 classes"),
-        (by_hand(shape=(28, 28, 3)), r"takes images of \(28, 28, 3\); the data set's are \(16, 16, 3\)"),
+        (lambda: by_hand(classes=5), r"ends in \(5,\) with softmax; expected a probability for each of 4 classes"),
+        (
+            lambda: keras.Sequential(by_hand().layers[:-1]),
+            r"ends in \(16,\) with no activation; expected a probability",
+        ),
+        (lambda: keras.Sequential(by_hand().layers[:4]), "ends in .* expected a probability for each of 4 classes"),
+        (lambda: by_hand(shape=(28, 28, 3)), r"takes images of \(28, 28, 3\); the data set's are \(16, 16, 3\)"),
     ],
 )
-def test_what_does_not_fit_the_data_is_refused_with_the_reason(model, reason, bars_dataset):
+def test_what_does_not_fit_the_data_is_refused_with_the_reason(make, reason, bars_dataset):
     with pytest.raises(ValueError, match=reason) as said:
-        build_for(trial_of(model, "by hand"), bars_dataset)
+        build_for(trial_of(make(), "by hand"), bars_dataset)
     assert "\n" not in str(said.value)
 
 
