@@ -308,7 +308,7 @@ def interval(verdict):
     cases = [
         ((0.4, 2.9), "better", "all of it lies above zero, and some of it beyond the margin"),
         ((-2.9, -0.4), "worse", "all of it lies below zero: the first variant is the worse one"),
-        ((-0.4, 0.5), "same", "it holds zero, and nothing as large as the margin: that is shown, not unknown"),
+        ((-0.4, 0.5), "same", "it holds zero, and nothing as large as the margin: sameness is shown, not unknown"),
         ((-0.5, 3.0), "cannot tell", "that it holds zero does not show that they are alike: it holds much more"),
         ((-6.0, 1.5), "cannot tell", "it reaches from much worse to better: nothing is shown"),
         ((0.1, 0.6), "same", "there is a difference, but the whole interval is smaller than what would matter"),
@@ -382,7 +382,7 @@ def permutation(permuted):
         if not _equal(answer[0], answer[2])
         else "a pixel's three colours have been torn apart: flatten height and width, and keep the channels"
         if set(map(tuple, answer[0].reshape(20, 3))) != set(map(tuple, flat[0]))
-        else "merge height and width into one axis, take pixels by `order`, and reshape to the shape of the pictures",
+        else "merge height and width into one axis, take pixels by `order`, and reshape to the pictures' shape",
     )
 
 
