@@ -1,4 +1,4 @@
-"""The course's pictures, without a network: scikit-learn ships digits and photographs; Mars where it is at hand."""
+"""The course's pictures, none downloaded: digits and photographs from scikit-learn, and Mars where it is at hand."""
 
 import os
 
@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits, load_sample_images
 from cnnlab import data, machine
 from cnnlab.data import Dataset, Split
 
-# Of the pictures that were not trained on: those that choose, and those that are asked about once.
+# Pictures held out from training: how many to choose by, and how many to test on once.
 VALIDATION, TEST = 400, 700
 
 
@@ -20,8 +20,8 @@ def photograph():
 def digits(train=600, noise=0.0, seed=0):
     """Handwritten digits (UCI, E. Alpaydin and C. Kaynak 1998): a Dataset of uint8 (8, 8, 1), ten classes.
 
-    `train` images (997 at most) beside VALIDATION and TEST others; `noise`: standard deviation of what is added to each
-    pixel; `seed` decides order and noise.
+    `train` images (997 at most) besides VALIDATION and TEST others; `noise`: standard deviation of the noise added to
+    each pixel; `seed` sets order and noise.
     """
     digits, generator = load_digits(), np.random.default_rng(seed)
     images = digits.images * (255 / digits.images.max())
@@ -32,7 +32,7 @@ def digits(train=600, noise=0.0, seed=0):
 
 
 def patches(train=600, seed=0):
-    """Pieces of two photographs, and which of the two: a Dataset of uint8 (8, 8, 1), four pixels averaged each way."""
+    """Pieces of two photographs, labelled by photograph: a Dataset of uint8 (8, 8, 1), each pixel the mean of 4x4."""
     generator, photos = np.random.default_rng(seed), _photographs()
     count, (height, width) = train + VALIDATION + TEST, photos[0].shape
     labels = generator.integers(0, 2, count)
@@ -43,9 +43,9 @@ def patches(train=600, seed=0):
 
 
 def thumbnails():
-    """Few pictures for many parameters: Curiosity's, grey, uint8 (16, 16, 1), or of digits a hundred to learn from.
+    """Few pictures for many parameters: Curiosity's, grey, uint8 (16, 16, 1), or digits, a hundred of them to train on.
 
-    Mars is taken where it is cached or named in CNNLAB_MARS, never from the network.
+    Mars is used where it is cached or named in CNNLAB_MARS; it is never downloaded.
     """
     cached = machine.cache_folder() / data.cache_name("mars64")
     if not (cached.is_dir() or os.environ.get(data.path_variable("mars"))):
@@ -66,7 +66,7 @@ def _pixels(images):
 
 
 def _dataset(name, class_names, images, labels):
-    """The first images to train on, the last TEST to be asked about, the VALIDATION before them to choose by."""
+    """The images split in order: the first to train on, then VALIDATION to choose by, then TEST to test on."""
     first, last = len(images) - VALIDATION - TEST, len(images) - TEST
     rows = np.split(np.arange(len(images)), [first, last])
     splits = {
