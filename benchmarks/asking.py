@@ -1,4 +1,4 @@
-"""Clients that ask a local server as fast as it answers, and cost little themselves: they share its cores."""
+"""Clients that ask a local server as fast as it answers, and use little time themselves: they share its cores."""
 
 import asyncio
 import base64
@@ -15,14 +15,14 @@ from uvicorn.loops.auto import auto_loop_factory
 
 from sagemaker_scripts.test_endpoint import ENCODERS, encode_json, encode_npy, encode_png
 
-# Of a photograph; and how much rarer photographs are than the rest.
+# A photograph's size in pixels, and how many times rarer large requests are than small ones.
 PHOTOGRAPH, RARER = (4000, 3000), 10
 
 
 class Client(asyncio.Protocol):
-    """Asks, and asks again as soon as it is answered, over one connection as long as that is kept open.
+    """Sends a request as soon as the last one is answered, over one connection for as long as that stays open.
 
-    `requests` yields (bytes on the wire, status that is expected); `seconds` holds what the answers took.
+    `requests` yields (bytes on the wire, expected status); `seconds` holds the response times.
     """
 
     def __init__(self, requests):
@@ -65,9 +65,9 @@ class Client(asyncio.Protocol):
 
 
 def ask(url, count, seconds, requests):
-    """(the `count` clients, seconds that all of them took) after so many `seconds` of asking the server at `url`.
+    """Ask the server at `url` with `count` clients for `seconds`; return (clients, seconds that it took).
 
-    `requests`: a function of a client's number to its `Client.requests`.
+    `requests`: a function from a client's number to its `Client.requests`.
     """
     address = urlsplit(url)
     clients = [Client(requests(number)) for number in range(count)]
@@ -82,13 +82,13 @@ def ask(url, count, seconds, requests):
 
 
 def same(image, form="npy"):
-    """`image` in one form, for ever, for `ask`."""
+    """Requests for `ask`: `image` in one form, endlessly."""
     kind, encode = ENCODERS[form.lower()]
     return lambda _: itertools.repeat((_on_the_wire(encode(image), kind), 200))
 
 
 def mixed(image):
-    """What people send, right and wrong, in a random order of each client's own, for `ask`."""
+    """Requests for `ask`: what people send, right and wrong, each client in a random order of its own."""
     from PIL import Image
 
     photograph = io.BytesIO()
@@ -120,5 +120,5 @@ def _on_the_wire(body, kind):
 
 
 def _header(head, name):
-    """The value of a header, b"" where there is none."""
+    """A header's value, or b"" if it is missing."""
     return next((line[len(name) + 1 :].strip() for line in head.split(b"\r\n") if line.lower().startswith(name)), b"")

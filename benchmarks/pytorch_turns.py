@@ -1,7 +1,7 @@
-"""The assignment's CNN in PyTorch, with fused Adam: a process that trains one epoch a line of its input.
+"""The assignment's CNN in PyTorch, with fused Adam: a process that trains one epoch per line of input.
 
-A process of its own, because PyTorch and TensorFlow each bring a compiler that does not bear the
-other's in one. Started as `python -m benchmarks.pytorch_turns IMAGES BATCH_SIZE WAY`, a key of WAYS; it prints
+It is a separate process because the compilers of PyTorch and TensorFlow do not work in one process.
+Started as `python -m benchmarks.pytorch_turns IMAGES BATCH_SIZE WAY`, where WAY is a key of WAYS; it prints
 PyTorch's version when it is ready, and an empty line after each epoch.
 """
 
@@ -13,7 +13,7 @@ from torch import nn
 from cnnlab.data import load_cifar10
 from cnnlab.machine import usable_cores
 
-# Way: (the precision of convolutions and products, whether torch.compile rewrites the network).
+# Way: (precision of convolutions and matrix products, whether to use torch.compile).
 WAYS = {
     "eager, float32": (torch.float32, False),
     "eager, bfloat16": (torch.bfloat16, False),
@@ -22,7 +22,7 @@ WAYS = {
 
 
 def network():
-    """The layers of `cnnlab.training.build("cnn")`, which rescales the pixels itself; here `train` does."""
+    """The layers of `cnnlab.training.build("cnn")`, except that `train` rescales the pixels here."""
     widths = (3, 32, 64, 128)
     blocks = []
     for index, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
@@ -33,7 +33,7 @@ def network():
 
 
 def train(model, optimizer, pixels, answers, batch_size, precision):
-    """One epoch in a new order: `pixels` uint8 (n, 3, height, width), `answers` int64 (n,)."""
+    """Train one epoch in a new order: `pixels` uint8 (n, 3, height, width), `answers` int64 (n,)."""
     loss, order = nn.CrossEntropyLoss(), torch.randperm(len(pixels))
     for start in range(0, len(pixels) - batch_size + 1, batch_size):
         chosen = order[start : start + batch_size]
@@ -46,7 +46,7 @@ def train(model, optimizer, pixels, answers, batch_size, precision):
 
 
 def main():
-    torch.set_num_threads(usable_cores())  # Some builds begin with one.
+    torch.set_num_threads(usable_cores())  # Some builds start with one thread.
     (count, batch_size), (precision, compiled) = map(int, sys.argv[1:3]), WAYS[sys.argv[3]]
     images, labels = load_cifar10(progress=False).split("train", count)
     pixels, answers = torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels.astype("int64"))
@@ -54,7 +54,7 @@ def main():
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
     if compiled:
         model = torch.compile(model)
-    train(model, optimizer, pixels[:batch_size], answers[:batch_size], batch_size, precision)  # what compiles, compiles
+    train(model, optimizer, pixels[:batch_size], answers[:batch_size], batch_size, precision)  # compiling ends here
     print(torch.__version__, flush=True)
     for _ in sys.stdin:
         train(model, optimizer, pixels, answers, batch_size, precision)

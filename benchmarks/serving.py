@@ -1,12 +1,12 @@
 """What serving costs: handlers, local server and payloads, side by side in one run.
 
-The published way is the one of most public notebooks: images as nested JSON lists into
+The published way is that of most public notebooks: images as nested JSON lists into
 `model.predict`. The packed way is sagemaker_scripts/inference.py behind serve_local.py. Both
-answer the same images by the same weights; they take turns, so that another load on the machine
+answer the same images with the same weights; they take turns, so that other load on the machine
 slows both. On a busy machine read the ratios, not the times.
 
-The local server is held against the SavedModel alone, asked in this process: its time for one
-image, and its rate in batches. And it is asked by many clients for all kinds of things at once.
+The local server is compared with the SavedModel alone, asked in this process: its time for one
+image, and its rate in batches. It is also put under a mixed load by many clients at once.
 """
 
 import argparse
@@ -34,16 +34,16 @@ from sagemaker_scripts.test_endpoint import ENCODERS, encode_npy, encode_png
 SERVER = Path(serve_local.__file__)
 BATCHES = (1, 64)
 CLIENTS = (1, 8, 64)
-# Seconds that a server is asked before its memory counts: TensorFlow allocates as it first meets each kind of request.
+# Seconds of load before a server's memory is measured: TensorFlow allocates when it first meets a kind of request.
 WARM_UP = 10
 
 
 def handler_latency(model, path, images, rounds, repeats):
-    """Milliseconds from a request's bytes to the answer's, in the process: one row a way and batch.
+    """Milliseconds from a request's bytes to the answer's, within the process: one row per way and batch size.
 
-    Of `model`, and of the archive `path` that it was packed in. Each round measures every way `repeats` times. The
-    packed ways run as the server runs them, with the collector blind to what was there before; the published way as
-    it is published.
+    Measures `model` and the archive at `path` that it was packed in; each round measures every way `repeats` times. The
+    packed ways run as in the server, with existing objects frozen out of garbage collection; the published way as
+    published.
     """
     rows = []
     with archive.unpacked(path) as opened, contextlib.closing(serve_local.Served(opened)) as served:
@@ -72,7 +72,7 @@ def handler_latency(model, path, images, rounds, repeats):
 
 
 def published(model, body):
-    """The usual handler: parse nested lists, `model.predict`, answer as JSON."""
+    """The usual handler: parse nested lists, call `model.predict`, answer in JSON."""
     instances = np.array(json.loads(body)["instances"], dtype="float32")
     return json.dumps({"predictions": model.predict(instances, verbose=0).tolist()})
 
@@ -88,9 +88,9 @@ def frozen():
 
 
 def server_throughput(path, image, seconds):
-    """Requests a second of serve_local.py, a process of its own: one row a form and number of clients.
+    """Requests per second of serve_local.py, in its own process: one row per form and number of clients.
 
-    Each client has a connection of its own, and sends one image after the other.
+    Each client has its own connection and sends one image after another.
     """
     rows = []
     with server(path) as (url, _):
@@ -112,7 +112,7 @@ def server_throughput(path, image, seconds):
 
 
 def server_share(path, images, rounds, repeats, seconds):
-    """The local server against the SavedModel alone, in turns: the time for one image, the rate of many clients."""
+    """The local server against the SavedModel alone, in turns: the time for one image, the rate with many clients."""
     alone = {batch: [] for batch in BATCHES}
     taken, rates = [], []
     with archive.unpacked(path) as folder, server(path) as (url, _):
@@ -138,7 +138,7 @@ def server_share(path, images, rounds, repeats, seconds):
 
 
 def mixed_load(path, image, seconds):
-    """Many clients that send all kinds of things: a row of what was answered, and of the server's memory in MB."""
+    """Many clients with mixed requests: one row of requests, unexpected answers and the server's memory in MB."""
     count = CLIENTS[-1]
     with server(path) as (url, process):
         memory = psutil.Process(process.pid).memory_info
@@ -161,13 +161,13 @@ def mixed_load(path, image, seconds):
 
 @contextlib.contextmanager
 def server(path):
-    """serve_local.py as its user starts it; yields (URL, process)."""
+    """Run serve_local.py as a user starts it; yields (URL, process)."""
     command = [sys.executable, SERVER, path, "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         _, served, address = process.stdout.readline().partition(" is served at ")
         if not served:
-            raise SystemExit(f"the server did not start; see why: {' '.join(map(str, command))}")
+            raise SystemExit(f"the server did not start; to see why, run: {' '.join(map(str, command))}")
         yield address.split()[0].rstrip("/"), process
     finally:
         process.terminate()
@@ -175,7 +175,7 @@ def server(path):
 
 
 def payload_bytes(images):
-    """Bytes of one image on its way to the server, mean over `images`: one row a form."""
+    """Bytes of a request with one image, mean over `images`: one row per form."""
     forms = {
         "JSON, numbers / 255": lambda image: json.dumps({"instances": [(image / 255).tolist()]}).encode(),
         "JSON, whole numbers": lambda image: json.dumps({"instances": [image.tolist()]}).encode(),
@@ -200,7 +200,7 @@ def timed(call):
 
 
 def test_images(count):
-    """(what they are, uint8 images (count, 32, 32, 3)): CIFAR-10's where it is at hand."""
+    """(description, uint8 images (count, 32, 32, 3)): CIFAR-10's if available, else noise."""
     try:
         return "CIFAR-10 test images", load("cifar10").split("test", count)[0]
     except (DataUnavailableError, OSError):
@@ -212,15 +212,17 @@ def test_images(count):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each way (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=20, help="requests in a turn (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns per way (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=20, help="requests per turn (default: %(default)s)")
     parser.add_argument(
-        "--seconds", type=float, default=5, help="of load by each number of clients (default: %(default)s)"
+        "--seconds", type=float, default=5, help="of load for each number of clients (default: %(default)s)"
     )
-    parser.add_argument("--minutes", type=float, default=1, help="of mixed load by many clients (default: %(default)s)")
+    parser.add_argument(
+        "--minutes", type=float, default=1, help="of mixed load from many clients (default: %(default)s)"
+    )
     parser.add_argument("--output", type=Path, help="also write everything to this JSON file")
     options = parser.parse_args()
-    # Times do not depend on what the weights are: the largest model of the assignment, untrained.
+    # The weights do not affect the times: take the assignment's largest model, untrained.
     model = build("cnn")
     kind, images = test_images(max(BATCHES))
     rounds, repeats, seconds = options.rounds, options.repeats, options.seconds

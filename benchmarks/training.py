@@ -1,7 +1,7 @@
-"""What training costs: throughput, the recipes, the machine's ceiling, loading, the way to 74.44%, in one run.
+"""What training costs, in one run: throughput, the recipes, the machine's ceiling, loading, the time to 74.44%.
 
 The published way is the assignment's CNN with plain `model.fit` on float32 arrays. The ways take
-turns, so that another load on the machine slows all of them. On a busy machine read the ratios,
+turns, so that other load on the machine slows all of them. On a busy machine read the ratios,
 not the times.
 """
 
@@ -36,7 +36,7 @@ from cnnlab.findings import (
 from cnnlab.machine import ROOT_VARIABLE, choose_precision, import_keras, progress_bar, whole_number
 from cnnlab.studies import ASSIGNMENT, FILTERS, PUBLISHED, RECIPES, find_recipe
 
-# Before anything else loads Keras, so that its start says nothing.
+# Before anything else loads Keras, so that it starts quietly.
 import_keras()
 
 import keras  # noqa: E402
@@ -55,14 +55,14 @@ from cnnlab.training import (  # noqa: E402
 )
 
 BATCH = 64
-# What the rate is also taken at, to see how much of it the batches of the assignment cost.
+# The rate is also measured at this batch size, to see how much of it the assignment's batches cost.
 LARGE_BATCH = 256
 MATRIX = 4096
 SHARES = tuple(f"{share}{end}" for share in ("share", "share_large") for end in ("", "_lowest", "_highest"))
-# Of a recipe's turn: images, of which 25 steps of 64, which is what the lab runs at once, make a whole
-# number, and the least steps, between which weights are averaged once (see `callbacks.WeightAverage`).
+# A recipe's turn: its images, a multiple of the 25 steps of 64 that the lab runs at once, and its fewest
+# steps, enough for weights to be averaged once (see `callbacks.WeightAverage`).
 RECIPE_IMAGES, RECIPE_STEPS = 3_200, 5
-# (package, module that trains with it a turn at a time, way): measured where the package is installed.
+# (package, module that trains with it turn by turn, way): measured if the package is installed.
 ELSEWHERE = (
     ("torch", "benchmarks.pytorch_turns", "eager, float32"),
     ("torch", "benchmarks.pytorch_turns", "eager, bfloat16"),
@@ -71,14 +71,14 @@ ELSEWHERE = (
 )
 ROOT = Path(__file__).resolve().parents[1]
 MEGABYTE = 1e6
-# Between two looks at the memory of the notebook's processes.
+# Interval between two readings of the notebook processes' memory.
 POLL_SECONDS = 0.5
 
 
 def throughput(images, labels, rounds):
-    """Training images a second of the assignment's CNN, median of `rounds` turns: one row a way.
+    """Training images per second of the assignment's CNN, median of `rounds` turns: one row per way.
 
-    times_published is the median of the ratios within a round, which lie between lowest and highest.
+    times_published is the median of the ratios within a round, which range from lowest to highest.
     """
     ways = {
         "published: model.fit, float32": published(images, labels),
@@ -99,9 +99,9 @@ def throughput(images, labels, rounds):
 
 
 def take_turns(ways, rounds):
-    """{way: seconds of each of `rounds` turns}, after one turn each that is not counted.
+    """{way: seconds of each of `rounds` turns}, after one uncounted turn each.
 
-    `ways`: {way: a function that takes a turn and returns its seconds}.
+    `ways`: {way: a function that runs one turn and returns its seconds}.
     """
     seconds = {way: [] for way in ways}
     with progress_bar((rounds + 1) * len(ways), "turns", "turn") as bar:
@@ -126,11 +126,11 @@ def timed(work):
 
 
 class Steps(keras.callbacks.Callback):
-    """The seconds of a training from its beginning to the end of its last step.
+    """The seconds of a training from its start to the end of its last step.
 
-    Where Keras makes the pipeline, TensorFlow's tuner sleeps when it ends, for a power of two of
-    10 ms, up to as long as the epoch took (see `cnnlab.training.feeding`). That would be a lottery in
-    turns this short, and is the published way's alone, so that to leave it out favours that.
+    Where Keras builds the pipeline, TensorFlow's tuner sleeps when it ends, for 10 ms times a power of
+    two, up to as long as the epoch took (see `cnnlab.training.feeding`). In turns this short that would
+    be a lottery. Only the published way has this sleep, so leaving it out favours that way.
     """
 
     def on_train_begin(self, logs=None):
@@ -156,7 +156,7 @@ def published(images, labels):
 
 
 def here(images, labels, precision, filters=FILTERS[1], batch_size=BATCH):
-    """A turn of the lab's way: one epoch of the assignment's CNN, with `filters`, as `training.train` does it."""
+    """A turn of the lab's way: one epoch of the assignment's CNN, with `filters`, as `training.train` runs it."""
     trial = dataclasses.replace(
         ASSIGNMENT, options={"filters": list(filters)}, batch_size=batch_size, precision=precision
     )
@@ -164,9 +164,9 @@ def here(images, labels, precision, filters=FILTERS[1], batch_size=BATCH):
 
 
 def trial_turn(trial, images, labels, turns=1):
-    """A turn of one pass of `trial`'s training over `images`, on the clock of all other turns (see `Steps`).
+    """A turn that is one pass of `trial`'s training over `images`, timed like all other turns (see `Steps`).
 
-    `turns`: how many a schedule of the learning rate spans.
+    `turns`: how many turns the learning-rate schedule spans.
     """
     keras.utils.set_random_seed(trial.seed)
     with dtype_policy(trial.precision):
@@ -186,7 +186,7 @@ def trial_turn(trial, images, labels, turns=1):
 
 @contextlib.contextmanager
 def elsewhere(images, package, module, way):
-    """(its name, turn) of a `way` of `module`, in a process of its own; None where `package` is missing or no start."""
+    """(name, turn) of `module`'s `way` in its own process; None where `package` is missing or the start fails."""
     if not importlib.util.find_spec(package):
         yield None
         return
@@ -205,12 +205,11 @@ def elsewhere(images, package, module, way):
 
 
 def recipes(images, labels, rounds):
-    """The seconds of each recipe's training, all in turns, at the rate of a few steps of it: one row a recipe.
+    """The seconds of each recipe's training, extrapolated from a few steps, all in turns: one row per recipe.
 
-    Of each of `rounds` turns (round_0, ...), and their median; baseline_times is the median of
-    the ratios to the published code's within a round. A whole training has no setup and no answers
-    to test images here, and the published one not those to the validation images after each epoch
-    either, which favours it.
+    For each of `rounds` turns (round_0, ...), and their median; baseline_times is the median of the
+    ratios to the published code's within a round. Setup and the scoring of test images are left out
+    here; so is the published code's validation after each epoch, which favours the published code.
     """
     dataset = load_cifar10(progress=False)
     chosen = {label: recipe.resolved() for label, recipe in RECIPES.items()}
@@ -239,21 +238,21 @@ def recipes(images, labels, rounds):
 
 
 def few_images(recipe):
-    """How many images a turn of `recipe` trains on: RECIPE_IMAGES, or RECIPE_STEPS batches where those are more."""
+    """How many images a turn of `recipe` trains on: RECIPE_IMAGES, or RECIPE_STEPS batches if that is more."""
     return max(RECIPE_IMAGES, RECIPE_STEPS * recipe.batch_size)
 
 
 def one_pass(recipe, images):
-    """The `training.Plan` of one pass of `recipe` over so many `images`."""
+    """The `training.Plan` of one pass of `recipe` over `images`, a number."""
     return Plan.of(dataclasses.replace(recipe, epochs=1), images)
 
 
 def share_of_ceiling(images, labels, rounds):
-    """Floating-point rate of training each variant of the filter study, and its share of a matrix product's.
+    """Floating-point rate of training each variant of the filter study, and its share of a matrix product's rate.
 
-    The product, of 4096 x 4096 matrices in the same precision, takes turns with the trainings.
-    Each variant trains in the assignment's batches and in large ones (at most all `images`), whose
-    share is share_large: the same network and images, fewer steps. Medians of the ratios within a round, and their
+    The product, of 4096 x 4096 matrices in the same precision, takes turns with the trainings. Each variant
+    trains in the assignment's batches and in large ones (at most all `images`), whose share is share_large:
+    the same network and images, fewer steps. Shares are medians of the ratios within a round, with their
     range.
     """
     precision = choose_precision()
@@ -279,11 +278,11 @@ def share_of_ceiling(images, labels, rounds):
 
 def matrix_product(dtype):
     matrix = keras.ops.cast(np.random.default_rng(0).normal(size=(MATRIX, MATRIX)), dtype)
-    # One number of it is read, because a backend may return before the product is done.
+    # One element is read, because a backend may return before the product is done.
     return timed(lambda: float(keras.ops.matmul(matrix, matrix)[0, 0]))
 
 
-# What each way of loading does in a process of its own; the same arrays, for there may be no network.
+# What each way of loading runs in its own process; both load the same arrays, because there may be no network.
 LOADING = {
     "keras.datasets' arrays, out of our cache, and float conversion": """
 from cnnlab.data import cifar10_arrays
@@ -303,7 +302,7 @@ import numpy, pandas, sklearn.model_selection
 import cnnlab.data
 
 def peak():
-    # Linux counts what this process began as in getrusage, which is the benchmark itself.
+    # On Linux getrusage includes the process that this one was forked from, the benchmark itself.
     status = Path("/proc/self/status")
     if status.exists():
         return 1024 * int(re.search("VmHWM:\\s*(\\d+)", status.read_text())[1])
@@ -316,9 +315,9 @@ print(time.perf_counter() - begin, peak() - before)
 
 
 def loading(rounds):
-    """Seconds and peak memory, in megabytes beyond the imports, to have the images in memory: one row a way.
+    """Seconds and peak memory, in megabytes beyond the imports, to load the images: one row per way.
 
-    Medians of `rounds` turns, and their ratios to the first way's.
+    Medians of `rounds` turns, and their ratios to those of the first way.
     """
     found = {way: [] for way in LOADING}
     for _ in range(rounds):
@@ -352,9 +351,9 @@ def time_to_target(label="to_74"):
 
 
 def notebook(name):
-    """Minutes of the notebook `name` in the quick budget, and the peak memory of its processes together.
+    """Minutes to run the notebook `name` in the quick budget, and the total peak memory of its processes.
 
-    In a folder of its own, so that it begins from nothing, whatever earlier runs have left.
+    It runs in a folder of its own, so that it starts from nothing, whatever earlier runs have left.
     """
     command = [sys.executable, "-m", "cnnlab", "notebook", name, "--budget", "quick"]
     with tempfile.TemporaryDirectory() as folder:
@@ -365,7 +364,7 @@ def notebook(name):
         with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL) as process:
             watched = psutil.Process(process.pid)
             while process.poll() is None:
-                with contextlib.suppress(psutil.Error):  # One of them may end while it is looked at.
+                with contextlib.suppress(psutil.Error):  # A process may end while it is being read.
                     peak = max(peak, occupied([watched, *watched.children(recursive=True)]))
                 time.sleep(POLL_SECONDS)
         minutes = (time.perf_counter() - begin) / 60
@@ -375,16 +374,16 @@ def notebook(name):
 
 
 def occupied(processes):
-    """Bytes of memory of `psutil.Process`es together: what they share, as libraries, counts in parts (Linux).
+    """Total bytes of memory of `psutil.Process`es: what they share, such as libraries, counts in parts (Linux).
 
-    In the largest of them it counts whole, because this benchmark has libraries in common with it.
+    In the process where this adds most, shared memory counts in full: it shares libraries with this benchmark.
     """
     found = [process.memory_full_info() for process in processes]
     parts = [getattr(memory, "pss", memory.rss) for memory in found]
     return sum(parts) + max(memory.rss - part for memory, part in zip(found, parts, strict=True))
 
 
-# What there is to measure: a short name, its title, and the function of (images, labels, rounds).
+# Measurements: a short name, a title, and a function of (images, labels, rounds).
 MEASUREMENTS = {
     "throughput": (THROUGHPUT, throughput),
     "recipes": (RECIPE_TURNS, recipes),
@@ -398,12 +397,12 @@ MEASUREMENTS = {
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=whole_number(1), default=5, help="turns of each way (default: %(default)s)")
+    parser.add_argument("--rounds", type=whole_number(1), default=5, help="turns per way (default: %(default)s)")
     parser.add_argument(
-        "--images", type=whole_number(BATCH), default=6_400, help="trained on in a turn (default: %(default)s)"
+        "--images", type=whole_number(BATCH), default=6_400, help="trained on in each turn (default: %(default)s)"
     )
     parser.add_argument(
-        "--only", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS), help="some of them (default: all)"
+        "--only", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS), help="measure only these (default: all)"
     )
     parser.add_argument("--output", type=Path, help="also write everything to this JSON file")
     options = parser.parse_args(arguments)

@@ -1,6 +1,6 @@
-"""An AWS account in memory (moto), with the gaps of the real one: denials, throttling, failures.
+"""An in-memory AWS account (moto) with the failures of a real one: denials, throttling, errors.
 
-And with what moto lacks: transform jobs that really answer, and a few deletions.
+It adds what moto lacks: transform jobs that really answer, and a few deletions.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ ERRORS = {
 
 @functools.cache
 def loader(data_path=None):
-    """What reads botocore's descriptions of AWS's services, and keeps what it has read: one for all sessions."""
+    """The loader of botocore's service descriptions, one for all sessions, which keeps what it has read."""
     return botocore.loaders.Loader()
 
 
@@ -66,7 +66,7 @@ def make_session(region=None):
 
 @functools.cache
 def shared_session():
-    """The session of all rehearsals that need none of their own."""
+    """The session shared by all rehearsals that need none of their own."""
     return make_session()
 
 
@@ -89,18 +89,18 @@ class Rehearsal:
         self.expires_at = None
         # moto has no list of quotas.
         self.replies = {"ListServiceQuotas": {"Quotas": []}}
-        # What answers a transform job's request: bytes and a content type to (status, bytes).
+        # Answers a transform job's requests: a function from (bytes, content type) to (status, bytes).
         self.container = None
 
     def fail(self, call, kind, after=False):
-        """Let `call` (CreateModel, PutObject, ...) fail as ERRORS[kind] says, or be "interrupted" or "unreachable".
+        """Make `call` (CreateModel, PutObject, ...) fail as ERRORS[kind] says, or be "interrupted" or "unreachable".
 
         `after`: the call takes effect first, and only its answer is lost.
         """
         self.failing[call] = kind, after
 
     def expire(self, call):
-        """Let the credentials expire when `call` is made: it, and all that follows, is refused."""
+        """Make the credentials expire when `call` is made: it and everything after it is refused."""
         self.expires_at = call
 
     def change(self, call, function):
@@ -157,7 +157,7 @@ class Rehearsal:
             self.__dict__.update(before)
 
     def answer(self, body=None):
-        """Let the next new question to an endpoint be answered with `body` (default: one prediction)."""
+        """Answer the next new request to an endpoint with `body` (default: one prediction)."""
         body = json.dumps({"predictions": [ANSWER]}) if body is None else body
         sagemakerruntime_backends[NUMBER][REGION].results_queue.append((body, "application/json", "AllTraffic", ""))
 
@@ -225,7 +225,7 @@ class Rehearsal:
         sagemaker_backends[NUMBER][REGION].transform_jobs[name].transform_job_status = status
 
     def _transform(self, job):
-        """Do what a transform job does: each object to the container, its answer or the job's log to where they go."""
+        """Do what a transform job does: ask the container about each object, store its answer or log its error."""
         s3, logs, name = self.client("s3"), self.client("logs"), job["TransformJobName"]
         source = job["TransformInput"]["DataSource"]["S3DataSource"]["S3Uri"]
         bucket, _, prefix = source.removeprefix("s3://").partition("/")
@@ -258,7 +258,7 @@ def _stop_transform_job(backend, request):
 
 
 RUNNING = ("InProgress", "Stopping")
-# What moto does not know: functions of its SageMaker and a request to whether there is what that names.
+# Calls that moto lacks: functions of its SageMaker and a request that say whether the named resource exists.
 GAPS = {
     "StopTransformJob": _stop_transform_job,
     "DeleteModelPackage": lambda backend, request: backend.model_packages.pop(request["ModelPackageName"], None),
@@ -270,7 +270,7 @@ GAPS = {
 
 @contextlib.contextmanager
 def account(monkeypatch, fresh=False):
-    """A Rehearsal that all scripts work in, with credentials that open nothing else."""
+    """A Rehearsal that all scripts work in, with credentials that are valid nowhere else."""
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
@@ -284,20 +284,20 @@ def account(monkeypatch, fresh=False):
 
 
 def read_once(monkeypatch):
-    """What boto3 and the SDK read anew for every session, and the SDK for every call, is read once."""
+    """Read only once what boto3 and the SDK read again for every session, and the SDK for every call."""
     for module in (botocore.loaders, botocore.session):
         monkeypatch.setattr(module, "create_loader", loader)
-    # A checker of internationalised addresses, which no schema here asks for: jsonschema does without it, and making
-    # its 38 grammars takes longer than all else that the SDK imports.
+    # It checks internationalised addresses, which no schema here uses: jsonschema works without it, and building its
+    # 38 grammars takes longer than everything else that the SDK imports.
     monkeypatch.setitem(sys.modules, "rfc3987_syntax", None)
     import jsonschema
 
-    # Whether the SDK's schema of its settings is a schema; the settings themselves are still checked against it.
+    # Skip checking that the SDK's settings schema is valid; the settings are still checked against it.
     monkeypatch.setattr(jsonschema.Draft202012Validator, "check_schema", lambda schema: None)
 
 
 def bare_archive(folder, shape=(8, 8, 3)):
-    """A model.tar.gz with a model card and nothing that could be served: enough to be uploaded."""
+    """A model.tar.gz with a model card and nothing to serve: enough to upload."""
     card = json.dumps({"input_shape": shape, "class_names": CLASSES}).encode()
     path = folder / "model.tar.gz"
     with tarfile.open(path, "w:gz") as tar:
@@ -308,7 +308,7 @@ def bare_archive(folder, shape=(8, 8, 3)):
 
 
 def each_once(calls, kinds):
-    """Parameters of every call with every kind of failure; each of both once, and the other pairs long."""
+    """Parameters: every call with every kind of failure; one pair per call runs always, the others are `long`."""
     pairs = [
         (call, kind, place % len(kinds) == turn) for place, call in enumerate(calls) for turn, kind in enumerate(kinds)
     ]

@@ -1,4 +1,4 @@
-"""A headless Chromium, where one is installed, and what is done there to the local server's page."""
+"""A headless Chromium, if one is installed, and scripts that act on the local server's page."""
 
 import contextlib
 import shutil
@@ -13,7 +13,7 @@ FLAGS = (
 )  # fmt: skip
 MISSING = None if CHROMIUM and DRIVER else "needs chromium and chromedriver (Debian: chromium, chromium-driver)"
 
-# Drops a file, with so many bytes (0 or more) after its content.
+# Drops a file whose content is followed by `more` zero bytes.
 DROP = """
 const [text, name, kind, more] = arguments;
 const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -25,7 +25,7 @@ for (const event of ["dragenter", "dragover", "drop"])
 """
 
 
-# The same of a paste.
+# Pastes a file, or text where there is no name.
 PASTE = """
 const [text, name, kind] = arguments;
 const transfer = new DataTransfer();
@@ -35,7 +35,7 @@ if (name) {
 } else transfer.setData("text/plain", text);
 document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true }));
 """
-# Of each class in the order shown: name, share as it is written, widths of its bar and of the track that it lies in.
+# For each class in the order shown: name, share as displayed, widths of its bar and of the bar's track.
 BARS = """
 return [...document.querySelectorAll("#bars li")].map((item) => {
   const [name, share, bar, track] = ["name", "share", "bar", "track"].map((part) => item.querySelector(`.${part}`));
@@ -43,7 +43,7 @@ return [...document.querySelectorAll("#bars li")].map((item) => {
   return [name.innerText, share.innerText, ...widths];
 });
 """
-# How dark the map is, 0 to 255, in the middle of each of rows x columns fields.
+# How dark the map is, 0 to 255, in the middle of each cell of a rows x columns grid.
 DARKNESS = """
 const [rows, columns] = arguments, map = document.getElementById("map");
 const pixels = map.getContext("2d").getImageData(0, 0, map.width, map.height).data;
@@ -59,7 +59,7 @@ const at = (place, count, size) => Math.floor((place + 0.5) * size / count);
 return Array.from({ length: rows }, (_, y) => Array.from({ length: columns }, (_, x) => Array.from(pixels.slice(
   4 * (at(y, rows, seen.height) * seen.width + at(x, columns, seen.width))).slice(0, 3))));
 """
-# Keeps the sizes of what is sent from here on.
+# Records the sizes of what is sent from here on.
 COUNT_SENT = """
 const before = window.fetch;
 window.sent = [];
@@ -69,7 +69,7 @@ window.fetch = (...all) => { if (all[1]?.body) sent.push(all[1].body.size); retu
 
 @contextlib.contextmanager
 def chromium():
-    """A selenium driver with a profile of its own, gone afterwards."""
+    """A Selenium driver with a temporary profile."""
     from selenium import webdriver
 
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:

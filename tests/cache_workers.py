@@ -1,4 +1,4 @@
-"""What the tests of the cache run in other processes; imports little, so that these start fast."""
+"""What the tests of the cache run in other processes; few imports, so that these start fast."""
 
 import hashlib
 import signal
@@ -8,7 +8,7 @@ from cnnlab.data.cache import ArrayCache
 
 
 def load_and_report(path, cache, spec, start, results):
-    """Load at the same moment as the others, and report the SHA-256 of what came."""
+    """Load at the same moment as the others, and report the SHA-256 of each array."""
     start.wait(60)
     arrays = cifar10_arrays(path, cache, progress=False, spec=spec)
     results.put({name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in arrays.items()})

@@ -1,4 +1,4 @@
-"""The tiny CIFAR-10 in the shapes that people have: each writes it under a folder, and returns the path to name."""
+"""The tiny CIFAR-10 in the forms that people have it in: each function writes one, and returns the path to load."""
 
 import csv
 import gzip
@@ -18,13 +18,13 @@ from tiny_cifar import ARRAYS, COUNT
 from cnnlab.data import CIFAR10_CLASSES
 
 BIN, PY, NPM = tiny_cifar.LAYOUTS
-# A set in another order, as a shuffled export has it.
+# The set in another order, as in a shuffled export.
 ORDER = np.random.default_rng(3).permutation(5 * COUNT)
 SHUFFLED = {**ARRAYS, "x_train": ARRAYS["x_train"][ORDER], "y_train": ARRAYS["y_train"][ORDER]}
 
 
 def zipped(folder, archive, top=""):
-    """Zip what is in `folder`, below the folder `top` of the archive; returns the path of `archive`."""
+    """Zip the contents of `folder`, below the folder `top` of the archive; return the path of `archive`."""
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
             packed.write(file, f"{top}{file.relative_to(folder)}")
@@ -67,7 +67,7 @@ def packed_as(mode, name):
 
 
 def archive_in(folder, name, called):
-    """The archive `name`, called otherwise, in a folder of its own; the path names `folder` above it."""
+    """The archive `name`, renamed to `called`, in `folder`; the path to load is the topmost part of `folder`."""
 
     def write(parent):
         source = tiny_cifar.write_archive(parent / "source", name)
@@ -101,7 +101,7 @@ def planes(images):
 
 
 def pickled(protocol, labels, suffix=""):
-    """Batches that somebody has loaded and saved again."""
+    """Batches that somebody loaded and saved again."""
 
     def write(parent):
         files = {
@@ -123,7 +123,7 @@ def matlab(parent):
 
 
 def parquet(parent):
-    """As Hugging Face has it: pictures as PNG in a structure, a file for each split."""
+    """As on Hugging Face: PNG pictures in a struct column, one file per split."""
     pyarrow, writer = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     folder = parent / "cifar10" / "plain_text"
     folder.mkdir(parents=True)
@@ -151,7 +151,7 @@ def fast_ai(parent):
 
 
 def with_table(parent):
-    """Numbered pictures and a table of labels, as the Kaggle competition has its training images."""
+    """Numbered pictures and a table of labels, like the training images of the Kaggle competition."""
     folder = pictures(parent / "kaggle", lambda split, number, name: f"{split}/{split}{number}.png")
     with (folder / "labels.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -183,7 +183,7 @@ def in_capitals(parent):
 
 
 def links(parent):
-    """As a cache has it that keeps content elsewhere: a link to each file."""
+    """As in a cache that keeps its content elsewhere: a link to each file."""
     (parent / "links").mkdir()
     for number, file in enumerate(sorted(tiny_cifar.write_folder(parent / "blobs", BIN).iterdir())):
         (parent / "links" / f"{number}").symlink_to(file)
@@ -204,7 +204,7 @@ def keras_2(parent):
 
 
 def two_halves(parent):
-    """Some batches in one layout, some in another, under names that tell nothing."""
+    """Some batches in one layout, some in another, under meaningless names."""
     loose = tiny_cifar.write_folder(parent, PY)
     binary = tiny_cifar.write_folder(parent, BIN)
     files = {f"a{number}": file.read_bytes() for number, file in enumerate(sorted(loose.glob("data_batch_[123]")))}
@@ -213,7 +213,7 @@ def two_halves(parent):
 
 
 def converted(images=lambda array: array, labels=lambda array: array):
-    """An .npz whose arrays went through the functions given."""
+    """An .npz whose arrays went through the given functions."""
     return lambda parent: npz(parent, **{k: labels(a) if a.ndim == 1 else images(a) for k, a in ARRAYS.items()})
 
 
@@ -306,7 +306,7 @@ def cifar100(parent):
 
 
 def competition(parent):
-    """As Kaggle's: test pictures that were altered, and no labels of theirs."""
+    """As in the Kaggle competition: altered test pictures, and no labels for them."""
     altered = {**ARRAYS, "x_test": ARRAYS["x_test"] ^ 1}
     folder = pictures(parent / "kaggle", lambda split, number, name: f"{split}/{number}.png", altered)
     rows = [f"{k},{CIFAR10_CLASSES[y]}\n" for k, y in enumerate(ARRAYS["y_train"], 1)]

@@ -1,6 +1,6 @@
 """Fixtures that several test modules share.
 
-TensorFlow is loaded by those that need it, so that the process that hands tests to pytest-xdist's workers does without.
+Only fixtures that need TensorFlow load it: the process that hands tests to pytest-xdist's workers does without.
 """
 
 import gc
@@ -21,25 +21,25 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_configure():
-    """Make of this process what the tests expect of it."""
-    # A shell has what it starts in the background ignore Ctrl-C; some tests press it all the same.
+    """Set up this process as the tests expect it."""
+    # Shells make background jobs ignore Ctrl-C, which some tests rely on.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    # What the tests start as programs is this checkout, whichever one the environment has installed.
+    # Programs that the tests start use this checkout, whatever the environment has installed.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    # Of workers and programs: NumPy's threads burn, waiting for each other, the time of the worker beside them.
+    # For workers and programs: NumPy's threads spin while they wait, and take time from the other worker.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # Every test makes and drops many small objects, few of them in circles: the collector looks less often.
+    # Tests make and drop many small objects, few of them in cycles: run the garbage collector less often.
     gc.set_threshold(20_000, 20, 20)
 
 
-# What takes longest begins first, so that no worker of pytest-xdist is left with it at the end.
+# The longest files start first, so that no worker of pytest-xdist is left with one at the end.
 LONGEST = (
     "test_training_finetune", "test_package_model", "test_studies_run", "test_protocol", "test_course",
     "test_command_line", "test_deploy", "test_benchmarks_training", "test_launch_training", "test_notebooks",
     "test_train", "test_findings", "test_findings_recipes", "test_measures_mars", "test_figures", "test_report",
 )  # fmt: skip
-# Files of which one makes in seconds what the others take: the packed model, the trained recipe.
+# Files that share what takes seconds to make: the packed model, the trained recipe.
 TOGETHER = (
     ("test_package_model", "test_page", "test_serving", "test_container_contract", "test_inference", "test_archive",
      "test_batch", "test_measures_attribution"),
@@ -53,20 +53,20 @@ def _is_alone(nodeid):
 
 
 def _scope(nodeid):
-    """The name of what goes to one worker: a notebook's run, files of TOGETHER by the first of them, or a file."""
+    """The name of what goes to one worker: a notebook's run, files in TOGETHER (by the first), or one file."""
     file = Path(nodeid.split("::")[0]).stem
     return nodeid if _is_alone(nodeid) else next((files[0] for files in TOGETHER if file in files), file)
 
 
 def pytest_collection_modifyitems(items):
-    """Long files before short ones, each in its own order, and the notebooks' runs before all."""
+    """Put long files before short ones, each in its own order, and the notebooks' runs before all."""
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: (not _is_alone(item.nodeid), places.get(_scope(item.nodeid), len(LONGEST))))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection():
-    """What is imported stays: the garbage collector goes through it once, at the end."""
+    """Run the garbage collector once, after collection, because imported objects stay."""
     gc.disable()
     try:
         return (yield)
@@ -78,7 +78,7 @@ def pytest_collection():
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """What shares fixtures goes to one worker; a notebook's run is a file of its own."""
+    """Send what shares fixtures to one worker; a notebook's run counts as a file."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scopes(LoadScopeScheduling):
@@ -89,14 +89,14 @@ def pytest_xdist_make_scheduler(config, log):
     return Scopes(config, log)
 
 
-# How many modules there were when the collector last looked, and how many more are many.
+# How many modules there were at the last collection, and how many new ones call for another.
 _modules = {"seen": 0}
 MANY_MODULES = 100
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown():
-    """Nor does it go again through what a test imported. (To count what is out of its sight would take longer.)"""
+    """Freeze what a test imported as well. (Counting the frozen objects instead would take longer.)"""
     if len(sys.modules) > _modules["seen"] + MANY_MODULES:
         _modules["seen"] = len(sys.modules)
         gc.collect()
@@ -105,7 +105,7 @@ def pytest_runtest_teardown():
 
 @pytest.fixture(scope="session", autouse=True)
 def few_images_for_statistics():
-    """Normalisations take their statistics of few images; see `as_many_images_for_statistics`."""
+    """Compute normalisation statistics from few images; see `as_many_images_for_statistics`."""
     import tiny_study
 
     with pytest.MonkeyPatch.context() as patch:
@@ -115,7 +115,7 @@ def few_images_for_statistics():
 
 @pytest.fixture(scope="module")
 def as_many_images_for_statistics():
-    """Normalisations take their statistics of as many images as outside the tests: for a test of the numbers."""
+    """Compute normalisation statistics from as many images as outside the tests, to test the numbers."""
     from cnnlab.training import callbacks
 
     with pytest.MonkeyPatch.context() as patch:
@@ -125,7 +125,7 @@ def as_many_images_for_statistics():
 
 @pytest.fixture
 def no_variables(monkeypatch, tmp_path):
-    """No variable says where a data set lies, or is to be kept, and the home has none."""
+    """No variable names a data set or a cache, and the home folder has none."""
     for variable in ("CNNLAB_CACHE", "CNNLAB_CIFAR10", "CNNLAB_MARS", "KERAS_HOME"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -133,7 +133,7 @@ def no_variables(monkeypatch, tmp_path):
 
 @pytest.fixture
 def cache(tmp_path):
-    """A cache folder that nothing is in yet."""
+    """Path of a cache folder that does not exist yet."""
     return tmp_path / "cache"
 
 
@@ -169,10 +169,10 @@ def mars_tiny(mars_copy, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def mars_path():
-    """Where the real Mars set lies on this machine; without it the test is skipped."""
+    """Path of the real Mars set on this machine; without it the test is skipped."""
     beside = ROOT.parent / "shared" / "data" / "msl-images.zip"
     variable = data.path_variable("mars")
     path = os.environ.get(variable) or beside
     if not Path(path).exists():
-        pytest.skip(f"the Mars images are not at hand (name them in {variable})")
+        pytest.skip(f"the Mars images are not available (set {variable} to their path)")
     return Path(path).resolve()

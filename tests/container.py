@@ -2,9 +2,9 @@
 
     python container.py MODEL_FOLDER TENSORFLOW_SERVING_PORT old|new
 
-Written after the behaviour of AWS's image: it finds the SavedModels, loads code/inference.py,
-and answers POST /invocations by its handler. "old" answers every exception with 500, "new" lets
-falcon's errors through.
+It imitates AWS's image: it finds the SavedModels, loads code/inference.py, and answers POST
+/invocations with its handler. "old" answers every exception with 500, "new" lets falcon's errors
+through.
 TensorFlow, Keras, NumPy and Pillow cannot be imported here. Prints the port it listens on.
 """
 
@@ -23,7 +23,7 @@ MISSING = ("tensorflow", "keras", "numpy", "PIL", "cv2", "scipy")
 
 
 class NotInTheImage(importlib.abc.MetaPathFinder):
-    """Makes imports fail that fail in the image."""
+    """Blocks the imports that fail in the image."""
 
     def find_spec(self, fullname, path=None, target=None):
         if fullname.split(".")[0] in MISSING:
@@ -38,7 +38,7 @@ Context = collections.namedtuple(
 
 
 def find_models(folder):
-    """Names of the folders under which a SavedModel lies in a folder of digits."""
+    """Names of the folders that hold a SavedModel in a subfolder whose name is a number."""
     found = (path.relative_to(folder).parts for path in Path(folder).rglob("saved_model.pb"))
     return list(dict.fromkeys(parts[-3] for parts in found if len(parts) >= 3 and re.fullmatch(r"\d+", parts[-2])))
 
@@ -48,7 +48,7 @@ def import_handlers(folder):
     inference = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(inference)
     if not hasattr(inference, "handler"):
-        # The image takes the pair input_handler, output_handler too; this stand-in does not.
+        # The image also accepts an input_handler with an output_handler; this stand-in does not.
         raise NotImplementedError("Handlers are not implemented correctly in user script.")
     return inference
 
@@ -80,7 +80,7 @@ class Invocations:
 
 
 def unchunked(stream):
-    """A body that came in chunks, as gunicorn gives it to the service."""
+    """The body of a chunked request, as gunicorn gives it to the service."""
     parts = []
     while size := int(stream.readline(), 16):
         parts.append(stream.read(size))

@@ -41,18 +41,18 @@ def tiny():
 
 @functools.cache
 def loaded():
-    """What the handlers load of the unpacked archive, which takes a second or so: once for all."""
+    """What the handlers load from the unpacked archive: loaded once, because it takes about a second."""
     return tiny().handlers.model_fn(tiny().folder)
 
 
 def export_no_more(monkeypatch):
-    """What is exported is the tiny model's SavedModel, which is there already: for tests of what stands around it."""
+    """Export the tiny model's existing SavedModel in place of a new one: for tests of everything around it."""
     saved = tiny().folder / "cnn" / "1"
     monkeypatch.setattr(savedmodel, "export", lambda model, folder, *_: shutil.copytree(saved, folder))
 
 
 def straight(images):
-    """What Keras itself answers: float32 (n, classes)."""
+    """Keras's own predictions: float32 (n, classes)."""
     return tiny().model.predict_on_batch(np.asarray(images, "float32"))
 
 
@@ -68,7 +68,7 @@ def npy(array):
 
 
 def picture(array, form="PNG", **options):
-    """An image file of a uint8 array (height, width, 3), or of a Pillow image, by Pillow."""
+    """The bytes of an image file that Pillow makes of a uint8 array (height, width, 3) or a Pillow image."""
     file = io.BytesIO()
     (array if isinstance(array, Image.Image) else Image.fromarray(array)).save(file, form, **options)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""Requests as people send them to the tiny classifier: what is answered, and what is refused in which words."""
+"""Requests as people send them to the tiny classifier: which are answered, and which are refused in what words."""
 
 import base64
 import gzip
@@ -32,7 +32,7 @@ def requests_of(image):
 
 
 def lossless_requests():
-    """{name: (content type, body, image)}: further forms, and the image (height, width, 3) that each of them is."""
+    """{name: (content type, body, image)}: further forms, each with the image (height, width, 3) that it holds."""
     image = tiny().images[0]
     return {
         name: (*request, image)
@@ -42,7 +42,7 @@ def lossless_requests():
 
 
 def _labels(image):
-    """Whatever the content type says, the first bytes count."""
+    """Requests with all kinds of content types, which do not matter: the first bytes do."""
     file = picture(image)
     kinds = (
         "image/jpg", "image/jpeg", "image/pjpeg", "application/x-image", "application/octet-stream", "image/*", "",
@@ -131,7 +131,7 @@ def _formats(image):
 
 
 def _turned(image):
-    """PNG and WEBP files that are upright as `image` is, once EXIF's orientation is followed."""
+    """PNG and WEBP files that equal `image` once EXIF's orientation is applied."""
     stored = {
         1: image, 2: image[:, ::-1], 3: image[::-1, ::-1], 4: image[::-1], 5: image.transpose(1, 0, 2),
         6: np.rot90(image, 1), 7: np.rot90(image, 2).transpose(1, 0, 2), 8: np.rot90(image, -1),
@@ -147,14 +147,14 @@ def _turned(image):
 
 
 def orientation(number, order="<"):
-    """An EXIF block that holds an orientation and one other entry; `order`: of struct."""
+    """An EXIF block that holds an orientation and one other entry; `order`: the byte order, as in struct."""
     mark = b"II*\0" if order == "<" else b"MM\0*"
     entries = struct.pack(order + "HHIHH", 0x0112, 3, 1, number, 0) + struct.pack(order + "HHIHH", 0x0128, 3, 1, 2, 0)
     return b"Exif\0\0" + mark + struct.pack(order + "IH", 8, 2) + entries + bytes(4)
 
 
 def _see_through():
-    """Pictures with transparency, as Pillow lays them on white."""
+    """Pictures with transparency, each with the image that Pillow makes of it on white."""
     generator = np.random.default_rng(3)
     hidden = generator.integers(0, 256, (16, 16, 4), "uint8")
     colours = Image.fromarray(tiny().images[1]).quantize(8)

@@ -1,4 +1,4 @@
-"""Malformed requests without end: valid ones with bytes, numbers, structure or labels broken."""
+"""Any number of malformed requests: valid ones with broken bytes, numbers, structure or content types."""
 
 import json
 import random
@@ -10,9 +10,9 @@ LEAVES = (None, True, "7", "", -1, 256, 1e308, 10**400, 0.5, [], {}, [[]], float
 
 
 def malformed(requests, picture, count, seed):
-    """Yields (content type, body), `count` times: mutations of `requests` {name: (content type, body)}.
+    """Yield (content type, body), `count` times: mutations of `requests` {name: (content type, body)}.
 
-    `picture(array, form)` makes the picture files that are broken, too.
+    `picture(array, form)` makes further picture files to break.
     """
     generator = random.Random(seed)
     image = np.random.default_rng(seed).integers(0, 256, (12, 9, 3), "uint8")
@@ -35,7 +35,7 @@ def malformed(requests, picture, count, seed):
 
 
 def _broken_document(generator, document):
-    """JSON whose structure is broken at a random place, top to bottom."""
+    """JSON whose structure is broken at a random place and depth."""
     node, depth = document, generator.randint(0, 4)
     key = next(iter(node))
     for _ in range(depth):

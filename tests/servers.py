@@ -1,4 +1,4 @@
-"""What stands around the local server: a proxy before it, a stand-in for TensorFlow Serving behind it."""
+"""What surrounds the local server: a proxy in front of it, a stand-in for TensorFlow Serving behind it."""
 
 import base64
 import contextlib
@@ -14,10 +14,10 @@ PREFIX = "/jupyter/proxy/8080"
 
 @contextlib.contextmanager
 def running(answer):
-    """Answer GET and POST by `answer`, a function of a BaseHTTPRequestHandler; yields the port."""
+    """Answer GET and POST with `answer`, a function of a BaseHTTPRequestHandler; yields the port."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        do_GET = do_POST = answer  # noqa: N815 - the names that http.server asks for
+        do_GET = do_POST = answer  # noqa: N815 - the names that http.server expects
 
         def log_message(self, *_):
             pass
@@ -35,7 +35,7 @@ def running(answer):
 
 @contextlib.contextmanager
 def prefixed(port):
-    """Serve what answers at `port` below PREFIX, as jupyter-server-proxy does, the browser's Host handed on.
+    """Proxy the server at `port` below PREFIX, as jupyter-server-proxy does, passing on the browser's Host.
 
     Yields the address of its root, with a slash at the end.
     """
@@ -65,8 +65,8 @@ def tensorflow_serving(name, model):
     """TensorFlow Serving's REST interface (its "row format") over `model`, a loaded SavedModel; yields the port.
 
     POST /v1/models/<name>:predict with {"signature_name": ..., "instances": [...]}; an instance
-    {"b64": text} is a string. Answers {"predictions": [...]}, of a signature with several outputs
-    [{name: value, ...}, ...], or {"error": ...} with 400 or 404.
+    {"b64": text} is a string. Answers {"predictions": [...]}, where a signature with several outputs
+    gives [{name: value, ...}, ...], or {"error": ...} with 400 or 404.
     """
 
     def answer(request):

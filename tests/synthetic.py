@@ -1,4 +1,4 @@
-"""Small images with real spatial structure: each class is a bright bar at an angle of its own."""
+"""Small images with real spatial structure: each class is a bright bar at its own angle."""
 
 import numpy as np
 
@@ -31,6 +31,6 @@ def dataset(train=256, validation=64, test=64, classes=4, side=16, seed=0):
 
 
 def noise(scale=0.005, seed=0):
-    """A function that draws from a normal distribution of standard deviation `scale`."""
+    """A function that draws from a normal distribution with mean 0 and standard deviation `scale`."""
     generator = np.random.default_rng(seed)
     return lambda: generator.normal(0, scale)

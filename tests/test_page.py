@@ -184,7 +184,7 @@ def test_a_picture_is_pasted(page):
     page.execute_script(browser.PASTE, base64.b64encode(packed.picture(image)).decode(), "image.png", "image/png")
     check_answer(page, image)
     page.execute_script(browser.PASTE, "words", None, None)
-    wait(page, lambda: "no file" in text(page, "error"))
+    wait(page, lambda: "not a file" in text(page, "error"))
 
 
 def test_an_example_of_the_archive_is_asked_by_a_click(page):
@@ -219,7 +219,7 @@ def check_map(page, image):
     """That the map lies on the picture, dark where nothing speaks for the answer."""
     tiny = packed.tiny()
     best = max(expected_of(image), key=expected_of(image).get)
-    wait(page, lambda: text(page, "caption") == f"bright: what speaks for {best}")
+    wait(page, lambda: text(page, "caption") == f"bright: evidence for {best}")
     expected = tiny.handlers.explain_pixels(image[None].astype("float32"), packed.loaded())[1][0]
     found = np.array(page.execute_script(browser.DARKNESS, *expected.shape))
     np.testing.assert_allclose(found, 255 * 0.85 * (1 - expected), atol=12)

@@ -1,4 +1,4 @@
-"""A CIFAR-10 of 20 images a batch, in every shape that people have on disk, written without cnnlab's readers."""
+"""A CIFAR-10 with 20 images per batch, in every layout that people have on disk, written without cnnlab's readers."""
 
 import dataclasses
 import hashlib
@@ -16,7 +16,7 @@ from cnnlab.data.cifar10 import CIFAR10
 from cnnlab.data.cifar10_copies import KEY_BYTES
 
 COUNT = 20
-# Nothing listens on port 9 of this machine; a test that means to reach no network cannot.
+# Nothing listens on port 9 of this machine, so no test can reach the network by mistake.
 NOWHERE = "http://127.0.0.1:9/cifar-10-binary.tar.gz"
 
 
@@ -35,7 +35,7 @@ ARRAYS = _arrays()
 
 
 def keys():
-    """Of each image under its label, training before test."""
+    """The key of each image with its label, training before test."""
     pairs = [
         pair for split in ("train", "test") for pair in zip(ARRAYS[f"x_{split}"], ARRAYS[f"y_{split}"], strict=True)
     ]
@@ -90,7 +90,7 @@ ARCHIVES = {
 
 
 def write_folder(parent, name):
-    """The folder `name` of LAYOUTS under `parent`; returns its path."""
+    """Write the folder `name` of LAYOUTS under `parent`; return its path."""
     folder = parent / name
     folder.mkdir(parents=True)
     LAYOUTS[name](folder)
@@ -98,7 +98,7 @@ def write_folder(parent, name):
 
 
 def pack(folder, archive, *extra, mode="w:gz"):
-    """Pack `folder` under its name, then the `extra` (TarInfo, bytes); returns the path of `archive`."""
+    """Pack `folder` under its name, then the `extra` (TarInfo, bytes); return the path of `archive`."""
     with tarfile.open(archive, mode) as tar:
         tar.add(folder, folder.name)
         for member, content in extra:
@@ -107,7 +107,7 @@ def pack(folder, archive, *extra, mode="w:gz"):
 
 
 def write_archive(parent, name):
-    """The archive `name` of ARCHIVES in `parent`; returns its path."""
+    """Write the archive `name` of ARCHIVES in `parent`; return its path."""
     return pack(write_folder(parent / "to_pack", ARCHIVES[name]), parent / name)
 
 
@@ -122,7 +122,7 @@ def png(pixels, mode="RGB"):
 
 
 def python2_pickle(raw, labels):
-    """A batch as Python 2 and its NumPy pickled it, which is how the published file is written."""
+    """A batch as Python 2 and its NumPy pickled it, like the published files."""
 
     def text(value):
         return pickle.SHORT_BINSTRING + bytes([len(value)]) + value

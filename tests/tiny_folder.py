@@ -1,4 +1,4 @@
-"""Pictures that look like nothing but themselves, in folders of classes."""
+"""Pictures that do not look alike, in one folder per class."""
 
 import io
 
@@ -9,7 +9,7 @@ CLASSES = ("cat", "dog", "owl")
 
 
 def photo(number, size=(48, 36)):
-    """A Pillow picture of `size` (width, height): smooth blotches that no other number has, of class `number` % 3.
+    """A Pillow picture of `size` (width, height): smooth blotches unique to `number`, of class `number` % 3.
 
     Cats are reddish, dogs greenish, owls bluish.
     """
@@ -19,14 +19,14 @@ def photo(number, size=(48, 36)):
 
 
 def encoded(picture, form="PNG", **options):
-    """The bytes of a file of a Pillow picture."""
+    """A Pillow picture as the bytes of a file."""
     file = io.BytesIO()
     picture.save(file, form, **options)
     return file.getvalue()
 
 
 def write(folder, count=8, start=0):
-    """`count` pictures of each class in `folder`/CLASS, numbered from `start`; returns `folder`."""
+    """Write `count` pictures of each class to `folder`/CLASS, numbered from `start`; return `folder`."""
     for number in range(3 * start, 3 * (start + count)):
         path = folder / CLASSES[number % 3] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

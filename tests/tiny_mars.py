@@ -1,8 +1,8 @@
 """A Mars data set of 22 pictures in the published layout, with every quirk of the real one, written without cnnlab.
 
-A class without images (2, "sun"), one that test lacks (1, "hole"), frames that recur as picture
-and thumbnail, one frame whose images have two classes, greyscale, many sizes, pictures in no
-split.
+It has a class without images (2, "sun"), one that test lacks (1, "hole"), frames that recur as
+picture and thumbnail, one frame whose images have two classes, greyscale images, many sizes, and
+pictures in no split.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from PIL import Image
 
 from cnnlab.data.mars_files import MarsSpec
 
-# Nothing listens on port 9 of this machine; a test that means to reach no network cannot.
+# Nothing listens on port 9 of this machine, so no test can reach the network by mistake.
 NOWHERE = "http://127.0.0.1:9/msl-images.zip"
 SYNSET = "0       rock\n1       hole\n2       sun\n3       big wheel\n"
 CLASS_NAMES = ("rock", "hole", "big wheel")
@@ -46,7 +46,7 @@ SIZES = ((32, 24), (32, 32), (20, 30), (31, 31), (48, 16))
 
 
 def picture(number, grey=False):
-    """A JPEG file (bytes) of its own colour and size: the left half dark, the right half bright."""
+    """The bytes of a JPEG file whose colour and size follow from `number`: dark on the left, bright on the right."""
     width, height = SIZES[number % len(SIZES)]
     pixels = np.zeros((height, width, 3), "uint8")
     pixels[:, width // 2 :] = (200, 100 + 5 * number, 60)
@@ -56,7 +56,7 @@ def picture(number, grey=False):
 
 
 def files():
-    """Path within the data set to content (bytes)."""
+    """{path within the data set: content in bytes}."""
     names = [name for rows in SPLITS.values() for name, _ in rows] + list(UNLISTED)
     content = {f"calibrated/{name}": picture(number, name[22] == "D") for number, name in enumerate(names)}
     for split, rows in SPLITS.items():
@@ -86,7 +86,7 @@ SPEC = _spec()
 
 
 def write_folder(parent, content=FILES):
-    """The data set as a folder under `parent`; returns its path."""
+    """Write the data set as a folder under `parent`; return its path."""
     folder = parent / "msl-images"
     for name, data in content.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ def write_folder(parent, content=FILES):
 
 
 def write_zip(parent, content=FILES, extra=()):
-    """The data set as msl-images.zip in `parent`, with the `extra` (ZipInfo, bytes); returns its path."""
+    """Write the data set as msl-images.zip in `parent`, with the `extra` (ZipInfo, bytes); return its path."""
     parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(parent / "msl-images.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in content.items():

@@ -1,4 +1,4 @@
-"""Studies of seconds: the tests run them in their own process, and as a program that they kill."""
+"""Studies that take seconds: the tests run them in their own process, and as a program that they kill."""
 
 import dataclasses
 import functools
@@ -13,14 +13,14 @@ from cnnlab import data
 from cnnlab.studies import Store, Study, run_study
 from cnnlab.training import PROTOCOL, Result, Trial, train
 
-# Images that normalisations take their statistics of: with the lab's own number, in batches of 16, that would be most
-# of what a training here takes.
+# Images for the statistics of normalisations: with the lab's own number, in batches of 16, they would take most of
+# the time of a training here.
 STATISTICS_IMAGES = 128
 data.LOADERS["bars"] = lambda seed: synthetic.dataset(seed=seed)
 
 BARS = {"dataset": "bars", "batch_size": 16, "precision": "float32"}
 SMALLEST = Trial("cnn_2", options={"filters": [2], "dense": 8}, epochs=4, **BARS)
-# All that a recipe can have; half an epoch at the end.
+# Everything that a recipe can have, with half an epoch at the end.
 FULL = Trial(
     "full", model="blocks", options={"filters": [8, 16], "whitening": True, "dirac": True}, label_smoothing=0.1,
     optimizer="sgd", learning_rate=0.3, weight_decay=1e-3, bias_scale=8.0, schedule="triangular", epochs=3.5,
@@ -44,7 +44,7 @@ STUDY = Study(
 
 
 def at_once(trial, dataset, callbacks=(), scoring_batch=500, seconds=0.1):
-    """In the place of `training.train`: a Result after a moment, with a row that says what it is of."""
+    """Stand in for `training.train`: return a Result after a moment, with a row that identifies its trial."""
     time.sleep(seconds)
     trial = trial.resolved()
     facts = {"data_version": dataset.fingerprint, "protocol": PROTOCOL}
@@ -54,9 +54,9 @@ def at_once(trial, dataset, callbacks=(), scoring_batch=500, seconds=0.1):
 
 
 def trained_once():
-    """In the place of `training.train`: it trains the first trial of each kind of model, and all others get its result.
+    """A stand-in for `training.train` that trains the first trial of each kind of model and reuses its result.
 
-    In a row that says what it is of.
+    Each row still identifies its own trial.
     """
     results = {}
 
@@ -72,13 +72,13 @@ def trained_once():
 
 
 def few_images_for_statistics(set_attribute=setattr):
-    """Normalisations of this process take their statistics of STATISTICS_IMAGES images; `set_attribute`: pytest's."""
+    """Compute this process's normalisation statistics from STATISTICS_IMAGES images; `set_attribute`: pytest's."""
     set_attribute(importlib.import_module("cnnlab.training.loop"), "STATISTICS_IMAGES", STATISTICS_IMAGES)
 
 
 if __name__ == "__main__":
     few_images_for_statistics()
     if sys.argv[2:] == ["at once"]:
-        # Slower than the test that shares the work with it, which so has a part of it on any machine.
+        # Slower than the test that shares the work with it, so that the test gets a part on any machine.
         importlib.import_module("cnnlab.studies.run").train = functools.partial(at_once, seconds=1.0)
     run_study(STUDY, Store(sys.argv[1]), progress=False)
