@@ -155,7 +155,7 @@ def select(records, trials):
     set and seed, the rows of the most frequent data version are taken; on a tie, of the one trained last.
     Returns a DataFrame, one row a trial, with the trial's label, in the order of `trials`, those with
     a precision of their own first; empty if nothing matches. `frame.attrs["protocol"]` is the protocol of its rows.
-    If some were trained on a GPU and others not, only the others keep their times: the two are not comparable.
+    If some were trained on a GPU and others not, only the latter keep their times: the two are not comparable.
     """
     wanted = {(trial.identity, trial.precision): (place, trial.label) for place, trial in enumerate(trials)}
     groups, exact = (collections.defaultdict(lambda: collections.defaultdict(list)) for _ in range(2))

@@ -24,7 +24,7 @@ class ShuffledBatches(keras.utils.PyDataset):
     image; `steps_per_epoch`: batches an epoch, by default one pass; if there are more, further
     passes follow, each in its own order. Images that do not fill the last batch wait for another
     epoch. `flip`: "none"; "random" mirrors each image left to right with probability 1/2;
-    "alternating" mirrors it in every second epoch, half of the images in the first, so that two
+    "alternating" mirrors it in every second epoch, half of the images from the first on, so that two
     epochs show both sides of each (Jordan, 2024, "alternating flip"); `translate`: shift by at most
     this many pixels in each direction, edges reflected; `class_weights` float32 (classes,), for
     integer labels.

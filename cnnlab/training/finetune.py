@@ -1,7 +1,7 @@
 """Fine-tuning: the last blocks and the head of EfficientNet-Lite0, trained on feature maps of the frozen blocks.
 
 The frozen part sees each image once, and its mirror image where training mirrors; its feature maps are kept. The
-classifier starts as a linear probe: from random weights, fine-tuning would distort the features before it can use them,
+classifier starts as a linear probe: from a random one, fine-tuning would distort the features before they are of use,
 which costs most where test images differ from training images: Kumar et al., "Fine-tuning can distort pretrained
 features and underperform out-of-distribution" (ICLR 2022).
 """
@@ -69,7 +69,7 @@ def parts_of(network, input_shape, classes):
 def build_for(trial, dataset, fused=False):
     """Build the network of `trial`, like `models.build`, for the images and classes of `dataset` (a `data.Dataset`).
 
-    For fine-tuning, the part that is trained; for a linear probe, the network whose features it takes.
+    For fine-tuning, this is the part that is trained; for a linear probe, the network whose features it takes.
     """
     shape, classes, network = dataset.input_shape, len(dataset.class_names), trial.network
     if isinstance(network, Lite0):

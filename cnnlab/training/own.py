@@ -74,7 +74,7 @@ def _described(layer):
         text = json.dumps(keras.saving.serialize_keras_object(layer))
         config = {name: value for name, value in json.loads(text)["config"].items() if name not in NOT_KEPT}
         known = getattr(keras.layers, kind.__name__, None) is kind and not CODE.search(text)
-        kind.from_config(copy.deepcopy(config))  # it changes its argument
+        kind.from_config(copy.deepcopy(config))  # from_config changes its argument
     except (TypeError, ValueError, KeyError, OSError):  # whatever Keras and `inspect` raise
         known = False
     if not known:

@@ -39,8 +39,8 @@ _COUNTER = "num_batches_tracked"
 def load_backbone(path=None, size=(224, 224)):
     """A `keras.Model` from pixels (n, height, width, 3) in 0..255 to feature maps (n, ..., ..., features) or features.
 
-    `path` None: EfficientNet-Lite0 for images of `size` (height, width) in pixels. Otherwise a .keras file, which keeps
-    its own size and, if it is a classifier, loses its last layer. Raises DataUnavailableError as `efficientnet_lite0`
+    `path` None: EfficientNet-Lite0 for images of `size` (height, width) in pixels. Otherwise a .keras file, with its
+    own size (if any) and without the last layer of a classifier. Raises DataUnavailableError as `efficientnet_lite0`
     does, ValueError for a file that is not a network on raw pixels.
     """
     return efficientnet_lite0(size) if path is None else _without_classifier(Path(path))

@@ -265,7 +265,7 @@ def _chosen(features, labels, classes, strengths=None):
 
 
 def fitted(features, labels, strength, weighting, classes):
-    """(kernel float32 (features, `classes`), bias (classes,)) of the softmax layer equal to a regression.
+    """(kernel float32 (features, `classes`), bias (classes,)) of the softmax layer equivalent to a regression.
 
     That is the logistic regression of integer `labels` (n,) on standardised `features` (n, features), with inverse
     penalty `strength` and `weighting` (scikit-learn's class_weight).

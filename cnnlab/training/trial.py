@@ -28,7 +28,7 @@ class Trial:
 
     The network. `model`: a key of NETWORKS; `options`: its fields; those left out take their defaults.
 
-    Optimisation. `epochs`, not always whole, of `steps_per_epoch` batches (None: one pass over the
+    Optimisation. `epochs`, maybe fractional, of `steps_per_epoch` batches (None: one pass over the
     training images); `batch_size` in images; `optimizer`: "adam"; "sgd" with Nesterov `momentum` and
     `weight_decay` (an L2 coefficient: this share of each weight is added to its gradient); or "muon"
     (see `optimizers.Muon`) with `kernel_rate` and `kernel_momentum` for the kernels of convolutions,
