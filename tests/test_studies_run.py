@@ -264,7 +264,7 @@ def test_a_missing_model_is_trained_again_to_the_same_weights(tmp_path):
         np.testing.assert_array_equal(one, other)
     assert finished(tmp_path / "trials") == rows
     (tmp_path / "others" / f"{trial_key(trial)}.keras").write_bytes(b"no archive")
-    with pytest.raises(ValueError, match="is no model that Keras can load; delete it"):
+    with pytest.raises(ValueError, match="is not a model that Keras can load; delete it"):
         trained_model(trial, tmp_path / "others", store)
 
 

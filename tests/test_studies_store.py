@@ -102,7 +102,7 @@ def test_a_row_of_another_version_of_the_data_is_not_found_and_kept_beside(store
 def test_a_torn_row_is_named_and_left_out(store):
     torn = store.folder / f"{trial_key(TRIAL)}.json"
     torn.write_text(torn.read_text()[:40])
-    with pytest.warns(UserWarning, match="is not a whole row"):
+    with pytest.warns(UserWarning, match="is not a complete row"):
         assert len(select(store.records(), RUNS)) == 3
 
 

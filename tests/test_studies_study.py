@@ -104,7 +104,7 @@ def test_the_recipes_are_four_studies_and_those_with_a_target_have_seeds_of_thei
 
 
 def test_two_variants_of_one_label_are_refused():
-    with pytest.raises(ValueError, match="two variants of one label"):
+    with pytest.raises(ValueError, match="two variants with the same label"):
         Study("twice", "?", "?", "?", (Trial("a"), Trial("a", epochs=2)))
 
 

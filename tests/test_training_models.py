@@ -238,7 +238,7 @@ def test_a_kept_model_is_whole_and_answers_alike_and_no_model_is_named(tiny, tmp
     assert [each.name for each in path.parent.iterdir()] == ["0123.keras"]
     np.testing.assert_array_equal(training.load_model(path)(pictures), tiny(pictures))
     path.write_bytes(b"no archive")
-    with pytest.raises(ValueError, match="is no model that Keras can load; delete it"):
+    with pytest.raises(ValueError, match="is not a model that Keras can load; delete it"):
         training.load_model(path)
 
 

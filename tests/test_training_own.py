@@ -116,11 +116,11 @@ def functional():
     [
         (functional, "is a Functional; expected a keras.Sequential"),
         (lambda: by_hand, "is a function; expected a keras.Sequential"),
-        (lambda: by_hand(Doubled()), "is a Doubled; expected layers that keras.layers has, without code"),
-        (lambda: by_hand(layers.Lambda(lambda x: x)), "is a Lambda; expected layers that keras.layers has"),
-        (lambda: keras.Sequential([by_hand()]), "is a Sequential; expected layers that keras.layers has"),
-        (lambda: by_hand(layers.Activation(doubled)), "is a Activation; expected layers that keras.layers has"),
-        (lambda: by_hand(layers.Activation(lambda x: x)), "is a Activation; expected layers that keras.layers has"),
+        (lambda: by_hand(Doubled()), "is a Doubled; expected layers from keras.layers, without code"),
+        (lambda: by_hand(layers.Lambda(lambda x: x)), "is a Lambda; expected layers from keras.layers"),
+        (lambda: keras.Sequential([by_hand()]), "is a Sequential; expected layers from keras.layers"),
+        (lambda: by_hand(layers.Activation(doubled)), "is a Activation; expected layers from keras.layers"),
+        (lambda: by_hand(layers.Activation(lambda x: x)), "is a Activation; expected layers from keras.layers"),
         (lambda: keras.Sequential([]), "layers is"),
     ],
 )

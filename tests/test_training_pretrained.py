@@ -50,9 +50,9 @@ def test_every_tensor_is_in_the_network_and_nothing_else():
 
 def test_a_tensor_that_finds_no_place_is_said():
     model, sources = pretrained._lite0((32, 32), classifier=False)
-    with pytest.raises(DataUnavailableError, match="another network than EfficientNet-Lite0: extra"):
+    with pytest.raises(DataUnavailableError, match="a network other than EfficientNet-Lite0: extra"):
         pretrained._fill(model, sources, {**weights(), "extra": np.zeros(3)})
-    with pytest.raises(DataUnavailableError, match="another network than EfficientNet-Lite0: _bn0.bias"):
+    with pytest.raises(DataUnavailableError, match="a network other than EfficientNet-Lite0: _bn0.bias"):
         pretrained._fill(model, sources, {name: each for name, each in weights().items() if name != "_bn0.bias"})
 
 
@@ -151,17 +151,17 @@ def of_one(*view):
 
 BAD_FILES = {
     "no whole pickle": torch_file(GOOD, STORAGES)[:60],
-    "cut short, or damaged": torch_file(GOOD, STORAGES)[:-3],
-    "cut short, or damaged, at": torch_file(GOOD, STORAGES).replace(struct.pack("<q", 12), struct.pack("<q", 13)),
-    "no file of torch.save": torch_file(GOOD, STORAGES, head=(MAGIC, 1002, {})),
-    "no file of torch.save in": pickle.dumps({"a": 1}, protocol=2) * 5,
+    "cut short or damaged": torch_file(GOOD, STORAGES)[:-3],
+    "cut short or damaged at": torch_file(GOOD, STORAGES).replace(struct.pack("<q", 12), struct.pack("<q", 13)),
+    "not a torch.save file": torch_file(GOOD, STORAGES, head=(MAGIC, 1002, {})),
+    "not a torch.save file in": pickle.dumps({"a": 1}, protocol=2) * 5,
     "other storages than": torch_file(GOOD, STORAGES, keys=["0", "2"]),
     r"shape \(3, 5\) .*outside": of_one(0, (3, 5), (5, 1)),
     r"shape \(4,\) .*outside": of_one(9, (4,), (1,)),
     r"shape \(2,\) .*outside": of_one(0, (2,), (-1,)),
     r"strides \(0,\) that lies outside": of_one(0, (2_000_000_000,), (0,)),
     r"strides \(1, 1\) that": of_one(0, (3,), (1, 1)),
-    "something else than a dictionary": b"".join(
+    "something other than a dictionary": b"".join(
         pickle.dumps(each, protocol=2) for each in (MAGIC, PROTOCOL, {}, [1, 2], [])
     ),
     "dictionary of tensors": b"".join(
@@ -220,8 +220,8 @@ def test_what_is_no_backbone_gets_one_line(tmp_path):
     (tmp_path / "text.keras").write_text("no model")
     bad = {
         "there is no .keras file": tmp_path / "none.keras",
-        "no model that Keras": tmp_path / "text.keras",
-        "expected a network of one batch of RGB images": saved(tmp_path, keras.Input((5,)), keras.layers.Dense(2)),
+        "not a model that Keras": tmp_path / "text.keras",
+        "expected a network with one input of RGB images": saved(tmp_path, keras.Input((5,)), keras.layers.Dense(2)),
     }
     for reason, path in bad.items():
         with pytest.raises(ValueError, match=reason) as caught:

@@ -17,7 +17,7 @@ from cnnlab.studies.store import Store, select
 from cnnlab.studies.study import PROFILE_VARIABLE, Budget, Study, find_budget
 
 STUDIES = CIFAR_STUDIES | MARS_STUDIES | RECIPE_STUDIES
-# Variants that can be trained on any pictures: on all of them, with their pixels in place, and chosen on validation.
+# Variants that can be trained on any pictures: on all of them, with their pixels in place.
 VARIANTS = {
     trial.label: trial
     for study in (CIFAR_STUDIES | MARS_STUDIES).values()
@@ -42,14 +42,14 @@ __getattr__, __dir__, _lazy = lazy_loader.attach(
 
 
 def find_study(name):
-    """The study called `name`; ValueError with the names there are."""
+    """The study called `name`; ValueError listing the known names for any other."""
     if name not in STUDIES:
         raise ValueError(f"no study is called {name!r}; expected one of {', '.join(STUDIES)}")
     return STUDIES[name]
 
 
 def study_of(labels):
-    """A Study of the VARIANTS called `labels`, for a data set of the reader's own (see `Budget.on`)."""
+    """A Study of the VARIANTS called `labels`, for the reader's own data set (see `Budget.on`)."""
     for label in labels:
         if label not in VARIANTS:
             raise ValueError(f"no variant is called {label!r}; expected some of {', '.join(VARIANTS)}")

@@ -10,23 +10,23 @@ DENSE = Trial("dense_128_64", model="dense", options={"units": [128, 64]})
 CNN = Trial("cnn_32_64_128", options={"filters": [32, 64, 128]})
 FILTERS = ((16, 32, 64), (32, 64, 128), (64, 128, 256), (128, 256, 512))
 SMALL_CNN = Trial("cnn_32_64_k3", options={"filters": [32, 64], "dense": 128})
-# Without convolutions, trained until validation accuracy no longer rises: at a rate that falls to zero, of the best
+# Without convolutions, trained until validation accuracy stops rising: at a rate that falls to zero, keeping the best
 # epoch.
 TO_THE_END = {"model": "dense", "epochs": 40, "schedule": "linear", "batch_size": 256}
 SOFTMAX = Trial("softmax_regression", options={"units": []}, **TO_THE_END)
-# Its size computes as much as the CNN; dropout, rate and mirror images were chosen on validation, with a seed that is
-# in no row.
+# At this size it computes as much as the CNN; dropout, rate and mirror images were chosen on validation, with a seed
+# that no row uses.
 DENSE_BEST = Trial(
     "dense_1024_512_tuned", options={"units": [1024, 512]}, learning_rate=3e-4, flip="random", **TO_THE_END
 )
-# Each network trains for as many steps as it needs on its images: with equal steps, some would end while they still
-# learn. On validation, with seed 100, which is in no row, accuracy no longer rose at the end.
+# Each network trains for as many steps as it needs on its images: with equal steps, some would stop while still
+# learning. With seed 100, which no row uses, validation accuracy had stopped rising by the end.
 TO_CONVERGENCE = {"epochs": 120, "steps_per_epoch": 250, "patience": 10}
 SAMPLE_SIZES = (500, 1_000, 2_000, 5_000, 10_000, 20_000, 40_000)
 PERMUTATION_SEED = 0
 
 AS_DESIGNED = "as designed"
-# Each decision of the assignment's CNN undone once: what is said of it, and the option that is another.
+# Each design decision of the assignment's CNN, undone alone: its name, and the option that changes.
 DESIGN = {
     "one pooling fewer": {"pools": 1},
     "no padding": {"padding": "valid"},
@@ -46,7 +46,7 @@ CIFAR_STUDIES = {
     for study in (
         Study(
             "baselines",
-            "How far does a network get that knows nothing of images?",
+            "How far does a network get if it knows nothing about images?",
             "width of the two hidden layers",
             f"{SETTINGS}; 10 epochs",
             tuple(
@@ -64,7 +64,7 @@ CIFAR_STUDIES = {
         ),
         Study(
             "design",
-            "What does each decision in the design of the CNN do?",
+            "What does each design decision in the CNN contribute?",
             "one decision at a time, undone",
             f"{SETTINGS.replace('40,000', f'{DESIGN_IMAGES:,}')}; 10 epochs",
             tuple(
@@ -87,7 +87,7 @@ CIFAR_STUDIES = {
         ),
         Study(
             "kernels",
-            "Do larger kernels see more that matters?",
+            "Do larger kernels see more of what matters?",
             "kernel size of both convolutions, in pixels",
             f"{SETTINGS}; 10 epochs; 32 and 64 filters, dense layer of 128, dropout 0.5",
             tuple(
@@ -99,7 +99,7 @@ CIFAR_STUDIES = {
         ),
         Study(
             "epochs",
-            "What is it worth to train one variant for 15 epochs and the others for 10?",
+            "What is gained by training one variant for 15 epochs and the others for 10?",
             "epochs of the 32-64-128 network",
             f"{SETTINGS.replace('best of all epochs chosen on validation', 'the last epoch')}; 3x3 kernels, dense "
             "layer of 512, dropout 0.5",
@@ -122,8 +122,8 @@ CIFAR_STUDIES = {
             "How many images does each network need?",
             "number of training images",
             "Adam, learning rate 0.001, batches of 64, until validation accuracy, measured every 250 steps, has not "
-            "risen for 2,500 steps (30,000 at most), the weights of the best of these measurements; networks of "
-            "comparable parameter counts",
+            "risen for 2,500 steps (30,000 at most), with the weights of the best measurement; networks of comparable "
+            "parameter counts",
             tuple(
                 dataclasses.replace(trial, label=f"{trial.label}_n{images}", train_images=images, **TO_CONVERGENCE)
                 for trial in (DENSE, SMALL_CNN)
@@ -134,16 +134,16 @@ CIFAR_STUDIES = {
             "dense_best",
             "What is convolution worth against a dense network at its best?",
             "the network, and how long it is trained",
-            f"{SETTINGS}; 10 epochs, but softmax regression and the tuned network 40, in batches of 256, at a rate "
-            "that falls to zero (the tuned one's from 0.0003, on mirror images too): it computes as much as the CNN",
+            f"{SETTINGS}; 10 epochs, but 40 for softmax regression and the tuned network, in batches of 256, at a rate "
+            "that falls to zero; the tuned one starts at 0.0003, sees mirror images, and computes as much as the CNN",
             (SOFTMAX, DENSE, DENSE_BEST, CNN),
         ),
         Study(
             "transfer_size",
-            "How many images does a network need that has seen others?",
+            "How many images does a pretrained network need?",
             "number of training images",
             "a logistic regression on the frozen features of EfficientNet-Lite0, for which images are enlarged to "
-            "96x96 pixels; the strength of its penalty, of three, chosen on 10,000 validation images",
+            "96x96 pixels; one of three penalty strengths, chosen on 10,000 validation images",
             tuple(
                 Trial(
                     f"pretrained_n{images}",

@@ -1,18 +1,18 @@
-"""The experiments on the Mars images: a ladder from a logistic regression to transfer, and the kernel's size."""
+"""The experiments on the Mars images: a ladder from logistic regression to transfer, and kernel size."""
 
 import dataclasses
 
 from cnnlab.studies.study import Study
 from cnnlab.training import Trial
 
-# At a constant rate validation accuracy rises and falls by five points from epoch to epoch for as long as one waits
-# (tried for 30); at a falling one it has stopped moving by the end. The best epoch's weights are kept.
+# At a constant rate, validation accuracy swings by five points from epoch to epoch for as long as one waits (tried:
+# 30 epochs); at a falling rate it has settled by the end. The best epoch's weights are kept.
 TRAINING = {"epochs": 12, "schedule": "linear", "monitor": "val_accuracy"}
-# Without convolutions it takes longer, and costs little.
+# Networks without convolutions need longer, and cost little.
 LONGER = {**TRAINING, "epochs": 36}
 SETTINGS = (
     "the published split by sol; letterboxed pictures of 64x64 pixels; Adam, learning rate falling from 0.001 to 0 "
-    "over 12 epochs (without convolutions 36, augmented 24), batches of 64; of the best epoch on validation"
+    "over 12 epochs (36 without convolutions, 24 augmented), batches of 64; the best epoch on validation"
 )
 MARS_LOGISTIC = Trial("mars_logistic", model="dense", options={"units": []}, dataset="mars64", **LONGER)
 MARS_DENSE = Trial(
@@ -25,7 +25,7 @@ MARS_CNN = Trial(
     dataset="mars64",
     **TRAINING,
 )
-# Moved, but not mirrored: several classes are the left or the right side of a thing. Twice as long, as it sees more.
+# Shifted but not mirrored: several classes are the left or right side of an object. Twice as long, as it sees more.
 AUGMENTED = {"translate": 4, "epochs": 24}
 # A probe is fitted: no epochs, no seed.
 _FITTED = {"model": "probe", "dataset": "mars224", "epochs": 1, "precision": "float32"}
@@ -35,12 +35,12 @@ MARS_TUNED = Trial(
     "mars_tuned", model="lite0", options={"blocks": 1, "dropout": 0.2}, dataset="mars224", epochs=6, learning_rate=3e-5,
     class_weights=True, flip="random", precision="float32",
 )  # fmt: skip
-# The same settings, chosen on validation, with the validation images among those that are learned from.
+# The same settings, chosen on validation, now trained on the validation images too.
 MARS_PROBE_ALL = dataclasses.replace(MARS_MIRRORED, label="mars_probe_all", train_split="all", keep="last")
 MARS_TUNED_ALL = dataclasses.replace(MARS_TUNED, label="mars_tuned_all", epochs=5, train_split="all", keep="last")
-# What is shipped of a network that validation chose, which has then done its work.
+# What is shipped instead of the network that validation chose: once it has chosen, its images can train too.
 MARS_WITH_VALIDATION = {MARS_MIRRORED.label: MARS_PROBE_ALL.label, MARS_TUNED.label: MARS_TUNED_ALL.label}
-# Networks whose seeds answer together, too.
+# Networks whose seeds also vote together.
 MARS_VOTES = (MARS_CNN.label, MARS_TUNED.label, MARS_TUNED_ALL.label)
 
 
@@ -72,7 +72,7 @@ MARS_STUDIES = {
         ),
         Study(
             "mars_kernels",
-            "Do larger kernels see more of Mars that matters?",
+            "Do larger kernels see more of what matters on Mars?",
             "kernel size of the four convolutions, in pixels",
             f"{SETTINGS}; 32, 64, 128 and 256 filters with batch normalisation, dense layer of 256, dropout 0.5",
             (

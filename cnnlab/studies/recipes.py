@@ -6,17 +6,17 @@ from cnnlab.machine import output_path
 from cnnlab.studies.study import Study
 from cnnlab.training import NETWORKS, Trial
 
-# The baseline: the code that is published, in the precision that is published.
+# The baseline: the published code, in its published precision.
 PUBLISHED = Trial("published", keep="last", loop="published", precision="float32")
 ASSIGNMENT = Trial("assignment", keep="last", tta=2)
-# The same in single precision, which shows what the faster one costs in accuracy.
+# The same in single precision, which shows what the faster precision costs in accuracy.
 FLOAT32 = dataclasses.replace(ASSIGNMENT, label="float32", precision="float32")
 
 FLIP_AND_TRANSLATE = {"flip": "random", "translate": 2}
-# Normalised, they learn in four passes what the assignment's CNN does not in ten. Narrow, so that ten seeds of
-# a training can be afforded.
+# With normalisation, they learn in four passes what the assignment's CNN does not in ten. Narrow, so that ten
+# seeds are affordable.
 BLOCKS = {"model": "blocks", "filters": (24, 64, 64), "batch_norm": True, "epochs": 4}
-# As in airbench94_muon. A step of Muon has the same size whatever the batch, but its noise falls with the root of it.
+# As in airbench94_muon. Muon's steps have the same size at any batch size, but their noise falls with its square root.
 BATCH = 1_000
 MUON = {
     "optimizer": "muon", "schedule": "linear", "batch_size": BATCH, "learning_rate": 0.85, "kernel_rate": 0.17,
@@ -24,11 +24,11 @@ MUON = {
 }  # fmt: skip
 START = {"whitening": True, "dirac": True}
 WIDE = (64, 256, 256)
-# Nothing is chosen any more; every second pass shows the other side of each image. That is the recipe for 94%, whose
-# seeds serve here too: with other images, equal seeds would pair nothing.
+# Nothing is left to choose, so all images train; every second pass shows the other side of each. This is the recipe
+# for 94%, whose seeds serve here too: with other images, equal seeds would pair nothing.
 EVERYTHING = {"train_split": "all", "epochs": 11.25, "flip": "alternating", "tta_share": 0.25, "seed": 37}
 
-# Label, what is changed in words, and what is changed: each step keeps all the changes before it.
+# Label, the change in words, and the change itself: each step keeps all the changes before it.
 STEPS = (
     ("augmentation", "flip and translate", FLIP_AND_TRANSLATE),
     ("blocks", "normalised blocks, 4 passes", BLOCKS),
@@ -38,7 +38,7 @@ STEPS = (
     ("width", "wider blocks (64-256-256)", {"filters": WIDE}),
     ("to_94", "all images, 11.25 passes, several views", EVERYTHING),
 )
-# The narrow recipe: every change but width and longer training. What is left out of it is compared with it.
+# The narrow recipe: every change but width and longer training. Each leave-one-out is compared with it.
 NARROW = "smoothing"
 
 
@@ -60,14 +60,14 @@ def _walk():
 
 WALK = _walk()
 _NARROW = next(recipe for recipe in WALK if recipe.label == NARROW)
-# The narrow recipe without one of its steps, which is undone. Without label smoothing it is the step before; without
-# the blocks there is nothing to whiten or to normalise, and Muon's kernels are theirs.
+# The narrow recipe with one of its steps undone. Without label smoothing it is the previous step; without the blocks
+# there is nothing to whiten or normalise, and Muon's kernels are theirs.
 WITHOUT = (
     ("without_augmentation", "augmentation", {name: getattr(ASSIGNMENT, name) for name in FLIP_AND_TRANSLATE}),
     ("without_muon", "muon", {name: getattr(ASSIGNMENT, name) for name in MUON}),
     ("without_start", "start", dict.fromkeys(START, False)),
 )
-# Seeds of the widest; and of what takes as long with its partner.
+# Seeds of the wide recipes, and of the slow trainings in float32.
 WIDE_SEEDS, SLOW_SEEDS = 5, 7
 
 # What the assignment lists as future work, each change alone.
@@ -81,7 +81,7 @@ ALONE = (
 
 
 def _fast(label, batch_size, **changes):
-    """The end of the walk, which is the recipe for 94%, trained in batches of `batch_size`."""
+    """The end of the walk, the recipe for 94%, in batches of `batch_size` at rates to match, with `changes`."""
     rates = {
         "batch_size": batch_size,
         "learning_rate": MUON["learning_rate"] * batch_size / BATCH,
@@ -90,18 +90,18 @@ def _fast(label, batch_size, **changes):
     return changed(WALK[-1], label, rates | changes)
 
 
-# The recipes that are held against a target. On validation ReLU was as accurate as SiLU, batches of 1,000 more so than
+# The recipes that have a target. On validation, ReLU was as accurate as SiLU, batches of 1,000 more accurate than those
 # of 2,000, and five passes of the wide network as accurate as eleven of one with half its filters, which take longer.
-# Each begins with a seed that no form of it had been scored with.
+# Each starts from a seed with which no version of it had been scored.
 FAST = (
     _fast("to_74", 500, filters=BLOCKS["filters"], epochs=1, seed=27),
     _fast("to_93", 1_000, epochs=6, seed=22),
     WALK[-1],
 )
-# Accuracy that each is to reach, as the mean of TARGET_SEEDS seeds, and within how many baseline times.
+# The mean accuracy over TARGET_SEEDS seeds that each should reach, and within how many baseline times.
 TARGETS = {"to_74": (0.7444, 0.12), "to_93": (0.93, 1.1), "to_94": (0.94, 2.0)}
 TARGET_SEEDS = 5
-# Which of them is asked how it bears worse images.
+# Which of them is also tested on corrupted images.
 CORRUPTED_RECIPE = "to_93"
 
 
@@ -123,12 +123,12 @@ NAMES = {
 }
 
 PUBLISHED_EPOCHS = f"the published code's {PUBLISHED.epochs:g} epochs"
-# What airbench94 is published with, in the head of its airbench94.py: mean accuracy, and floating-point operations.
+# airbench94 as published in the header of its airbench94.py: mean accuracy, and floating-point operations.
 AIRBENCH94 = {"accuracy": 0.9401, "flops": 0.36e15}
 
 
 def find_recipe(name, seed=None):
-    """The recipe called `name`, with `seed` (None: its own, the first); ValueError with the names there are."""
+    """The recipe called `name`, with `seed` (None: its own, the first); ValueError listing the known names."""
     if name not in RECIPES:
         raise ValueError(f"no recipe is called {name!r}; expected one of {', '.join(RECIPES)}")
     recipe = RECIPES[name]
@@ -136,7 +136,7 @@ def find_recipe(name, seed=None):
 
 
 def model_file(recipe, out, budget):
-    """The Path of the file that the model of `recipe` is kept in: `out`, or one under the folder of `budget`.
+    """The Path of the file for the model of `recipe`: `out`, or by default one in the folder of `budget`.
 
     Raises as `machine.output_path` does.
     """
@@ -150,8 +150,8 @@ RECIPE_STUDIES = {
         Study(
             "recipe",
             "What does each of seven steps add, from the assignment's CNN to 94%?",
-            "one step on top of those before it, and left out of the narrow recipe, which has all but the last two",
-            "40,000 training images but for the last step; the weights at the end of training; settings after "
+            "one step, added to those before it or left out of the narrow recipe, which has all but the last two",
+            "40,000 training images except in the last step; the weights at the end of training; settings after "
             "airbench94_muon",
             ABLATION,
             more_seeds=dict.fromkeys((recipe.label for recipe in WALK[-2:]), WIDE_SEEDS),
@@ -173,10 +173,10 @@ RECIPE_STUDIES = {
         ),
         Study(
             "targets",
-            "How soon are 74.44, 93 and 94% reached on two cores?",
+            "How fast can two cores reach 74.44, 93 and 94%?",
             "the recipe: width, batch and passes over the images",
-            "Muon, a rate that falls in a straight line, all 50,000 images; settings after airbench94_muon, chosen on "
-            "validation with other seeds, but for the passes, in which the test images had a hand (PROTOCOL.md)",
+            "Muon, a linearly falling rate, all 50,000 images; settings after airbench94_muon, chosen on validation "
+            "with other seeds, except the number of passes, which the test images influenced (PROTOCOL.md)",
             FAST,
             seeds=TARGET_SEEDS,
         ),

@@ -1,4 +1,4 @@
-"""Studies run, resumed, shared between processes and read back as tidy frames; and models trained for one's own use."""
+"""Run, resume and share studies between processes; read them as tidy frames; train models for one's own use."""
 
 import functools
 import time
@@ -27,7 +27,7 @@ from cnnlab.training import (
     trial_key,
 )
 
-# Seconds between two looks at a trial that another process is running.
+# Seconds between two checks on trials that other processes are running.
 POLL_SECONDS = 2.0
 
 
@@ -37,12 +37,12 @@ def record_store():
 
 
 def run_study(study, store, seeds=None, progress=True, models_folder=None, scoring_batch=SCORING_BATCH):
-    """Run what `store` does not hold yet of `study` for `seeds` seeds, and read all of it back.
+    """Run the trials of `study` for `seeds` seeds that `store` does not hold yet, and read all of them back.
 
     `seeds`: None for as many as the study records; `models_folder`: where to keep each trained model
-    as <key>.keras (None: not kept); `scoring_batch`: images scored at once. Whoever is killed, at any
-    moment, loses no finished trial, and the next call goes on from the last epoch of the unfinished
-    one. A trial that another process runs is left to it.
+    as <key>.keras (None: not kept); `scoring_batch`: images scored at once. A process killed at any
+    moment loses no finished trial, and the next call resumes after the last epoch of the unfinished
+    one. A trial that another process is running is left to it.
     Returns the tidy frame of `read`. Raises OSError at once if the store cannot be written.
     """
     runs = study.runs(seeds)
@@ -81,7 +81,7 @@ def read(study, store, seeds=None):
 
 
 def read_all(chosen, store, seeds=None):
-    """{name: `read`'s frame} of the studies `chosen` ({name: Study}), with one look at the store.
+    """{name: `read`'s frame} of the studies `chosen` ({name: Study}), reading the store once.
 
     `seeds`: how many of each (None: as many as the study records).
     """
@@ -90,10 +90,10 @@ def read_all(chosen, store, seeds=None):
 
 
 def predictions(chosen, store, name="predicted", labels=None):
-    """{label: (seeds, n)}: what `store` has of the studies `chosen`, by seed, under `name` in `Store.predictions`.
+    """{label: array (seeds, n)}: the array `name` of `Store.predictions` for the studies `chosen`, in order of seed.
 
-    By default the answers to the test images; variants of which not every row has that array are left out, and with
-    `labels` all others than these.
+    By default the predicted classes of the test images. With `labels`, only of these variants; a variant is left out
+    if any of its rows lacks the array.
     """
     rows = pd.concat(read_all(chosen, store).values())
     if rows.empty:
@@ -111,9 +111,9 @@ def predictions(chosen, store, name="predicted", labels=None):
 def trained_model(trial, models_folder, store, progress=True):
     """The model of `trial`, float32, with the weights that it keeps.
 
-    Loaded from <models_folder>/<key>.keras, or trained again, which on the machine of its row
-    gives the same one, and kept there; its row goes to `store` where that has none.
-    Raises RuntimeError if another process is training it, ValueError for a file that is no model.
+    Loaded from <models_folder>/<key>.keras, or else trained and kept there; trained again on the
+    machine of its row, it is the same. Its row goes to `store` if that has none.
+    Raises RuntimeError if another process is training it, ValueError for a file that is not a model.
     """
     version = data.load(trial.dataset, trial.seed).fingerprint
 
@@ -133,9 +133,9 @@ def trained_model(trial, models_folder, store, progress=True):
 def train_recipe(name, seed=None, out=None, budget=None, progress=True):
     """Train the recipe called `name`; keep its model as `out` (.keras) and its row beside it (.json).
 
-    `seed`: as of `find_recipe`; `out`: as of `model_file`; `budget` (a `studies.Budget`) cuts it down. What is
-    interrupted goes on from the last epoch with the next call. Returns (the `training.Result`, the model's Path).
-    Raises ValueError for an unknown name or a file that is no .keras, before any training.
+    `seed`: as in `find_recipe`; `out`: as in `model_file`; `budget` (a `studies.Budget`) cuts it down. An interrupted
+    training resumes after its last epoch with the next call. Returns (the `training.Result`, the model's Path).
+    Raises ValueError for an unknown name or a file that is not .keras, before any training.
     """
     budget = budget or find_budget("full")
     trial = find_recipe(name, seed)
@@ -154,8 +154,8 @@ def train_recipe(name, seed=None, out=None, budget=None, progress=True):
 def _train_claimed(trial, store, title, models_folder, scoring_batch=SCORING_BATCH):
     """Train `trial`, which the caller has claimed in `store`; keep its model, and its row where `store` has none.
 
-    `title` of the progress bar (None: no bar). An interrupted training is not kept:
-    KeyboardInterrupt is passed on.
+    `title`: of the progress bar (None: no bar). An interrupted training is not kept:
+    KeyboardInterrupt is raised.
     """
     dataset = data.load(trial.dataset, trial.seed)
     beside = [Checkpoint(store.checkpoint_path(trial)), *([ProgressBar(title)] if title else [])]
@@ -170,7 +170,7 @@ def _train_claimed(trial, store, title, models_folder, scoring_batch=SCORING_BAT
 
 
 class _TimeLeft:
-    """Time left of a list of trials, from the operations in them and what was done in which time."""
+    """Time left for a list of trials, estimated from their operations and the speed so far."""
 
     def __init__(self, trials):
         one_each = {trial.label: trial for trial in trials}  # Seeds of a variant cost the same.

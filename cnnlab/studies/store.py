@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from cnnlab.machine import atomic_file, check_writable
 from cnnlab.training import PROTOCOL, Trial, trial_key
 
-# Rows from before there was a protocol number have a hash of the source text that trained them.
+# Rows from before protocol numbers have a hash of the source text that trained them.
 PROTOCOL_OF_CODE = {"abc3ba1c98a6": 1, "cf0cbabefe64": 1}
 FIELDS = tuple(field.name for field in dataclasses.fields(Trial))
 
@@ -25,9 +25,9 @@ FIELDS = tuple(field.name for field in dataclasses.fields(Trial))
 class Store:
     """A folder with `<key>.json` (the row and the training curves) and `<key>.npz` (predictions).
 
-    A row is found by what it says of itself: the configuration of its trial with defaults filled in
-    and the label left out, the protocol, and the version of the data. Rows appear by renaming a
-    complete file; a killed process leaves at most a `.partial` file, which nobody reads.
+    A row is found by its contents: the configuration of its trial, with defaults filled in and the
+    label left out, the protocol, and the version of the data. Rows appear by renaming a complete
+    file; a killed process leaves at most a `.partial` file, which is never read.
     """
 
     def __init__(self, folder):
@@ -38,7 +38,7 @@ class Store:
         return self.find(trial) is not None
 
     def find(self, trial, data_version=None):
-        """The row of `trial` in this machine's precision and today's protocol, as a dict, or None.
+        """The row of `trial` in this machine's precision and the current protocol, as a dict, or None.
 
         `data_version`: the `Dataset.fingerprint` that it must have (None: any).
         """
@@ -55,14 +55,14 @@ class Store:
         return None
 
     def key(self, trial, data_version=None):
-        """What the files of `trial` are called: as the row of `find` says, or as the next training will call them."""
+        """The key that names the files of `trial`: that of the row that `find` returns, or of its next training."""
         found = self.find(trial, data_version)
         return found["key"] if found else trial_key(trial)
 
     def save(self, result):
         """Write a `training.Result`.
 
-        Predictions first, because the row says that all is there.
+        Predictions first, because the row means that everything is there.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         key = trial_key(result.trial, result.row["data_version"]) if self._is_taken(result) else trial_key(result.trial)
@@ -79,7 +79,7 @@ class Store:
             json.dump(record, file, indent=1)
 
     def records(self):
-        """Every stored row as a dict, "history" included; an unreadable one is named and left out."""
+        """Every stored row as a dict, "history" included; an unreadable one is left out with a warning."""
         found = {}
         for entry in self._entries():
             changed = entry.stat().st_mtime_ns
@@ -89,7 +89,7 @@ class Store:
         return [record for _, record in found.values() if record is not None]
 
     def _entries(self):
-        """The `os.DirEntry` of each row's file, in the order of their names."""
+        """The `os.DirEntry` of each row's file, sorted by name."""
         try:
             with os.scandir(self.folder) as entries:
                 rows = [entry for entry in entries if entry.name.endswith(".json")]
@@ -107,15 +107,15 @@ class Store:
     def predictions(self, key):
         """{"predicted": uint8 (n,), "confidence": float16 (n,)} on the test set, in its order.
 
-        And, where the row was saved with them, "validation_predicted" and "validation_confidence", likewise.
-        Of more than 256 classes, the first is uint16.
+        Also "validation_predicted" and "validation_confidence", if the row was saved with them.
+        With more than 256 classes, the predicted class is uint16.
         """
         with np.load(self._predictions_path(key), allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
 
     @contextlib.contextmanager
     def claim(self, trial):
-        """True within the block when no other process is at work on `trial`; released even by kill -9."""
+        """Claim `trial` within the block; True if no other process is working on it. Released even by kill -9."""
         locks = self.folder / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
         lock = FileLock(locks / f"{trial_key(trial)}.lock")
@@ -135,7 +135,7 @@ class Store:
         check_writable(self.folder)
 
     def _is_taken(self, result):
-        """Whether the trial's own key is that of a row on other data."""
+        """Whether the trial's own key already names a row on other data."""
         path = self._row_path(trial_key(result.trial))
         record = _read(path) if path.exists() else None
         return record is not None and record.get("data_version") != result.row["data_version"]
@@ -151,11 +151,11 @@ def select(records, trials):
     """The rows of `trials` among `records`, as one tidy frame of one protocol and one version of the data.
 
     Rows match on everything that decides a result. Where trials leave the precision to the machine,
-    their rows may be of any one: of the (protocol, precision) groups the most complete is taken, and
-    of rows of one data set and seed those of the version of the data that most have, or that was trained last.
-    Returns a DataFrame, one row a trial, with the trial's label, in the order of `trials`, those
-    of a precision of their own first; empty where nothing matches. `frame.attrs["protocol"]` says whose rows they are.
-    Where some were trained on a GPU and others without, only these keep their times: the two do not compare.
+    their rows may be of any one precision: the most complete (protocol, precision) group is taken. Of one data
+    set and seed, the rows of the most frequent data version are taken; on a tie, of the one trained last.
+    Returns a DataFrame, one row a trial, with the trial's label, in the order of `trials`, those with
+    a precision of their own first; empty if nothing matches. `frame.attrs["protocol"]` is the protocol of its rows.
+    If some were trained on a GPU and others not, only the latter keep their times: the two are not comparable.
     """
     wanted = {(trial.identity, trial.precision): (place, trial.label) for place, trial in enumerate(trials)}
     groups, exact = (collections.defaultdict(lambda: collections.defaultdict(list)) for _ in range(2))
@@ -183,7 +183,7 @@ def select(records, trials):
 
 
 class _Row(dict):
-    """A row as it was read, whose identity, for which all of it is checked, is computed once."""
+    """A row as it was read; its identity, which means checking all of it, is computed once."""
 
     @functools.cached_property
     def identity(self):
@@ -194,22 +194,22 @@ class _Row(dict):
 
 
 def identity_of(record):
-    """`Trial.identity` of the trial that a stored row is of; None where it is of none that there can be."""
+    """`Trial.identity` of the trial of a stored row; None if that is not a valid Trial."""
     return (record if isinstance(record, _Row) else _Row(record)).identity
 
 
 def protocols_of(record):
-    """The protocol numbers under which a stored row is valid; none where it is of code that nobody knows any more."""
+    """The protocol numbers under which a stored row is valid; none if its code is unknown."""
     own = record.get("protocol", PROTOCOL_OF_CODE.get(record.get("code_version")))
     if own is None:
         return ()
-    # Protocol 2 changed what a normalisation answers with, and nothing in networks without one.
+    # Protocol 2 changed the statistics that normalisations are scored with, and nothing in networks without any.
     normalised = record.get("batch_norm") or (record.get("options") or {}).get("batch_norm")
     return (own, 2) if own == 1 and not normalised else (own,)
 
 
 def _with_comparable_times(frame):
-    """`frame` without the times of trainings on a GPU, where it has others, too."""
+    """`frame` without the times of trainings on a GPU, if it also has others."""
     on_gpu = frame.get("accelerator", pd.Series("none", frame.index)).fillna("none") != "none"
     times = [column for column in frame if column.startswith(("seconds", "cpu_seconds"))]
     return frame if on_gpu.all() or not on_gpu.any() else frame.assign(**frame[times].mask(on_gpu))
@@ -224,7 +224,7 @@ def _answers(probabilities):
 
 
 def _modern(record):
-    """`record` with the fields of today's Trial: rows from before there was one kind of trial had other names."""
+    """`record` with the fields of today's Trial: rows from when there were several kinds had other names."""
     if "network" in record:
         blocks = record["network"] == "blocks"
         names = ("depth", "batch_norm", "activation", "whitening", "dirac") if blocks else ("batch_norm",)
@@ -236,9 +236,9 @@ def _modern(record):
 
 
 def _of_one_version(records):
-    """One row for each of `records` {any: rows}, of one version of the data for a data set and seed.
+    """{key: one row} of `records` {key: rows}, all of one data version for each data set and seed.
 
-    Of the version that most have; where as many have another, of what was trained last.
+    The version that most keys have; on a tie, the one trained last.
     """
     found = collections.defaultdict(lambda: collections.defaultdict(dict))
     for known, rows in records.items():
@@ -256,13 +256,13 @@ def _read(path):
     try:
         return _Row(json.loads(path.read_text(encoding="utf-8")))
     except ValueError:
-        warnings.warn(f"{path} is not a whole row and is left out; delete it to run its trial again", stacklevel=4)
+        warnings.warn(f"{path} is not a complete row and is left out; delete it to run its trial again", stacklevel=4)
         return None
 
 
 @contextlib.contextmanager
 def _whole(path, mode):
-    """A file that appears under its name complete, and on the disk, or not at all."""
+    """A file that appears under its name complete and synced to disk, or not at all."""
     with atomic_file(path) as partial, partial.open(mode) as file:
         yield file
         file.flush()

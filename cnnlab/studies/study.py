@@ -1,4 +1,4 @@
-"""A Study, a question put as an experiment; and the Budget that it is cut down to: how much a run may cost."""
+"""A Study, which is a question put as an experiment, and the Budget that limits what a run of it may cost."""
 
 import dataclasses
 import os
@@ -15,11 +15,11 @@ PROFILE_VARIABLE = "CNNLAB_PROFILE"
 class Study:
     """A question put as an experiment.
 
-    `varied` is the quantity the question is about; `fixed` what is held still, a caveat on
-    every conclusion; `trials` one Trial a variant, in the order of the varied quantity, with
-    its first seed; `seeds` how many from there on the record holds, and `more_seeds`, {label: number}, of which
-    variants another number; `costliest`: label of a variant that takes as long as the others together, of which a
-    budget that is no record trains one seed.
+    `varied`: the quantity the question is about; `fixed`: what is held still, a caveat on every
+    conclusion; `trials`: one Trial a variant, in the order of the varied quantity, with its first seed; `seeds`: how
+    many the record holds, counting from the first; `more_seeds`: {label: number} for variants with another number;
+    `costliest`: label of a variant that takes as long as all the others together, and so gets one seed in any budget
+    but the record's.
     """
 
     name: str
@@ -34,18 +34,18 @@ class Study:
     def __post_init__(self):
         labels = [trial.label for trial in self.trials]
         if len(set(labels)) != len(labels):
-            raise ValueError(f"study {self.name} has two variants of one label: {labels}")
+            raise ValueError(f"study {self.name} has two variants with the same label: {labels}")
 
     @property
     def dataset(self):
-        """Name of the data set that all variants are trained on, at whatever size of its images."""
+        """Name of the data set of the first variant; the others may take its images at another size."""
         return self.trials[0].dataset
 
     def runs(self, seeds=None):
         """The trials of `seeds` seeds (None: as the study records): all variants of a seed before the next.
 
         Seed k of every variant has the same split and the same order, so that a study cut
-        short still compares like with like. Raises ValueError for no seed.
+        short still compares like with like. Raises ValueError for fewer than one seed.
         """
         if seeds is not None and seeds < 1:
             raise ValueError(f"seeds is {seeds}; expected at least 1")
@@ -60,7 +60,7 @@ class Study:
     def within(self, budget):
         """This study cut down to `budget` (a `studies.Budget`).
 
-        Variants that become the same by it stand in it once, and of these so many as it has room for.
+        Variants that become equal are kept once, and no more of them than the budget allows.
         """
         if budget.is_record:
             return self
@@ -79,12 +79,12 @@ class Study:
 class Budget:
     """Limits of a run; None means that the protocol's own number stands.
 
-    `seeds` of a study (None: as many as the study records); `epochs` at most; `train_images`
-    and `eval_images` at most; `sweep_variants` at most of a study, each with `sweep_images`, `sweep_epochs` and
-    `sweep_eval_images` at most; `sample_images` for figures that need a sample of the test set, `map_images` of those
-    whose maps of where an answer comes from are put to the test; `scoring_batch`: images scored at once in a notebook,
-    where fewer need less memory; `dots_per_inch` of its figures. `own`: what a `Trial` calls the reader's own data set
-    (see `on`), of which `own_images` train, and whose epochs have `fewest_steps` at least.
+    `seeds`: of a study (None: as many as the study records); at most `epochs`, `train_images` and
+    `eval_images`; at most `sweep_variants` of a study, each with at most `sweep_images`, `sweep_epochs` and
+    `sweep_eval_images`; `sample_images`: for figures that need a sample of the test set; `map_images`: images of it
+    whose attribution maps are tested; `scoring_batch`: images scored at once in a notebook, where fewer need less
+    memory; `dots_per_inch`: of its figures. `own`: the key in a `Trial` of the reader's own data set (see `on`), which
+    has `own_images` training images and at least `fewest_steps` steps an epoch.
     """
 
     name: str
@@ -106,15 +106,15 @@ class Budget:
 
     @property
     def is_record(self):
-        """Whether what it yields belongs to the record: nothing is cut down, of a data set that the record is of."""
+        """Whether its results belong to the record: nothing is cut down, and the data set is one of the record's."""
         return self.name == "full" and self.own is None
 
     def on(self, dataset):
-        """This budget for `dataset`, a `data.Dataset`: itself for one that the record is of.
+        """This budget for `dataset`, a `data.Dataset`: unchanged if it is one of the record's.
 
-        For one of the reader's own: what it `limit`s is trained on that; limits that hardly limit it are none; a few
-        pictures, which fill a handful of batches, are passed over several times an epoch; all variants that are asked
-        for are trained; and all that is made goes to a folder of its own under runs/.
+        For the reader's own: the trials that it `limit`s train on that; limits that would hardly cut it are dropped; a
+        few pictures, which fill a handful of batches, are passed over several times an epoch; all requested variants
+        are trained; and everything written goes to a folder of its own under runs/.
         """
         if dataset.key in SHAPES:
             return self
@@ -145,7 +145,7 @@ class Budget:
 
     @property
     def folder(self):
-        """Where a run of this budget keeps what it makes: the record has the top level."""
+        """Where a run of this budget keeps its results: for the record, the top level."""
         return root() if self.is_record else root() / "runs" / (self.own or self.name)
 
     @property
@@ -183,7 +183,7 @@ class Budget:
 
 
 def _cut(limit, size):
-    """`limit`, None where it leaves out a tenth of `size` images or less: of another seed there may be fewer."""
+    """`limit`, or None if it leaves out a tenth of `size` images or less: with another seed there may be fewer."""
     return None if limit is None or limit > 0.9 * size else limit
 
 
@@ -199,7 +199,7 @@ def _table(*budgets):
 BUDGETS = _table(
     Budget("full"),
     # Scoring an image costs a third of training on it: a sweep of few images is not scored on many. 3,200 are 50
-    # batches of 64, of which the backend runs 25 at once.
+    # batches of 64; the backend runs 25 at once.
     Budget(
         "quick", seeds=2, epochs=4, train_images=20_000, eval_images=5_000, sweep_images=3_200, sweep_epochs=3,
         sweep_eval_images=1_000, sample_images=1_000, map_images=12,
@@ -209,7 +209,7 @@ BUDGETS = _table(
         sweep_epochs=1, sweep_eval_images=64, sample_images=100, map_images=2, fewest_steps=4, dots_per_inch=50,
     ),
 )  # fmt: skip
-# A picture of 64x64 pixels costs what four of CIFAR-10's do, and there are fewer of them.
+# A picture of 64x64 pixels costs as much as four of CIFAR-10's, and there are fewer of them.
 MARS_BUDGETS = _table(
     Budget("full", scoring_batch=100),
     Budget(
@@ -228,7 +228,7 @@ def find_budget(name=None, dataset="cifar10"):
     """The budget called `name` for a data set of `data.LOADERS`.
 
     Default of `name`: the environment variable CNNLAB_PROFILE, else quick. Raises ValueError
-    with the names there are.
+    listing the known names.
     """
     name = name or os.environ.get(PROFILE_VARIABLE) or "quick"
     if name not in BUDGETS:

@@ -1,4 +1,4 @@
-"""A Trial in, a row, a model and its answers out. `Trial` needs no Keras: the rest is loaded when it is asked for."""
+"""A Trial in; a row, a model and its predictions out. `Trial` needs no Keras; the rest is loaded on first use."""
 
 import lazy_loader
 

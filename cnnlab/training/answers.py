@@ -1,13 +1,13 @@
-"""What a network answers: probabilities from one view or several of each image, and their scores."""
+"""A network's predictions: probabilities from one or several views of each image, and their scores."""
 
 import math
 
 import numpy as np
 from scipy.special import softmax
 
-# Images scored at once, where nobody says: fewer need less memory, and get the same answers.
+# Images scored at once by default: fewer need less memory and get the same answers.
 SCORING_BATCH = 500
-# A probability below this counts as this, as in Keras's loss, for it has no logarithm at zero.
+# Smaller probabilities count as this one, as in Keras's loss, because zero has no logarithm.
 SMALLEST = 1e-7
 
 
@@ -18,11 +18,11 @@ def predict(model, images, batch_size=SCORING_BATCH):
 
 
 def views(images, level):
-    """[(weight, images)] of the views of `images`, uint8 (n, height, width, channels); weights sum to 1.
+    """[(weight, view), ...] of `images`, uint8 (n, height, width, channels); weights sum to 1.
 
-    The first view is always `images` themselves. `level` 0: no other; 1: and mirrored left to
-    right; 2: and both moved by one pixel, up and left, down and right, edges reflected, which
-    together weigh as much as those not moved.
+    The first view is always `images` themselves. `level` 0: no other; 1: also mirrored left to
+    right; 2: also both of these shifted by one pixel, up-left and down-right, edges reflected;
+    the shifted views together weigh as much as the others.
     Source: Jordan (2024), "multi-crop evaluation". Raises ValueError for another level.
     """
     if level not in (0, 1, 2):
@@ -42,9 +42,9 @@ def views(images, level):
 def predict_views(model, images, level, batch_size=SCORING_BATCH, share=1.0):
     """(plain, augmented) probabilities of `model` for uint8 `images`: float32 (n, classes) each.
 
-    "plain" are those of the images as they are, "augmented" those of all `views`: the weighted
-    mean is taken of the logarithms, which is that of the logits. `share` of the images, those of
-    whose plain answer the model is least sure, are looked at again; the others keep that answer.
+    "plain" uses the images as they are. "augmented" combines all `views` by the weighted mean of
+    their log-probabilities, which amounts to averaging the logits, but only for the `share` of the
+    images whose plain prediction is least confident; the others keep that prediction.
     """
     plain = predict(model, images, batch_size)
     if level == 0:
@@ -64,7 +64,7 @@ def _log(probabilities):
 
 
 def accuracy(probabilities, labels):
-    """Share of rows of `probabilities` (n, classes) that are largest at `labels` (n,)."""
+    """Share of rows of `probabilities` (n, classes) whose largest value is at their label, in `labels` (n,)."""
     return float(np.mean(probabilities.argmax(axis=1) == labels))
 
 
@@ -74,9 +74,9 @@ def cross_entropy(probabilities, labels):
 
 
 def score_columns(scores, labels):
-    """{"val_accuracy_best": float, ...} of `scores`, {"best" or another: {split: probabilities}}; None where none.
+    """{"val_accuracy_best": float, ...}: accuracy and loss of `scores` on each split; None for a missing split.
 
-    `labels`: {split: integers (n,)}.
+    `scores`: {"best" or another suffix: {split: probabilities}}; `labels`: {split: integers (n,)}.
     """
     columns = {}
     for which, found in scores.items():

@@ -1,4 +1,4 @@
-"""What training sees: images in an order drawn anew each epoch, mirrored and moved, the same for a seed."""
+"""What training sees: images in a new order each epoch, mirrored and shifted, reproducible from the seed."""
 
 import contextlib
 import math
@@ -6,28 +6,28 @@ import math
 import keras
 import numpy as np
 
-# Enough that training never waits for a batch, and few enough to weigh nothing.
+# Enough that training never waits for a batch, few enough to need little memory.
 PREFETCHED_BATCHES = 8
-# Keeps the random numbers of augmentation apart from those of the order: NumPy pads keys with zeros, so
-# that (seed, epoch) and (seed, epoch, step 0) alone would give the same ones.
+# Keeps augmentation's random numbers apart from the order's: NumPy pads keys with zeros, so
+# (seed, epoch) and (seed, epoch, step 0) would otherwise give the same numbers.
 STREAM = (1,)
 
 
 class ShuffledBatches(keras.utils.PyDataset):
     """Batches of (images, labels[, weights]) in a new order every epoch, augmented.
 
-    `keras.utils.set_random_seed(s)` and `fit(x, y)` repeat one order in all epochs on the
-    TensorFlow backend, which costs about three points of accuracy on CIFAR-10; here epoch e
-    takes its order from the generator seeded with (seed, e), so that an interrupted training
-    resumed at e sees what it would have seen.
+    On the TensorFlow backend, `fit(x, y)` after `keras.utils.set_random_seed(s)` repeats one order
+    in every epoch, which costs about three points of accuracy on CIFAR-10. Here epoch e draws its
+    order from a generator seeded with (seed, e), so a training resumed at e sees what it would have.
 
-    `images` uint8 (n, height, width, channels); `labels`: integers (n,), or what training compares
-    with, one row an image; `steps_per_epoch` batches an epoch, by default one pass; with more, the
-    passes follow one another, each in an order of its own. The images that do not fill the last
-    batch wait for another epoch. `flip`: "none"; "random", each image mirrored left to right with
-    probability 1/2; or "alternating", in every second epoch, half of them in the first: two epochs
-    show both sides of every image (Jordan, 2024, "alternating flip"); `translate`: at most so many
-    pixels in each direction, edges reflected; `class_weights` float32 (classes,), for integer labels.
+    `images` uint8 (n, height, width, channels); `labels`: integers (n,), or one row of targets an
+    image; `steps_per_epoch`: batches an epoch, by default one pass; if there are more, further
+    passes follow, each in its own order. Images that do not fill the last batch wait for another
+    epoch. `flip`: "none"; "random" mirrors each image left to right with probability 1/2;
+    "alternating" mirrors it in every second epoch, half of the images from the first on, so that two
+    epochs show both sides of each (Jordan, 2024, "alternating flip"); `translate`: shift by at most
+    this many pixels in each direction, edges reflected; `class_weights` float32 (classes,), for
+    integer labels.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class ShuffledBatches(keras.utils.PyDataset):
         images = self.images[chosen]
         if self.flip == "none" and not self.translate:
             return images
-        # From 1, so that step 0 of epoch 0 has another key than what mirrors the first epoch.
+        # From 1, because (seed, 0, 0) would draw the numbers of `first_mirrored` again.
         generator = self._generator(self.seed, self.epoch, step + 1)
         return translate(mirror(images, self._mirrored(chosen, generator)), self.translate, generator)
 
@@ -78,7 +78,7 @@ class ShuffledBatches(keras.utils.PyDataset):
 
 
 class OrderedBatches(keras.utils.PyDataset):
-    """All of (images, labels) in their order, the last batch as small as it must be."""
+    """All of (images, labels) in their own order; the last batch may be smaller."""
 
     def __init__(self, images, labels, batch_size):
         super().__init__()
@@ -93,12 +93,12 @@ class OrderedBatches(keras.utils.PyDataset):
 
 
 def mirror(images, which):
-    """`images` (n, height, width, channels), those where `which` (n,) is true mirrored left to right."""
+    """`images` (n, height, width, channels), mirrored left to right where `which` (n,) is true."""
     return np.where(which[:, None, None, None], images[:, :, ::-1], images)
 
 
 def translate(images, pixels, generator):
-    """Each of `images` moved by -`pixels` to `pixels`, down and right alike; edges are reflected."""
+    """Each of `images` shifted at random by -`pixels` to `pixels`, down and right; edges are reflected."""
     if not pixels:
         return images
     count, height, width, _ = images.shape
@@ -109,7 +109,7 @@ def translate(images, pixels, generator):
 
 
 def permute_pixels(images, seed):
-    """One permutation, drawn from `seed`, of the pixel positions of all `images`.
+    """`images` with their pixel positions permuted, all in the one order drawn from `seed`.
 
     (n, height, width, channels) in and out; the channels of a pixel stay together.
     """
@@ -126,9 +126,9 @@ def balanced_weights(labels, num_classes):
 
 
 def prepare(trial, dataset):
-    """The view that `trial` has of `dataset`: {split: (uint8 images, int32 labels)}, limited and permuted.
+    """What `trial` uses of `dataset`: {split: (uint8 images, int32 labels)}, limited and permuted.
 
-    "validation" is empty where all of its images train.
+    "validation" is empty where its images are trained on.
     """
     splits = {name: dataset.split(name, trial.eval_images) for name in ("validation", "test")}
     if trial.train_split == "train":
@@ -145,18 +145,18 @@ def prepare(trial, dataset):
 
 @contextlib.contextmanager
 def feeding(batches):
-    """`batches` in the form that `fit` reads fastest on Keras's present backend, within the block.
+    """Yield `batches` in the form that `fit` reads fastest on Keras's current backend.
 
-    Where Keras wraps data for TensorFlow itself, tf.data's autotuner stays on, and the end of
-    an iterator waits for the tuner's sleep, which doubles from 10 ms: an epoch of 11 s then
-    takes up to 20 s (measured with TensorFlow 2.21). So the pipeline is made here, without it.
+    When Keras builds the tf.data pipeline, the autotuner stays on, and closing an iterator waits
+    for the tuner's sleep, which doubles from 10 ms: an epoch of 11 s then takes up to 20 s
+    (measured with TensorFlow 2.21). So the pipeline is built here, without the tuner.
     """
     if keras.backend.backend() != "tensorflow":
         yield batches
         return
     import tensorflow as tf
 
-    # TensorFlow keeps the function below for ever: it must not keep the images with it.
+    # TensorFlow keeps the function below for ever: it must not keep the images alive.
     held = [batches]
 
     def one_epoch():

@@ -1,4 +1,4 @@
-"""What happens beside a training: best weights, statistics and averages, early end, clock, checkpoint, progress."""
+"""What happens alongside training: best weights, statistics, averages, early stopping, clock, checkpoint, progress."""
 
 import contextlib
 import json
@@ -12,21 +12,21 @@ from keras import layers
 
 from cnnlab.machine import atomic_file, progress_bar
 
-# Averages of the weights: steps between two looks at them.
+# Weight averaging: steps between two updates of the average.
 EVERY = 5
-# Lookahead: what the slow weights keep a step at the end of training, from nothing at its start.
+# Lookahead: the share of the slow weights kept per step at the end of training; it rises from zero at the start.
 KEPT = 0.95
 # EMA: the average reaches back over about this share of the training.
 REACH = 1 / 20
-# Of about so many training images are the statistics with which a normalisation answers; of 1,000 they cost a third
-# of a point on validation, more than 2,500 bring nothing.
+# About how many training images the normalisation statistics are computed from before scoring; 1,000 cost a third of
+# a point on validation, more than 2,500 gain nothing.
 STATISTICS_IMAGES = 2_500
 
 
 class History(keras.callbacks.Callback):
-    """Keeps the curves and, with a `monitor`, the weights of the epoch that is best by it.
+    """Keeps the curves and, with a `monitor`, the weights of the best epoch by it.
 
-    Ends training after `patience` epochs without a better one (None: never); knows of epochs before a resume.
+    Stops training after `patience` epochs without a better one (None: never); epochs before a resume count.
     """
 
     def __init__(self, monitor=None, patience=None):
@@ -56,17 +56,17 @@ class History(keras.callbacks.Callback):
 
 
 def renew_statistics(model, batches):
-    """Give the BatchNormalization layers of the Sequential `model` the statistics of `batches` under its weights.
+    """Recompute the BatchNormalization statistics of the Sequential `model` on `batches`, with its current weights.
 
-    The averages that Keras keeps along a training lag behind weights that move quickly. `batches`: a sequence of
-    (uint8 images (n, height, width, channels), ...), best as training sees them; mean of the batches' means and
-    variances, as in Wu and Johnson, Rethinking "Batch" in BatchNorm (2021), section 3. Raises ValueError for a model
-    without such a layer.
+    The running averages that Keras keeps during training lag behind quickly moving weights. `batches`: a sequence of
+    (uint8 images (n, height, width, channels), ...), ideally as training sees them. The statistics are the means of the
+    batches' means and variances, as in Wu and Johnson, Rethinking "Batch" in BatchNorm (2021), section 3. Raises
+    ValueError for a model without such a layer.
     """
     norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
     if not norms:
         raise ValueError(f"{model.name} has no BatchNormalization layer; expected a network with normalisation")
-    # No further than the last of them: a dropout behind it would draw the numbers of the training.
+    # No further than the last of them: a dropout after it would use up training's random numbers.
     passed = model.layers[: model.layers.index(norms[-1]) + 1]
 
     def see(values, momentum):
@@ -79,10 +79,10 @@ def renew_statistics(model, batches):
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        see = tf.function(see, autograph=False)  # in three quarters of the time
+        see = tf.function(see, autograph=False)  # takes three quarters of the time
     try:
         for step in range(len(batches)):
-            # So that all batches count alike.
+            # With this momentum all batches count equally.
             see(*map(keras.ops.convert_to_tensor, (batches[step][0], np.float32(step / (step + 1)))))
     finally:
         for layer, momentum in zip(norms, momenta, strict=True):
@@ -90,13 +90,13 @@ def renew_statistics(model, batches):
 
 
 class WeightAverage(keras.callbacks.Callback):
-    """Averages a model's weights every EVERY steps; at the end of training it has the average.
+    """Averages a model's weights every EVERY steps; at the end of training the model has the average.
 
-    `kind`: "lookahead" (the slow weights follow the fast ones, which go on from there: Zhang et
-    al., Lookahead optimizer, NeurIPS 2019; with a share that falls over the training as in
-    Jordan, 2024) or "ema" (an exponential moving average beside the training, which it leaves
-    alone: Polyak and Juditsky 1992); `steps` of the whole training. The running statistics of
-    normalisations are averaged too. `fit` must return to Python after every step.
+    `kind`: "lookahead" (the slow weights follow the fast ones, which then restart from them: Zhang
+    et al., Lookahead optimizer, NeurIPS 2019; the fast ones' share falls over the training as in
+    Jordan, 2024) or "ema" (an exponential moving average that does not affect training: Polyak and
+    Juditsky 1992); `steps`: those of the whole training. The running statistics of normalisations
+    are averaged too. `fit` must return to Python after every step.
     """
 
     def __init__(self, kind, steps):
@@ -105,7 +105,7 @@ class WeightAverage(keras.callbacks.Callback):
         self.step, self.average = 0, None
 
     def kept(self):
-        """The share of the average that stays at the present step."""
+        """The share of the average that is kept at the current step."""
         if self.kind == "ema":
             return math.exp(-EVERY / (REACH * self.steps))
         return KEPT**EVERY * (self.step / self.steps) ** 3
@@ -118,7 +118,7 @@ class WeightAverage(keras.callbacks.Callback):
         self.step += 1
         if self.step % EVERY and self.step < self.steps:
             return
-        # Keras keeps the weights away from the model within an epoch when its backend is JAX.
+        # On the JAX backend, Keras does not write weights back to the model within an epoch.
         getattr(self.model, "jax_state_sync", lambda: None)()
         if self.step % EVERY == 0:
             self._update()
@@ -134,27 +134,27 @@ class WeightAverage(keras.callbacks.Callback):
 
 
 class Clock:
-    """Seconds on the clock and of the processor, by part of the work."""
+    """Wall-clock seconds by part of the work, and processor seconds in all."""
 
     def __init__(self):
         self.parts, self.cpu_seconds = {}, 0.0
         self._start()
 
     def lap(self, part):
-        """Count what went by since the last lap for `part`."""
+        """Add the time since the last lap to `part`."""
         self.parts[part] = self.parts.get(part, 0.0) + time.perf_counter() - self._wall
         self.cpu_seconds += time.process_time() - self._cpu
         self._start()
 
     @contextlib.contextmanager
     def paused(self, part):
-        """Count what went by for `part`, and nothing of the block."""
+        """Add the time since the last lap to `part`, and do not count the block."""
         self.lap(part)
         yield
         self._start()
 
     def add(self, part, seconds, cpu_seconds):
-        """Count for `part` what it took at another time."""
+        """Add to `part` the time that it took on an earlier occasion."""
         self.parts[part] = self.parts.get(part, 0.0) + seconds
         self.cpu_seconds += cpu_seconds
 
@@ -168,10 +168,10 @@ class Clock:
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """One file with the whole state of a training after each epoch, from which a killed one goes on.
+    """Saves the whole state of a training to one file after each epoch, so that a killed one can resume.
 
-    `path`: the file. One of another training, or one that cannot be read, counts as none: training
-    then starts at the beginning. It is removed when its training is over.
+    `path`: the file. If it belongs to another training or cannot be read, it is ignored and training
+    starts from the beginning. It is removed when its training is over.
     """
 
     def __init__(self, path):
@@ -179,7 +179,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.path = Path(path)
 
     def bind(self, key, history, clock, average=None):
-        """Say whose state is kept: of the training called `key`, its History, Clock and WeightAverage."""
+        """Say whose state to save: the training's `key`, its History, Clock and WeightAverage."""
         self.key, self.history, self.clock, self.weight_average = key, history, clock, average
 
     def on_epoch_end(self, epoch, logs=None):
@@ -198,7 +198,7 @@ class Checkpoint(keras.callbacks.Callback):
                 np.savez(file, facts=json.dumps(facts), **arrays)
 
     def restore(self, model):
-        """Set `model`, its optimizer, and what `bind` named to the kept state, if there is one."""
+        """Set `model`, its optimizer and what `bind` named to the saved state, if there is one."""
         if not self.path.exists():
             return
         try:
@@ -225,9 +225,9 @@ class Checkpoint(keras.callbacks.Callback):
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """Epoch, step, loss, accuracy and time left of a training, on one line as it runs.
+    """Shows epoch, step, loss, accuracy and time left on one line while a training runs.
 
-    `plan`: the `loop.Plan` of a training whose last epoch may be cut short, and which is then fitted in two stretches.
+    `plan`: the `loop.Plan` of a training whose last epoch may be cut short; it is then fitted in two stretches.
     """
 
     def __init__(self, title="training"):
@@ -257,7 +257,7 @@ class ProgressBar(keras.callbacks.Callback):
             self.close()
 
     def close(self):
-        """Take the bar away; harmless when there is none."""
+        """Remove the bar, if there is one."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None

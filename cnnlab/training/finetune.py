@@ -1,8 +1,8 @@
-"""Fine-tuning: the last blocks of EfficientNet-Lite0, and its head, trained on what the frozen blocks make of images.
+"""Fine-tuning: the last blocks and the head of EfficientNet-Lite0, trained on feature maps of the frozen blocks.
 
-The frozen part sees each image once, and its mirror image where training mirrors them; its feature maps are kept. The
-classifier begins as a linear probe, as fine-tuning from random weights bends the features before they are of use,
-which costs most where the test images differ from those of training: Kumar et al., "Fine-tuning can distort pretrained
+The frozen part sees each image once, and its mirror image where training mirrors; its feature maps are kept. The
+classifier starts as a linear probe: from a random one, fine-tuning would distort the features before they are of use,
+which costs most where test images differ from training images: Kumar et al., "Fine-tuning can distort pretrained
 features and underperform out-of-distribution" (ICLR 2022).
 """
 
@@ -22,16 +22,16 @@ from cnnlab.training.pretrained import efficientnet_lite0
 from cnnlab.training.transfer import fitted, frozen_features, without_xla
 
 BLOCKS = 16
-# Inverse strength of the L2 penalty of the probe to begin with, on features of variance one. Weaker ones answer all
-# training images rightly, and leave nothing to be learned from.
+# Inverse strength of the starting probe's L2 penalty, on features of variance one. With a weaker penalty the probe gets
+# every training image right, which leaves nothing to learn from.
 START_STRENGTH = 0.01
 
 
 class Parts(NamedTuple):
-    """Four `keras.Model`s of the same layers.
+    """Four `keras.Model`s that share their layers.
 
-    `frozen`: pixels (n, height, width, 3) in 0..255 to feature maps; `described`: these to features (n, 1280), which
-    the classifier takes; `trained`: feature maps to probabilities (n, classes); `whole`: pixels to probabilities.
+    `frozen`: pixels (n, height, width, 3) in 0..255 to feature maps; `described`: feature maps to the classifier's
+    input, features (n, 1280); `trained`: feature maps to probabilities (n, classes); `whole`: pixels to probabilities.
     """
 
     frozen: keras.Model
@@ -41,7 +41,7 @@ class Parts(NamedTuple):
 
 
 def parts_of(network, input_shape, classes):
-    """The Parts that `network` (a `networks.Lite0`) says, for images of `input_shape`, with an untrained classifier.
+    """The Parts of `network` (a `networks.Lite0`) for images of `input_shape`, with an untrained classifier.
 
     Raises ValueError for grey images, DataUnavailableError as `pretrained.efficientnet_lite0` does.
     """
@@ -67,9 +67,9 @@ def parts_of(network, input_shape, classes):
 
 
 def build_for(trial, dataset, fused=False):
-    """`models.build` for the images and classes of `dataset` (a `data.Dataset`), as `trial` says.
+    """Build the network of `trial`, like `models.build`, for the images and classes of `dataset` (a `data.Dataset`).
 
-    Of a fine-tuned network the part that is trained, of a linear probe the network whose features it takes.
+    For fine-tuning, this is the part that is trained; for a linear probe, the network whose features it takes.
     """
     shape, classes, network = dataset.input_shape, len(dataset.class_names), trial.network
     if isinstance(network, Lite0):
@@ -80,9 +80,9 @@ def build_for(trial, dataset, fused=False):
 
 
 def initial_network(trial, dataset, images=None, fused=False):
-    """The network of `build_for` with the weights that training `trial` from scratch begins with, drawn by its seed.
+    """The network of `build_for` with the weights that training `trial` from scratch starts from, drawn from its seed.
 
-    `trial`: resolved; `images`: the training images, needed where the first weights are computed from these.
+    `trial`: resolved; `images`: the training images, needed where initial weights are computed from them.
     """
     keras.utils.set_random_seed(trial.seed)
     with dtype_policy(trial.precision):
@@ -92,7 +92,7 @@ def initial_network(trial, dataset, images=None, fused=False):
 
 
 def limited(trial, dataset):
-    """`dataset` with the images that `trial` takes of it: the first of each split, where it limits them."""
+    """`dataset` cut down to the images that `trial` uses: the first of each split, where it limits them."""
     wanted = {"train": trial.train_images, "validation": trial.eval_images, "test": trial.eval_images}
     splits = {
         name: dataclasses.replace(split, indices=split.indices[: wanted[name]])
@@ -102,10 +102,10 @@ def limited(trial, dataset):
 
 
 def feature_maps(trial, dataset, frozen, progress=False, clock=None):
-    """`batches.prepare` for a fine-tuned network, whose `frozen` part is of `parts_of`.
+    """`batches.prepare` for a fine-tuned network; `frozen`: that part of its `parts_of`.
 
-    Returns {split: (feature maps float32 (n, ...), int32 labels)}: of the training images those of all, and with flip
-    "random" of all mirror images after them. `clock`: as in `transfer.frozen_features`; `progress`: whether to show
+    Returns {split: (feature maps float32 (n, ...), int32 labels)}; with flip "random", those of all training images are
+    followed by those of all their mirror images. `clock`: as in `transfer.frozen_features`; `progress`: whether to show
     bars.
     """
     dataset, sides = limited(trial, dataset), (False, True) if trial.flip == "random" else (False,)
@@ -123,9 +123,9 @@ def feature_maps(trial, dataset, frozen, progress=False, clock=None):
 
 
 def begin_at_probe(parts, maps, labels, class_weights):
-    """Give the classifier of `parts` the weights of a linear probe on what it is given.
+    """Give the classifier of `parts` the weights of a linear probe on its input features.
 
-    `maps` float32 (n, ...), what is trained on; `labels` (n,); `class_weights`: whether rare classes weigh more.
+    `maps` float32 (n, ...): the training feature maps; `labels` (n,); `class_weights`: whether rare classes weigh more.
     """
     features = parts.described.predict(maps, batch_size=256, verbose=0)
     weighting, classes = "balanced" if class_weights else None, parts.trained.output_shape[-1]

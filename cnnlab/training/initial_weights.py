@@ -1,18 +1,18 @@
-"""Initial weights that are computed and not drawn: filters that whiten patches, and such that copy their input."""
+"""Initial weights that are computed, not drawn: filters that whiten patches, and filters that copy their input."""
 
 import keras
 import numpy as np
 from keras import layers
 
-# Whitening: the patches of so many images are known well enough, a few million. Added to each variance,
-# of pixels in 0..1, so that directions in which natural images hardly vary are not blown up to noise.
+# Whitening: this many images have enough patches, a few million. Epsilon is added to each variance, of
+# pixels in 0..1, so that directions in which natural images hardly vary are not amplified into noise.
 WHITENING_IMAGES, WHITENING_EPSILON = 5_000, 3e-5
 
 
 def set_initial_weights(model, network, images):
-    """Give `model` the initial weights that `network` (a `networks.Blocks`) computes; the others stay as drawn.
+    """Set the initial weights of `model` that `network` (a `networks.Blocks`) computes; the others stay as drawn.
 
-    `images`: the training images, uint8 (n, height, width, channels), which whitening looks at.
+    `images`: the training images, uint8 (n, height, width, channels), from which whitening is computed.
     """
     if getattr(network, "whitening", False):
         layer = model.get_layer("whitening")
@@ -24,12 +24,12 @@ def set_initial_weights(model, network, images):
 
 
 def whitening_filters(images, size, epsilon=WHITENING_EPSILON):
-    """(kernel, bias) of a convolution whose outputs on `images` are uncorrelated, of variance one.
+    """(kernel, bias) of a convolution whose outputs on `images` are uncorrelated, with variance one.
 
-    `images` uint8 (n, height, width, channels); `size` of the square patches in pixels;
-    `epsilon`: see WHITENING_EPSILON. The convolution takes pixels in 0..1, pads nothing, and puts out
-    each component of the patches' principal component analysis, largest variance first, and
-    after them their negatives, for an activation that cuts negative values would lose half.
+    `images` uint8 (n, height, width, channels); `size`: side of the square patches in pixels;
+    `epsilon`: see WHITENING_EPSILON. The convolution takes pixels in 0..1 without padding and outputs
+    the principal components of the patches, largest variance first, and then their negatives,
+    because an activation that cuts off negative values would otherwise lose half.
     Returns float32 kernel (size, size, channels, 2 x size x size x channels) and bias (filters,).
     Source: Page, How to train your ResNet 8 (2019), patch whitening; with the negatives, Jordan,
     94% on CIFAR-10 in 3.29 seconds on a single GPU (2024, arXiv 2404.00498).
@@ -48,12 +48,12 @@ def whitening_filters(images, size, epsilon=WHITENING_EPSILON):
 
 
 def dirac(kernel):
-    """`kernel` (height, width, inputs, outputs) whose first outputs copy the inputs, one each.
+    """`kernel` (height, width, inputs, outputs) with its first filters replaced by copies of the inputs, one each.
 
     The first min(inputs, outputs) filters become a one at the centre of their own channel; the
-    rest stay as they are. A stack of such layers begins as a shallow one, through which the
-    gradient passes unchanged. Source: Zagoruyko and Komodakis, DiracNets (2017); of part of the
-    filters, Jordan (2024), "identity initialization". Sizes must be odd. Returns a new array.
+    rest stay as they are. A stack of such layers starts out as a shallow one, through which the
+    gradient passes unchanged. Source: Zagoruyko and Komodakis, DiracNets (2017); for some of the
+    filters only, Jordan (2024), "identity initialization". Sizes must be odd. Returns a new array.
     """
     height, width, inputs, outputs = kernel.shape
     copies = np.arange(min(inputs, outputs))

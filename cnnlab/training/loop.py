@@ -1,4 +1,4 @@
-"""One Trial in, one result row and its predictions out: the one loop that trains everything here."""
+"""One Trial in, one result row and its predictions out: the one loop that trains everything in the lab."""
 
 import dataclasses
 import math
@@ -28,19 +28,19 @@ from cnnlab.training.optimizers import PlainAdam, make_optimizer
 from cnnlab.training.transfer import linear_probe
 from cnnlab.training.trial import PROTOCOL, Trial, trial_key
 
-# Batches that the backend runs between two returns to Python, at most.
+# At most this many batches run before the backend returns to Python.
 STEPS_PER_EXECUTION = 25
 
 
 @dataclasses.dataclass
 class Result:
-    """What one training gave.
+    """The outcome of one training.
 
-    `trial`, resolved, of the data set that was trained on; `row`: the tidy record; `history`: {"loss",
-    "accuracy" and, where each epoch is validated, "val_loss", "val_accuracy"} to one value an epoch;
+    `trial`: resolved, naming the data actually trained on; `row`: the tidy record; `history`: one value
+    an epoch of "loss", "accuracy" and, where each epoch is validated, "val_loss" and "val_accuracy";
     `model`: float32, of Keras's own layers, with the weights that the trial keeps; `probabilities`:
-    {"test" and, where there is one, "validation"} to that model's float32 (n, classes), from one view
-    of each image; `interrupted`: whether Ctrl-C ended it before its time.
+    that model's float32 (n, classes) for "test" and, where there is one, "validation", from one view
+    of each image; `interrupted`: whether Ctrl-C ended the training early.
     """
 
     trial: Trial
@@ -61,21 +61,21 @@ class Plan:
 
     @classmethod
     def of(cls, trial, images):
-        """The plan of `trial` for so many training `images`; what fills no batch waits for another pass."""
+        """The plan of `trial` for this many training `images`; those that do not fill a batch wait for another pass."""
         batch_size = min(trial.batch_size, images)
         epoch_steps = trial.steps_per_epoch or images // batch_size
-        # Rounded first: 9.9 x 40 steps are 396, and not 397 for the last bit of 9.9.
+        # Rounded first: 9.9 x 40 steps are 396, not 397 because of the last bit of 9.9.
         return cls(math.ceil(round(trial.epochs * epoch_steps, 6)), epoch_steps, batch_size)
 
     @classmethod
     def on(cls, trial, dataset):
-        """The plan of a whole training of `trial` on its part of `dataset`."""
+        """The plan of `trial` for the images of `dataset` that it trains on."""
         images = len(dataset.splits["train"]) + (trial.train_split == "all") * len(dataset.splits["validation"])
         return cls.of(trial, min(images, trial.train_images or images))
 
     @property
     def stretches(self):
-        """[(first epoch, last epoch + 1, steps of each)]: the whole epochs, and what is left over."""
+        """[(first epoch, last epoch + 1, steps of each)]: the whole epochs, then any partial one."""
         whole, rest = divmod(self.steps, self.epoch_steps)
         found = [(0, whole, self.epoch_steps), (whole, whole + 1, rest)]
         return [stretch for stretch in found if stretch[2] and stretch[1] > stretch[0]]
@@ -84,20 +84,20 @@ class Plan:
 def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
     """Train `trial` on `dataset` (a `data.Dataset` with train, validation and test).
 
-    `callbacks`: what happens beside it, such as `ProgressBar()`, or `Checkpoint(path)`, from which an interrupted
-    training of the same trial goes on; `scoring_batch`: images scored at once.
-    The row has, beside what decides the training and the names of the classes: accuracy and loss on validation (None
-    where all images train) and test of the final weights ("..._last"), of the best epoch's ("..._best") where the trial
-    keeps these, and with test-time augmentation ("..._tta") where it keeps the last; and seconds from the raw arrays to
-    the last answer on the test set, less what checkpoints take: seconds_setup, seconds_features (of frozen layers),
-    seconds_training and seconds_tta (all test answers).
-    A linear probe is fitted and not trained step by step (seconds_fit): it has no curves, takes no checkpoint, and its
-    row says the strength and the weights for rare classes (`balanced`) that validation chose.
-    Returns a Result. Ctrl-C ends training early: what was trained is evaluated and returned, marked as interrupted, and
-    a checkpoint stays; before the first epoch's end it is passed on. The test set is evaluated once, after training.
-    Raises RuntimeError where the training diverges.
+    `callbacks`: those of Keras or the lab, such as `ProgressBar()`, or `Checkpoint(path)`, from which an interrupted
+    training of the same trial resumes; `scoring_batch`: images scored at once.
+    Besides the trial's configuration and the class names, the row has accuracy and loss on validation (None where all
+    images train) and test: of the final weights ("..._last"), of the best epoch's ("..._best") where the trial keeps
+    these, and with test-time augmentation ("..._tta") where it keeps the last. It also has the seconds from the raw
+    arrays to the last test prediction, excluding checkpoints: seconds_setup, seconds_features (of frozen layers),
+    seconds_training and seconds_tta (all test predictions).
+    A linear probe is fitted, not trained step by step (seconds_fit): it has no curves, takes no checkpoint, and its
+    row gives the strength and the weights for rare classes (`balanced`) that validation chose.
+    Returns a Result. Ctrl-C ends training early: the network is evaluated as it is and returned, marked as interrupted,
+    and the checkpoint stays; before the end of the first epoch, KeyboardInterrupt is raised. The test set is evaluated
+    once, after training. Raises RuntimeError if the training diverges.
     """
-    # What was trained on is what the row says, whatever the trial was written for.
+    # The row names the data actually trained on, not what the trial was declared for.
     trial = dataclasses.replace(trial.resolved(), dataset=dataset.key)
     progress = bool(_of_kind(callbacks, ProgressBar))
     if isinstance(trial.network, LinearProbe):
@@ -122,7 +122,7 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
         checkpoint.restore(model)
     clock.lap("setup")
     some = _some(trial, plan, splits) if trial.is_normalised else None
-    # Before each validation, of the weights that answer.
+    # Before each validation, for the weights that are validated.
     renewed = LambdaCallback(on_test_begin=lambda _logs: renew_statistics(model, some)) if some else None
     beside = [callback for callback in (renewed, average, history) if callback is not None]
     interrupted = fit(model, trial, plan, splits, [*beside, *callbacks], scoring_batch)
@@ -135,7 +135,7 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
     clock.lap("tta")
     if not (np.isfinite(history.curves["loss"][-1]) and np.isfinite(answers["test"][0]).all()):
         raise RuntimeError(
-            f"{trial.label}, seed {trial.seed}, diverged; a learning rate below {trial.learning_rate:g} may not"
+            f"{trial.label}, seed {trial.seed}, diverged; try a learning rate below {trial.learning_rate:g}"
         )
     if len(splits["validation"][0]):
         answers["validation"] = predict_views(twin, splits["validation"][0], trial.tta, scoring_batch, trial.tta_share)
@@ -165,7 +165,7 @@ def train(trial, dataset, callbacks=(), scoring_batch=SCORING_BATCH):
 
 
 def _fitted(trial, dataset, progress):
-    """The Result of a linear probe, which is fitted and not trained step by step."""
+    """The Result of a linear probe, which is fitted, not trained step by step."""
     taken = limited(trial, dataset)
     probe = linear_probe(
         taken, progress=progress, **dataclasses.asdict(trial.network), refit=trial.train_split == "all"
@@ -198,7 +198,7 @@ def _row(trial, dataset, model, clock, own, scores):
 def compile_model(model, trial, plan):
     """Give `model` the optimizer and loss of `trial` for the steps of `plan`."""
     published = trial.loop == "published"
-    # One step at a time where something happens between two of them; else as many as divide all stretches.
+    # One step at a time where something happens between steps; else as many as divide every stretch.
     one_by_one = published or trial.average != "none"
     together = 1 if one_by_one else math.gcd(*(steps for _, _, steps in plan.stretches))
     smoothed = keras.losses.CategoricalCrossentropy(label_smoothing=trial.label_smoothing)
@@ -210,7 +210,7 @@ def compile_model(model, trial, plan):
         # XLA makes TensorFlow slower on a CPU (measured); elsewhere Keras decides.
         jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
     )
-    # All variables now: for one that is created within the first step TensorFlow traces that step twice.
+    # Create all variables now: if the first step creates one, TensorFlow traces that step twice.
     model.optimizer.build(model.trainable_variables)
     classes = model.output_shape[-1]
     uniform = np.full((1, classes), 1 / classes, "float32")
@@ -219,9 +219,9 @@ def compile_model(model, trial, plan):
 
 
 def fit(model, trial, plan, splits, callbacks, scoring_batch=SCORING_BATCH):
-    """Train the compiled `model` by `trial` and `plan`; returns whether Ctrl-C ended it early.
+    """Train the compiled `model` by `trial` and `plan`; return whether Ctrl-C ended it early.
 
-    `splits`: those of `batches.prepare`; `callbacks`, a History among them, from whose epochs it goes on.
+    `splits`: as from `batches.prepare`; `callbacks`: one must be a History, after whose epochs training continues.
     """
     (history,) = _of_kind(callbacks, History)
     try:
@@ -240,7 +240,7 @@ def fit(model, trial, plan, splits, callbacks, scoring_batch=SCORING_BATCH):
 
 
 def _fit(model, trial, plan, splits, callbacks, scoring_batch):
-    """Images in a new order and augmented anew every epoch."""
+    """Fit on images in a new order, augmented anew, every epoch."""
     (images, labels), classes = splits["train"], model.output_shape[-1]
     weights = balanced_weights(labels, classes) if trial.class_weights else None
     if trial.label_smoothing:
@@ -274,9 +274,9 @@ def _fit_published(model, trial, plan, splits, callbacks):
 
 
 def _twin(trial, dataset, weights):
-    """(the network that is trained, the one from pixels to probabilities that it is of: often itself).
+    """(the trained network, the network from pixels to probabilities that it is part of: often the same).
 
-    In float32 and of Keras's own layers, which are what is scored, saved and served.
+    Both in float32 and of Keras's own layers; these are what is scored, saved and served.
     """
     tuned = isinstance(trial.network, Lite0)
     with dtype_policy("float32"):
@@ -300,7 +300,7 @@ def _some(trial, plan, splits):
 
 
 def _varied(trial):
-    """(flip, translate) of the batches: what frozen blocks make of mirror images is already among the images."""
+    """(flip, translate) of the batches: a fine-tuned network's feature maps already include the mirror images'."""
     return ("none", 0) if isinstance(trial.network, Lite0) else (trial.flip, trial.translate)
 
 

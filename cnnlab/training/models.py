@@ -1,6 +1,6 @@
-"""The lab's networks, built from what a Trial says of them; what they cost; and trained models on disk.
+"""The lab's networks, built from the options of a Trial; what they cost; and trained models on disk.
 
-Every model takes raw pixels (0..255) because a rescaling is in its first layers: what is trained, saved and served
+Every model takes raw pixels (0..255) and rescales them in its first layers, so that training, saving and serving
 cannot disagree about the scale.
 """
 
@@ -17,26 +17,26 @@ from keras import layers
 from cnnlab.machine import atomic_file
 from cnnlab.training.networks import CNN, PRETRAINED, Dense, Layers, network_options, one_each
 
-# Side, in pixels, of the patches that the first layer of blocks sees.
+# Side, in pixels, of the patches that the first layer of a blocks network sees.
 PATCH = 2
-# The member of a .keras file that has the row of its training.
+# The member of a .keras file that holds the row of its training.
 ROW_WITHIN = "cnnlab_row.json"
-# What a layer written by hand is called, by its kind, before its number.
+# How layers written by hand are named, by kind; a number follows.
 SHORT = {"Conv2D": "conv", "MaxPooling2D": "pool", "BatchNormalization": "norm", "ReLU": "relu"}
-# Multiplies the features before the classifier of blocks, so that training begins with small logits.
+# Multiplies the features before a blocks network's classifier, so that training starts with small logits.
 LOGIT_SCALE = 1 / 9
 # Backward costs about twice the forward pass: once for the inputs, once for the weights.
 TRAINING_TO_FORWARD = 3
 
 
 def build(model="cnn", input_shape=(32, 32, 3), num_classes=10, fused=False, **options):
-    """The uncompiled network `model`, a key of `networks.NETWORKS`, under Keras's present dtype policy.
+    """The uncompiled network `model`, a key of `networks.NETWORKS`, under Keras's current dtype policy.
 
     `options`: the fields of its dataclass there; `input_shape` (height, width, channels) in pixels;
-    `num_classes`: width of the softmax; `fused` trains faster and is not for saving (see
-    `batch_normalization`), with the same weights in the same order.
+    `num_classes`: width of the softmax; `fused`: trains faster but is not for saving (see
+    `batch_normalization`); the weights and their order are the same.
     Returns a `keras.Sequential`: (batch, height, width, channels) in 0..255 to float32
-    probabilities (batch, num_classes). Raises ValueError with the reason where it makes no network.
+    probabilities (batch, num_classes). Raises ValueError with the reason if it cannot be built.
     """
     network = network_options(model, options)
     if len(input_shape) != 3 or any(int(side) != side or side < 1 for side in input_shape):
@@ -44,7 +44,7 @@ def build(model="cnn", input_shape=(32, 32, 3), num_classes=10, fused=False, **o
     if num_classes < 2:
         raise ValueError(f"num_classes is {num_classes}; a classifier needs at least 2")
     if model in PRETRAINED:
-        raise ValueError(f"model={model!r} begins with weights learned elsewhere, on a data set: see build_for")
+        raise ValueError(f"model={model!r} starts from pretrained weights and needs a data set; use build_for")
     if isinstance(network, Dense):
         stack, name = _dense(network), "dense"
     elif isinstance(network, CNN):
@@ -59,12 +59,12 @@ def build(model="cnn", input_shape=(32, 32, 3), num_classes=10, fused=False, **o
 
 
 def batch_normalization(fused, **options):
-    """Keras's BatchNormalization; with `fused`, on TensorFlow, trained by its fused operation.
+    """Keras's BatchNormalization; with `fused`, on TensorFlow, trained with its fused operation.
 
-    Same formula, weights and `options`. Keras converts to float32 and composes the
-    normalisation of elementwise passes; the fused operation reads bfloat16 once, at a ninth of
-    the time on a CPU (measured, forward and backward). Its running variance is the unbiased one.
-    A network that is to be saved takes Keras's own, which every reader of the file has.
+    Same formula, weights and `options`. Keras converts to float32 and normalises in several
+    elementwise passes; the fused operation reads bfloat16 once, in a ninth of the time on a CPU
+    (measured, forward and backward). Its running variance is the unbiased one. A network that is
+    to be saved uses Keras's own layer, which every reader of the file has.
     """
     if fused and keras.backend.backend() == "tensorflow":
         return FusedBatchNormalization(**options)
@@ -72,7 +72,7 @@ def batch_normalization(fused, **options):
 
 
 class FusedBatchNormalization(layers.BatchNormalization):
-    """Keras's layer, trained by TensorFlow's fused operation."""
+    """Keras's layer, trained with TensorFlow's fused operation."""
 
     def call(self, inputs, training=None, mask=None):
         if not (training and self.trainable):
@@ -97,7 +97,7 @@ class FusedBatchNormalization(layers.BatchNormalization):
 def forward_flops(model):
     """Floating-point operations of one image's forward pass, counting a multiply-add as two.
 
-    Convolutions and dense layers only: the rest is below a hundredth of these.
+    Convolutions and dense layers only: the rest adds less than a hundredth.
     """
     weighted = (each for each in model.layers if isinstance(each, layers.Conv1D | layers.Conv2D | layers.Dense))
     return sum(2 * prod(layer.kernel.shape) * prod(layer.output.shape[1:-1]) for layer in weighted)
@@ -110,7 +110,7 @@ def training_flops(model, images):
 
 @contextlib.contextmanager
 def dtype_policy(name):
-    """Build layers under the Keras dtype policy `name`, and restore the former one."""
+    """Build layers under the Keras dtype policy `name`, then restore the previous one."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:
@@ -127,14 +127,14 @@ def model_path(models_folder, key):
 def save_model(model, path, row=None):
     """Write the `keras.Model` to `path`, a .keras file; a killed process leaves at most a partial file.
 
-    `row`: the tidy record of its training, a dict, which goes into the file (see `row_within`), so that a model that is
-    kept says what it was trained on, and what its classes are called.
+    `row`: the tidy record of its training, a dict, which goes into the file (see `row_within`), so that a saved model
+    says what it was trained on and what its classes are called.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path, suffix=".keras") as partial:
         model.save(partial)
         if row is not None:
-            # A zip, of which Keras reads its own members and leaves others alone.
+            # The file is a zip; Keras reads its own members and ignores others.
             with zipfile.ZipFile(partial, "a") as file:
                 file.writestr(ROW_WITHIN, json.dumps(row))
 
@@ -149,18 +149,18 @@ def row_within(path):
 
 
 def save_with_row(model, row, path):
-    """`save_model`, and the tidy `row` beside it too (.json), for people and their tools."""
+    """`save_model`, and also write the tidy `row` beside it (.json), for people and their tools."""
     save_model(model, path, row)
     with atomic_file(path.with_suffix(".json")) as partial:
         partial.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
 
 
 def load_model(path):
-    """The model kept as `path`, not compiled; ValueError for a file that is no model."""
+    """The model saved as `path`, not compiled; ValueError for a file that is not a model."""
     try:
         return keras.models.load_model(path, compile=False)
-    except Exception as error:  # Keras raises what its archive reader happens to raise.
-        raise ValueError(f"{path} is no model that Keras can load; delete it, and it is trained again") from error
+    except Exception as error:  # Keras raises whatever its archive reader raises.
+        raise ValueError(f"{path} is not a model that Keras can load; delete it, and it is trained again") from error
 
 
 def takes_raw_pixels(model):
@@ -186,7 +186,7 @@ def _cnn(network, input_shape, fused):
     if network.padding == "valid" and network.left_of(smallest) < 1:
         raise ValueError(
             f"without padding {len(network.filters)} convolutions and {network.poolings} poolings leave nothing of "
-            f"{input_shape[0]}x{input_shape[1]} pixels; take padding='same', or fewer or smaller layers"
+            f"{input_shape[0]}x{input_shape[1]} pixels; use padding='same', or fewer or smaller layers"
         )
     if smallest >> network.poolings < 1:
         raise ValueError(
@@ -252,13 +252,13 @@ def _blocks(network, input_shape, num_classes, fused):
 
 
 def _patches(network, channels):
-    """Each component of a patch and its negative: as many filters, whether whitening or trained."""
+    """One filter for each component of a patch and one for its negative, whether whitening or trained."""
     filters = 2 * PATCH * PATCH * channels
     if not network.whitening:
         patches = layers.Conv2D(filters, PATCH, kernel_initializer=_initializer(), name="conv0")
         return [layers.Rescaling(1 / 255, name="scale"), patches, _activation(network, "0")]
-    # In float32: whitening takes small differences of pixels, and multiplies them. It is not
-    # trained, so that nothing flows back through it.
+    # In float32: whitening amplifies small differences between pixels. It is not trained, so
+    # no gradient flows back through it.
     whitening = layers.Conv2D(filters, PATCH, trainable=False, dtype="float32", name="whitening")
     return [layers.Rescaling(1 / 255, dtype="float32", name="scale"), whitening, _activation(network, "0")]
 
@@ -270,7 +270,7 @@ def _activation(network, name):
 
 
 def _initializer():
-    """Uniform within 1 / sqrt(inputs of a unit), as airbench's layers are drawn (PyTorch's default)."""
+    """Uniform within 1 / sqrt(fan-in), as airbench draws its layers (PyTorch's default)."""
     return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
 
 

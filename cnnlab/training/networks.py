@@ -1,4 +1,4 @@
-"""The networks that a Trial may name: the options of each, checked, and the parameters they come to. Needs no Keras."""
+"""The networks that a Trial may name: their options, checked, and their parameter counts. Needs no Keras."""
 
 import dataclasses
 from math import prod
@@ -28,9 +28,9 @@ Odd = Annotated[Count, pydantic.AfterValidator(_odd)]
 
 
 def checked(cls):
-    """Class decorator: a frozen dataclass whose fields pydantic checks, with errors of one line.
+    """Class decorator: a frozen dataclass whose fields pydantic checks, with one-line errors.
 
-    A bad value raises ValueError: its name, what it was, and what was expected.
+    A bad value raises ValueError with its name, what it was and what was expected.
     """
     cls = pydantic.dataclasses.dataclass(cls, frozen=True, config={"extra": "forbid", "validate_default": True})
     construct = cls.__init__
@@ -39,7 +39,7 @@ def checked(cls):
         try:
             construct(self, *values, **fields)
         except pydantic.ValidationError as error:
-            # Of the kinds that a field may be, the one that the value comes nearest to.
+            # Where a field may be of several types, report the one that the value comes closest to.
             raise ValueError(_one_line(max(error.errors(), key=lambda problem: len(problem["loc"])), cls)) from None
 
     cls.__init__ = __init__
@@ -51,7 +51,7 @@ def _one_line(problem, cls):
     name = ".".join([str(first), *(str(part) for part in rest if isinstance(part, int))])
     if problem["type"] == "unexpected_keyword_argument":
         known = ", ".join(field.name for field in dataclasses.fields(cls))
-        return f"{cls.__name__} has no field {name!r}; expected some of {known}"
+        return f"{cls.__name__} has no field {name!r}; expected one of {known}"
     message = problem["msg"].removeprefix("Value error, ")
     expected = message.replace("Input should be", "expected")
     return f"{name} is {problem['input']!r}; {expected[0].lower()}{expected[1:]}" if name else message
@@ -76,9 +76,9 @@ class CNN:
     """Convolutions with ReLU, 2x2 max pooling, and a classifier head.
 
     `filters` of each convolution; `kernel_size` in pixels, odd, one number for all layers or one a
-    layer; `padding`: "same", or "valid", which takes a border off; `pools`: after how many of the
-    first convolutions a pooling follows (None: all of them, but not after a third of three, so that
-    32x32 pixels end as 8x8 positions, as in the assignment); `head`: "flatten" or "gap" (global
+    layer; `padding`: "same", or "valid", which trims the border; `pools`: how many convolutions, from
+    the first on, are followed by pooling (None: all of them, but only two of three, so that 32x32
+    pixels end as 8x8 positions, as in the assignment); `head`: "flatten" or "gap" (global
     average pooling, which has no weights); `dense`: units of the layer before the softmax, or 0 for
     none; `dropout`: the rate after it; `batch_norm`: normalise between each convolution and its ReLU.
     """
@@ -103,7 +103,7 @@ class CNN:
         return self.pools if self.pools is not None else 2 if len(self.filters) == 3 else len(self.filters)
 
     def left_of(self, side):
-        """What is left of `side` pixels after all convolutions and poolings, 0 or less where nothing is."""
+        """What is left of `side` pixels after all convolutions and poolings; 0 or less means nothing."""
         kernels = one_each("kernel_size", self.kernel_size, len(self.filters))
         for index, kernel in enumerate(kernels, start=1):
             side -= kernel - 1 if self.padding == "valid" else 0
@@ -113,12 +113,12 @@ class CNN:
 
 @checked
 class Blocks:
-    """The shape of airbench94 (Jordan, 94% on CIFAR-10 in 3.29 seconds on a single GPU, 2024).
+    """The architecture of airbench94 (Jordan, 94% on CIFAR-10 in 3.29 seconds on a single GPU, 2024).
 
-    A 2x2 convolution without padding, a block of `depth` 3x3 convolutions for each of `filters`,
-    each with normalisation and `activation`, the first with 2x2 max pooling before these; the
+    A 2x2 convolution without padding; for each of `filters`, a block of `depth` 3x3 convolutions,
+    each followed by normalisation and `activation`, the first by 2x2 max pooling before these; the
     maximum over all positions; a classifier without bias. `whitening`: the first layer is computed
-    from the training images, and frozen; `dirac`: convolutions start as copies of their input.
+    from the training images and frozen; `dirac`: convolutions start by copying their input.
     """
 
     filters: Counts = (24, 64, 64)
@@ -133,7 +133,7 @@ class Blocks:
 class Layers:
     """A network written by hand, layer by layer (see `own.trial_of`).
 
-    `layers`: of each its "class_name" in `keras.layers` and its "config", the last one a softmax; `shape`
+    `layers`: the "class_name" in `keras.layers` and the "config" of each, the last one a softmax; `shape`:
     (height, width, channels) in pixels that it was written for (None: any).
     """
 
@@ -142,7 +142,7 @@ class Layers:
 
     @property
     def batch_norm(self):
-        """Whether there is a normalisation among the layers."""
+        """Whether any of the layers is a batch normalisation."""
         return any(layer["class_name"] == "BatchNormalization" for layer in self.layers)
 
 
@@ -150,11 +150,11 @@ class Layers:
 class LinearProbe:
     """A logistic regression on frozen features of EfficientNet-Lite0 (see `transfer.linear_probe`).
 
-    `sizes`: sides in pixels to which images are resized, whose features are joined (None: as they are); `mirrored`:
-    features are means over an image and its mirror image; `strengths`: inverse ones of the penalty that validation
-    chooses from, without weights for rare classes (None: `transfer.STRENGTHS`, with and without). It is fitted, not
-    trained step by step: of a Trial only the data set, `train_split` and the limits of images decide it. With
-    `train_split` "all" it is chosen on validation as ever, and then fitted anew with these images too.
+    `sizes`: sides in pixels to resize images to, whose features are joined (None: as in `transfer.feature_extractor`);
+    `mirrored`: features are means over an image and its mirror image; `strengths`: inverse penalty strengths that
+    validation chooses from, without weights for rare classes (None: `transfer.STRENGTHS`, with and without). It is
+    fitted, not trained step by step: of the rest of a Trial, only the data set, `train_split` and the image limits
+    matter. With `train_split` "all" it is chosen on validation as usual, then refitted with those images too.
     """
 
     sizes: Counts | None = None
@@ -164,10 +164,10 @@ class LinearProbe:
 
 @checked
 class Lite0:
-    """EfficientNet-Lite0 whose last `blocks` of sixteen, and head, are trained from a linear probe on (see `finetune`).
+    """EfficientNet-Lite0 whose last `blocks` of sixteen and head are trained, starting as a probe (see `finetune`).
 
-    What is before them is frozen, and so are the statistics of all normalisations; `dropout`: the rate before the
-    classifier. Of augmentation it knows `flip` "random".
+    Everything before them is frozen, and so are all normalisations; `dropout`: the rate before the classifier. The only
+    augmentation it takes is `flip` "random".
     """
 
     blocks: Annotated[Count, Field(le=16)] = 1
@@ -175,12 +175,12 @@ class Lite0:
 
 
 NETWORKS = {"dense": Dense, "cnn": CNN, "blocks": Blocks, "layers": Layers, "probe": LinearProbe, "lite0": Lite0}
-# Networks that begin with weights learned elsewhere, which compute in single precision.
+# Networks that start from pretrained weights; they compute in single precision.
 PRETRAINED = ("probe", "lite0")
 
 
 def one_each(name, value, count):
-    """One value for each of `count` layers: a single one stands for all. ValueError for another number of them."""
+    """One value for each of `count` layers; a single one applies to all. ValueError for any other number of values."""
     values = tuple(value) if isinstance(value, list | tuple) else (value,) * count
     if len(values) != count:
         raise ValueError(f"{name} has {len(values)} values for {count} layers; expected one, or one a layer")
@@ -188,19 +188,19 @@ def one_each(name, value, count):
 
 
 def network_options(model, options):
-    """The options of `model`, a key of NETWORKS, checked, as its dataclass; ValueError for another model or option."""
+    """The checked `options` of `model`, a key of NETWORKS, as its dataclass; ValueError for another model or option."""
     if model not in NETWORKS:
         raise ValueError(f"no model is called {model!r}; expected one of {', '.join(NETWORKS)}")
     return NETWORKS[model](**options)
 
 
 def expected_parameters(model, input_shape=(32, 32, 3), num_classes=10, **options):
-    """Parameters of the network that `models.build` builds of the same arguments, by formula.
+    """Parameter count, by formula, of the network that `models.build` builds from the same arguments.
 
     A dense layer has (inputs + 1) x outputs, a convolution (kernel^2 x channels + 1) x filters,
     batch normalisation 4 a filter (scale, shift, running mean and variance); a dense layer's inputs
     are all positions x filters after "flatten", and the filters alone after "gap". Raises
-    ValueError for blocks, which have no formula here.
+    ValueError for other networks, which have no formula here.
     """
     network = network_options(model, options)
     if isinstance(network, Dense):

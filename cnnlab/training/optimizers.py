@@ -1,12 +1,12 @@
-"""The optimizers of the lab, and how the learning rate moves over a training."""
+"""The lab's optimizers, and how the learning rate changes over a training."""
 
 import keras
 from keras import ops
 
-# Shares of the peak at the start and at the end, and where in the training the peak is, as in
+# The rate at the start, where in the training it peaks, and the rate at the end (as shares), as in
 # Jordan, 94% on CIFAR-10 in 3.29 seconds on a single GPU (2024).
 START, PEAK_AT, END = 0.2, 0.23, 0.07
-# Of x, x^3 and x^5 in Muon's iteration, as in Jordan et al., Muon (2024).
+# Coefficients of x, x^3 and x^5 in Muon's iteration, as in Jordan et al., Muon (2024).
 SLOPE = (3.4445, -4.7750, 2.0315)
 
 
@@ -29,8 +29,8 @@ def adam(learning_rate):
     """Keras's Adam; on the TensorFlow backend with TensorFlow's fused update.
 
     Same formula and same epsilon (Kingma and Ba 2015, the form before section 2.1). Keras
-    composes the update of about ten passes over every weight, which is a fifth of a CNN's
-    training time on two cores; the fused operation is one pass.
+    updates in about ten passes over every weight, which take a fifth of a CNN's training time on
+    two cores; the fused operation makes one pass.
     """
     if keras.backend.backend() != "tensorflow":
         return keras.optimizers.Adam(learning_rate)
@@ -38,10 +38,10 @@ def adam(learning_rate):
 
 
 class OneDevice:
-    """An optimizer's mix-in: gradients are of one device, and so not summed over several.
+    """Mix-in for optimizers on one device: gradients are not summed over several devices.
 
-    For that sum TensorFlow registers a gradient of its own with each training, never forgets it,
-    and keeps with it the whole graph with all variables, several times the size of the network.
+    For that sum, TensorFlow registers a gradient function with each training and never frees it, nor
+    the graph that it holds with all variables, several times the size of the network.
     """
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
@@ -78,16 +78,16 @@ class FusedAdam(OneDevice, keras.optimizers.Adam):
 
 
 class NesterovSGD(OneDevice, keras.optimizers.Optimizer):
-    """SGD with Nesterov momentum, whose learning rate differs for the biases of normalisations.
+    """SGD with Nesterov momentum and a separate learning rate for the biases of normalisations.
 
     With gradient g of weight w: g += decay x w; v = momentum x v + g; w -= rate x (g + momentum x v).
-    The velocity v holds gradients and not steps, so that a falling rate acts on all of the past
-    (the form of Sutskever et al., ICML 2013, as PyTorch has it; Keras's multiplies the rate in
-    first, which is the same at a constant rate).
+    The velocity v accumulates gradients, not steps, so that a falling rate applies to all past ones
+    (the form of Sutskever et al., ICML 2013, as in PyTorch; Keras multiplies by the rate first,
+    which is the same at a constant rate).
 
-    `learning_rate`: a number or schedule; `momentum`, 0 to 1; `l2`: the decay, an L2 coefficient;
+    `learning_rate`: a number or schedule; `momentum`: 0 to 1; `l2`: the decay, an L2 coefficient;
     `bias_scale`: factor on the rate of every variable named "beta". Their decay is divided by it,
-    so that it pulls as hard as elsewhere.
+    so that it pulls as hard as on other variables.
     """
 
     def __init__(self, learning_rate, momentum, l2=0.0, bias_scale=1.0, name="nesterov_sgd", **options):
@@ -99,7 +99,7 @@ class NesterovSGD(OneDevice, keras.optimizers.Optimizer):
             return
         super().build(variables)
         self.velocities = self.add_optimizer_variables(variables, "velocity")
-        # Asked here, for `update_step` is given TensorFlow's variables, which have other names.
+        # Looked up here, because `update_step` gets TensorFlow's variables, whose names differ.
         self.scales = [self.bias_scale if variable.name == "beta" else 1.0 for variable in variables]
 
     def update_step(self, gradient, variable, learning_rate):
@@ -118,12 +118,12 @@ class NesterovSGD(OneDevice, keras.optimizers.Optimizer):
 class Muon(NesterovSGD):
     """Muon for the kernels of convolutions, `NesterovSGD` for everything else.
 
-    A kernel (height, width, inputs, outputs) counts as the matrix (height x width x inputs, outputs). Its step is the
-    nearest semi-orthogonal matrix to the Nesterov momentum's, so that all directions move alike; before each step the
+    A kernel (height, width, inputs, outputs) is treated as a matrix (height x width x inputs, outputs). Its step is the
+    semi-orthogonal matrix nearest to its Nesterov momentum, so that all directions move equally; before each step the
     kernel is scaled to the Frobenius norm sqrt(outputs).
     Source: Jordan et al., Muon: an optimizer for hidden layers in neural networks (2024), and airbench94_muon.
 
-    `kernel_scale`: the rate of kernels, as a factor on `learning_rate`; `kernel_momentum`, 0 to 1; the others as there.
+    `kernel_scale`: the kernels' rate as a factor on `learning_rate`; `kernel_momentum`: 0 to 1; others as there.
     """
 
     def __init__(self, learning_rate, kernel_scale, kernel_momentum, name="muon", **options):
@@ -148,10 +148,10 @@ class Muon(NesterovSGD):
 
 
 def orthogonal(matrix, iterations=3):
-    """About the nearest semi-orthogonal matrix to `matrix` (rows, columns), float32: singular values of 0.5 to 1.5.
+    """Roughly the semi-orthogonal matrix nearest to `matrix` (rows, columns), float32: singular values of 0.5 to 1.5.
 
-    A quintic Newton-Schulz iteration, whose coefficients have the greatest slope at zero (Jordan et al. 2024); products
-    in bfloat16, which is precise enough for that.
+    A quintic Newton-Schulz iteration with coefficients of greatest slope at zero (Jordan et al. 2024); products in
+    bfloat16, which is precise enough here.
     """
     tall = matrix.shape[0] > matrix.shape[1]
     x = ops.cast(matrix / (ops.sqrt(ops.sum(ops.square(matrix))) + 1e-7), "bfloat16")
@@ -163,10 +163,10 @@ def orthogonal(matrix, iterations=3):
 
 
 class Triangular(keras.optimizers.schedules.LearningRateSchedule):
-    """Up in a straight line to `peak`, and down in another.
+    """A learning rate that rises linearly to `peak` and then falls linearly.
 
-    `peak`: the highest learning rate; `steps` of the training; it begins at `start` of the peak,
-    reaches it at the share `peak_at` of the steps, and ends at `end` of it.
+    `peak`: the highest learning rate; `steps`: those of the training. The rate starts at the share
+    `start` of the peak, peaks at the share `peak_at` of the steps, and ends at the share `end` of the peak.
     Source: Smith and Topin, Super-convergence (2017).
     """
 
@@ -174,7 +174,7 @@ class Triangular(keras.optimizers.schedules.LearningRateSchedule):
         self.peak, self.steps, self.start, self.peak_at, self.end = peak, steps, start, peak_at, end
 
     def __call__(self, step):
-        """The learning rate of `step` (from 0): a float32 scalar."""
+        """The learning rate at `step` (from 0): a float32 scalar."""
         progress = ops.cast(step, "float32") / self.steps
         up = self.start + (1 - self.start) * progress / self.peak_at
         down = 1 - (1 - self.end) * (progress - self.peak_at) / (1 - self.peak_at)

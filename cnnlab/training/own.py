@@ -1,4 +1,4 @@
-"""A network written by hand in Keras, as a Trial that says all of it (`models.build` makes it again)."""
+"""A network written by hand in Keras, as a Trial that describes it in full (`models.build` rebuilds it)."""
 
 import copy
 import dataclasses
@@ -10,20 +10,20 @@ import keras
 from cnnlab.training.models import build
 from cnnlab.training.trial import Trial
 
-# Of a layer's configuration, what does not describe it: names are given anew, precision is the trial's.
+# Left out of a layer's configuration: names are given anew, and precision is the trial's.
 NOT_KEPT = ("name", "dtype")
-# How Keras writes down a function that is not its own.
+# How Keras serialises a function that is not its own.
 CODE = re.compile(r'"class_name": "(?:function|__lambda__)"')
 
 
 def trial_of(model, like, **fields):
     """The Trial that trains a network like `model`, a `keras.Sequential`.
 
-    `like`: its label, or a Trial whose settings it takes, and whose label where it has the same layers; of others the
-    label says the widths, the kernels, and that it was edited, where that is not all; `fields`: others of a Trial. It
-    keeps the layers and not their weights: these are drawn anew by the trial's seed, so that a model like one of
-    NETWORKS gives that one's numbers. Raises ValueError for a model of another kind, or with a layer that cannot be
-    written down.
+    `like`: its label, or a Trial whose settings it takes, and whose label too if the layers are the same; otherwise the
+    label gives the widths and kernels, and says "edited" if more has changed; `fields`: other fields of the Trial. It
+    keeps the layers but not their weights: these are drawn anew from the trial's seed, so that a model equal to one of
+    NETWORKS gives the same numbers. Raises ValueError for a model of another kind, or with a layer that cannot be
+    serialised.
     """
     if not isinstance(model, keras.Sequential):
         raise ValueError(f"{model!r} is a {type(model).__name__}; expected a keras.Sequential")
@@ -37,7 +37,7 @@ def trial_of(model, like, **fields):
 
 
 def _label(model, described, like):
-    """What `model`, whose layers are `described`, is called, beside the network of the Trial `like`."""
+    """The label of `model`, whose layers are `described`, given the network of the Trial `like`."""
     if _as_built(model, like.model, like.options) == described:
         return like.label
     convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
@@ -55,7 +55,7 @@ def _label(model, described, like):
 
 
 def _as_built(model, kind, options):
-    """The layers that `build` makes of `kind` and `options` for the data of `model`; None: there is no such network."""
+    """The layers that `build` makes from `kind` and `options` for the data of `model`; None if it cannot."""
     shape = model.input_shape[1:] if model.built else (32, 32, 3)
     try:
         return _layers(build(kind, shape, getattr(model.layers[-1], "units", 0), **options))
@@ -68,17 +68,17 @@ def _layers(model):
 
 
 def _described(layer):
-    """{"class_name": str, "config": dict} of `layer`, as JSON holds it."""
+    """{"class_name": str, "config": dict} of `layer`, in JSON types."""
     kind = type(layer)
     try:
         text = json.dumps(keras.saving.serialize_keras_object(layer))
         config = {name: value for name, value in json.loads(text)["config"].items() if name not in NOT_KEPT}
         known = getattr(keras.layers, kind.__name__, None) is kind and not CODE.search(text)
-        kind.from_config(copy.deepcopy(config))  # which it changes
-    except (TypeError, ValueError, KeyError, OSError):  # as Keras and `inspect` happen to raise
+        kind.from_config(copy.deepcopy(config))  # from_config changes its argument
+    except (TypeError, ValueError, KeyError, OSError):  # whatever Keras and `inspect` raise
         known = False
     if not known:
         raise ValueError(
-            f"{layer.name} is a {kind.__name__}; expected layers that keras.layers has, without code of your own"
+            f"{layer.name} is a {kind.__name__}; expected layers from keras.layers, without code of your own"
         )
     return {"class_name": kind.__name__, "config": config}

