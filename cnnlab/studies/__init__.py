@@ -53,14 +53,13 @@ def study_of(labels):
     for label in labels:
         if label not in VARIANTS:
             raise ValueError(f"no variant is called {label!r}; expected some of {', '.join(VARIANTS)}")
-    return Study(
-        "own",
-        "Which network tells these pictures apart?",
-        "the network",
-        "batches of 64, the best of all epochs chosen on validation",
-        tuple(VARIANTS[label] for label in dict.fromkeys(labels)),
-        seeds=3,
-    )
+    trials = tuple(VARIANTS[label] for label in dict.fromkeys(labels))
+    fixed = ["the images"]
+    if len({trial.batch_size for trial in trials}) == 1:
+        fixed.append(f"batches of {trials[0].batch_size}")
+    if {trial.keep for trial in trials} == {"best"}:
+        fixed.append("the best of all epochs chosen on validation")
+    return Study("own", "Which network tells these pictures apart?", "the network", ", ".join(fixed), trials, seeds=3)
 
 
 __all__ = [*_lazy, *(name for name in globals() if not name.startswith("_") and name != "lazy_loader")]
