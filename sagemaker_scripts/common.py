@@ -72,7 +72,7 @@ def visible_files(path):
     return folder, [file for file in files if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
 
 
-def confirm(question, yes, otherwise="nothing was made"):
+def confirm(question, yes, otherwise="nothing was created"):
     """Return if `yes`, or once the user types y; without a terminal, --yes is required.
 
     Raises ScriptError, which says `otherwise`, if the user declines, and BadArgumentsError if
@@ -83,4 +83,4 @@ def confirm(question, yes, otherwise="nothing was made"):
     if not sys.stdin or not sys.stdin.isatty():
         raise BadArgumentsError(f"{question} Nobody is at the terminal to answer; add --yes to agree")
     if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
-        raise ScriptError(f"not agreed; {otherwise}")
+        raise ScriptError(f"not confirmed; {otherwise}")

@@ -241,11 +241,11 @@ def test_the_question_fits_whatever_the_size_of_the_models_images(memory, megaby
         (["--timeout", "0"], "--timeout less than a day"),
         (["--alarm", "me@example.org"], "expected the ARN of an SNS topic"),
         (["--subnets", "subnet-0a"], "both --subnets and --security-groups"),
-        (["--subnets", "vpc-0a", "--security-groups", "sg-0a"], "'vpc-0a' is none"),
-        (["--serverless", "--subnets", "subnet-0a", "--security-groups", "sg-0a"], "in no VPC"),
-        (["--kms-key", "my key"], "no key is called"),
-        (["--batch", "pictures", "--register"], "makes no endpoint"),
-        (["--table", "answers.csv"], "written by --batch"),
+        (["--subnets", "vpc-0a", "--security-groups", "sg-0a"], "'vpc-0a' is no ID"),
+        (["--serverless", "--subnets", "subnet-0a", "--security-groups", "sg-0a"], "cannot be in a VPC"),
+        (["--kms-key", "my key"], "--kms-key is 'my key'"),
+        (["--batch", "pictures", "--register"], "creates no endpoint"),
+        (["--table", "answers.csv"], "--table needs --batch"),
     ],
 )
 def test_flags_that_cannot_be_are_refused_in_one_line(flags, words, account, archive, capsys):
@@ -429,7 +429,7 @@ def no_quota(account):
         (lambda a: None, {"role": None}, common.EXIT_BAD_ARGUMENTS, "--role"),
         (lambda a: a.fail("HeadBucket", "denied"), {}, common.EXIT_DENIED, "belongs to somebody else"),
         (no_quota, {}, common.EXIT_FAILED, "may have 0 ml.m5.large for endpoints, and 1 are asked for"),
-        (lambda a: None, {"archive": "nowhere.tar.gz"}, common.EXIT_BAD_ARGUMENTS, "nowhere.tar.gz is no file"),
+        (lambda a: None, {"archive": "nowhere.tar.gz"}, common.EXIT_BAD_ARGUMENTS, "nowhere.tar.gz is not a file"),
         (lambda a: None, {"yes": False}, common.EXIT_BAD_ARGUMENTS, "add --yes"),
     ],
 )
@@ -456,7 +456,7 @@ def test_a_lab_needs_no_region_and_others_do(account, monkeypatch):
 
 def test_a_region_that_cannot_be_is_a_bad_argument(capsys):
     assert common.run(deploy.main, ["--region", "moon"]) == common.EXIT_BAD_ARGUMENTS
-    assert "no region is called 'moon'" in capsys.readouterr().err
+    assert "'moon' is not a region" in capsys.readouterr().err
 
 
 def test_the_plan_makes_nothing(account, archive, capsys):
@@ -477,7 +477,7 @@ def test_an_answer_that_is_no_prediction_fails_and_leaves_nothing(account, archi
 
     sagemakerruntime_backends[aws_rehearsal.NUMBER][aws_rehearsal.REGION].results_queue.clear()
     account.answer("[0.1, 0.9]")
-    with pytest.raises(common.ScriptError, match="the answer is no prediction"):
+    with pytest.raises(common.ScriptError, match="the answer is not a prediction"):
         run(archive)
     assert account.left() == []
 

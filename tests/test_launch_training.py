@@ -329,9 +329,9 @@ def test_a_job_whose_answer_was_lost_is_stopped(account, small_source):
     ("flags", "message"),
     [
         (["--study", "none"], "no study is called 'none'"),
-        (["--study", "epochs", "--seed", "1"], "a whole study takes --seeds"),
+        (["--study", "epochs", "--seed", "1"], "for a whole study give --seeds"),
         (["--epochs", "0"], "epochs is 0"),
-        (["--parallel", "0"], "have to be positive"),
+        (["--parallel", "0"], "must be positive"),
     ],
 )
 def test_bad_arguments_start_nothing(flags, message, account, capsys):

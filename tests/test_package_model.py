@@ -404,7 +404,7 @@ def test_what_is_transparent_lies_on_white_and_equal_names_are_told_apart(tmp_pa
 
 def test_what_is_no_example_picture_or_too_many_is_refused_in_one_line(pictures, tmp_path):
     for paths, words in (
-        ([__file__], "no example picture"),
+        ([__file__], "as an example picture"),
         ([pictures / "none.png"], "none.png"),
         ([pictures] * 7, f"14 example pictures; give at most {package_model.MOST_EXAMPLES}"),
     ):

@@ -155,7 +155,7 @@ def rows(item, body):
         return [(item.name, number, answer["predicted_class"], answer["confidence"], "") for number, answer in found]
     except (ValueError, KeyError, TypeError):
         start = bytes(body)[:80].decode(errors="replace")
-        return [(item.name, "", "", "", f"the answer is no prediction: {start!r}")]
+        return [(item.name, "", "", "", f"the answer is not a prediction: {start!r}")]
 
 
 def _run(ledger, name, archive, items, instance, poll, timeout):
