@@ -66,7 +66,7 @@ class Access:
         for names, start in ((self.subnets, "subnet-"), (self.security_groups, "sg-")):
             for name in names:
                 if not re.fullmatch(rf"{start}[0-9a-f]+", name):
-                    raise common.BadArgumentsError(f"{name!r} is no ID; expected one such as {start}0123456789abcdef0")
+                    raise common.BadArgumentsError(f"{name!r} is not an ID; expected one like {start}0123456789abcdef0")
         if self.kms_key is not None and not re.fullmatch(r"[\w:/-]+", self.kms_key, re.ASCII):
             raise common.BadArgumentsError(f"--kms-key is {self.kms_key!r}; expected a key's ID, ARN or alias/NAME")
 

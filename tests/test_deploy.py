@@ -188,7 +188,7 @@ def test_an_alarm_does_where_no_date_can_be_set(account, archive, capsys):
     kinds = {line.split()[0] for line in account.left()}
     assert "alarm" in kinds and "schedule" not in kinds
     shown = capsys.readouterr().out
-    assert "no date of deletion (CreateSchedule:" in shown and "kept: schedule" not in shown
+    assert "no scheduled deletion (CreateSchedule:" in shown and "kept: schedule" not in shown
 
 
 def test_a_key_and_a_vpc_reach_every_call_that_takes_them(monkeypatch, archive):
@@ -232,7 +232,7 @@ def test_the_question_fits_whatever_the_size_of_the_models_images(memory, megaby
         (["--serverless", "--capture", "5"], "neither --scale nor --capture"),
         (["--serverless", "--scale", "1-2"], "neither --scale nor --capture"),
         (["--scale", "3-1"], "--scale is 3-1"),
-        (["--scale", "1-2", "--instance", "ml.t2.medium"], "AWS scales no ml.t2.medium"),
+        (["--scale", "1-2", "--instance", "ml.t2.medium"], "AWS does not scale ml.t2.medium"),
         (["--capture", "0"], "--capture is 0"),
         (["--max-concurrency", "201"], "expected 1 to 200"),
         (["--keep", "-1"], "--keep takes up to"),
@@ -241,7 +241,7 @@ def test_the_question_fits_whatever_the_size_of_the_models_images(memory, megaby
         (["--timeout", "0"], "--timeout less than a day"),
         (["--alarm", "me@example.org"], "expected the ARN of an SNS topic"),
         (["--subnets", "subnet-0a"], "both --subnets and --security-groups"),
-        (["--subnets", "vpc-0a", "--security-groups", "sg-0a"], "'vpc-0a' is no ID"),
+        (["--subnets", "vpc-0a", "--security-groups", "sg-0a"], "'vpc-0a' is not an ID"),
         (["--serverless", "--subnets", "subnet-0a", "--security-groups", "sg-0a"], "cannot be in a VPC"),
         (["--kms-key", "my key"], "--kms-key is 'my key'"),
         (["--batch", "pictures", "--register"], "creates no endpoint"),
@@ -428,7 +428,7 @@ def no_quota(account):
         (lambda a: a.fail("GetCallerIdentity", "expired"), {}, common.EXIT_DENIED, "start the lab again"),
         (lambda a: None, {"role": None}, common.EXIT_BAD_ARGUMENTS, "--role"),
         (lambda a: a.fail("HeadBucket", "denied"), {}, common.EXIT_DENIED, "belongs to somebody else"),
-        (no_quota, {}, common.EXIT_FAILED, "may have 0 ml.m5.large for endpoints, and 1 are asked for"),
+        (no_quota, {}, common.EXIT_FAILED, "quota is 0 ml.m5.large for endpoints, and this needs 1"),
         (lambda a: None, {"archive": "nowhere.tar.gz"}, common.EXIT_BAD_ARGUMENTS, "nowhere.tar.gz is not a file"),
         (lambda a: None, {"yes": False}, common.EXIT_BAD_ARGUMENTS, "add --yes"),
     ],
