@@ -181,7 +181,7 @@ def _print_plan(account, name, candidate, hardware, minutes, keep, alarm, regist
     until = f"{keep:g} hours" if keep else f"{minutes:g} minutes" if minutes else "for one answer"
     account.print_place()
     print(f"model:    {candidate}")
-    print(f"endpoint: {name} on {hardware}, {until}; a request takes {hardware.payload_bytes / 1024**2:.0f} MB")
+    print(f"endpoint: {name} on {hardware}, {until}; requests up to {hardware.payload_bytes / 1024**2:.0f} MB")
     print(f"price:    {hardware.price(account.region)}", flush=True)
     for wanted, words in (
         (keep, f"AWS deletes the endpoint {keep:g} hours from now (EventBridge Scheduler: no cost)"),
@@ -224,7 +224,7 @@ def make_parser():
         "--max-concurrency", type=int, default=hosting.Hardware.concurrency, metavar="N",
         help="requests at once with --serverless; default: %(default)s",
     )  # fmt: skip
-    parser.add_argument("--scale", type=_bounds, metavar="1-3", help="number of instances, following the load")
+    parser.add_argument("--scale", type=_bounds, metavar="1-3", help="number of instances, adjusted to the load")
     parser.add_argument("--capture", type=int, metavar="PERCENT", help="of requests to keep in S3, with their answers")
     parser.add_argument("--register", action="store_true", help="add the model to the model registry too")
     stay = parser.add_mutually_exclusive_group()
@@ -276,7 +276,7 @@ def main(argv=None):
 def _check(given):
     """Raise BadArgumentsError for flags that do not go together or are out of range."""
     if given.batch and (given.serverless or given.scale or given.capture or given.register or given.alarm):
-        raise common.BadArgumentsError("--batch creates no endpoint: leave out the flags of one")
+        raise common.BadArgumentsError("--batch creates no endpoint: leave out the flags for endpoints")
     if given.table and not given.batch:
         raise common.BadArgumentsError("--table needs --batch SOURCE, which writes it")
     if given.alarm and not re.fullmatch(r"arn:[\w-]+:sns:[\w-]+:\d{12}:[\w-]+", given.alarm):

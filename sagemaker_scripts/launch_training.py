@@ -26,7 +26,7 @@ from sagemaker_scripts.resources import UNFINISHED, job_states
 
 ROOT = Path(__file__).resolve().parents[1]
 INSTANCE = "ml.m5.xlarge"
-# A job starts this file at the top of its code. Our code is not installed there: Python finds it beside this file.
+# A job starts this file at the top of its code. The lab is not installed there: Python finds it beside this file.
 ENTRY = "train.py"
 # What ENTRY imports from this folder.
 SCRIPTS = ("__init__.py", "common.py")
@@ -249,7 +249,7 @@ def _text(value):
 
 def make_parser():
     parser = common.parser(__doc__)
-    parser.add_argument("--seeds", type=int, help="number of seeds of a whole study; default: the study's own")
+    parser.add_argument("--seeds", type=int, help="seeds of a whole study; default: the study's own, for all variants")
     parser.add_argument("--as-jobs", action="store_true", help="a whole study as training jobs, not as a tuning job")
     parser.add_argument("--parallel", type=int, default=2, help="jobs at a time; default: %(default)s")
     parser.add_argument(

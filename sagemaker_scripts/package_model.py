@@ -3,7 +3,7 @@
 The archive is laid out as that image expects it:
 
   <name>/<digits>/saved_model.pb, variables/     the SavedModel
-  code/inference.py, code/reading/               the handlers, and the parser of requests
+  code/inference.py, code/reading/               the handlers, and the request parser
   code/model_card.json                           input shape, class names, metrics
   code/examples/                                 pictures for the page of serve_local.py, if any are given
 

@@ -223,7 +223,7 @@ def test_the_question_fits_whatever_the_size_of_the_models_images(memory, megaby
     archive = aws_rehearsal.bare_archive(tmp_path, (1500, 1500, 3))
     run(archive, hardware=hardware)
     assert len(account.sent["InvokeEndpoint"]["body"]) < hardware.payload_bytes / 2
-    assert f"a request takes {megabytes} MB" in capsys.readouterr().out
+    assert f"requests up to {megabytes} MB" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

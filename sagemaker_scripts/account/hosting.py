@@ -28,7 +28,7 @@ HOURLY = {
 # US dollars per second of work with 1 GB, likewise.
 SERVERLESS_GB_SECOND = 0.00002
 ALARM_PRICE = "$0.10 a month each, beyond ten"
-STORAGE_PRICE = "about $0.023 a GB and month"
+STORAGE_PRICE = "about $0.023 per GB and month"
 # Versions of AWS's TensorFlow images: the pair that AWS supports.
 IMAGE_VERSIONS = {"training": "2.21", "inference": "2.20"}
 # Serverless endpoints take no instance; the image's registry is the same for all CPU instances.

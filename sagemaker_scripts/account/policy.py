@@ -1,4 +1,4 @@
-"""The least permissions that the scripts need in an account: the caller's, and those of the role SageMaker assumes.
+"""The minimal permissions that the scripts need in an account: the caller's, and those of SageMaker's role.
 
 The caller's actions are those of the calls that the scripts make, and what AWS requires with
 them; the role's are from SageMaker's documentation ("How to use SageMaker AI execution roles").

@@ -2,7 +2,7 @@
 
 In JSON an image is rows of pixels, each a list of channel values from 0 to 255; or a picture file as base64 text or a
 data URL, alone or as {"b64": text}; or {name: image}, as TensorFlow Serving names an input. A document is one image or
-a list of them, alone or under one of KEYS. A "signature_name" may stand beside it: the images decide the signature.
+a list of them, alone or under one of KEYS. A "signature_name" may stand beside the key, but the images decide.
 """
 
 import contextlib

@@ -110,7 +110,7 @@ def _frame(marker, segment):
     """(width, height, coefficients per pixel, whether progressive) of a start-of-frame segment."""
     precision, height, width, components = struct.unpack_from(">BHHB", segment)
     if marker not in DECODED or precision != 8:
-        raise DamagedError(f"is of a rare kind ({precision} bits, SOF{marker - 0xC0}): save it again")
+        raise DamagedError(f"is of a rare kind ({precision} bits, SOF{marker - 0xC0}): save it as a baseline JPEG")
     factors = [divmod(segment[7 + 3 * i], 16) for i in range(components)]
     largest = max((h for h, _ in factors), default=0) * max((v for _, v in factors), default=0)
     if not largest:

@@ -153,7 +153,7 @@ def fault(picture, text):
 def _jpeg(data):
     scanned = read_jpeg(data)
     if scanned.scans > MAX_SCANS:
-        raise RequestError(413, f"the JPEG has more than {MAX_SCANS} scans; save it again, as a baseline JPEG")
+        raise RequestError(413, f"the JPEG has more than {MAX_SCANS} scans; save it as a baseline JPEG")
     pixels = _pixels("JPEG", scanned.width, scanned.height)
     # For a picture in several scans, libjpeg keeps all coefficients, 2 bytes each.
     kept = int(2 * scanned.samples * pixels) if scanned.scans > 1 or scanned.progressive else 0

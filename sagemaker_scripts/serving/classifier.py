@@ -11,7 +11,7 @@ from sagemaker_scripts.common import BadArgumentsError
 from sagemaker_scripts.serving.archive import reason
 
 ROWS = Path(__file__).resolve().parents[2] / "results" / "trials"
-# What a model takes: 0..255, or pictures scaled before it to 0..1 or -1..1; the scale and offset from 0..255 to that.
+# What a model takes: 0..255, or pictures scaled beforehand to 0..1 or -1..1; the scale and offset from 0..255.
 PIXELS = {"bytes": None, "unit": (1 / 255, 0.0), "signed": (1 / 127.5, -1.0)}
 
 
