@@ -1,1 +1,1 @@
-"""From a trained model to a SageMaker endpoint and back: scripts, each of which is also a function."""
+"""From a trained model to a SageMaker endpoint and back: scripts that can also be called as functions."""

@@ -1,4 +1,4 @@
-"""Who works where in AWS, and with which client."""
+"""The AWS account that the scripts work in: identity, region, role, bucket and clients."""
 
 import dataclasses
 import functools
@@ -14,42 +14,42 @@ from botocore.config import Config
 
 from sagemaker_scripts import common, errors
 
-# Everything that the scripts make has this prefix in its name and this tag, so that cleanup finds it.
+# Everything that the scripts create has this prefix in its name and this tag, so that cleanup finds it.
 PREFIX = "cnnlab-"
-# Objects lie below the first; the SDK puts a tuning job's code at the top of the bucket, below its name.
+# Objects lie under the first; the SDK puts a tuning job's code at the top of the bucket, under the job's name.
 OBJECT_PREFIX = "cnnlab/"
 OBJECT_PREFIXES = (OBJECT_PREFIX, PREFIX)
 TAG = {"Key": "project", "Value": "cnnlab"}
 TAGS = [TAG]
 # The identity, the role and the region of an AWS Academy Learner Lab.
 LAB_IDENTITY, LAB_ROLE, LAB_REGION = "/voclabs/", "LabRole", "us-east-1"
-# Instances with a disk of their own, which AWS encrypts itself: a key for it is refused.
+# Instances with a local disk, which AWS encrypts itself: a key for it is refused.
 OWN_DISK = re.compile(r"ml\.(?:g[5-9]\w*|p5\w*|trn\w+|[a-z]+\d\w*d\w*)\.")
-# A client is shared, and gets its handler once however often it is asked for.
+# A client is shared; this ID keeps its handler from being registered more than once.
 OWN_HANDLER = "cnnlab"
 # The SDK reports its use to AWS unless it is told not to.
 SDK_CONFIG = {"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": True}}}}
 
 
 def has_credentials(session):
-    """Whether `session` finds any, without asking AWS whether they are good."""
+    """Whether `session` finds any credentials, without asking AWS whether they are valid."""
     return session.get_credentials() is not None
 
 
 @functools.lru_cache(maxsize=64)
 def client(session, service, region=None):
-    """The one client of `service` that retries throttling by itself, and gives up a dead connection soon."""
+    """The one shared client of `service`; it retries when throttled, and soon gives up on a dead connection."""
     config = Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10)
     return session.client(service, region_name=region, config=config)
 
 
 @dataclasses.dataclass(frozen=True)
 class Access:
-    """How the scripts come into an account and what they shall use there; None: the account's default.
+    """How the scripts get into an account and what they use there; None: the account's default.
 
-    `region` and `profile` (of ~/.aws/config); `bucket`: its name; `role`: name or ARN of the one
-    that SageMaker takes on; `kms_key`: ID, ARN or alias of the key that encrypts what is stored;
-    `subnets` and `security_groups`: IDs, of the VPC that containers work in.
+    `region` and `profile` (of ~/.aws/config); `bucket`: its name; `role`: name or ARN of the role
+    that SageMaker assumes; `kms_key`: ID, ARN or alias of the key that encrypts what is stored;
+    `subnets` and `security_groups`: IDs in the VPC that containers run in.
     """
 
     region: str | None = None
@@ -62,28 +62,28 @@ class Access:
 
     def __post_init__(self):
         if bool(self.subnets) != bool(self.security_groups):
-            raise common.BadArgumentsError("a VPC takes both --subnets and --security-groups")
+            raise common.BadArgumentsError("a VPC needs both --subnets and --security-groups")
         for names, start in ((self.subnets, "subnet-"), (self.security_groups, "sg-")):
             for name in names:
                 if not re.fullmatch(rf"{start}[0-9a-f]+", name):
-                    raise common.BadArgumentsError(f"{name!r} is none; expected one such as {start}0123456789abcdef0")
+                    raise common.BadArgumentsError(f"{name!r} is not an ID; expected one like {start}0123456789abcdef0")
         if self.kms_key is not None and not re.fullmatch(r"[\w:/-]+", self.kms_key, re.ASCII):
-            raise common.BadArgumentsError(f"no key is called {self.kms_key!r}; expected its ID, ARN or alias/NAME")
+            raise common.BadArgumentsError(f"--kms-key is {self.kms_key!r}; expected a key's ID, ARN or alias/NAME")
 
     @staticmethod
     def add_flags(parser, role=True):
-        """Add --region, --profile, --bucket and, where SageMaker works under one, --role, the key and the VPC."""
+        """Add --region, --profile, --bucket and, with `role`, the flags of the role, the key and the VPC."""
         parser.add_argument("--region", help="default: the profile's; us-east-1 in a lab")
-        parser.add_argument("--profile", help="of ~/.aws/config")
+        parser.add_argument("--profile", help="a profile in ~/.aws/config")
         parser.add_argument("--bucket", help="default: sagemaker-REGION-ACCOUNT")
         if role:
             text = "name or ARN of SageMaker's role (default: LabRole in a lab, or the caller's)"
             parser.add_argument("--role", help=text)
             text = "ID, ARN or alias of the key that encrypts what is stored"
             parser.add_argument("--kms-key", metavar="KEY", help=text)
-            text = "of the VPC that containers work in"
+            text = "IDs in the VPC that containers run in"
             parser.add_argument("--subnets", type=_words, default=(), metavar="A,B", help=text)
-            parser.add_argument("--security-groups", type=_words, default=(), metavar="A,B", help="of that VPC")
+            parser.add_argument("--security-groups", type=_words, default=(), metavar="A,B", help="IDs in that VPC")
 
     @classmethod
     def of(cls, given):
@@ -92,14 +92,14 @@ class Access:
         return cls(**{name: getattr(given, name) for name in names if hasattr(given, name)})
 
     def session(self):
-        """A boto3 Session. Raises BadArgumentsError for a profile or a region that cannot be."""
+        """A boto3 Session. Raises BadArgumentsError for a missing profile or an impossible region."""
         try:
             session = boto3.Session(region_name=self.region, profile_name=self.profile)
         except exceptions.ProfileNotFound as error:
             raise common.BadArgumentsError(f"{error}; see the names in ~/.aws/config") from error
         name = session.region_name
         if name and not re.fullmatch(r"[a-z]{2}(-[a-z]+)+-\d", name):
-            raise common.BadArgumentsError(f"no region is called {name!r}; expected one such as {LAB_REGION}")
+            raise common.BadArgumentsError(f"{name!r} is not a region; expected one such as {LAB_REGION}")
         return session
 
     def vpc(self):
@@ -107,17 +107,17 @@ class Access:
         return {"Subnets": list(self.subnets), "SecurityGroupIds": list(self.security_groups)} if self.subnets else None
 
     def volume_key(self, instance):
-        """The key for the disk of `instance`; None where it must not be named."""
+        """The key for the disk of `instance`; None if AWS refuses one there."""
         return None if OWN_DISK.match(instance) else self.kms_key
 
 
 @dataclasses.dataclass(frozen=True)
 class Account:
-    """Where and as whom the scripts work, as far as `access` leads.
+    """Where and as whom the scripts work, given `access`.
 
-    `session`: a boto3 Session; `number`: 12 digits; `bucket`: name; `is_lab`: an AWS Academy
-    Learner Lab; `role`: ARN of the role that SageMaker takes on, and `bucket_exists`, both None
-    where nobody has looked yet.
+    `session`: a boto3 Session; `number`: 12 digits; `bucket`: name; `is_lab`: whether it is an AWS
+    Academy Learner Lab; `role`: ARN of the role that SageMaker assumes; it and `bucket_exists` are
+    None until they have been looked up.
     """
 
     access: Access
@@ -130,15 +130,15 @@ class Account:
     bucket_exists: bool | None = None
 
     def client(self, service):
-        """boto3's client of `service`, as `guard` makes it."""
+        """boto3's client of `service`, with the handler that `guard` registers."""
         found = client(self.session, service, self.region)
         self.guard(found.meta.events)
         return found
 
     def guard(self, events):
-        """Let the calls to S3 of a client or a session (its `events`) encrypt, and refuse another account's bucket.
+        """Make S3 calls of a client or session (its `events`) encrypt, and fail on another account's bucket.
 
-        A stranger can have the name of a bucket.
+        A stranger may own the bucket of that name.
         """
         event = {"event_name": "before-parameter-build.s3", "unique_id": OWN_HANDLER}
         events.unregister(**event)
@@ -154,16 +154,16 @@ class Account:
             params.setdefault("SSEKMSKeyId", self.access.kms_key)
 
     def print_place(self):
-        """The first lines of a plan: where it happens, and as whom."""
+        """Print the first lines of a plan: where it happens, and as whom."""
         print(f"account:  {self.number}{' (AWS Academy Learner Lab)' if self.is_lab else ''} in {self.region}")
         print(f"role:     {self.role}")
-        print(f"bucket:   {self.bucket}{'' if self.bucket_exists else ' (is made)'}", flush=True)
+        print(f"bucket:   {self.bucket}{'' if self.bucket_exists else ' (to be created)'}", flush=True)
 
 
 def identify(access):
-    """The Account that `access` leads to, as far as its credentials tell.
+    """The Account behind `access`, as far as its credentials tell.
 
-    Raises common.ScriptError with one line: expired or wrong credentials, an ended lab, no region.
+    Raises common.ScriptError with one line for expired or wrong credentials, an ended lab or a missing region.
     """
     session = access.session()
     if not has_credentials(session):
@@ -177,17 +177,17 @@ def identify(access):
         if is_lab and _everything_is_denied(session, region):
             raise common.DeniedError(
                 "the lab session has ended: AWS still knows the credentials but denies everything. "
-                "Press Start Lab, wait for the green light, copy the credentials anew and run this again"
+                "Press Start Lab, wait for the green light, copy the new credentials and run this again"
             )
-    # The managed policy of SageMaker's roles opens buckets that have "sagemaker" in their name.
+    # The managed policy of SageMaker's roles gives access to buckets with "sagemaker" in their name.
     bucket = access.bucket or f"sagemaker-{region}-{identity['Account']}"
     return Account(access, session, identity["Account"], region, bucket, is_lab)
 
 
 def check_account(access):
-    """The Account that `access` leads to, its role and its bucket looked up; only reads.
+    """The Account behind `access`, with its role and its bucket looked up; only reads.
 
-    Raises common.ScriptError as `identify` does, and for a missing role or a bucket of somebody else.
+    Raises common.ScriptError as `identify` does, and for a missing role or somebody else's bucket.
     """
     account = identify(access)
     with errors.plain_errors():
@@ -195,7 +195,7 @@ def check_account(access):
 
 
 def bucket_exists(account):
-    """Whether its bucket is there. Raises DeniedError where that is not its own: a stranger can have the name."""
+    """Whether the account's bucket exists. Raises DeniedError if it is not its own: a stranger may have the name."""
     try:
         account.client("s3").head_bucket(Bucket=account.bucket)
     except exceptions.ClientError as error:
@@ -230,14 +230,14 @@ def _find_role(account):
 
     try:
         return get_execution_role(Session(boto_session=account.session, sagemaker_config=SDK_CONFIG))
-    except ValueError as error:  # A user, not a role, is asking.
+    except ValueError as error:  # The caller is a user, not a role.
         raise common.BadArgumentsError(
-            "the credentials are a user's: name the role that SageMaker shall take on with --role"
+            "the credentials are a user's: name the role that SageMaker is to assume with --role"
         ) from error
 
 
 def quieten_sdk():
-    """Leave the words to the scripts: the SDK logs every request."""
+    """Leave the printing to the scripts: the SDK logs every request."""
     for name in ("sagemaker", "sagemaker.core", "botocore", "boto3"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

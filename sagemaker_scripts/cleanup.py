@@ -1,10 +1,10 @@
-"""Find everything that these scripts made in an account, show it, and delete it after asking.
+"""Find everything that these scripts created in an account, show it, and delete it after asking.
 
-What counts: SageMaker endpoints, endpoint configs, models and groups of model packages whose name
-starts with "cnnlab-" and that carry the tag project=cnnlab; what hangs on them and has such a
-name: dates of deletion, alarms, and what scales endpoints; running training, tuning and transform
-jobs of that prefix, which are stopped; objects below cnnlab/ and cnnlab-* in the bucket; and the
-bucket itself where the scripts made it and nothing else is in it. Safe to run twice.
+What counts: SageMaker endpoints, endpoint configs, models and model package groups whose name
+starts with "cnnlab-" and that carry the tag project=cnnlab; what belongs to them and has such a
+name: deletion schedules, alarms and scaling targets; running training, tuning and transform jobs
+with that prefix, which are stopped; objects under cnnlab/ and cnnlab-* in the bucket; and the
+bucket itself, if the scripts created it and nothing else is in it. Safe to run twice.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from sagemaker_scripts import aws, common, errors
 from sagemaker_scripts.account.ledger import Ledger
 from sagemaker_scripts.resources import KINDS, listed_objects
 
-# These cost next to nothing, and many accounts may not list them: that alone is no failure.
+# These cost next to nothing, and many accounts may not list them: not listing them is no failure.
 HARMLESS = ("scalable target", "alarm", "schedule", "model package group")
 
 
@@ -25,9 +25,9 @@ HARMLESS = ("scalable target", "alarm", "schedule", "model package group")
 class Found:
     """What was found.
 
-    `ours`: [(kind, name), ...] in the order of deletion; `foreign`: the same, of our prefix but
+    `ours`: [(kind, name), ...] in the order of deletion; `foreign`: the same, with our prefix but
     without our tag; `unseen`: [(kind, reason), ...] that the account did not let us list;
-    `objects`: {name of objects: (how many, bytes)}.
+    `objects`: {bucket/prefix: (how many, bytes)}.
     """
 
     ours: list = dataclasses.field(default_factory=list)
@@ -39,7 +39,7 @@ class Found:
 def find(account, objects=True):
     """Everything of this project in `account` (an `aws.Account`), as Found; only reads.
 
-    `objects`: False leaves what lies in S3 out of it.
+    `objects`: False leaves S3 out.
     """
     found = Found()
     for kind, resource in KINDS.items():
@@ -85,7 +85,7 @@ def _find_listed(account, found, kind, resource):
 
 
 def _is_tagged(account, arn):
-    """Whether `arn` has this project's tag; also yes where AWS does not let us look: a bill is worse."""
+    """Whether `arn` has this project's tag; also true if AWS does not let us look: a bill would be worse."""
     try:
         return aws.TAG in account.client("sagemaker").list_tags(ResourceArn=arn)["Tags"]
     except ClientError as error:
@@ -108,13 +108,13 @@ def _find_objects(s3, found, bucket):
 def _is_our_bucket(s3, bucket):
     try:
         return aws.TAG in s3.get_bucket_tagging(Bucket=bucket)["TagSet"]
-    except ClientError:  # It has no tags, or may not be asked for them: then it is not ours to delete.
+    except ClientError:  # It has no tags, or we may not read them: then it is not ours to delete.
         return False
 
 
 @contextlib.contextmanager
 def _noting(kind, found):
-    """A listing that is refused is a gap in what was found, and not the end of it."""
+    """Record a refused listing as a gap in what was found, and go on."""
     try:
         with errors.plain_errors():
             yield

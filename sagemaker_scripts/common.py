@@ -1,4 +1,4 @@
-"""What all the scripts share: exit codes, one-line errors, the question before a cost, the next command."""
+"""Shared by all the scripts: exit codes, one-line errors, asking before a cost, the next command."""
 
 import argparse
 import sys
@@ -7,7 +7,7 @@ EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_BAD_ARGUMENTS = 2
 EXIT_DENIED = 3
-# What a shell reports of a program that Ctrl-C ended.
+# What a shell reports for a program ended by Ctrl-C.
 EXIT_INTERRUPTED = 130
 
 EXIT_CODES = (
@@ -23,7 +23,7 @@ class ScriptError(Exception):
 
 
 class BadArgumentsError(ScriptError):
-    """What was asked makes no sense, or lacks something; nothing was done."""
+    """The request makes no sense or is incomplete; nothing was done."""
 
     exit_code = EXIT_BAD_ARGUMENTS
 
@@ -35,18 +35,18 @@ class DeniedError(ScriptError):
 
 
 def parser(description):
-    """An ArgumentParser whose --help is the script's docstring and its exit codes."""
+    """An ArgumentParser whose --help shows `description` and the exit codes."""
     return argparse.ArgumentParser(
         description=description,
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        # A script that passes flags on must not take --seed for its own --seeds.
+        # A script that passes flags on must not mistake --seed for its own --seeds.
         allow_abbrev=False,
     )
 
 
 def run(main, argv=None):
-    """Run `main(argv)` as a program: its return value, or that of the error it raised, is the exit code.
+    """Run `main(argv)` as a program; return its exit code, or that of the error it raised.
 
     `main` returns an exit code, or None for done. A ScriptError becomes one line on standard error.
     """
@@ -61,26 +61,26 @@ def run(main, argv=None):
 
 
 def print_next(command, reason=""):
-    """Print the command that a user would run after this one."""
+    """Print the command to run after this one."""
     print(f"next: {command}" + (f"   # {reason}" if reason else ""), flush=True)
 
 
 def visible_files(path):
-    """(folder, files in it at any depth, sorted) of a folder `path`, or of a single file; hidden ones are left out."""
+    """(folder, its files at any depth, sorted) for a folder `path`, or for a single file; hidden files are left out."""
     folder, found = (path, path.rglob("*")) if path.is_dir() else (path.parent, [path])
     files = sorted(file for file in found if file.is_file())
     return folder, [file for file in files if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
 
 
-def confirm(question, yes, otherwise="nothing was made"):
-    """Return if `yes`, or if the user types y; a program without a terminal has to say --yes.
+def confirm(question, yes, otherwise="nothing was created"):
+    """Return if `yes`, or once the user types y; without a terminal, --yes is required.
 
-    Raises ScriptError that says `otherwise` where the user does not agree, and BadArgumentsError
-    where nobody is there to be asked.
+    Raises ScriptError, which says `otherwise`, if the user declines, and BadArgumentsError if
+    there is nobody to ask.
     """
     if yes:
         return
     if not sys.stdin or not sys.stdin.isatty():
         raise BadArgumentsError(f"{question} Nobody is at the terminal to answer; add --yes to agree")
     if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
-        raise ScriptError(f"not agreed; {otherwise}")
+        raise ScriptError(f"not confirmed; {otherwise}")

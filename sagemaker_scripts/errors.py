@@ -1,4 +1,4 @@
-"""AWS's errors in the words of the one who has to mend them."""
+"""AWS errors, explained to the person who has to fix them."""
 
 import contextlib
 import dataclasses
@@ -12,17 +12,17 @@ from sagemaker_scripts import common
 
 
 class Kind(enum.Enum):
-    """What went wrong, by what has to be done about it; the value is that advice."""
+    """What went wrong, grouped by remedy; the value is the advice to give."""
 
     NO_CREDENTIALS = "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or run `aws configure`"
-    BAD_CREDENTIALS = "the credentials are mistyped or deleted: copy all of them again"
+    BAD_CREDENTIALS = "the credentials were mistyped or have been deleted: copy all of them again"
     EXPIRED = "the credentials have expired: start the lab again (or log in again) and copy the new ones"
     DENIED = "the account or its role does not allow it: ask its owner, or use another account"
-    THROTTLED = "AWS asks for a pause: wait a minute and run the same command again"
-    QUOTA = "a quota of the account is used up: clean up, take another --instance, or ask AWS for more"
-    ROLE = "this role cannot be taken on: name one with --role that trusts sagemaker.amazonaws.com"
-    CONTAINER = "the container's own words, whose log is in CloudWatch, below /aws/sagemaker/Endpoints/"
-    UNREACHABLE = "AWS cannot be reached: look at the network, the proxy and the region's name"
+    THROTTLED = "AWS is throttling requests: wait a minute and run the same command again"
+    QUOTA = "a quota of the account is used up: clean up, choose another --instance, or ask AWS for more"
+    ROLE = "this role cannot be assumed: give --role one that trusts sagemaker.amazonaws.com"
+    CONTAINER = "this is the container's own message; its log is in CloudWatch, under /aws/sagemaker/Endpoints/"
+    UNREACHABLE = "AWS cannot be reached: check the network, the proxy and the region's name"
     OTHER = "see AWS_SAGEMAKER_GUIDE.md"
 
 
@@ -50,14 +50,14 @@ SECRETS = (
      r"\1<hidden>"),
     (re.compile(r"(?i)((?:secret|session|security)[\w-]*[ _-]?(?:key|token)\w*['\"]?\s*[:=]\s*['\"]?)[\w/+=.-]{8,}"),
      r"\1<hidden>"),
-    # Session tokens: nothing else that AWS answers is as long without a space.
+    # Session tokens: nothing else in AWS's answers is this long without a space.
     (re.compile(r"[A-Za-z0-9/+=]{100,}"), "<hidden>"),
 )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """One failed call: its `kind`, the `operation` (such as CreateEndpoint; "" if unknown), AWS's own words."""
+    """One failed call: its `kind`, the `operation` (such as CreateEndpoint; "" if unknown), AWS's own `message`."""
 
     kind: Kind
     operation: str
@@ -68,17 +68,17 @@ class Problem:
         return f"{call}{self.message.rstrip('.')}; {self.kind.value}"
 
     def error(self):
-        """This problem as the ScriptError that has its exit code."""
+        """This problem as a ScriptError with the matching exit code."""
         denied = self.kind in (Kind.DENIED, Kind.EXPIRED, Kind.BAD_CREDENTIALS)
         return (common.DeniedError if denied else common.ScriptError)(str(self))
 
 
 def explain(error):
-    """The Problem behind any exception of boto3, botocore or sagemaker; None if it is not one of theirs."""
+    """The Problem behind an exception of boto3, botocore or sagemaker; None for any other exception."""
     if isinstance(error, boto3.exceptions.S3UploadFailedError) and isinstance(
         error.__context__, exceptions.ClientError
     ):
-        error = error.__context__  # Wraps the answer in a sentence; the code is what tells.
+        error = error.__context__  # It wraps AWS's answer in a sentence; only the answer has the code.
     if isinstance(error, exceptions.ClientError):
         details = error.response.get("Error", {})
         code, words = details.get("Code", ""), details.get("Message", "")
@@ -95,14 +95,14 @@ def explain(error):
 
 
 def denial(error):
-    """The Problem of `error` where AWS refuses what the account may not do; else None."""
+    """The Problem behind `error` if AWS denied the account permission; else None."""
     problem = explain(error)
     return problem if problem and problem.kind is Kind.DENIED else None
 
 
 @contextlib.contextmanager
 def plain_errors():
-    """Turn every error of AWS and its libraries within the block into a ScriptError of one line."""
+    """Turn every error of AWS and its libraries within the block into a one-line ScriptError."""
     try:
         yield
     except Exception as error:
@@ -119,16 +119,16 @@ def hide_secrets(text):
 
 
 def failure(description):
-    """Why AWS says, in the answer `description`, that something failed, without a full stop at the end."""
+    """The reason for a failure, from AWS's answer `description`, without its final full stop."""
     return hide_secrets(description.get("FailureReason") or "no reason given").rstrip(".")
 
 
 def _kind(code, message):
-    # Some services say "denied" or "expired" in their words and something vague in their code.
+    # Some services say "denied" or "expired" only in the message, beside a vague code.
     lowered = message.lower()
     if "security token" in lowered and "expired" in lowered:
         return Kind.EXPIRED
-    # SageMaker's words, and those of EventBridge Scheduler.
+    # SageMaker's wording, and EventBridge Scheduler's.
     if "could not assume role" in lowered or ("must allow" in lowered and "to assume the role" in lowered):
         return Kind.ROLE
     for kind, codes in CODES.items():

@@ -1,16 +1,16 @@
 """What an endpoint does with a request: bytes in, classes and probabilities out.
 
 This file travels inside model.tar.gz, as code/inference.py beside model_card.json and the package reading/, which
-understands a request. It serves under two contracts:
+parses requests. It serves under two contracts:
 
-- SageMaker's TensorFlow Serving image calls `handler`, in a process that has neither TensorFlow, NumPy nor Pillow: the
-  standard library has to do.
-- SageMaker's inference toolkit, and a server of one's own, call `model_fn`, `input_fn`, `predict_fn` and `output_fn`.
+- SageMaker's TensorFlow Serving image calls `handler`, in a process without TensorFlow, NumPy or Pillow: the standard
+  library has to suffice.
+- SageMaker's inference toolkit, and any server of your own, call `model_fn`, `input_fn`, `predict_fn` and `output_fn`.
 
-What a request may be, reading/__init__.py says. A picture is turned as its EXIF orientation says, laid on white where
-it is transparent, and made the model's size, stretched or centred on black as the model card says. Who asks with the
-custom attribute `explain` (SageMaker's header; at a local server also `?explain`) is told too where the network looked,
-if the card has an entry "grad_cam".
+reading/__init__.py lists what a request may be. A picture is turned upright by its EXIF orientation, laid on white
+where it is transparent, and resized for the model: stretched, or centred on black, as the model card says. With the
+custom attribute `explain` (SageMaker's header; at a local server also `?explain`), the answer also shows where the
+network looked, if the card has an entry "grad_cam".
 """
 
 import base64
@@ -28,18 +28,18 @@ from urllib.parse import urlsplit
 CARD_NAME = "model_card.json"
 JSON = "application/json"
 TOP = 3
-# Of a value in a map, which lies between 0 and 1.
+# Decimal places of a map's values, which lie between 0 and 1.
 MAP_DIGITS = 3
-# What TensorFlow Serving may take for an answer; the service itself gives up a request after 60 seconds.
+# How long TensorFlow Serving may take to answer; SageMaker itself gives up on a request after 60 seconds.
 SERVING_SECONDS = 60
-# Made once, where json.dumps makes one a call.
+# Created once; json.dumps would create one per call.
 TO_JSON = json.JSONEncoder(allow_nan=False)
 # Enough of a body to tell what it is.
 FIRST_BYTES = 16
 
 
 def _load_reading():
-    """The package reading/ beside this file, by a name of its own: two archives in a process do not share it."""
+    """The package reading/ beside this file, under a unique name: two archives in one process must not share it."""
     folder = Path(__file__).resolve().parent / "reading"
     name = f"reading_{zlib.crc32(str(folder).encode()):08x}"
     if name not in sys.modules:
@@ -57,19 +57,19 @@ RequestError, Pixels, MAX_BODY_BYTES = reading.RequestError, reading.Pixels, rea
 
 @functools.lru_cache(maxsize=1)
 def card():
-    """The model card that lies beside this file, as a dict."""
+    """The model card beside this file, as a dict."""
     return json.loads((Path(__file__).parent / CARD_NAME).read_text(encoding="utf-8"))
 
 
 def decode(body, content_type):
-    """Request body (bytes) to `reading.Pixels` or a list of `reading.Picture`; raises RequestError."""
+    """Decode a request body (bytes) into `reading.Pixels` or a list of `reading.Picture`; raises RequestError."""
     return reading.decode(body, content_type, tuple(card()["input_shape"]))
 
 
 def asks_why(attributes):
-    """Whether custom attributes, or what stands behind a `?`, ask to explain; both are lists of names and values.
+    """Whether custom attributes, or a query string, ask for an explanation; both list names and values.
 
-    Raises RequestError 400 where they do and the model cannot.
+    Raises RequestError 400 if they do and the model cannot explain.
     """
     text = (attributes or "").lower()
     pairs = [part.partition("=") for part in re.split(r"[,;&\s]+", text)] if "explain" in text else ()
@@ -84,10 +84,10 @@ def asks_why(attributes):
 
 
 def handler(data, context):
-    """Answer a request: a stream of its body and the service's `context` to (body, content type).
+    """Answer a request, given as a stream of its body and the service's `context`: (body, content type).
 
-    One function and not the pair `input_handler`, `output_handler`: newer images do not call the
-    second where TensorFlow Serving answers an error, whose text would be lost.
+    One function instead of the pair `input_handler`, `output_handler`: newer images skip the
+    second when TensorFlow Serving answers with an error, whose text would be lost.
     """
     length = context.content_length
     if (length or 0) > MAX_BODY_BYTES:
@@ -101,10 +101,10 @@ def handler(data, context):
 
 
 def tensorflow_serving_request(decoded, why=False):
-    """`decode`'s result as JSON bytes for TensorFlow Serving; with `why`, of the signatures that explain.
+    """`decode`'s result as JSON bytes for TensorFlow Serving; with `why`, for the signatures that explain.
 
-    Bytes go as base64, to the signatures that take strings: 4 characters for 3 channel values,
-    where a list of numbers takes up to 15.
+    Bytes go as base64 to the signatures that take strings: 4 characters for 3 channel values;
+    a list of numbers would take up to 15.
     """
     if isinstance(decoded, list):
         signature = "explain_image" if why else "serve_image"
@@ -120,14 +120,14 @@ def tensorflow_serving_request(decoded, why=False):
 
 
 def _ask_tensorflow_serving(decoded, uri, why):
-    """Probabilities, lists (n, classes); with `why` n objects of the outputs of a signature that explains."""
+    """Probabilities, lists (n, classes); with `why`, n objects holding the outputs of a signature that explains."""
     status, body = _post(uri, tensorflow_serving_request(decoded, why))
     if status == HTTPStatus.OK:
         return json.loads(body)["predictions"]
     text = body.decode("utf-8", "replace")
     if isinstance(decoded, list) and status == HTTPStatus.BAD_REQUEST:
         if len(decoded) > 1:
-            # One by one, to find out which of them it was.
+            # Ask one by one to find out which picture is at fault.
             return [row for picture in decoded for row in _ask_tensorflow_serving([picture], uri, why)]
         raise reading.fault(decoded[0], text)
     first_line = (text.splitlines() or [""])[0][:300]
@@ -152,7 +152,7 @@ def _post(uri, body):
 
 
 def model_fn(model_dir):
-    """The SavedModel of the highest version under `model_dir`, as `tf.saved_model.load` gives it."""
+    """The SavedModel of the highest version under `model_dir`, as `tf.saved_model.load` returns it."""
     import tensorflow as tf
 
     versions = [path.parent for path in Path(model_dir).glob("*/*/saved_model.pb") if path.parent.name.isdigit()]
@@ -160,17 +160,17 @@ def model_fn(model_dir):
 
 
 def input_fn(body, content_type):
-    """Request body (bytes, or the text of JSON) to what `decode` gives."""
+    """Decode a request body (bytes, or JSON text) as `decode` does."""
     return decode(body.encode() if isinstance(body, str) else body, content_type)
 
 
 def predict_fn(decoded, model):
-    """Probabilities, float32 (n, classes), of `decode`'s result by `model_fn`'s model."""
+    """Probabilities, float32 (n, classes), from `decode`'s result and `model_fn`'s model."""
     return predict_pixels(pixel_array(decoded, model), model)
 
 
 def output_fn(prediction, accept):
-    """Probabilities (n, classes) to (body, content type); the answer is JSON whatever `accept` asks."""
+    """(body, content type) of the answer, for probabilities (n, classes): JSON, whatever `accept` asks for."""
     return encode(prediction.tolist(), card()), JSON
 
 
@@ -185,14 +185,14 @@ def pixel_array(decoded, model):
 
 
 def predict_pixels(images, model):
-    """Probabilities, float32 (n, classes), of a float32 array (n, height, width, channels)."""
+    """Probabilities, float32 (n, classes), for a float32 array (n, height, width, channels)."""
     import tensorflow as tf
 
     return model.signatures["serving_default"](pixels=tf.constant(images))["probabilities"].numpy()
 
 
 def explain_pixels(images, model):
-    """(probabilities, float32 (n, classes), maps, float32 (n, rows, columns) in 0..1) of an array as above."""
+    """(probabilities, float32 (n, classes), maps, float32 (n, rows, columns) in 0..1) for an array as above."""
     import tensorflow as tf
 
     found = model.signatures["explain"](pixels=tf.constant(images))
@@ -208,16 +208,16 @@ def _picture_array(picture, model):
         raise reading.fault(picture, error.message) from error
 
 
-# What both share
+# Shared by both
 
 
 def encode(probabilities, card, maps=None):
-    """Probabilities, lists (n, classes), to the answer: JSON bytes.
+    """The answer, JSON bytes, for probabilities, lists (n, classes).
 
     {"predictions": [{"predicted_class", "predicted_class_index", "confidence",
     "top_3_predictions": [{"class", "index", "probability"}, ...], "probabilities": {class: p}}, ...]}
-    with one entry an image, in the order of the request. With `maps`, lists (n, rows, columns) in
-    0..1, each has "grad_cam" too: where in the picture, as the model sees it, its class comes from.
+    with one entry per image, in the order of the request. With `maps`, lists (n, rows, columns) in
+    0..1, each also has "grad_cam": which parts of the picture, as the model sees it, point to its class.
     """
     names = card["class_names"]
     predictions = [_answer(row, names) for row in probabilities]
@@ -226,7 +226,7 @@ def encode(probabilities, card, maps=None):
     try:
         return TO_JSON.encode({"predictions": predictions}).encode()
     except ValueError:
-        raise RequestError(500, "the model answered a probability that is not a finite number") from None
+        raise RequestError(500, "the model returned a probability that is not a finite number") from None
 
 
 def _answer(row, names):

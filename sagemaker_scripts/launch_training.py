@@ -3,10 +3,10 @@
   launch_training.py --study filters --variant cnn_32_64_128 --seed 0     one job
   launch_training.py --study filters --seeds 5                            a tuning job, a grid
   launch_training.py --study filters --seeds 5 --as-jobs --parallel 4     training jobs, four at a time
-  launch_training.py --collect NAME --store results/trials                bring the results home
+  launch_training.py --collect NAME --store results/trials                download the results
 
-Every flag of train.py that is not listed here is passed on to it. Nothing starts before the
-most that it can cost was shown and agreed to; AWS itself stops each job after --hours.
+Every flag of train.py that is not listed here is passed on to it. Nothing starts until you have
+seen and agreed to the most that it can cost; AWS itself stops each job after --hours.
 """
 
 import functools
@@ -26,24 +26,24 @@ from sagemaker_scripts.resources import UNFINISHED, job_states
 
 ROOT = Path(__file__).resolve().parents[1]
 INSTANCE = "ml.m5.xlarge"
-# A job starts this file at the top of its code. Nothing is installed there: Python finds what lies beside it.
+# A job starts this file at the top of its code. The lab is not installed there: Python finds it beside this file.
 ENTRY = "train.py"
-# What that imports of this folder.
+# What ENTRY imports from this folder.
 SCRIPTS = ("__init__.py", "common.py")
-# What the training path imports and the image may lack or have in another version; TensorFlow is the image's.
+# What training imports and the image may lack or have in another version; TensorFlow comes with the image.
 PACKAGES = ("keras", "scikit-learn", "scipy", "pandas", "pydantic", "lazy_loader", "filelock", "tqdm", "pillow")
 CHANNEL = "training"
-# AWS allows 32 characters for a tuning job, and adds its own to the jobs within.
+# AWS allows 32 characters for a tuning job's name, and appends its own to those of its jobs.
 LABEL_CHARACTERS = 12
 POLL_SECONDS = 30
 
 
 def plan_runs(arguments, seeds=None):
-    """What train.py is to be asked, from its parsed `arguments`: [{hyperparameter: text}, ...], one a run.
+    """What to ask of train.py, from its parsed `arguments`: [{hyperparameter: text}, ...], one dict per run.
 
     With a study and no variant: every variant for seeds 0 to `seeds` - 1 (None: the study's own
-    number, also of variants of which the record has fewer). Returns that, and the names of the data
-    sets that the runs read. Raises BadArgumentsError for what train.py would refuse.
+    number, even for variants that the record has fewer of). Returns that, and the names of the data
+    sets that the runs read. Raises BadArgumentsError for whatever train.py would refuse.
     """
     names = {"study", "variant", "label", *train.TRIAL_FIELDS, *train.MODEL_OPTIONS}
     given = {name: _text(value) for name, value in vars(arguments).items() if name in names and value is not None}
@@ -56,7 +56,7 @@ def plan_runs(arguments, seeds=None):
     except ValueError as error:
         raise common.BadArgumentsError(str(error)) from error
     if arguments.seed is not None:
-        raise common.BadArgumentsError("--seed is for one run; a whole study takes --seeds, how many")
+        raise common.BadArgumentsError("--seed is for one run; for a whole study give --seeds, their number")
     trials = study.runs(seeds or study.seeds)
     runs = [{**given, "variant": trial.label, "seed": str(trial.seed)} for trial in trials]
     return runs, {arguments.dataset or trial.dataset for trial in trials}
@@ -68,10 +68,10 @@ def launch(
 ):  # fmt: skip
     """Start what `arguments` (parsed by train.py's parser) describe; see `plan_runs`.
 
-    `access`: an `aws.Access`; `as_jobs`: several runs as training jobs and not as one tuning job;
+    `access`: an `aws.Access`; `as_jobs`: several runs as training jobs instead of one tuning job;
     `parallel`: how many at a time; `data`: a local file or folder in a layout that cnnlab knows,
     the lab's cache, or an s3:// address (None: each job downloads it); `hours`: after which AWS
-    stops a job; `spot`: on spare capacity, cheaper, stopped and resumed as AWS likes.
+    stops a job; `spot`: on spare capacity, cheaper, stopped and resumed as AWS sees fit.
     Returns the launch's name, or None after a dry run. Raises common.ScriptError with one line.
     """
     runs, datasets = plan_runs(arguments, seeds)
@@ -87,7 +87,7 @@ def launch(
     with tempfile.TemporaryDirectory() as source, errors.plain_errors(), Ledger(account) as ledger:
         stage_source(Path(source) / "source")
         ledger.ensure_bucket()
-        # Deleted again unless a job starts that needs them.
+        # Deleted again unless a job that needs them starts.
         ledger.note("objects", f"{account.bucket}/{name}")
         ledger.note("objects", f"{account.bucket}/{aws.OBJECT_PREFIX}{name}")
         address = images.upload(account, name)
@@ -105,16 +105,16 @@ def launch(
 
 
 def launch_name(label):
-    """A name for one launch, at most 30 characters: its jobs' names all start with it."""
+    """A name for one launch, at most 30 characters, with which all its jobs' names start."""
     slug = "".join(letter if letter.isalnum() else "-" for letter in label.lower())[:LABEL_CHARACTERS].strip("-")
     return f"{aws.PREFIX}{slug}-{datetime.now(UTC):%m%d%H%M%S}"
 
 
 def stage_source(folder):
-    """Copy what a job runs into `folder`, which is made.
+    """Copy what a job runs into `folder`, which is created.
 
-    train.py, the packages cnnlab and sagemaker_scripts beside it, and requirements.txt with the
-    versions of this machine.
+    train.py, the packages cnnlab and sagemaker_scripts beside it, and requirements.txt with this
+    machine's versions.
     """
     folder = Path(folder)
     shutil.copytree(ROOT / "cnnlab", folder / "cnnlab", ignore=shutil.ignore_patterns("__pycache__"))
@@ -127,11 +127,11 @@ def stage_source(folder):
 
 
 def make_trainer(account, name, source, instance, hours, spot, hyperparameters, job=""):
-    """A ModelTrainer of the launch `name` for `source` (see `stage_source`) with `hyperparameters`, {name: text}.
+    """A ModelTrainer for the launch `name`, with `source` (see `stage_source`) and `hyperparameters`, {name: text}.
 
-    `instance`, `hours`, `spot`: as of `launch`; `job`: what tells this job from others of the launch.
+    `instance`, `hours`, `spot`: as in `launch`; `job`: tells this job from the launch's others.
     """
-    os.environ.setdefault("SAGEMAKER_VALIDATE_ROLE", "false")  # It asks IAM, which labs do not allow.
+    os.environ.setdefault("SAGEMAKER_VALIDATE_ROLE", "false")  # Validation asks IAM, which labs do not allow.
     from sagemaker.core.training import configs
     from sagemaker.train import ModelTrainer
 
@@ -195,7 +195,7 @@ def start_grid(trainer, name, grid, parallel, data=None):
 
 
 def _start_jobs(ledger, name, runs, parallel, trainer, address, poll):
-    """Start `runs` as training jobs, `parallel` at a time; once one was started, those that run go on."""
+    """Start `runs` as training jobs, `parallel` at a time; after an error, jobs that have started go on."""
     ledger.note("training jobs", name)
     try:
         for number, run in enumerate(runs):
@@ -206,7 +206,7 @@ def _start_jobs(ledger, name, runs, parallel, trainer, address, poll):
             print(f"started {number + 1}/{len(runs)}: {job}", flush=True)
     except BaseException:
         if not ledger.entries:
-            print("the jobs that were started go on; cleanup.py stops them", flush=True)
+            print("the jobs that have started go on; cleanup.py stops them", flush=True)
             jobs.print_collect(name, "when they have ended")
         raise
 
@@ -219,7 +219,7 @@ def _running(account, name):
 def _sdk_session(account):
     from sagemaker.core.helper.session_helper import Session
 
-    # It makes clients of its own, which would name no owner.
+    # The SDK creates its own clients, which would not check the bucket's owner.
     account.guard(account.session.events)
     return Session(
         boto_session=account.session, sagemaker_config=aws.SDK_CONFIG,
@@ -249,19 +249,19 @@ def _text(value):
 
 def make_parser():
     parser = common.parser(__doc__)
-    parser.add_argument("--seeds", type=int, help="of a whole study; default: the study's own, for all variants")
+    parser.add_argument("--seeds", type=int, help="seeds of a whole study; default: the study's own, for all variants")
     parser.add_argument("--as-jobs", action="store_true", help="a whole study as training jobs, not as a tuning job")
     parser.add_argument("--parallel", type=int, default=2, help="jobs at a time; default: %(default)s")
     parser.add_argument(
-        "--data", help="path of a copy or of the cache, or s3:// address; default: each job downloads it"
+        "--data", help="path of a copy or of the cache, or an s3:// address; default: each job downloads it"
     )
     parser.add_argument("--instance", default=INSTANCE, help="default: %(default)s")
-    parser.add_argument("--hours", type=float, default=1.0, help="after which AWS stops a job; default: %(default)s")
+    parser.add_argument("--hours", type=float, default=1.0, help="AWS stops a job after so many; default: %(default)s")
     parser.add_argument("--spot", action="store_true", help="on spare capacity: cheaper, may be stopped and resumed")
     aws.Access.add_flags(parser)
     parser.add_argument("--yes", action="store_true", help="agree to the price")
     parser.add_argument("--dry-run", action="store_true", help="only print the plan")
-    parser.add_argument("--collect", metavar="NAME", help="bring the results of a launch home, and start nothing")
+    parser.add_argument("--collect", metavar="NAME", help="download the results of a launch, and start nothing")
     parser.add_argument(
         "--store", type=Path, default=jobs.STORE, help="where --collect puts rows; default: %(default)s"
     )
@@ -276,7 +276,7 @@ def main(argv=None):
         jobs.collect(own.collect, access, own.store, own.models)
         return common.EXIT_DONE
     if own.parallel < 1 or own.hours <= 0 or (own.seeds is not None and own.seeds < 1):
-        raise common.BadArgumentsError("--parallel, --hours and --seeds have to be positive")
+        raise common.BadArgumentsError("--parallel, --hours and --seeds must be positive")
     launch(
         train.make_parser().parse_args(rest), access, own.seeds, own.as_jobs, own.parallel, own.data, own.instance,
         own.hours, own.spot, own.yes, own.dry_run,

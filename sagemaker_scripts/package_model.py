@@ -1,15 +1,15 @@
 """Pack a trained .keras model as model.tar.gz for SageMaker's TensorFlow Serving image.
 
-The archive is laid out as that image wants it:
+The archive is laid out as that image expects it:
 
   <name>/<digits>/saved_model.pb, variables/     the SavedModel
-  code/inference.py, code/reading/               the handlers, and what understands a request
+  code/inference.py, code/reading/               the handlers, and the request parser
   code/model_card.json                           input shape, class names, metrics
-  code/examples/                                 pictures for the page of serve_local.py, if some are given
+  code/examples/                                 pictures for the page of serve_local.py, if any are given
 
-It is verified before it gets its name, so that one which the container would refuse is never
-written. The same model packed twice, by the same versions of Keras and TensorFlow, gives the
-same bytes.
+It is verified before it gets its name, so that no archive is written that the container would
+refuse. The same model packed twice, by the same versions of Keras and TensorFlow, gives the same
+bytes.
 """
 
 import gzip
@@ -33,14 +33,14 @@ from sagemaker_scripts.serving.archive import CARD, EXAMPLES, HANDLERS, READING
 from sagemaker_scripts.serving.verify import verify
 
 HERE = Path(__file__).resolve().parent
-# How a picture becomes the model's size: letterboxed or not, as its training images were.
+# How a picture is resized for the model: letterboxed or not, like its training images.
 RESIZING = {
     True: "centred on black at the input size: bicubic, antialiased, aspect ratio kept",
     False: "stretched to the input size: bilinear, antialiased, aspect ratio not kept",
 }
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 METRIC = re.compile(r"(train|val|test)_(accuracy|loss)_(best|last)")
-# Of example pictures: how many; longest side in pixels, up to the second without loss; JPEG quality; longest name.
+# Example pictures: how many; longest side in pixels, lossless up to the second; JPEG quality; longest name.
 MOST_EXAMPLES = 12
 LARGEST, LOSSLESS = 320, 64
 QUALITY = 85
@@ -53,18 +53,18 @@ def package(
 ):  # fmt: skip
     """Pack the classifier `model_path` (.keras) and return the Path of the verified archive.
 
-    `name`: under which TensorFlow Serving knows the model (default: the Keras model's name);
-    `class_names`: one for each output (default: those of `row`, or of the data set that it names),
-    which are those that it was trained with, where these are known;
+    `name`: the model's name in TensorFlow Serving (default: the Keras model's name);
+    `class_names`: one for each output (default: those of `row`, or of the data set that it names);
+    they have to be the names that the model was trained with, if these are known;
     `row`: the trial that trained it, a dict or the path of its JSON row (default: the one in the
-    model file, else that of its name in results/trials, or the only one in trials/ beside the file,
-    as train.py leaves it; none where there is none);
-    `size`: (height, width) that pictures are given, for a model that takes any; `pixels`: a key of
-    `classifier.PIXELS`, what the model takes where its pictures were scaled outside of it;
-    `examples`: paths of a few pictures, or of a folder with them, that the local server's page offers.
-    A single output, a sigmoid, becomes two: the probability of the first class is what is left.
-    Raises BadArgumentsError for a model, a name, classes or pictures that do not fit, and
-    ArchiveError where the packed model does not start or answers differently; then nothing is written.
+    model file, else the one of the file's name in results/trials, or the only one in trials/ beside
+    the file, as train.py leaves it; if there is none, no row);
+    `size`: (height, width) to resize pictures to, for a model that takes any size; `pixels`: a key
+    of `classifier.PIXELS`, what the model takes if its pictures were scaled outside it;
+    `examples`: paths of a few pictures, or of a folder of them, that the local server's page offers.
+    A single sigmoid output becomes two: the first class gets one minus its probability.
+    Raises BadArgumentsError for an unsuitable model, name, classes or pictures, and ArchiveError if
+    the packed model does not start or answers differently; then nothing is written.
     """
     from cnnlab import data
 
@@ -96,8 +96,8 @@ def package(
 def read_examples(paths):
     """{file name: content} of the picture files `paths`, or of those in a folder, in their order.
 
-    Upright, on white, at most LARGEST pixels wide and high, as PNG or JPEG, and without what else
-    their files say, such as a place. Raises BadArgumentsError for what is no picture, or too many.
+    Upright, on white, at most LARGEST pixels wide and high, as PNG or JPEG, and stripped of metadata
+    such as a place. Raises BadArgumentsError for a file that is not a picture, or for too many.
     """
     files = [file for path in map(Path, paths) for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
     files = [file for file in files if not file.name.startswith(".")]
@@ -114,7 +114,7 @@ def read_examples(paths):
 
 
 def model_card(model, name, class_names, row, letterbox=False, examples=()):
-    """What the archive says of itself, as a dict for JSON: nothing that changes between two packings."""
+    """What the archive says about itself, as a dict for JSON: nothing that changes from one packing to the next."""
     from cnnlab.measures import explained_layer
 
     explained = explained_layer(model)
@@ -140,18 +140,18 @@ def make_parser():
     parser.add_argument("model", help="the .keras file")
     parser.add_argument("--output", default="model.tar.gz", help="archive to write (default: %(default)s)")
     parser.add_argument("--name", help="name of the model in TensorFlow Serving (default: the Keras model's)")
-    parser.add_argument("--classes", help="class names, separated by commas, or a file with one a line")
+    parser.add_argument("--classes", help="class names, separated by commas, or a file with one per line")
     parser.add_argument(
         "--row", help="JSON row of the trial that trained it (default: found by the model file's name or place)"
     )
     parser.add_argument(
-        "--size", type=_size, metavar="PIXELS", help="for a model that takes any: 32, or 24x32 (height x width)"
+        "--size", type=_size, metavar="PIXELS", help="for a model that takes any size: 32, or 24x32 (height x width)"
     )
     parser.add_argument(
         "--pixels",
         choices=classifier.PIXELS,
         default="bytes",
-        help="what the model takes: bytes, 0..255, or, scaled before it, unit, 0..1, or signed, -1..1",
+        help="what the model takes: bytes, 0..255; or, if scaled outside it, unit, 0..1, or signed, -1..1",
     )
     parser.add_argument(
         "--examples", nargs="+", default=[], metavar="PICTURE",
@@ -168,7 +168,7 @@ def main(argv=None):
         options.examples,
     )  # fmt: skip
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, SHA-256 {_sha256(path)}")
-    print("verified: layout, start without any package, predictions equal to the original's")
+    print("verified: layout, start without any package, same predictions as the original")
     common.print_next(f"python sagemaker_scripts/serve_local.py {path}", "try it here")
     common.print_next(f"python sagemaker_scripts/deploy.py --archive {path}", "or on SageMaker")
 
@@ -176,7 +176,7 @@ def main(argv=None):
 def _pack(folder, path):
     """Write all files under `folder` to the gzipped tar `path`: the same files and zlib give the same bytes.
 
-    Members are sorted and carry neither time, owner nor mode of this machine.
+    Members are sorted and carry no time, owner or mode from this machine.
     """
     with (
         path.open("wb") as raw,
@@ -211,7 +211,7 @@ def _small_picture(path):
         with Image.open(path) as opened:
             picture = ImageOps.exif_transpose(opened).convert("RGBA")
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise BadArgumentsError(f"{path} is no example picture that can be read: {error}") from None
+        raise BadArgumentsError(f"{path} cannot be read as an example picture: {error}") from None
     white = Image.new("RGBA", picture.size, "white")
     picture = Image.alpha_composite(white, picture).convert("RGB")
     picture.thumbnail((LARGEST, LARGEST))
@@ -231,7 +231,7 @@ def _split_classes(text):
 
 
 def _size(text):
-    """(height, width) of "32" or "24x32"."""
+    """(height, width) from "32" or "24x32"."""
     height, _, width = text.partition("x")
     size = int(height), int(width or height)
     if min(size) < 1:
@@ -240,7 +240,7 @@ def _size(text):
 
 
 def _weights_sha256(model):
-    """Of the numbers alone: a .keras file holds the time at which it was saved."""
+    """SHA-256 of the numbers alone: a .keras file also holds the time at which it was saved."""
     digest = hashlib.sha256()
     for weight in model.get_weights():
         digest.update(weight.tobytes())

@@ -1,4 +1,4 @@
-"""What the scripts make in an account: how the resources of each kind are made, found and deleted."""
+"""What the scripts create in an account: how the resources of each kind are created, found and deleted."""
 
 import contextlib
 import time
@@ -13,7 +13,7 @@ BUSY_POLL_SECONDS = 15
 BUSY_LIMIT_SECONDS = 45 * 60
 BATCH = 1000
 UNFINISHED = ("InProgress", "Stopping")
-# A job that has ended costs nothing and cannot be deleted; an endpoint that goes needs no second push.
+# A job that has ended costs nothing and cannot be deleted; an endpoint being deleted need not be deleted again.
 ENDED = ("Completed", "Failed", "Stopped", "Stopping", "Deleting", "DeleteFailed")
 VARIANT = "AllTraffic"
 MISSING = (
@@ -23,9 +23,9 @@ MISSING_WORDS = ("could not find", "does not exist", "no scalable target found")
 
 
 def wait_while(states, describe, key, poll, timeout, words=None):
-    """The answer of `describe()` once its `key` is none of `states`; None where that takes over `timeout` seconds.
+    """The answer of `describe()` once its `key` is none of `states`; None if that takes over `timeout` seconds.
 
-    `poll`: seconds; `words`: printed once, where there is anything to wait for.
+    `poll`: seconds; `words`: printed once, if there is anything to wait for.
     """
     deadline = time.monotonic() + timeout
     while (answer := describe())[key] in states:
@@ -46,13 +46,13 @@ def job_states(client, launch):
 
 
 def listed_objects(client, bucket, prefix):
-    """[(key, bytes), ...] of the objects there."""
+    """[(key, bytes), ...] of the objects under `prefix`."""
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     return [(found["Key"], found["Size"]) for page in pages for found in page.get("Contents", [])]
 
 
 def scalable(name):
-    """What Application Auto Scaling calls the instances of the endpoint `name`: arguments of its calls."""
+    """The arguments by which Application Auto Scaling's calls name the instances of the endpoint `name`."""
     return {
         "ServiceNamespace": "sagemaker",
         "ResourceId": f"endpoint/{name}/variant/{VARIANT}",
@@ -62,7 +62,7 @@ def scalable(name):
 
 @contextlib.contextmanager
 def _unless_missing():
-    """Pass on that something is missing; where the look itself fails, deleting is still worth a try."""
+    """Re-raise only that something is missing; if looking fails otherwise, deleting is still worth a try."""
     try:
         yield
     except (ClientError, BotoCoreError) as error:
@@ -71,7 +71,7 @@ def _unless_missing():
 
 
 def is_missing(error):
-    """Whether `error`, of boto3, says that what was named is not there."""
+    """Whether `error`, from boto3, says that the named resource does not exist."""
     if not isinstance(error, ClientError):
         return False
     code, message = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "").lower()
@@ -79,7 +79,7 @@ def is_missing(error):
 
 
 def _calling(call, argument):
-    """What deletes by this one call of a client, the name as its `argument`."""
+    """A function that deletes by one `call` of a client, passing the name as `argument`."""
     return lambda client, name: getattr(client, call)(**{argument: name})
 
 
@@ -87,33 +87,33 @@ def _delete_endpoint(client, name):
     with _unless_missing():
         wait_while(
             BUSY, lambda: client.describe_endpoint(EndpointName=name), "EndpointStatus", BUSY_POLL_SECONDS,
-            BUSY_LIMIT_SECONDS, f"waiting: {name} is still being created, and AWS deletes no endpoint before that ends",
+            BUSY_LIMIT_SECONDS, f"waiting: {name} is still being created, and AWS deletes no endpoint until that ends",
         )  # fmt: skip
     client.delete_endpoint(EndpointName=name)
 
 
 def _delete_object(client, name):
     bucket, _, key = name.partition("/")
-    with _unless_missing():  # Deleting answers the same whether it was there or not.
+    with _unless_missing():  # Deletion gives the same answer whether it was there or not.
         client.head_object(Bucket=bucket, Key=key)
     client.delete_object(Bucket=bucket, Key=key)
 
 
 def _delete_objects(client, name):
-    """Delete all below a prefix; returns whether there was anything."""
+    """Delete everything under a prefix; returns whether there was anything."""
     bucket, _, prefix = name.partition("/")
     some = False
     while found := client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=BATCH).get("Contents"):
         some = True
         keys = [{"Key": item["Key"]} for item in found]
         answer = client.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
-        if answer.get("Errors"):  # Objects are refused one by one, within an answer of success.
+        if answer.get("Errors"):  # Objects are refused one by one, in an answer that says success.
             raise ClientError({"Error": answer["Errors"][0]}, "DeleteObjects")
     return some
 
 
 def _delete_package_group(client, name):
-    """Delete a group of the model registry, and first the versions in it."""
+    """Delete the versions in a group of the model registry, then the group."""
     pages = client.get_paginator("list_model_packages").paginate(ModelPackageGroupName=name)
     for package in [package for page in pages for package in page["ModelPackageSummaryList"]]:
         client.delete_model_package(ModelPackageName=package["ModelPackageArn"])
@@ -121,14 +121,14 @@ def _delete_package_group(client, name):
 
 
 def _delete_alarm(client, name):
-    """Delete an alarm; returns whether there was one, which deleting does not tell."""
+    """Delete an alarm; returns whether there was one, which the deletion itself does not say."""
     there = bool(client.describe_alarms(AlarmNames=[name])["MetricAlarms"])
     client.delete_alarms(AlarmNames=[name])
     return there
 
 
 def _stop_transform_job(client, name):
-    """Stop a transform job, and wait until it writes nothing more; returns whether it was running."""
+    """Stop a transform job, and wait until it has stopped writing; returns whether it was running."""
 
     def describe():
         return client.describe_transform_job(TransformJobName=name)
@@ -146,7 +146,7 @@ def _stop_transform_job(client, name):
 
 
 def _stop_tuning_job(client, name):
-    """Stop a tuning job and all that it started; returns whether it was running."""
+    """Stop a tuning job and all its jobs; returns whether it was running."""
     with _unless_missing():
         description = client.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
         if description["HyperParameterTuningJobStatus"] != "InProgress":
@@ -164,14 +164,14 @@ def _stop_training_jobs(client, launch):
 
 
 class Resource(NamedTuple):
-    """How the resources of one kind are made, deleted and found.
+    """How the resources of one kind are created, deleted and found.
 
-    `maker`: the operation of `service` that makes one (the last of several): where it is refused
-    there is none; "" where only cleanup knows the kind. `delete(client, name)` returns False where
-    there was none (jobs are stopped: AWS keeps their record). `listing`: the call that lists them,
-    for cleanup, with `filter`, its argument that takes a prefix, or its arguments; `items` and
-    `name`: keys of its answer. `over`: states of what needs no deletion; `tagged`: our tag decides,
-    beside the name.
+    `maker`: the operation of `service` that creates one (the last of several): if it is refused,
+    there is none; "" if only cleanup knows the kind. `delete(client, name)` returns False if there
+    was none (jobs are stopped: AWS keeps their record). `listing`: the call that lists them, for
+    cleanup, with `filter`, the name of its argument for a prefix, or all its arguments; `items` and
+    `name`: keys of its answer. `over`: states that need no deletion; `tagged`: whether our tag
+    decides too, beside the name.
     """
 
     service: str
@@ -185,8 +185,8 @@ class Resource(NamedTuple):
     tagged: bool = False
 
 
-# In the order in which cleanup deletes: jobs and what hangs on an endpoint go before it, a model and its objects last.
-# The name of an object is "bucket/key", of "objects" "bucket/prefix", of "training jobs" the start of theirs.
+# In cleanup's order of deletion: jobs and whatever belongs to an endpoint before it, a model and its objects last.
+# An "object" is named "bucket/key", "objects" are named "bucket/prefix", "training jobs" by how their names start.
 KINDS = {
     "tuning job": Resource(
         "sagemaker", "CreateHyperParameterTuningJob", _stop_tuning_job, "list_hyper_parameter_tuning_jobs",

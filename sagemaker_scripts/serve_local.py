@@ -1,9 +1,9 @@
 """Serve a model.tar.gz on this machine under SageMaker's contract, with a page to drop pictures on.
 
-GET /ping and POST /invocations answer as an endpoint does, by the archive's own inference.py,
-which is run: serve only archives that you trust. GET / is the page; POST /seen answers a picture
+GET /ping and POST /invocations answer as an endpoint does, by running the archive's own
+inference.py: serve only archives that you trust. GET / is the page; POST /seen returns a picture
 as the model sees it. Ctrl-C stops the server.
-Only this machine reaches it, unless --host says otherwise: then a token is needed.
+Only this machine can reach it, unless --host says otherwise: then a token is needed.
 """
 
 import asyncio
@@ -24,31 +24,31 @@ from sagemaker_scripts.serving import guards
 from sagemaker_scripts.serving.served import JSON, Served
 
 HOST = "127.0.0.1"
-# Addresses that stand for all of a machine's, and how this machine itself reaches them.
+# Addresses that stand for all of a machine's addresses, and how this machine itself reaches them.
 EVERYWHERE = {"": HOST, "0.0.0.0": HOST, "::": "::1"}
 PORT = 8080
 PAGE = Path(__file__).resolve().parent / "page.html"
-# The header in which SageMaker hands on what a caller gives as CustomAttributes.
+# The header in which SageMaker passes on a caller's CustomAttributes.
 ATTRIBUTES = b"x-amzn-sagemaker-custom-attributes"
 EXAMPLES = "/examples/"
 TEXT = "text/plain"
-# The page loads nothing from elsewhere, and this lets it load nothing.
+# The page loads nothing from elsewhere, and this makes sure of it.
 PAGE_HEADERS = [(
     b"content-security-policy",
     b"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self' blob: data:; "
     b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 )]  # fmt: skip
 BODY_SECONDS = 30
-# A body that is too large is read on to this multiple of the limit, so that its sender hears why.
+# A body that is too large is read up to this multiple of the limit, so that its sender gets to see the reason.
 DRAIN = 8
 STOP_SECONDS = 5
 
 
 def make_app(served):
-    """The ASGI application that answers for `served`: one function, as each layer would cost each request its share."""
+    """The ASGI application that answers for `served`: one function, since every layer would cost every request time."""
     inference = served.inference
 
-    # Each takes a request, and gives (status, content type, content, further headers).
+    # Each takes a request and returns (status, content type, content, further headers).
     async def ping(_scope, _receive):
         return 200, TEXT, b"", ()
 
@@ -85,7 +85,7 @@ def make_app(served):
         try:
             response = await handle(scope, receive)
         except inference.RequestError as error:
-            # What is left of a body that was not read to its end must not be taken for the next request.
+            # The rest of a body that was not read to its end must not be taken for the next request.
             headers = [(b"connection", b"close")] if error.status_code in (408, 413) else ()
             response = error.status_code, JSON, json.dumps({"error": error.message}).encode(), headers
         except ConnectionError:
@@ -100,7 +100,7 @@ def _content_type(headers):
 
 
 async def _read(receive, inference):
-    """The request's body, of a bounded size and in a bounded time; raises ConnectionError where its sender has gone."""
+    """The request's body, of bounded size and in bounded time; raises ConnectionError if its sender has gone."""
     limit, parts, size, message = inference.MAX_BODY_BYTES, [], 0, {"more_body": True}
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -121,10 +121,9 @@ async def _read(receive, inference):
 def start(archive, port=0, host=HOST, token=None, names=()):
     """Serve `archive` from threads of this process; yields the URL, and stops when the block ends.
 
-    `port` 0 takes a free one; `host`: the address to listen at; `token`: what a client has to
-    know, and `names`, under which it may reach a proxy of this: see `guards.Guard`. Raises
-    BadArgumentsError for a missing archive or a taken port, ArchiveError for one that does not
-    start.
+    `port`: 0 picks a free one; `host`: the address to listen on; `token`, which a client has to
+    know, and `names`, those of proxies in front: see `guards.Guard`. Raises BadArgumentsError for
+    a missing archive or a taken port, ArchiveError for an archive that does not start.
     """
     with _server(archive, port, host, token, names) as (server, listener, url):
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="server", daemon=True)
@@ -142,12 +141,12 @@ def _server(archive, port, host, token, names):
     import uvicorn
 
     with contextlib.ExitStack() as cleanup:
-        # Before the model is loaded: a taken port is found out at once.
+        # Before the model is loaded, so that a taken port is reported at once.
         listener = cleanup.enter_context(contextlib.closing(_listen(host, port)))
         folder = cleanup.enter_context(archives.unpacked(archive))
         served = cleanup.enter_context(contextlib.closing(Served(folder)))
-        # With TensorFlow's objects out of its sight, the collector costs a request ten times less. In a notebook they
-        # are so already, and stay so afterwards.
+        # With TensorFlow's objects frozen, garbage collection costs a request ten times less. In a notebook they are
+        # frozen already, and stay so.
         if not gc.get_freeze_count():
             gc.collect()
             gc.freeze()
@@ -175,22 +174,22 @@ def _listen(host, port):
         raise common.BadArgumentsError(
             f"port {port} of {host} cannot be used ({reason}); choose another with --port, or --port 0 for a free one"
         ) from None
-    # Connections inherit it; without it an answer's body waits 40 ms for the client's acknowledgement
-    # of its header (Nagle's algorithm against delayed acknowledgements).
+    # Connections inherit it; without it, an answer's body waits 40 ms for the client to acknowledge
+    # its header (Nagle's algorithm against delayed acknowledgements).
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
 
 def make_parser():
     parser = common.parser(__doc__)
-    parser.add_argument("archive", help="a model.tar.gz of package_model.py")
-    parser.add_argument("--port", type=int, default=PORT, help="0 takes a free one (default: %(default)s)")
+    parser.add_argument("archive", help="a model.tar.gz from package_model.py")
+    parser.add_argument("--port", type=int, default=PORT, help="0 picks a free one (default: %(default)s)")
     parser.add_argument(
-        "--host", default=HOST, help="address to listen at; 0.0.0.0 lets others reach it (default: %(default)s)"
+        "--host", default=HOST, help="address to listen on; 0.0.0.0 lets others reach it (default: %(default)s)"
     )
     parser.add_argument(
         "--name", action="append", default=[], metavar="HOST",
-        help="a further name to be served under, such as a JupyterHub's that hands requests on; may be given again",
+        help="a further host name to answer to, such as that of a JupyterHub in front; may be repeated",
     )  # fmt: skip
     return parser
 
@@ -199,14 +198,14 @@ def main(argv=None):
     options = make_parser().parse_args(argv)
     token = None if guards.is_loopback(options.host) else secrets.token_urlsafe(16)
     with _server(options.archive, options.port, options.host, token, options.name) as (server, listener, url):
-        # uvicorn stops on these and then passes them on: to nobody, so that the exit code is 0.
+        # uvicorn stops on these and passes them on, here to a handler that does nothing, so that the exit code is 0.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
         address = f"{url}/?token={token}" if token else f"{url}/"
         if token:
             print(
-                f"warning: whoever reaches {options.host} can ask, over plain HTTP that others on the way can read; "
-                "give the token to nobody whom you do not trust",
+                f"warning: whoever reaches {options.host} with the token can use the server, over plain HTTP that "
+                "others on the way can read; give the token only to people whom you trust",
                 file=sys.stderr,
             )
         print(f"{options.archive} is served at {address} until Ctrl-C", flush=True)

@@ -1,7 +1,7 @@
 """Send real test images to an endpoint or a local server and compare its answers with the truth.
 
-Prints truth, answer, confidence and latency of the first images, then the accuracy over the
-sample and the median and 95th percentile of the latency, as this machine sees it.
+Prints truth, answer, confidence and latency for the first images, then the accuracy over the
+sample, and the median and 95th percentile of the latency as seen from this machine.
 """
 
 import base64
@@ -28,15 +28,15 @@ class RefusedError(Exception):
 
 
 def check(images, labels, class_names, url=None, endpoint=None, session=None, form="npy"):
-    """Ask about each of `images`, one request each, and return what came back as a DataFrame.
+    """Send each of `images` in a request of its own, and return the answers as a DataFrame.
 
-    `images` uint8 (n, height, width, channels) and their `labels` (n,), indices into
+    `images`: uint8 (n, height, width, channels), and their `labels` (n,), indices into
     `class_names`; `url` of a local server, or the name of a SageMaker `endpoint` (`session`: the
     boto3.Session to ask it with); `form`: a key of ENCODERS.
-    Columns: truth and answer (class names; answer None where the request was refused),
+    Columns: truth and answer (class names; answer is None if the request was refused),
     confidence, correct, milliseconds, error (text or None).
-    Raises ScriptError where nothing answers or the answer is of another model; DeniedError
-    where AWS refuses.
+    Raises ScriptError if nothing answers or another model does; DeniedError if AWS denies
+    access.
     """
     import pandas as pd
 
@@ -68,7 +68,7 @@ def check(images, labels, class_names, url=None, endpoint=None, session=None, fo
 def ask_server(url, shape):
     """The prediction of a local server at `url` for one made-up picture of `shape`, as a dict.
 
-    Raises ScriptError where nothing answers, or what answers refuses or is no prediction.
+    Raises ScriptError if nothing answers, or if the answer is a refusal or not a prediction.
     """
     kind, encode = ENCODERS["base64"]
     try:
@@ -80,10 +80,10 @@ def ask_server(url, shape):
 def ask_endpoint(client, name, shape):
     """The prediction of the SageMaker endpoint `name` for one made-up picture of `shape`, as a dict.
 
-    `client`: boto3's, of sagemaker-runtime. Raises what boto3 raises, ModelError for a 4xx or
-    5xx, and ScriptError where the answer is no prediction.
+    `client`: boto3's, for sagemaker-runtime. Raises what boto3 raises, ModelError for a 4xx or
+    5xx, and ScriptError if the answer is not a prediction.
     """
-    # The form that stays below every kind of endpoint's limit, however large the model's images are.
+    # This form stays under the limit of every kind of endpoint, however large the model's images are.
     kind, encode = ENCODERS["base64"]
     response = client.invoke_endpoint(EndpointName=name, ContentType=kind, Accept=kind, Body=encode(gradient(shape)))
     return read_prediction(response["Body"].read())
@@ -97,9 +97,9 @@ def gradient(shape):
 
 
 def read_prediction(body, class_names=None):
-    """The one prediction in the answer `body` (bytes), a dict, as inference.py makes it.
+    """The one prediction in the answer `body` (bytes), a dict, as inference.py writes it.
 
-    Raises ScriptError where it is none, or none over `class_names`.
+    Raises ScriptError if it is not one, or not over `class_names`.
     """
     try:
         (prediction,) = json.loads(body)["predictions"]
@@ -110,7 +110,7 @@ def read_prediction(body, class_names=None):
         whole = False
     if not whole:
         start = bytes(body)[:80].decode(errors="replace")
-        raise ScriptError(f"the answer is no prediction: {start!r}; was the archive made by package_model.py?")
+        raise ScriptError(f"the answer is not a prediction: {start!r}; was the archive made by package_model.py?")
     if class_names is not None and list(probabilities) != list(class_names):
         raise ScriptError(
             f"the server knows other classes ({', '.join(probabilities)}); choose the data set that its model was "
@@ -122,7 +122,7 @@ def read_prediction(body, class_names=None):
 def summary(answers):
     """What `check` found, in numbers: a dict of n, errors, accuracy, its Wilson interval, p50 and p95 in ms.
 
-    A refused request counts as a wrong answer. The latencies are of the answered ones.
+    A refused request counts as a wrong answer. The latencies are those of answered requests.
     """
     low, high = measures.share_interval(int(answers.correct.sum()), len(answers))
     milliseconds = answers.milliseconds[answers.error.isna()]
@@ -176,10 +176,10 @@ def make_parser():
 
     parser = common.parser(__doc__)
     target = parser.add_mutually_exclusive_group(required=True)
-    target.add_argument("--url", help="of a local server, such as http://127.0.0.1:8080, ?token=... included")
+    target.add_argument("--url", help="a local server's, such as http://127.0.0.1:8080, with any ?token=...")
     target.add_argument("--endpoint", help="name of a SageMaker endpoint")
-    parser.add_argument("--region", help="of the endpoint (default: the AWS configuration's)")
-    parser.add_argument("--profile", help="of the AWS configuration")
+    parser.add_argument("--region", help="the endpoint's (default: the AWS configuration's)")
+    parser.add_argument("--profile", help="a profile of the AWS configuration")
     parser.add_argument("--dataset", default=Trial.dataset, help="whose test images to send (default: %(default)s)")
     parser.add_argument("--sample", type=whole_number(1), default=SAMPLE, help="how many (default: %(default)s)")
     parser.add_argument("--form", choices=ENCODERS, default="npy", help="how to send them (default: %(default)s)")
@@ -207,7 +207,7 @@ def main(argv=None):
             f"{found['errors']} of {found['n']} were refused; the first: {answers.error.dropna().iloc[0]}"
         )
     if options.endpoint:
-        common.print_next("python sagemaker_scripts/cleanup.py", "an endpoint costs money while it stands idle")
+        common.print_next("python sagemaker_scripts/cleanup.py", "an endpoint costs money even while idle")
 
 
 def _test_images(name, sample):

@@ -1,10 +1,10 @@
 """Train one cnnlab trial: on a laptop, or as SageMaker's training script.
 
 The trial is a variant of a study (--study, --variant, --seed) or spelled out (--filters 32,64
---epochs 3 ...); a flag beside --study changes that variant. In a training job the data comes
-from a channel, the model goes to SM_MODEL_DIR and the row of the result, as every local run
-writes it, to SM_OUTPUT_DATA_DIR; elsewhere everything goes below --output-dir. A job that is
-restarted with the same checkpoint folder goes on after the last finished epoch.
+--epochs 3 ...); a flag given with --study changes that variant. In a training job the data comes
+from a channel, the model goes to SM_MODEL_DIR and the result's row, as every local run writes it,
+to SM_OUTPUT_DATA_DIR; elsewhere everything goes under --output-dir. A job that is restarted with
+the same checkpoint folder goes on after the last finished epoch.
 """
 
 import dataclasses
@@ -19,26 +19,26 @@ LABEL = "trial"
 JOB_CHECKPOINTS = Path("/opt/ml/checkpoints")
 # Channels that carry the SDK's own files and not data.
 SDK_CHANNELS = {"code", "sm_drivers"}
-# Preferred names, where a job has several channels.
+# Preferred names, if a job has several channels.
 DATA_CHANNELS = ("training", "train", "data")
 NUMBER = r"([0-9]+(?:\.[0-9]+)?)"
 CURVES = {"loss": "train_loss", "accuracy": "train_accuracy", "val_loss": "val_loss", "val_accuracy": "val_accuracy"}
-# Of the best epoch's weights, or of the last, as the trial keeps them.
+# Of the last epoch's weights, and of the best epoch's if the trial keeps those.
 SCORES = ("val_accuracy", "val_loss", "test_accuracy", "test_loss")
 RESULTS = (*(f"{score}_{which}" for which in ("best", "last") for score in SCORES), "seconds")
 
-# What SageMaker looks for in a job's log, in the form that CreateTrainingJob takes.
+# What SageMaker looks for in a job's log, in CreateTrainingJob's form.
 METRIC_DEFINITIONS = [{"Name": name, "Regex": rf"\b{name}={NUMBER}"} for name in (*CURVES.values(), *RESULTS)]
 OBJECTIVE = "val_accuracy_best"
 
 
 def integers(text):
-    """[16, 32] of "16,32", "16 32" or "[16, 32]": people, tuning jobs and the SDK write it differently."""
+    """[16, 32] from "16,32", "16 32" or "[16, 32]": people, tuning jobs and the SDK write it differently."""
     return [int(word) for word in text.strip("[]() ").replace(",", " ").split()]
 
 
 def one_or_more(text):
-    """3 of "3", [3, 5] of "3,5": one value for all layers, or one a layer."""
+    """3 from "3", [3, 5] from "3,5": one value for all layers, or one per layer."""
     values = integers(text)
     return values[0] if len(values) == 1 else values
 
@@ -85,20 +85,20 @@ TRIAL_FIELDS = {
 
 def make_parser():
     parser = common.parser(__doc__)
-    parser.add_argument("--study", help="a study of cnnlab.studies, from which the trial is taken")
+    parser.add_argument("--study", help="the study in cnnlab.studies that the trial is taken from")
     parser.add_argument("--variant", help="label of the trial within --study, such as cnn_32_64_128")
     parser.add_argument("--label", help=f"name for a trial that is spelled out (default: {LABEL})")
     for title, fields in (("the trial", TRIAL_FIELDS), ("the model", MODEL_OPTIONS)):
-        group = parser.add_argument_group(title, "what is not given keeps cnnlab's default")
+        group = parser.add_argument_group(title, "anything not given keeps cnnlab's default")
         for name, kind in fields.items():
             group.add_argument(_flag(name), type=kind, metavar=kind.__name__.upper())
-    parser.add_argument("--output-dir", type=Path, help="where all goes outside of a job (default: runs/train)")
+    parser.add_argument("--output-dir", type=Path, help="where results go outside a job (default: under runs/train)")
     parser.add_argument("--checkpoint-dir", type=Path, help=f"default in a job: {JOB_CHECKPOINTS}")
     return parser
 
 
 def make_trial(arguments):
-    """The Trial that parsed `arguments` describe; BadArgumentsError where they describe none."""
+    """The Trial that parsed `arguments` describe; raises BadArgumentsError if they describe none."""
     from cnnlab import studies
     from cnnlab.training import Trial
 
@@ -118,7 +118,7 @@ def make_trial(arguments):
 
 
 def data_channel(environment):
-    """Folder of the job's data channel, from SM_CHANNEL_* in `environment`; None where there is none."""
+    """Folder of the job's data channel, from SM_CHANNEL_* in `environment`; None if there is none."""
     channels = {
         name.removeprefix("SM_CHANNEL_").lower(): path
         for name, path in environment.items()
@@ -134,7 +134,7 @@ def data_channel(environment):
 
 
 def load_data(trial, environment=os.environ):
-    """The Dataset of `trial`, from the job's channel where there is one: a copy of it, or the lab's cache."""
+    """The Dataset of `trial`; if the job has a channel, from there: a copy of the data, or the lab's cache."""
     from cnnlab import data
 
     if folder := data_channel(environment):
@@ -151,10 +151,10 @@ def load_data(trial, environment=os.environ):
 
 
 def train(trial, output_dir, model_dir=None, checkpoint_dir=None, dataset=None):
-    """Train `trial` and write its row and predictions below `output_dir`, its model to `model_dir`.
+    """Train `trial` and write its row and predictions under `output_dir`, its model to `model_dir`.
 
-    Prints one line an epoch while it runs and one at the end, which METRIC_DEFINITIONS read. A trial
-    whose row is there already is not trained again. `dataset`: a `data.Dataset` (default:
+    Prints one line per epoch while it runs and one at the end; METRIC_DEFINITIONS match these. A
+    trial whose row and model exist is not trained again. `dataset`: a `data.Dataset` (default:
     loaded). Returns the row, a dict. Raises common.ScriptError with one line.
     """
     from cnnlab import machine
@@ -174,7 +174,7 @@ def train(trial, output_dir, model_dir=None, checkpoint_dir=None, dataset=None):
         checkpoint = Path(checkpoint_dir or output_dir / ".checkpoints") / f"{trial_key(trial)}.npz"
         try:
             result = train_trial(trial, dataset, [epoch_lines(trial.epochs), Checkpoint(checkpoint)])
-        except ValueError as error:  # A model or a limit that is impossible, in cnnlab's own words.
+        except ValueError as error:  # An impossible model or limit, in cnnlab's own words.
             raise common.BadArgumentsError(str(error)) from error
         if result.interrupted:
             raise KeyboardInterrupt
@@ -186,7 +186,7 @@ def train(trial, output_dir, model_dir=None, checkpoint_dir=None, dataset=None):
 
 
 def epoch_lines(epochs):
-    """A Keras callback that prints each of `epochs` epochs as one line, as soon as it is over."""
+    """A Keras callback that prints one line for each of `epochs` epochs, as soon as it is over."""
     import keras
 
     def show(epoch, logs):
@@ -197,7 +197,7 @@ def epoch_lines(epochs):
 
 
 def result_line(row):
-    """The line at the end, from a result `row`: scores of the best validation epoch and of the last, and seconds."""
+    """The final line, from a result `row`: scores of the best validation epoch and of the last, and seconds."""
     figures = " ".join(f"{name}={row[name]:.6f}" for name in RESULTS if row.get(name) is not None)
     best = f"best_epoch {row['best_epoch']} " if row["keep"] == "best" else ""
     return f"result {row['label']} seed {row['seed']} {best}{figures}"
@@ -209,7 +209,7 @@ def main(argv=None, environment=os.environ):
     try:
         arguments, unknown = _parsed(argv, in_job)
         if unknown:
-            print(f"ignored, not mine: {' '.join(unknown)}", flush=True)
+            print(f"ignored, unknown to train.py: {' '.join(unknown)}", flush=True)
         trial = make_trial(arguments)
         output_dir = model_dir = arguments.output_dir or Path("runs") / "train" / f"{trial.label}-seed{trial.seed}"
         if in_job:
@@ -227,7 +227,7 @@ def main(argv=None, environment=os.environ):
 
 
 def _parsed(argv, in_job):
-    """What `parse_known_args` gives: arguments and unknown words; in a job, a wrong one is a BadArgumentsError."""
+    """What `parse_known_args` returns: arguments and unknown words; in a job, a bad value is a BadArgumentsError."""
 
     def refuse(message):
         raise common.BadArgumentsError(message)
@@ -239,7 +239,7 @@ def _parsed(argv, in_job):
 
 
 def _note_failure(error, path):
-    """Write `error` in one line to where SageMaker takes the job's FailureReason from."""
+    """Write `error` in one line to the file from which SageMaker takes the job's FailureReason."""
     kind = "" if isinstance(error, common.ScriptError) else f"{type(error).__name__}: "
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(kind + " ".join(str(error).split()), encoding="utf-8")
@@ -250,7 +250,7 @@ def _flag(name):
 
 
 def _spelled(word):
-    """--batch_size as --batch-size: a hyperparameter's name is not a command line's."""
+    """--batch_size as --batch-size: hyperparameters are named with underscores, flags with hyphens."""
     name, equals, value = word.partition("=")
     known = name.startswith("--") and name[2:] in {*TRIAL_FIELDS, *MODEL_OPTIONS}
     return (_flag(name[2:]) if known else name) + equals + value

@@ -208,10 +208,10 @@ def _bad_json():
 
     bodies = {
         "empty": (b"", "empty"),
-        "cut": (b'{"image": [[', "no valid JSON"),
-        "not utf-8": (b'{"image": "\xff"}', "no valid JSON"),
-        "deep": (b"[" * 200_000, "no valid JSON"),
-        "long number": (b'{"image": ' + b"9" * 10_000 + b"}", "no valid JSON"),
+        "cut": (b'{"image": [[', "not valid JSON"),
+        "not utf-8": (b'{"image": "\xff"}', "not valid JSON"),
+        "deep": (b"[" * 200_000, "not valid JSON"),
+        "long number": (b'{"image": ' + b"9" * 10_000 + b"}", "not valid JSON"),
         "other key": (encoded({"data": [pixels]}), '{"instances"'),
         "two keys": (encoded({"image": pixels, "images": [pixels]}), "one known key"),
         "other signature": (encoded({"signature_name": "classify", "instances": [pixels]}), "signature_name"),
@@ -239,8 +239,8 @@ def _bad_json():
         "scaled in a batch": (encoded({"instances": [pixels, scaled]}), "send 0..255"),
         "scaled in a list": (encoded([scaled]), "send 0..255"),
         "half scaled": (encoded({"image": (image / 127.5 - 1).tolist()}), "send 0..255"),
-        "files beside numbers": (encoded({"instances": [pixels, {"b64": text}]}), "send them apart"),
-        "no base64": (encoded({"image": "not base64!"}), "no base64"),
+        "files beside numbers": (encoded({"instances": [pixels, {"b64": text}]}), "send them separately"),
+        "no base64": (encoded({"image": "not base64!"}), "not base64"),
         "base64 of nothing": (encoded({"image": ""}), "no picture file"),
         "base64 of text": (encoded({"instances": [{"b64": base64.b64encode(b"hello").decode()}]}), "no picture file"),
         "base64 of a cut file": (encoded({"image": text[:200]}), "PNG is cut off"),
@@ -252,7 +252,7 @@ def _bad_json():
 def _bad_npy():
     image = tiny().images[0]
     bodies = {
-        "npy magic": (b"\x93NUMPY", "no npy file"),
+        "npy magic": (b"\x93NUMPY", "not an npy file"),
         "npy cut": (npy(image)[:-1], "bytes"),
         "npy long": (npy(image) + b"0", "bytes"),
         "npy float": (npy(image.astype("float32")), "<f4"),
@@ -260,8 +260,8 @@ def _bad_npy():
         "npy shape": (npy(image[:8]), "(8, 16, 3)"),
         "npy none": (npy(image[None][:0]), "(0, 16, 16, 3)"),
         "npy objects": (npy(np.array([{}])), "'|O'"),
-        "npy record": (npy(np.zeros(2, [("a", "u1")])), "no npy file"),
-        "npy text": (b"1 2 3", "no npy file"),
+        "npy record": (npy(np.zeros(2, [("a", "u1")])), "not an npy file"),
+        "npy text": (b"1 2 3", "not an npy file"),
     }
     return {name: (NPY, body, 400, words) for name, (body, words) in bodies.items()}
 
@@ -294,7 +294,7 @@ def _bad_pictures():
         "webp cut": (webp[: len(webp) * 95 // 100], "the WEBP is cut off"),
         "bmp cut": (bmp[: len(bmp) * 95 // 100], "the BMP is cut off"),
         "bmp header": (bmp[:10], "the BMP is cut off"),
-        "text": (b"hello", "no picture"),
+        "text": (b"hello", "not a picture"),
         "picture as text": (png.decode("utf-8", "replace").encode(), None),
     }  # fmt: skip
     found = {name: ("image/x-any", body, 400, words) for name, (body, words) in bodies.items() if words}
@@ -314,13 +314,13 @@ def _bad_pictures():
         "form of nothing": ("multipart/form-data; boundary=XX", b"hello", 415, "--data-binary"),
         "gzip cut": (JSON, gzip.compress(png)[:-20], 400, "compressed body is cut off"),
         "gzip damaged": (JSON, b"\x1f\x8b\x08\x00" + b"\xff" * 60, 400, "compressed body is damaged"),
-        "gzip twice": (JSON, gzip.compress(gzip.compress(png)), 415, "compressed by gzip more than once"),
+        "gzip twice": (JSON, gzip.compress(gzip.compress(png)), 415, "compressed with gzip more than once"),
         "two gzips": (JSON, gzip.compress(b"[") + gzip.compress(b"]"), 400, "several gzip streams"),
-        "zstd": (JSON, b"\x28\xb5\x2f\xfd" + bytes(60), 415, "compressed by zstd"),
-        "brotli": (JSON, BROTLI, 415, "compressed by brotli"),
-        "brotli of a picture": (PNG, BROTLI, 400, "compressed by brotli"),
-        "brotli of lines": ("application/jsonlines", BROTLI, 415, "compressed by brotli"),
-        "brotli of anything": ("application/octet-stream", BROTLI, 415, "compressed by brotli"),
+        "zstd": (JSON, b"\x28\xb5\x2f\xfd" + bytes(60), 415, "compressed with zstd"),
+        "brotli": (JSON, BROTLI, 415, "compressed with brotli"),
+        "brotli of a picture": (PNG, BROTLI, 400, "compressed with brotli"),
+        "brotli of lines": ("application/jsonlines", BROTLI, 415, "compressed with brotli"),
+        "brotli of anything": ("application/octet-stream", BROTLI, 415, "compressed with brotli"),
         "gzip of a lot": (JSON, gzip.compress(bytes(2 * MORE_THAN_A_BODY)), 413, "6,291,456"),
     }
 

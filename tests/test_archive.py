@@ -49,8 +49,8 @@ LINK = {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}
         (("/tmp/x", {}, b"out"), "leaves the folder"),
         (("passwords", LINK, b""), "a link"),
         (("hard", {"type": tarfile.LNKTYPE, "linkname": "code/inference.py"}, b""), "a link"),
-        (("pipe", {"type": tarfile.FIFOTYPE}, b""), "no plain file"),
-        (("device", {"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": 3}, b""), "no plain file"),
+        (("pipe", {"type": tarfile.FIFOTYPE}, b""), "not a plain file"),
+        (("device", {"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": 3}, b""), "not a plain file"),
     ],
 )
 def test_what_would_leave_the_folder_is_never_unpacked(tiny, tmp_path, monkeypatch, capsys, member, words):
@@ -167,10 +167,10 @@ def test_the_card_is_read_without_unpacking(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ({"cnn/saved_model.pb", archive.HANDLERS, archive.CARD}, "holds 0 times"),
-        ({"cnn/one/saved_model.pb", archive.HANDLERS, archive.CARD}, "holds 0 times"),
-        ({"export/cnn/1/saved_model.pb", archive.HANDLERS, archive.CARD}, "holds 0 times"),
-        ({"a/1/saved_model.pb", "b/1/saved_model.pb", archive.HANDLERS, archive.CARD}, "holds 2 times"),
+        ({"cnn/saved_model.pb", archive.HANDLERS, archive.CARD}, "saved_model.pb 0 times"),
+        ({"cnn/one/saved_model.pb", archive.HANDLERS, archive.CARD}, "saved_model.pb 0 times"),
+        ({"export/cnn/1/saved_model.pb", archive.HANDLERS, archive.CARD}, "saved_model.pb 0 times"),
+        ({"a/1/saved_model.pb", "b/1/saved_model.pb", archive.HANDLERS, archive.CARD}, "saved_model.pb 2 times"),
         ({"cnn/1/saved_model.pb", "inference.py"}, "lacks code/inference.py, code/model_card.json"),
     ],
 )
@@ -188,5 +188,5 @@ def test_a_cut_archive_is_no_archive(tiny, tmp_path):
     path = tmp_path / "model.tar.gz"
     for content in (b"", b"text", tiny.archive.read_bytes()[:-1000]):
         path.write_bytes(content)
-        with pytest.raises(archive.ArchiveError, match="no whole tar.gz"):
+        with pytest.raises(archive.ArchiveError, match="not a whole tar.gz"):
             archive.check_layout(path)

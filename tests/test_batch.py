@@ -271,8 +271,8 @@ def only_text(folder):
         (only_text, "none of 1 file can be read; a.txt:"),
         (lambda folder: (folder / "nowhere", {}), "neither a local folder nor an s3:// address"),
         (lambda folder: ("s3://", {}), "names no bucket"),
-        (lambda folder: (folder, {"table": folder}), "is no file"),
-        (lambda folder: (f"s3://{BUCKET}/nothing", {}), "nothing lies at"),
+        (lambda folder: (folder, {"table": folder}), "is not a file name"),
+        (lambda folder: (f"s3://{BUCKET}/nothing", {}), "there is nothing at"),
         (lambda folder: ("s3://not-there/x", {}), "NoSuchBucket|does not exist"),
     ],
 )

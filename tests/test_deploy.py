@@ -188,7 +188,7 @@ def test_an_alarm_does_where_no_date_can_be_set(account, archive, capsys):
     kinds = {line.split()[0] for line in account.left()}
     assert "alarm" in kinds and "schedule" not in kinds
     shown = capsys.readouterr().out
-    assert "no date of deletion (CreateSchedule:" in shown and "kept: schedule" not in shown
+    assert "no scheduled deletion (CreateSchedule:" in shown and "kept: schedule" not in shown
 
 
 def test_a_key_and_a_vpc_reach_every_call_that_takes_them(monkeypatch, archive):
@@ -223,7 +223,7 @@ def test_the_question_fits_whatever_the_size_of_the_models_images(memory, megaby
     archive = aws_rehearsal.bare_archive(tmp_path, (1500, 1500, 3))
     run(archive, hardware=hardware)
     assert len(account.sent["InvokeEndpoint"]["body"]) < hardware.payload_bytes / 2
-    assert f"a request takes {megabytes} MB" in capsys.readouterr().out
+    assert f"requests up to {megabytes} MB" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_the_question_fits_whatever_the_size_of_the_models_images(memory, megaby
         (["--serverless", "--capture", "5"], "neither --scale nor --capture"),
         (["--serverless", "--scale", "1-2"], "neither --scale nor --capture"),
         (["--scale", "3-1"], "--scale is 3-1"),
-        (["--scale", "1-2", "--instance", "ml.t2.medium"], "AWS scales no ml.t2.medium"),
+        (["--scale", "1-2", "--instance", "ml.t2.medium"], "AWS does not scale ml.t2.medium"),
         (["--capture", "0"], "--capture is 0"),
         (["--max-concurrency", "201"], "expected 1 to 200"),
         (["--keep", "-1"], "--keep takes up to"),
@@ -241,11 +241,11 @@ def test_the_question_fits_whatever_the_size_of_the_models_images(memory, megaby
         (["--timeout", "0"], "--timeout less than a day"),
         (["--alarm", "me@example.org"], "expected the ARN of an SNS topic"),
         (["--subnets", "subnet-0a"], "both --subnets and --security-groups"),
-        (["--subnets", "vpc-0a", "--security-groups", "sg-0a"], "'vpc-0a' is none"),
-        (["--serverless", "--subnets", "subnet-0a", "--security-groups", "sg-0a"], "in no VPC"),
-        (["--kms-key", "my key"], "no key is called"),
-        (["--batch", "pictures", "--register"], "makes no endpoint"),
-        (["--table", "answers.csv"], "written by --batch"),
+        (["--subnets", "vpc-0a", "--security-groups", "sg-0a"], "'vpc-0a' is not an ID"),
+        (["--serverless", "--subnets", "subnet-0a", "--security-groups", "sg-0a"], "cannot be in a VPC"),
+        (["--kms-key", "my key"], "--kms-key is 'my key'"),
+        (["--batch", "pictures", "--register"], "creates no endpoint"),
+        (["--table", "answers.csv"], "--table needs --batch"),
     ],
 )
 def test_flags_that_cannot_be_are_refused_in_one_line(flags, words, account, archive, capsys):
@@ -428,8 +428,8 @@ def no_quota(account):
         (lambda a: a.fail("GetCallerIdentity", "expired"), {}, common.EXIT_DENIED, "start the lab again"),
         (lambda a: None, {"role": None}, common.EXIT_BAD_ARGUMENTS, "--role"),
         (lambda a: a.fail("HeadBucket", "denied"), {}, common.EXIT_DENIED, "belongs to somebody else"),
-        (no_quota, {}, common.EXIT_FAILED, "may have 0 ml.m5.large for endpoints, and 1 are asked for"),
-        (lambda a: None, {"archive": "nowhere.tar.gz"}, common.EXIT_BAD_ARGUMENTS, "nowhere.tar.gz is no file"),
+        (no_quota, {}, common.EXIT_FAILED, "quota is 0 ml.m5.large for endpoints, and this needs 1"),
+        (lambda a: None, {"archive": "nowhere.tar.gz"}, common.EXIT_BAD_ARGUMENTS, "nowhere.tar.gz is not a file"),
         (lambda a: None, {"yes": False}, common.EXIT_BAD_ARGUMENTS, "add --yes"),
     ],
 )
@@ -456,7 +456,7 @@ def test_a_lab_needs_no_region_and_others_do(account, monkeypatch):
 
 def test_a_region_that_cannot_be_is_a_bad_argument(capsys):
     assert common.run(deploy.main, ["--region", "moon"]) == common.EXIT_BAD_ARGUMENTS
-    assert "no region is called 'moon'" in capsys.readouterr().err
+    assert "'moon' is not a region" in capsys.readouterr().err
 
 
 def test_the_plan_makes_nothing(account, archive, capsys):
@@ -477,7 +477,7 @@ def test_an_answer_that_is_no_prediction_fails_and_leaves_nothing(account, archi
 
     sagemakerruntime_backends[aws_rehearsal.NUMBER][aws_rehearsal.REGION].results_queue.clear()
     account.answer("[0.1, 0.9]")
-    with pytest.raises(common.ScriptError, match="the answer is no prediction"):
+    with pytest.raises(common.ScriptError, match="the answer is not a prediction"):
         run(archive)
     assert account.left() == []
 

@@ -196,9 +196,9 @@ def not_a_copy(root, folder):
     [
         (damaged, "x_train.npy is missing or damaged"),
         (changed, "not those of its manifest.json"),
-        (not_a_copy, "--data is no copy of cifar10"),
+        (not_a_copy, "--data is not a copy of cifar10"),
         (lambda root, folder: root / "nowhere", "neither a local path nor an s3:// address"),
-        (lambda root, folder: f"s3://{BUCKET}/none", "nothing lies at --data"),
+        (lambda root, folder: f"s3://{BUCKET}/none", "there is nothing at --data"),
     ],
 )
 def test_data_that_no_job_could_read_is_refused_before_anything_is_uploaded(
@@ -221,7 +221,7 @@ def test_of_data_that_are_no_copy_it_is_said_what_is_wrong_with_them_where_the_c
     arguments = [*ARGUMENTS, "--study", "epochs", "--data", str(not_a_copy(tmp_path, "cifar10")), "--dry-run"]
     assert common.run(launch_training.main, arguments) == common.EXIT_BAD_ARGUMENTS
     shown = capsys.readouterr().err
-    assert f"no copy of cifar10: the path that you named, {tmp_path / 'notes'}: " in shown
+    assert f"not a copy of cifar10: the path that you named, {tmp_path / 'notes'}: " in shown
     assert "holds no CIFAR-10 among 1 file\n" in shown
 
 
@@ -329,9 +329,9 @@ def test_a_job_whose_answer_was_lost_is_stopped(account, small_source):
     ("flags", "message"),
     [
         (["--study", "none"], "no study is called 'none'"),
-        (["--study", "epochs", "--seed", "1"], "a whole study takes --seeds"),
+        (["--study", "epochs", "--seed", "1"], "for a whole study give --seeds"),
         (["--epochs", "0"], "epochs is 0"),
-        (["--parallel", "0"], "have to be positive"),
+        (["--parallel", "0"], "must be positive"),
     ],
 )
 def test_bad_arguments_start_nothing(flags, message, account, capsys):

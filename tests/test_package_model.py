@@ -311,8 +311,8 @@ def good(tmp_path):
         (lambda folder: save(no_softmax(), folder), {}, "softmax"),
         (lambda folder: save(no_classifier(), folder), {}, "to classes"),
         (lambda folder: save(any_size(), folder), {}, "--size"),
-        (lambda folder: save(strided(), folder), {"size": (2, 2)}, "takes no images of (2, 2)"),
-        (lambda folder: save(one_output("linear"), folder), {}, "no sigmoid"),
+        (lambda folder: save(strided(), folder), {"size": (2, 2)}, "cannot take images of (2, 2)"),
+        (lambda folder: save(one_output("linear"), folder), {}, "without a sigmoid"),
         (good, {"size": (9, 9)}, "leave --size out"),
         (good, {"class_names": ["a"]}, "expected 2 different"),
         (good, {"class_names": ["a", "a"]}, "expected 2 different"),
@@ -321,7 +321,7 @@ def good(tmp_path):
         (good, {"name": "code"}, "not 'code'"),
         (good, {"name": "../up"}, "expected letters"),
         (good, {"row": {"permute_pixels": 0}}, "permuted pixels"),
-        (good, {"row": "no-such-row.json"}, "no row of a trial"),
+        (good, {"row": "no-such-row.json"}, "not a row of a trial"),
     ],
 )
 def test_what_cannot_be_served_is_refused_in_one_line_and_nothing_is_written(tmp_path, make, options, words):
@@ -404,7 +404,7 @@ def test_what_is_transparent_lies_on_white_and_equal_names_are_told_apart(tmp_pa
 
 def test_what_is_no_example_picture_or_too_many_is_refused_in_one_line(pictures, tmp_path):
     for paths, words in (
-        ([__file__], "no example picture"),
+        ([__file__], "as an example picture"),
         ([pictures / "none.png"], "none.png"),
         ([pictures] * 7, f"14 example pictures; give at most {package_model.MOST_EXAMPLES}"),
     ):

@@ -255,7 +255,7 @@ def test_a_key_and_a_vpc_take_more():
     sids = {name: {s["Sid"] for s in more[name]["Statement"]} - {s["Sid"] for s in plain[name]["Statement"]}
             for name in ("caller", "role")}  # fmt: skip
     assert sids == {"caller": {"Key"}, "role": {"Key", "Vpc"}}
-    with pytest.raises(common.BadArgumentsError, match="takes no alias"):
+    with pytest.raises(common.BadArgumentsError, match="cannot name an alias"):
         policy.documents(aws.Access(kms_key="alias/mine"))
 
 

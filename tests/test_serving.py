@@ -419,7 +419,7 @@ def test_the_client_says_when_nobody_answers_or_another_model_does(tiny, url):
         test_endpoint.check(image, label, names, url="http://127.0.0.1:9")
     with pytest.raises(common.ScriptError, match="other classes"):
         test_endpoint.check(image, label, ("a", "b", "c", "d"), url=url)
-    with pytest.raises(common.ScriptError, match="no prediction"):
+    with pytest.raises(common.ScriptError, match="not a prediction"):
         test_endpoint.read_prediction(b'{"message": "hello"}', names)
     with pytest.raises(common.BadArgumentsError, match="either the url"):
         test_endpoint.check(image, label, names)

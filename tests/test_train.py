@@ -96,7 +96,7 @@ def test_a_job_killed_in_the_middle_and_started_again_ends_in_the_same_row(job, 
     process.send_signal(signal.SIGKILL)
     first = process.communicate()[0]
     assert process.returncode == -signal.SIGKILL
-    assert "ignored, not mine: --model_dir s3://bucket/model" in first
+    assert "ignored, unknown to train.py: --model_dir s3://bucket/model" in first
     done = epochs_in(checkpoints)
     assert 2 <= done < TRIAL.epochs
     assert not (tmp_path / "ml" / "model").exists()
@@ -135,7 +135,7 @@ def test_a_job_leaves_its_row_and_model_and_every_metric_in_its_log(tmp_path, ba
     ]
     assert train.main(flags, {"SM_MODEL_DIR": str(model), "SM_OUTPUT_DATA_DIR": str(output)}) == common.EXIT_DONE
     log = capsys.readouterr().out
-    assert "ignored, not mine: --model_dir s3://bucket/model" in log
+    assert "ignored, unknown to train.py: --model_dir s3://bucket/model" in log
     store = Store(output / "trials")
     row = store.row(QUICK)
     expected, predictions = undisturbed(QUICK, tmp_path / "undisturbed", bars_dataset)

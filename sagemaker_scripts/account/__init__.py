@@ -1,1 +1,1 @@
-"""What the scripts do in an account: what it runs on and costs, what is made, and how it is undone."""
+"""What the scripts do in an AWS account: what runs there, what it costs, and how it is created and deleted."""

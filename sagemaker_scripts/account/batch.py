@@ -1,4 +1,4 @@
-"""A batch transform: a folder of pictures answered without an endpoint, and the answers brought home as a table."""
+"""A batch transform: a folder of pictures classified without an endpoint, and the answers saved as a table."""
 
 import concurrent.futures
 import contextlib
@@ -20,7 +20,7 @@ from sagemaker_scripts.serving import archive as archives
 
 COLUMNS = ("picture", "image", "class", "probability", "error")
 TABLES = Path("runs") / "batch"
-# Of small files, several at once: each is a request of its own.
+# Small files are transferred several at once: each is a request of its own.
 WORKERS = 8
 LOGS = "/aws/sagemaker/TransformJobs"
 POLL_SECONDS = 15
@@ -29,7 +29,7 @@ TIMEOUT_SECONDS = 30 * 60
 
 @dataclasses.dataclass
 class Outcome(ledgers.Outcome):
-    """What became of a batch: the `table` that was written, or None; how many files were answered, and how many not."""
+    """The result of a batch: the `table` that was written, or None; how many files were answered, and how many not."""
 
     table: Path | None = None
     answered: int = 0
@@ -38,7 +38,7 @@ class Outcome(ledgers.Outcome):
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """One file of the source: its `name` there, its `size` in bytes, what reads it, and where it lies in S3, if so.
+    """One file of the source: its `name` there, its `size` in bytes, how to `read` it, and its `source` in S3, if any.
 
     `error`: why it is not even sent, or None.
     """
@@ -50,7 +50,7 @@ class Item:
     error: str | None = None
 
     def checked(self, shape):
-        """With its `error` where the handler would not take it for a picture; one in S3 is not looked into.
+        """This item, with its `error` if the handler would refuse it; of a file in S3 only the size is checked.
 
         `shape`: the model's (height, width, channels).
         """
@@ -69,18 +69,18 @@ class Item:
 def find(source, account=None):
     """[Item, ...] of a folder, a file, or s3://BUCKET/PREFIX in `account`.
 
-    Raises BadArgumentsError where there is none, and what boto3 raises.
+    Raises BadArgumentsError if there are none, and whatever boto3 raises.
     """
     if str(source).startswith("s3://"):
         if account is None:
-            raise common.BadArgumentsError(f"{source} needs AWS credentials; a local folder is rehearsed without")
+            raise common.BadArgumentsError(f"{source} needs AWS credentials; a local folder is rehearsed without them")
         return _find_objects(str(source), account.client("s3"))
     if not Path(source).exists():
         raise common.BadArgumentsError(f"--batch {source} is neither a local folder nor an s3:// address")
     root, files = common.visible_files(Path(source))
     items = [Item(file.relative_to(root).as_posix(), file.stat().st_size, file.read_bytes) for file in files]
     if not items:
-        raise common.BadArgumentsError(f"{source} holds no file")
+        raise common.BadArgumentsError(f"{source} holds no files")
     return items
 
 
@@ -95,7 +95,7 @@ def _find_objects(source, client):
         if not key.endswith("/")
     ]
     if not items:
-        raise common.BadArgumentsError(f"nothing lies at {source}")
+        raise common.BadArgumentsError(f"there is nothing at {source}")
     return items
 
 
@@ -103,18 +103,18 @@ def transform(
     source, table, candidate, access=None, instance=hosting.ANY_CPU_INSTANCE, yes=False, dry_run=False,
     poll=POLL_SECONDS, timeout=TIMEOUT_SECONDS,
 ):  # fmt: skip
-    """Ask `candidate` about every file in the folder `source`, or below s3://BUCKET/PREFIX, and write a CSV `table`.
+    """Ask `candidate` about every file in the folder `source`, or under s3://BUCKET/PREFIX, and write a CSV `table`.
 
     The columns are COLUMNS: the file's name in the source, the number of the image in it (from 1), its class and that
-    class's probability, or why there is none. `table`: a path, or None for one below TABLES; `candidate`: a
-    `deploy.Candidate`. Other arguments as for `deploy.deploy`; after `timeout` seconds the job is stopped.
+    class's probability, or why there is none. `table`: a path, or None for one under TABLES; `candidate`: a
+    `deploy.Candidate`. Other arguments as in `deploy.deploy`; after `timeout` seconds the job is stopped.
     Returns an Outcome. Raises common.ScriptError with one line, and then writes no table.
     """
     aws.quieten_sdk()
     access, name = access or aws.Access(), aws.unique_name()
     table = Path(table or TABLES / f"{name}.csv")
     if table.is_dir() or not table.suffix:
-        raise common.BadArgumentsError(f"--table {table} is no file; expected such as answers.csv")
+        raise common.BadArgumentsError(f"--table {table} is not a file name; expected one such as answers.csv")
     account = aws.check_account(access) if aws.has_credentials(access.session()) else None
     if account:
         hosting.check_quota(account, instance, use="transform job")
@@ -122,7 +122,7 @@ def transform(
         items = find(source, account)
     _print_plan(account, name, candidate, source, items, instance, timeout, table)
     if dry_run:
-        print("dry run: nothing was made")
+        print("dry run: nothing was created")
         return Outcome()
     if account:
         common.confirm("Start this?", yes)
@@ -149,17 +149,17 @@ def transform(
 
 
 def rows(item, body):
-    """Rows of the table, tuples of COLUMNS, for the answer `body` (bytes) to one item."""
+    """Rows of the table, tuples of COLUMNS, from the answer `body` (bytes) for one item."""
     try:
         found = enumerate(json.loads(body)["predictions"], start=1)
         return [(item.name, number, answer["predicted_class"], answer["confidence"], "") for number, answer in found]
     except (ValueError, KeyError, TypeError):
         start = bytes(body)[:80].decode(errors="replace")
-        return [(item.name, "", "", "", f"the answer is no prediction: {start!r}")]
+        return [(item.name, "", "", "", f"the answer is not a prediction: {start!r}")]
 
 
 def _run(ledger, name, archive, items, instance, poll, timeout):
-    """Rows for `items`, by a transform job; what that takes is made, and noted in the ledger."""
+    """Rows for `items`, from a transform job; everything created for it is noted in the ledger."""
     account, place = ledger.account, f"{aws.OBJECT_PREFIX}{name}/batch/"
     client, bucket, sagemaker = account.client("s3"), account.bucket, account.client("sagemaker")
     sent = {number: item for number, item in enumerate(items) if not item.error}
@@ -182,20 +182,20 @@ def _run(ledger, name, archive, items, instance, poll, timeout):
         UNFINISHED, lambda: sagemaker.describe_transform_job(TransformJobName=name), "TransformJobStatus", poll, timeout
     )
     if job is None:
-        raise common.ScriptError(f"the transform job is not over after {timeout / 60:g} minutes; give --timeout more")
+        raise common.ScriptError(f"the transform job is not over after {timeout / 60:g} minutes; raise --timeout")
     print("4/4 answers", flush=True)
     # SageMaker adds .out, and may add folders.
     listed = listed_objects(client, bucket, f"{place}out/")
     keys = {int(match[1]): key for key, _ in listed if (match := re.search(r"(\d+)\.out$", key))}
     answers = dict(zip(keys, _at_once(lambda key: _get(client, bucket, key), keys.values()), strict=True))
-    # One file that is refused makes the job a failed one, and the others are answered all the same.
+    # A single refused file makes the job a failed one; the others are answered all the same.
     if job["TransformJobStatus"] != "Completed" and not answers:
         raise common.ScriptError(
-            f"the transform job {job['TransformJobStatus'].lower()}: {errors.failure(job)}; its log is CloudWatch's "
+            f"the transform job {job['TransformJobStatus'].lower()}: {errors.failure(job)}; see its log in CloudWatch, "
             f"group {LOGS}, stream {name}/..."
         )
     reasons = _reasons(account, name, place) if len(answers) < len(sent) else {}
-    unknown = f"no answer; why is in CloudWatch's group {LOGS}, stream {name}/..."
+    unknown = f"no answer; the reason is in CloudWatch, group {LOGS}, stream {name}/..."
     found = []
     for number, item in enumerate(items):
         if number in answers:
@@ -206,10 +206,10 @@ def _run(ledger, name, archive, items, instance, poll, timeout):
 
 
 def _rehearse(archive, items, outcome, table):
-    """The same table by the archive's own handlers, on this machine."""
+    """Write the same table with the archive's own handlers, on this machine."""
     from sagemaker_scripts.serving.served import Served
 
-    print(f"rehearsal: {archive} is started here, its own code with it; give only archives that you trust", flush=True)
+    print(f"rehearsal: this starts {archive} here and runs its code; give only archives that you trust", flush=True)
     with archives.unpacked(archive) as folder, contextlib.closing(Served(folder)) as served:
         found = [row for item in items for row in _answered(served, item)]
     outcome.rehearsed = True
@@ -229,7 +229,7 @@ def _write(outcome, table, items, found):
     """Write the rows `found` to `table`, in the order of the items, and say how many there are."""
     with (
         atomic_file(table) as partial,
-        # A file's name may be no text in any encoding.
+        # A file's name need not be text in any encoding.
         partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
     ):
         writer = csv.writer(file)
@@ -241,7 +241,7 @@ def _write(outcome, table, items, found):
 
 
 def _at_once(function, arguments):
-    """[function(argument), ...], several at a time; the first error ends it."""
+    """[function(argument), ...], several at a time; the first error stops the rest."""
     with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
         try:
             return list(pool.map(function, arguments))
@@ -257,7 +257,7 @@ def _get(client, bucket, key):
 def _reasons(account, name, place):
     """{number of an item: why the container refused it}, as far as the job's log may be read.
 
-    The log has several lines for each refused file: its status, "Message:", then what the container said.
+    The log has several lines for each refused file: its status, "Message:", then the container's message.
     """
     pages = account.client("logs").get_paginator("filter_log_events")
     pages, said = pages.paginate(logGroupName=LOGS, logStreamNamePrefix=f"{name}/"), {}

@@ -1,4 +1,4 @@
-"""What training jobs read, checked where it lies and uploaded; and what they leave, brought home."""
+"""The data that training jobs read, checked and uploaded; and the results that they leave, downloaded."""
 
 import dataclasses
 import re
@@ -17,7 +17,7 @@ STORE = Path("runs") / "collected" / "trials"
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """What there is: an `address` in S3, or `files` on this machine, below `root`; where neither, jobs download."""
+    """Where the images are: at an `address` in S3, or `files` here, under `root`; with neither, jobs download them."""
 
     address: str | None = None
     root: Path | None = None
@@ -30,7 +30,7 @@ class Images:
         return self.address or "downloaded by each job"
 
     def upload(self, account, name):
-        """Their s3:// address for the launch `name`, uploaded where they are local; None where there is none."""
+        """Their s3:// address for the launch `name`, uploaded if they are local; None if there is none."""
         if not self.root:
             return self.address
         client, prefix = account.client("s3"), f"{aws.OBJECT_PREFIX}{name}/data"
@@ -43,9 +43,9 @@ class Images:
 def find_images(given, datasets, account):
     """Images of `given`: a path, an s3:// address or None, for jobs that train on `datasets` (names).
 
-    A path is read as a job would read it: a copy in any shape that cnnlab.data knows, or the
-    lab's cache, of which only the folders of `datasets` count. Raises BadArgumentsError, in one
-    line, where that does not work, or where nothing lies at the address.
+    A path is read as a job would read it: a copy in any layout that cnnlab.data knows, or the
+    lab's cache, of which only the folders of `datasets` are used. Raises BadArgumentsError, in one
+    line, if that does not work, or if there is nothing at the address.
     """
     if given is None:
         return Images()
@@ -65,7 +65,7 @@ def find_images(given, datasets, account):
                 data.check_cached(root / folder)
             except data.BadDataError as error:
                 raise common.BadArgumentsError(f"--data {root / folder}: {error}; run make data again") from None
-        # What is noted beside these is this machine's.
+        # Other files beside these concern this machine only.
         kinds = ("manifest.json", "*.npy")
         files = sorted(file for folder in folders for kind in kinds for file in (root / folder).glob(kind))
     else:
@@ -84,10 +84,10 @@ def _check_copy(path, name):
             data.load(name)
         except (data.DataUnavailableError, ValueError) as error:
             lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
-            # Of what was tried, an empty cache before it perhaps: what was named, and the line that says what is wrong.
+            # From the list of all that was tried, such as an empty cache: the path named, and the line that says why.
             named = next((place for place, line in enumerate(lines) if "the path that you named" in line), 0)
             said = re.sub(r"^\d+\. ", "", " ".join(lines[named : named + 2]))
-            raise common.BadArgumentsError(f"--data is no copy of {name}: {said}") from None
+            raise common.BadArgumentsError(f"--data is not a copy of {name}: {said}") from None
 
 
 def _check_address(address, account):
@@ -96,14 +96,14 @@ def _check_address(address, account):
         if not bucket or not account.client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1).get(
             "Contents"
         ):
-            raise common.BadArgumentsError(f"nothing lies at --data {address}")
+            raise common.BadArgumentsError(f"there is nothing at --data {address}")
 
 
 def collect(name, access=None, store=STORE, models=None):
-    """Bring the rows and predictions of the launch `name` into the folder `store`; returns the keys of the rows.
+    """Download the rows and predictions of the launch `name` to the folder `store`; returns the rows' keys.
 
-    `models`: where to put the models too, as <key>.keras (None: not at all). Only of completed
-    jobs; the others are named. Raises ScriptError where the launch has no jobs.
+    `models`: where to put the models too, as <key>.keras (None: nowhere). Only completed jobs
+    count; the others are named. Raises ScriptError if the launch has no jobs.
     """
     account = aws.identify(access or aws.Access())
     client = account.client("sagemaker")
@@ -112,7 +112,7 @@ def collect(name, access=None, store=STORE, models=None):
         states = job_states(client, name)
         if not states:
             raise common.BadArgumentsError(
-                f"no training job in {account.region} is called {name}...; see launch_training.py's last lines"
+                f"no training job in {account.region} is called {name}...; see the last lines of launch_training.py"
             )
         for job, state in sorted(states.items()):
             description = client.describe_training_job(TrainingJobName=job)
@@ -129,13 +129,13 @@ def collect(name, access=None, store=STORE, models=None):
 
 
 def _fetch(account, job, description, store, models):
-    """Keys of the rows in one job's output, now in `store`."""
+    """Download one job's output to `store`; returns the keys of its rows."""
     place = f"{description['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{job}/output"
     with tempfile.TemporaryDirectory() as folder:
         trials = _unpack(account, f"{place}/output.tar.gz", Path(folder) / "output") / "trials"
         rows = sorted(trials.glob("*.json"))
         store.mkdir(parents=True, exist_ok=True)
-        # As Store.save does: predictions first, because the row says that all is there.
+        # Like Store.save: predictions first, because a row says that everything is there.
         for path in [*sorted(trials.glob("*.npz")), *rows]:
             _place(path, store / path.name)
         if models is not None and rows:
@@ -162,5 +162,5 @@ def _place(source, target):
 
 
 def print_collect(name, when):
-    """The command that brings the results of the launch `name` home, and `when`."""
+    """Print the command that downloads the results of the launch `name`, and `when` to run it."""
     common.print_next(f"python sagemaker_scripts/launch_training.py --collect {name}", when)

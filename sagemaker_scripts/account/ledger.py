@@ -1,4 +1,4 @@
-"""What one run makes in an account, noted as it is made, and deleted where it is not to stay."""
+"""What one run creates in an account: noted as it is created, and deleted unless it is to stay."""
 
 import contextlib
 import dataclasses
@@ -11,19 +11,19 @@ from botocore.exceptions import BotoCoreError, ClientError
 from sagemaker_scripts import aws, common, errors
 from sagemaker_scripts.resources import KINDS, is_missing
 
-# Noted before it is known whether there will be any; where these calls fail, nobody knows.
+# Calls that list what was noted before any of it existed; if they fail, nobody knows whether there is any.
 LOOKS = ("ListObjectsV2", "ListTrainingJobs")
-# What AWS says before it does anything: a lost answer to an earlier try is not behind it.
+# AWS answers these before it does anything: they cannot hide the success of an earlier try whose answer was lost.
 REFUSALS = (errors.Kind.DENIED, errors.Kind.EXPIRED, errors.Kind.BAD_CREDENTIALS, errors.Kind.QUOTA, errors.Kind.ROLE)
-# A `kill`, and a closed terminal, where the system knows one.
+# A `kill`, and a closed terminal, if the system has that signal.
 ENDINGS = (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 @dataclasses.dataclass(kw_only=True)
 class Outcome:
-    """What became of a run in an account.
+    """The result of a run in an account.
 
-    `rehearsed`: whether it was done on this machine instead; `denied`: the `errors.Problem` of the
+    `rehearsed`: whether it was done on this machine instead; `denied`: the `errors.Problem` of a
     call that the account may not make; `left`: [(kind, name), ...] that could not be deleted.
     """
 
@@ -39,35 +39,35 @@ class Outcome:
 
 
 class Ledger:
-    """What one run is about to make, in order; leaving the block deletes it in reverse, unless kept.
+    """What one run is about to create, in order; leaving the block deletes it in reverse, unless kept.
 
-    A name is noted before the call that makes it: a creation can succeed in the account and
-    fail on its way back. Within the block a closed terminal (SIGHUP) or a `kill` (SIGTERM)
-    counts as Ctrl-C; while it deletes, none of the three can stop it. A killed process
-    (kill -9) leaves what it made to cleanup.py.
+    A name is noted before the call that creates it: the creation can succeed in the account and
+    its answer still get lost. Within the block a closed terminal (SIGHUP) or a `kill` (SIGTERM)
+    counts as Ctrl-C; while the ledger deletes, none of the three can stop it. A killed process
+    (kill -9) leaves what it created to cleanup.py.
     """
 
     def __init__(self, account):
         self.account, self.entries = account, []
-        # [(kind, name, errors.Problem), ...] of what could not be deleted; the Problem that `falling_back` met.
+        # [(kind, name, errors.Problem), ...] that could not be deleted; the Problem that `falling_back` met.
         self.failed, self.denied = [], None
         self._unmade = set()
 
     def note(self, kind, name):
-        """Note that `name` of `kind` is about to be made."""
+        """Note that `name` of `kind` is about to be created."""
         self.entries.append((kind, name))
 
     def make(self, kind, name, **arguments):
-        """Note `name` of `kind`, then make it by the kind's call with `arguments`."""
+        """Note `name` of `kind`, then create it with the kind's call and `arguments`."""
         self.note(kind, name)
         return getattr(self.account.client(KINDS[kind].service), xform_name(KINDS[kind].maker))(**arguments)
 
     def ensure_bucket(self):
-        """Make the account's bucket where it is missing, with this project's tag on it."""
+        """Create the account's bucket, with this project's tag, if it is missing."""
         account = self.account
         if account.bucket_exists:
             return
-        # S3's oldest region is the one that must not be named.
+        # S3's oldest region is the only one that must not be named.
         place = {} if account.region == "us-east-1" else {"LocationConstraint": account.region}
         options = {"CreateBucketConfiguration": place} if place else {}
         self.make("bucket", account.bucket, Bucket=account.bucket, **options)
@@ -82,7 +82,7 @@ class Ledger:
         return f"s3://{bucket}/{key}"
 
     def refused(self, error):
-        """Take notice of the exception of a call: what was noted last is not there where AWS refused to make it."""
+        """Take note of a call's exception: if AWS refused to create the last entry, that does not exist."""
         problem = errors.explain(error) if isinstance(error, Exception) else None
         if problem and problem.kind in REFUSALS and self.entries:
             kind, name = self.entries[-1]
@@ -91,7 +91,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def falling_back(self):
-        """A call that the account may not make ends the block without an error, and is in `denied` and printed."""
+        """End the block, without an error, at a call that the account may not make; print it and set `denied`."""
         try:
             yield
         except Exception as error:
@@ -107,7 +107,7 @@ class Ledger:
         return [(kind, name) for kind, name, _ in self.failed]
 
     def keep(self, kinds=tuple(KINDS)):
-        """What was made so far of `kinds` stays; returns it, as a list of (kind, name)."""
+        """Keep what was created so far of `kinds`; returns it as a list of (kind, name)."""
         kept = [entry for entry in self.entries if entry[0] in kinds and entry not in self._unmade]
         self.entries = [entry for entry in self.entries if entry not in kept]
         return kept
@@ -123,7 +123,7 @@ class Ledger:
             self._delete_all()
 
     def _delete_all(self):
-        """Delete what is noted, the last first, and print it. What resists is in `failed`, with the reason."""
+        """Delete what is noted, the last first, and print it; `failed` gets what cannot be deleted, with the reason."""
         while self.entries:
             kind, name = self.entries.pop()
             try:
@@ -140,7 +140,7 @@ class Ledger:
             common.print_next("python sagemaker_scripts/cleanup.py", "something is left behind and may cost money")
 
     def _delete(self, kind, name):
-        """Whether it was there, before it was deleted; raises what boto3 raises."""
+        """Delete it; returns whether it existed. Raises what boto3 raises."""
         try:
             return KINDS[kind].delete(self.account.client(KINDS[kind].service), name) is not False
         except ClientError as error:
@@ -151,7 +151,7 @@ class Ledger:
 
 @contextlib.contextmanager
 def _handled(handler, *signals):
-    """`signals` go to `handler` within the block; outside of the main thread Python allows none of it."""
+    """Send `signals` to `handler` within the block; outside the main thread Python does not allow it."""
     before = {}
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.signal(number, handler) for number in signals}
@@ -163,4 +163,4 @@ def _handled(handler, *signals):
 
 
 def _refuse(*_):
-    print("still deleting what was made, so that nothing is left to pay for; please wait", flush=True)
+    print("still deleting what was created, so that nothing is left to pay for; please wait", flush=True)

@@ -1,6 +1,6 @@
-"""The least that the scripts need in an account: of the one who runs them, and of the role that SageMaker takes on.
+"""The minimal permissions that the scripts need in an account: the caller's, and those of SageMaker's role.
 
-The caller's actions are those of the calls that the scripts make, and what AWS asks for with
+The caller's actions are those of the calls that the scripts make, and what AWS requires with
 them; the role's are from SageMaker's documentation ("How to use SageMaker AI execution roles").
 """
 
@@ -10,11 +10,11 @@ from sagemaker_scripts import aws, common
 
 ROLE = "cnnlab-sagemaker"
 DOCUMENTS = ("caller", "role", "trust")
-# In the place of what is not known without credentials.
+# Placeholders for what is unknown without credentials.
 NUMBER, REGION = "ACCOUNT", "REGION"
 SERVICES = ["sagemaker.amazonaws.com", "scheduler.amazonaws.com"]
 SCALING_SERVICE = "sagemaker.application-autoscaling.amazonaws.com"
-# {sid: (actions, resources, condition if there is one)}; resources without a colon are SageMaker's.
+# {sid: (actions, resources, condition if any)}; resources without a colon are SageMaker's.
 CALLER = {
     "Look": (
         "sagemaker:ListModels sagemaker:ListEndpointConfigs sagemaker:ListEndpoints sagemaker:ListModelPackageGroups "
@@ -52,7 +52,7 @@ CALLER = {
         "cloudwatch:TagResource",
         ["arn:{partition}:scheduler:{region}:{number}:schedule/default/cnnlab-*",
          "arn:{partition}:cloudwatch:{region}:{number}:alarm:cnnlab-*",
-         # Application Auto Scaling makes its own in the caller's name.
+         # Application Auto Scaling creates its own alarms in the caller's name.
          "arn:{partition}:cloudwatch:{region}:{number}:alarm:TargetTracking-endpoint/cnnlab-*"],
     ),
     "Scaling": (
@@ -103,7 +103,7 @@ KEY_ACTIONS = "kms:Decrypt kms:GenerateDataKey kms:CreateGrant kms:DescribeKey"
 def documents(access=None, number=NUMBER, region=REGION, partition="aws"):
     """{"caller": policy, "role": policy, "trust": the role's trust policy}, each a dict for JSON.
 
-    `access`: an `aws.Access`, whose bucket and role stand in for the defaults, and whose key and VPC take more.
+    `access`: an `aws.Access`; its bucket and role replace the defaults, and its key and VPC need more permissions.
     """
     access = access or aws.Access()
     role = access.role or ROLE
@@ -116,7 +116,7 @@ def documents(access=None, number=NUMBER, region=REGION, partition="aws"):
     vpc = {"Vpc": (VPC_ACTIONS, ["*"])} if access.subnets else {}
     trust = {
         "Effect": "Allow", "Principal": {"Service": SERVICES}, "Action": "sts:AssumeRole",
-        # Both services work for many accounts; only for this one with this role.
+        # Both services work for many accounts; they may use this role only for this one.
         "Condition": {"StringEquals": {"aws:SourceAccount": number}},
     }  # fmt: skip
     found = {
@@ -127,7 +127,7 @@ def documents(access=None, number=NUMBER, region=REGION, partition="aws"):
 
 
 def show(which, access):
-    """Print one of DOCUMENTS as JSON, or, for "all", the three by name; for the caller's account where it is known."""
+    """Print one of DOCUMENTS as JSON, or, for "all", the three by name; for the caller's account if known."""
     session = access.session()
     place = {"region": session.region_name or REGION}
     if aws.has_credentials(session):
@@ -158,9 +158,9 @@ def _resource(text):
 
 
 def _key_arn(key):
-    """An ARN for an ID or ARN of a key; of an alias, permissions cannot be given by its name."""
+    """The ARN for a key's ID or ARN; raises BadArgumentsError for an alias, which a policy cannot name."""
     if key.startswith("arn:"):
         return key
     if key.startswith("alias/"):
-        raise common.BadArgumentsError(f"a policy takes no alias: give --kms-key the ID or ARN of {key}")
+        raise common.BadArgumentsError(f"a policy cannot name an alias: give --kms-key the ID or ARN of {key}")
     return f"arn:{{partition}}:kms:{{region}}:{{number}}:key/{key}"

@@ -1,18 +1,18 @@
-"""What a request asks about: bytes and a content type in, images as numbers or picture files out.
+"""Reading a request: bytes and a content type in, images as numbers or picture files out.
 
-This package travels inside model.tar.gz, beside inference.py, into a container that has neither TensorFlow, NumPy nor
-Pillow. It decodes no picture: it finds out what a file is and how the SavedModel shall decode it, and refuses what that
-could not. A body is taken for what its first bytes say, and only then for what its content type says:
+This package travels inside model.tar.gz, beside inference.py, into a container without TensorFlow, NumPy or Pillow. It
+decodes no picture itself: it works out what a file is and how the SavedModel is to decode it, and refuses files that
+the SavedModel could not decode. A body's first bytes decide what it is; its content type counts only after them:
 
-- a picture file: PNG, JPEG, GIF, BMP or WEBP, of which the first picture counts. `pictures`;
+- a picture file: PNG, JPEG, GIF, BMP or WEBP, of which only the first picture is used. See `pictures`;
 - an npy file: a uint8 array in C order, (height, width, channels) or (n, ...) of them;
 - multipart/form-data: the picture files in it;
 - base64 of a picture file, or a data URL;
-- JSON, or lines of JSON (application/jsonlines). `documents` says which forms;
-- any of these compressed by gzip or zlib.
+- JSON, or lines of JSON (application/jsonlines), in the forms listed in `documents`;
+- any of these compressed with gzip or zlib.
 
-The scale is always 0..255 and never guessed from the values. A request that is none of these is answered 400, 413 or
-415 with a sentence that says what was expected.
+The scale is always 0..255 and never guessed from the values. Any other request is answered with 400, 413 or 415 and a
+sentence that says what was expected.
 """
 
 import json
@@ -35,7 +35,7 @@ from .pictures import (
     unreadable,
 )
 
-# The service's limit of a real-time request; a larger one would not reach the container.
+# SageMaker's limit for a real-time request; a larger one would not reach the container.
 MAX_BODY_BYTES = 6 * 1024**2
 JSON_TYPES = re.compile(r"(application|text)/([\w.-]+\+)?json")
 LINES_TYPES = re.compile(r"application/(x-)?(jsonlines|jsonl|ndjson|json-lines)")
@@ -52,14 +52,14 @@ FORM = re.compile(rb"\s*--([^\r\n]{1,200})\r\n(?:[^\r\n]+\r\n)*?content-disposit
 
 
 def decode(body, content_type, shape):
-    """Request body (bytes) to `Pixels`, or to a list of `Picture`.
+    """Decode a request body (bytes) into `Pixels`, or into a list of `Picture`.
 
     `content_type`: the header's text, or None; `shape`: the model's (height, width, channels). Raises RequestError: 413
-    for a body or a picture that is too large, 415 for a kind that is not known, 400 for all else.
+    for a body or a picture that is too large, 415 for an unknown kind, 400 for everything else.
     """
     check_size(len(body), body)
     body = _unpacked(body)
-    # What names no type is JSON, as the container's service has it.
+    # Without a content type it is JSON, as in the container's service.
     kind = (content_type or "").split(";")[0].strip().lower() or "application/json"
     if not body:
         raise RequestError(400, f"the body is empty; expected {KNOWN}")
@@ -74,7 +74,7 @@ def decode(body, content_type, shape):
     if name := name_of(body):
         raise unreadable(name)
     if name := compression_of(body):
-        raise RequestError(415, f"the body is compressed by {name}; send it as it is, or by gzip")
+        raise RequestError(415, f"the body is compressed with {name}; send it plain, or with gzip")
     if LINES_TYPES.fullmatch(kind) and not _is_binary(body):
         texts = [line for line in body.splitlines() if line.strip()]
     elif _looks_like_json(body) or (JSON_TYPES.fullmatch(kind) and not _is_binary(body)):
@@ -86,7 +86,7 @@ def decode(body, content_type, shape):
 
 
 def check_size(size, start=b""):
-    """Raise RequestError 413 for a body of more bytes than are accepted; `start`: its first ones, for better advice."""
+    """Raise RequestError 413 for a body of more bytes than accepted; `start`: its first bytes, for better advice."""
     if size <= MAX_BODY_BYTES:
         return
     cure = (
@@ -98,10 +98,10 @@ def check_size(size, start=b""):
 
 
 def _unpacked(body):
-    """`body` without the compression of a Content-Encoding, which its first bytes tell; of a bounded size."""
+    """`body`, decompressed if its first bytes say gzip or zlib, up to a bounded size."""
     if not body.startswith((GZIP_MAGIC, *ZLIB_MAGIC)):
         return body
-    # 32 more than the window's 15 bits: gzip or zlib, by the header.
+    # A window of 15 bits, plus 32: gzip or zlib, told by the header.
     stream = zlib.decompressobj(47)
     try:
         plain = stream.decompress(body, MAX_BODY_BYTES + 1)
@@ -111,7 +111,7 @@ def _unpacked(body):
     if not stream.eof:
         raise RequestError(400, "the compressed body is cut off; expected a whole gzip stream")
     if stream.unused_data.startswith(GZIP_MAGIC):
-        raise RequestError(400, "the body is several gzip streams, one behind the other; expected one")
+        raise RequestError(400, "the body is several gzip streams, one after the other; expected one")
     return plain
 
 
@@ -124,7 +124,7 @@ def _form_pictures(body, boundary):
         is_file = b"filename" in head.lower()
         if is_base64(content):
             pictures.append(from_base64(content.decode("latin-1")))
-        # A field of text may begin as a BMP file does.
+        # A text field may begin like a BMP file.
         elif is_picture(content) and (is_file or _is_binary(content)):
             pictures.append(read_picture(content))
         elif is_file and (name := name_of(content)):
@@ -135,7 +135,7 @@ def _form_pictures(body, boundary):
 
 
 def _is_binary(body):
-    """Whether a body is no text of UTF-8, UTF-16 or UTF-32."""
+    """Whether a body is not text in UTF-8, UTF-16 or UTF-32."""
     if body.startswith((b"\xff\xfe", b"\xfe\xff")):
         return False
     try:
@@ -149,22 +149,22 @@ def _looks_like_json(body):
 
 
 def _unknown(body, kind, shape):
-    """The RequestError for a body that is nothing known."""
+    """The RequestError for a body of no known kind."""
     if IMAGE_TYPES.fullmatch(kind):
-        return RequestError(400, f"the body is no picture, though it is called {kind[:80]}; {_found(body)}")
+        return RequestError(400, f"the body is not a picture, although it is called {kind[:80]}; {_found(body)}")
     if kind in NPY_TYPES:
-        # Raises: with what an npy file should be.
+        # Raises an error that says what an npy file should be.
         from_npy(body, shape)
     if kind == "text/csv":
         return RequestError(
-            415, f"text/csv does not say how its numbers lie in rows, columns and channels; expected {KNOWN}"
+            415, f"text/csv does not say how its numbers form rows, columns and channels; expected {KNOWN}"
         )
     if kind.startswith("multipart/"):
-        return RequestError(415, f"the body is no multipart/form-data with picture files; {ALONE}")
+        return RequestError(415, f"the body is not multipart/form-data with picture files; {ALONE}")
     return RequestError(415, f"content type is {kind[:80]!r} and {_found(body)}; expected {KNOWN}")
 
 
 def _found(body):
-    """What can be said of a body that is nothing known. Brotli cannot be told from noise: it has no first bytes."""
+    """What can be said about a body of no known kind. Brotli has no magic bytes, so it cannot be told from noise."""
     begin = f"the body begins with {json.dumps(body[:8].decode('latin-1'))}"
-    return f"{begin}; if it is compressed by brotli, send it as it is, or by gzip" if _is_binary(body) else begin
+    return f"{begin}; if it is compressed with brotli, send it plain, or with gzip" if _is_binary(body) else begin

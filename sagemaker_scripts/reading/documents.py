@@ -1,8 +1,8 @@
-"""Images as numbers or texts: npy files, and the JSON forms of TensorFlow Serving, of its users, and of this lab.
+"""Images as numbers or texts: npy files, and the JSON forms of TensorFlow Serving, its users and this lab.
 
-In JSON an image is rows of pixels of channel values from 0 to 255; or the base64 text of a picture file or a data URL,
-alone or as {"b64": text}; or {name: image}, as TensorFlow Serving names an input. A document is one image or a list of
-them, alone or under one of KEYS, beside which "signature_name" may stand: which signature is asked follows from them.
+In JSON an image is rows of pixels, each a list of channel values from 0 to 255; or a picture file as base64 text or a
+data URL, alone or as {"b64": text}; or {name: image}, as TensorFlow Serving names an input. A document is one image or
+a list of them, alone or under one of KEYS. A "signature_name" may stand beside the key, but the images decide.
 """
 
 import contextlib
@@ -39,10 +39,10 @@ _TOOLKIT = _optional("sagemaker_inference.errors", "BaseInferenceToolkitError")
 
 
 class RequestError(*([base for base in (_FALCON, _TOOLKIT) if base] or [Exception])):
-    """An answer with a 4xx or 5xx status, in the terms of whichever server is around this file.
+    """An answer with a 4xx or 5xx status, as an error that whichever server runs this file understands.
 
-    The container's service (falcon) and the toolkit answer errors of their own kinds with the status that those carry,
-    and everything else with 500. `status_code`: of HTTP; `message`: one sentence for the caller.
+    The container's service (falcon) and the toolkit answer errors of their own classes with the status that these
+    carry, and all others with 500. `status_code`: the HTTP status; `message`: one sentence for the caller.
     """
 
     # Here because falcon has a read-only property of this name, and the toolkit assigns to it.
@@ -62,7 +62,7 @@ class RequestError(*([base for base in (_FALCON, _TOOLKIT) if base] or [Exceptio
         return self.message
 
     def to_dict(self, obj_type=dict):
-        """The body of falcon's answer: {"error": message}, as the container's other errors look."""
+        """The body of falcon's answer: {"error": message}, like the container's other errors."""
         return obj_type(error=self.message)
 
 
@@ -71,12 +71,12 @@ def is_npy(body):
 
 
 def from_npy(body, shape):
-    """Pixels of an npy file; raises RequestError 400 where it is none of uint8 values in `shape`."""
+    """Pixels of an npy file; raises RequestError 400 unless it holds uint8 values in `shape`."""
     expected = f"expected a uint8 array in C order of shape {times(shape)} or n x {times(shape)}, as numpy.save writes"
     start, header = _npy_header(body)
     match = NPY_HEADER.fullmatch(header)
     if not match:
-        raise RequestError(400, f"the body is no npy file of one plain array; {expected}")
+        raise RequestError(400, f"the body is not an npy file of one plain array; {expected}")
     dtype, fortran, dimensions = match.groups()
     found = tuple(int(size) for size in dimensions.split(","))
     if dtype != "|u1" or fortran == "True":
@@ -112,7 +112,7 @@ def from_lists(images, shape):
 
 
 def chunks(values, count):
-    """`values` cut into `count` parts of one length."""
+    """`values` cut into `count` parts of equal length."""
     length = len(values) // count
     return (values[i : i + length] for i in range(0, len(values), length))
 
@@ -122,7 +122,7 @@ def times(shape):
 
 
 def from_json(texts, shape):
-    """`Pixels`, or a list of base64 texts, of the images in `texts`, JSON (bytes) each; raises RequestError."""
+    """`Pixels`, or a list of base64 texts, for the images in `texts`, each JSON (bytes); raises RequestError."""
     images = [image for text in texts for image in _images(_parsed(text, shape), shape)]
     if not images:
         raise RequestError(400, f"the body holds no image; {_expected(shape)}")
@@ -130,7 +130,7 @@ def from_json(texts, shape):
     if kinds == {str}:
         return images
     if str in kinds:
-        raise RequestError(400, "the body holds picture files beside numbers; send them apart")
+        raise RequestError(400, "the body mixes picture files and numbers; send them separately")
     return from_lists(images, shape)
 
 
@@ -138,7 +138,7 @@ def _parsed(text, shape):
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise RequestError(400, f"the body is no valid JSON ({error}); {_expected(shape)}") from None
+        raise RequestError(400, f"the body is not valid JSON ({error}); {_expected(shape)}") from None
 
 
 def _images(document, shape):
@@ -147,13 +147,13 @@ def _images(document, shape):
     if isinstance(document, dict):
         keys = [key for key in document if key != "signature_name"]
         if len(keys) != 1 or keys[0] not in KEYS:
-            raise RequestError(400, f"the body has another form than an object of one known key; {_expected(shape)}")
+            raise RequestError(400, f"the body is not an object with one known key; {_expected(shape)}")
         if document.get("signature_name") not in SIGNATURES:
-            raise RequestError(400, f"there is no such signature_name; leave it out; {_expected(shape)}")
+            raise RequestError(400, f"the signature_name is unknown; leave it out; {_expected(shape)}")
         key = repr(keys[0])
         document = _named(document[keys[0]])
     elif not isinstance(document, (list, str)):
-        raise RequestError(400, f"the body has another form than an object of one known key; {_expected(shape)}")
+        raise RequestError(400, f"the body is not an object with one known key; {_expected(shape)}")
     if isinstance(document, str):
         return [document]
     if not isinstance(document, list) or not document:
@@ -162,7 +162,7 @@ def _images(document, shape):
 
 
 def _named(value):
-    """What an object of one key holds, such as {"b64": text}, {"pixels": image} or both; else the value itself."""
+    """The content of an object with one key, such as {"b64": text} or {"pixels": image}, or both; else `value`."""
     for _ in range(2):
         if isinstance(value, dict) and len(value) == 1:
             (value,) = value.values()
@@ -170,7 +170,7 @@ def _named(value):
 
 
 def _depth(value):
-    """How deep lists are nested, as their first entries tell."""
+    """How deep lists are nested, judged by their first entries."""
     depth = 0
     while isinstance(value, list) and value and depth <= DEPTH:
         value, depth = value[0], depth + 1
@@ -183,9 +183,9 @@ def _refuse_constant(name):
 
 def _expected(shape):
     return (
-        '{"instances": [image, ...]}, {"images": [image, ...]} or {"image": image} is expected, an image being '
+        'expected {"instances": [image, ...]}, {"images": [image, ...]} or {"image": image}, each image being '
         f"lists of {times(shape)} numbers (height, width, channels) from 0 to 255, or base64 of a picture file; "
-        "a picture of another size goes as such a file"
+        "send a picture of another size as such a file"
     )
 
 

@@ -1,4 +1,4 @@
-"""What picture files say of themselves, by a walk over their parts; some are written anew as TensorFlow reads them.
+"""What picture files say about themselves, read part by part; some are rewritten so that TensorFlow can read them.
 
 JPEG: ITU T.81, annex B, and EXIF 2.32; PNG: W3C PNG, section 5; GIF: GIF89a, sections 17 to 23; WEBP: RFC 9649.
 """
@@ -8,8 +8,8 @@ import struct
 import zlib
 from collections import namedtuple
 
-# Of JPEG.
-# Start-of-frame markers: the segments that hold the picture's size; and those of them that TensorFlow decodes.
+# JPEG.
+# Start-of-frame markers, whose segments hold the picture's size; and those that TensorFlow decodes.
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 DECODED = {0xC0, 0xC1, 0xC2}
 PROGRESSIVE = 0xC2
@@ -17,42 +17,42 @@ PROGRESSIVE = 0xC2
 BARE = frozenset(range(0xD0, 0xD9)) | {0x01}
 START_OF_SCAN, END, APP1 = 0xDA, 0xD9, 0xE1
 END_OF_IMAGE = b"\xff\xd9"
-# What ends coded data: any marker but a restart; FF 00 is a byte of data.
+# Any marker but a restart ends coded data; FF 00 is a data byte.
 NEXT_MARKER = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")
 SEGMENTS = 2000
 ORIENTATION = 0x0112
-# Of an entry's type in TIFF: byte, short, long.
+# Types of a TIFF entry: byte, short, long.
 NUMBERS = {1: "B", 3: "H", 4: "I"}
-# Of PNG.
+# PNG.
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 COLOUR, PALETTE, GREY_ALPHA, COLOUR_ALPHA = 2, 3, 4, 6
 HEADER_LENGTH = 13
-# Of BMP: no compression; masks, of which the usual order is read.
+# BMP compression: none; or masks, of which only the usual order is read.
 PLAIN, MASKS = 0, 3
 USUAL_MASKS = (0x00FF0000, 0x0000FF00, 0x000000FF)
 BMP_BITS = (1, 4, 8, 24, 32)
-# Of GIF.
+# GIF.
 EXTENSION, PICTURE, TRAILER = 0x21, 0x2C, 0x3B
 GRAPHIC_CONTROL = 0xF9
 HAS_TABLE = 0x80
-# Of WEBP.
+# WEBP.
 LOSSY, LOSSLESS, ALPHA, ANIMATION_FRAME, EXIF = b"VP8 ", b"VP8L", b"ALPH", b"ANMF", b"EXIF"
 ALPHA_FLAG = 0x10
 FRAME_HEADER = 16
 LOSSY_START, LOSSLESS_START = b"\x9d\x01\x2a", 0x2F
 
-# A file of one picture. `data`: as TensorFlow shall decode it; `orientation`: EXIF's, 1 to 8.
+# A file of one picture. `data`: as TensorFlow is to decode it; `orientation`: EXIF's, 1 to 8.
 Still = namedtuple("Still", "data width height orientation transparent")
-# A JPEG file, its end marker put where it is missing (`unfinished`); `samples`: coefficients a pixel.
+# A JPEG file, with its end marker added if it was missing (`unfinished`); `samples`: coefficients per pixel.
 Scanned = namedtuple("Scanned", "data width height orientation samples progressive scans unfinished")
 
 
 class DamagedError(Exception):
-    """A picture file that breaks off or contradicts itself: the text says how, without naming the format."""
+    """A picture file that is cut off or contradicts itself: the text says how, without naming the format."""
 
 
 def read_jpeg(data):
-    """`Scanned` of a JPEG file (bytes); raises DamagedError, or struct.error where it breaks off in its header."""
+    """`Scanned` of a JPEG file (bytes); raises DamagedError, or struct.error if its header is cut off."""
     position, frame, scans, orientation, end = 2, None, 0, None, None
     for _ in range(SEGMENTS):
         # Fill bytes.
@@ -84,13 +84,13 @@ def read_jpeg(data):
         raise DamagedError("is damaged: it has too many segments")
     if frame is None or not scans:
         raise DamagedError("is cut off" if end is None else "is damaged: it holds no picture")
-    # Half an end marker goes, a whole one comes.
+    # A missing or half end marker becomes a whole one.
     whole = data[:end] if end else data[: len(data) - data.endswith(b"\xff")] + END_OF_IMAGE
     return Scanned(whole, *frame[:2], orientation or 1, *frame[2:], scans, end is None)
 
 
 def orientation_of(tiff):
-    """EXIF's orientation, 1 to 8, in a TIFF header (bytes) and its first directory; 1 where it says nothing."""
+    """EXIF's orientation, 1 to 8, from a TIFF header (bytes) and its first directory; 1 if they give none."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
     if order is None or len(tiff) < 8:
         return 1
@@ -107,10 +107,10 @@ def orientation_of(tiff):
 
 
 def _frame(marker, segment):
-    """(width, height, coefficients a pixel, whether progressive) of a start-of-frame segment."""
+    """(width, height, coefficients per pixel, whether progressive) of a start-of-frame segment."""
     precision, height, width, components = struct.unpack_from(">BHHB", segment)
     if marker not in DECODED or precision != 8:
-        raise DamagedError(f"is of a rare kind ({precision} bits, SOF{marker - 0xC0}): save it anew")
+        raise DamagedError(f"is of a rare kind ({precision} bits, SOF{marker - 0xC0}): save it as a baseline JPEG")
     factors = [divmod(segment[7 + 3 * i], 16) for i in range(components)]
     largest = max((h for h, _ in factors), default=0) * max((v for _, v in factors), default=0)
     if not largest:
@@ -119,9 +119,9 @@ def _frame(marker, segment):
 
 
 def read_png(data):
-    """`Still` of a PNG file (bytes), its end put where only that was missing; raises DamagedError.
+    """`Still` of a PNG file (bytes), with its end added if only that was missing; raises DamagedError.
 
-    Checksums are compared of critical chunks only, as libpng does.
+    Only the checksums of critical chunks are compared, as in libpng.
     """
     if not data.startswith(PNG_MAGIC):
         if len(data) < len(PNG_MAGIC):
@@ -161,7 +161,7 @@ def read_png(data):
 
 
 def bmp_size(data):
-    """(width, height) of a BMP file (bytes); raises DamagedError, or struct.error where it breaks off."""
+    """(width, height) of a BMP file (bytes); raises DamagedError, or struct.error if it is cut off."""
     if struct.unpack_from("<I", data, 14)[0] < 40:
         raise DamagedError("is of a rare kind (of OS/2): save it as PNG")
     width, height = struct.unpack_from("<ii", data, 18)
@@ -169,7 +169,7 @@ def bmp_size(data):
 
 
 def bmp_as_png(data):
-    """The same picture as a PNG file (bytes): TensorFlow takes a BMP's palette for shades of grey."""
+    """The same picture as a PNG file (bytes): TensorFlow mistakes a BMP's palette for shades of grey."""
     width, height = bmp_size(data)
     start, header_size = struct.unpack_from("<II", data, 10)
     bits, compression = struct.unpack_from("<HI", data, 28)
@@ -202,7 +202,7 @@ def bmp_as_png(data):
 
 
 def _swapped(values, found, wanted):
-    """Blue, green, red and so on, `found` bytes a pixel, as red, green, blue, `wanted` bytes a pixel."""
+    """BGR or BGRA values, `found` bytes per pixel, as RGB or RGBA, `wanted` bytes per pixel."""
     out = bytearray(len(values) // found * wanted)
     for to, source in zip(range(wanted), (2, 1, 0, 3)):  # noqa: B905 - older images run a Python without strict=
         out[to::wanted] = values[source::found][: len(values) // found]
@@ -214,10 +214,10 @@ def _png_chunk(name, content):
 
 
 def read_gif(data):
-    """`Still` of a GIF file's first picture; raises DamagedError, or struct.error or IndexError where it breaks off.
+    """`Still` of a GIF file's first picture; raises DamagedError, or struct.error or IndexError if it is cut off.
 
-    TensorFlow reads all pictures of a GIF before it gives the first, and takes transparent pixels
-    for black; here the others are left out, and the transparent colour becomes white.
+    TensorFlow reads all pictures of a GIF before it returns the first, and turns transparent pixels
+    black; here the other pictures are dropped, and the transparent colour becomes white.
     """
     flags, background, aspect = struct.unpack_from("<BBB", data, 10)
     table, position = _table(data, 13, flags)
@@ -232,7 +232,7 @@ def read_gif(data):
     own_table, start = _table(data, position + 10, own_flags)
     end = _after_blocks(data, start + 1)
     if transparent is not None:
-        # The picture's own colours count where it has any.
+        # The picture's own colour table, if it has one, takes precedence.
         changed = own_table or table
         changed[3 * transparent : 3 * transparent + 3] = b"\xff\xff\xff"[: len(changed[3 * transparent :][:3])]
     screen = b"GIF89a" + struct.pack("<HHBBB", width, height, flags, background, aspect) + table
@@ -241,7 +241,7 @@ def read_gif(data):
 
 
 def _table(data, position, flags):
-    """(colour table, empty where there is none, as a bytearray; the position behind it)."""
+    """(colour table as a bytearray, empty if there is none; the position after it)."""
     size = 3 * 2 ** (1 + (flags & 7)) if flags & HAS_TABLE else 0
     if position + size > len(data):
         raise DamagedError("is cut off")
@@ -249,7 +249,7 @@ def _table(data, position, flags):
 
 
 def _after_blocks(data, position):
-    """The position behind a chain of blocks, each led by its length and ended by an empty one."""
+    """The position after a chain of blocks: each begins with its length, and an empty one ends the chain."""
     while length := data[position]:
         position += 1 + length
     return position + 1
@@ -258,7 +258,7 @@ def _after_blocks(data, position):
 def read_webp(data):
     """`Still` of a WEBP file's first picture; raises DamagedError.
 
-    TensorFlow 2.21 corrupts its memory over an animated WEBP; what is written here is never one.
+    TensorFlow 2.21 corrupts its memory on an animated WEBP; the file returned here is never animated.
     """
     chunks = _webp_chunks(data[12:])
     orientation = orientation_of(chunks.get(EXIF, b"").removeprefix(b"Exif\0\0"))

@@ -1,8 +1,8 @@
-"""Picture files: what they are by their first bytes, and how the SavedModel shall decode them.
+"""Picture files: what their first bytes say they are, and how the SavedModel is to decode them.
 
-The header tells size, orientation and transparency, and from these follows what decoding costs. What would cost more
-than MAX_PICTURE_BYTES is refused, and a large JPEG is decoded at a half, a quarter or an eighth of its size. GIF, BMP
-and WEBP are first written anew as what TensorFlow decodes rightly and safely.
+The header gives size, orientation and transparency, which determine the cost of decoding. A picture that would cost
+more than MAX_PICTURE_BYTES is refused, and a large JPEG is decoded at a half, a quarter or an eighth of its size. GIF,
+BMP and WEBP are first rewritten in a form that TensorFlow decodes correctly and safely.
 """
 
 import base64
@@ -13,22 +13,22 @@ from collections import namedtuple
 from .documents import RequestError
 from .formats import DamagedError, bmp_as_png, bmp_size, read_gif, read_jpeg, read_png, read_webp
 
-# Memory that decoding the pictures of one request may take, over all of them.
+# Memory that decoding all pictures of one request may take.
 MAX_PICTURE_BYTES = 320_000_000
-# A JPEG is decoded at a reduced size where its pixels would take more.
+# A JPEG is decoded at a reduced size if its pixels would take more than this.
 FULL_SIZE_BYTES = 100_000_000
-# Bytes a pixel: as decoded and turned; with transparency; a WEBP's planes; a GIF's indices.
+# Bytes per pixel: decoded and turned; with transparency; a WEBP's planes; a GIF's indices.
 OPAQUE_BYTES, TRANSPARENT_BYTES, WEBP_BYTES, GIF_BYTES = 6, 12, 16, 8
-# Of which TensorFlow reads 8-bit files; each further scan costs a pass over the whole picture.
+# Scans of a JPEG file: each further one costs a pass over the whole picture.
 MAX_SCANS = 64
-# How the SavedModel decodes, in the order that it knows: opaque, transparent, reduced by 2, 4, 8.
+# The SavedModel's decoders, by index: opaque, transparent, reduced by 2, 4, 8.
 OPAQUE, TRANSPARENT = 0, 1
 REDUCED = ((OPAQUE, 1), (2, 2), (3, 4), (4, 8))
 
 MAGIC = (
     (b"\x89PNG", "PNG"), (b"\xff\xd8", "JPEG"), (b"GIF87a", "GIF"), (b"GIF89a", "GIF"), (b"BM", "BMP"),
 )  # fmt: skip
-# What people send too, and what nobody here decodes.
+# Other files that people send, none of which is decoded here.
 OTHERS = (
     (rb"....ftyp(avi[fs]|(mif1|msf1|miaf)(?=.{0,40}avi[fs]))", "AVIF"),
     (rb"....ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", "HEIC"),
@@ -50,17 +50,17 @@ OTHERS = (
     (rb".{128}DICM", "DICOM"),
     (rb"\xef\xbf\xbd", "text made of a picture's bytes, which are lost"),
 )  # fmt: skip
-# How compressed bodies begin that are not unpacked here.
+# First bytes of compressed bodies that are not unpacked here.
 COMPRESSED = (
     (b"\x28\xb5\x2f\xfd", "zstd"), (b"\xfd7zXZ\0", "xz"), (b"BZh", "bzip2"), (b"\x04\x22\x4d\x18", "lz4"),
     (b"\x1f\x8b", "gzip more than once"),
 )  # fmt: skip
 DATA_URL = re.compile(r"data:(image/[\w.+-]+|application/[\w.-]+)?(;[\w=.-]+)*;base64,", re.IGNORECASE)
-# How data URLs begin, and PNG, JPEG, GIF and WEBP in base64.
+# How data URLs begin, and base64 of PNG, JPEG, GIF and WEBP.
 BASE64_MAGIC = (b"data:", b"iVBORw0KGgo", b"/9j/", b"R0lGODlh", b"R0lGODdh", b"UklGR")
-ADVICE = "expected a whole PNG, JPEG, GIF, BMP or WEBP file, as it lies on disk"
+ADVICE = "expected a whole PNG, JPEG, GIF, BMP or WEBP file, as it is on disk"
 
-# One file: `data` as TensorFlow shall decode it; `kind`, what was sent; `orientation`, EXIF's 1 to 8;
+# One file: `data` as TensorFlow is to decode it; `kind`, what was sent; `orientation`, EXIF's 1 to 8;
 # `decoder`, see OPAQUE; `unfinished`, whether a JPEG's end is missing; `work`, bytes that decoding takes.
 Picture = namedtuple("Picture", "data kind orientation decoder unfinished work")
 
@@ -77,12 +77,12 @@ def kind_of(body):
 
 
 def name_of(body):
-    """What a body is that is not decoded here, for a sentence; None where that is not known."""
+    """What a body not decoded here is, worded for a sentence; None if unknown."""
     return next((name for pattern, name in OTHERS if re.match(pattern, body[:600], re.DOTALL)), None)
 
 
 def compression_of(body):
-    """By what a body is compressed that is not unpacked here; None where that is not known."""
+    """What a body not unpacked here is compressed with; None if unknown."""
     return next((name for magic, name in COMPRESSED if body.startswith(magic)), None)
 
 
@@ -107,7 +107,7 @@ def from_base64(text):
     try:
         data = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except ValueError:
-        raise RequestError(400, f"the text is no base64 of a picture file ({text[:20]!r}); {ADVICE}") from None
+        raise RequestError(400, f"the text is not base64 of a picture file ({text[:20]!r}); {ADVICE}") from None
     if not is_picture(data):
         name = name_of(data)
         raise unreadable(name) if name else RequestError(400, f"the base64 text holds no picture file; {ADVICE}")
@@ -115,7 +115,7 @@ def from_base64(text):
 
 
 def read_picture(data):
-    """The Picture of a file (bytes); raises RequestError: 413 where it is too large, 415 for a rare kind, else 400."""
+    """The Picture of a file (bytes); raises RequestError: 413 if it is too large, else 400."""
     kind = kind_of(data)
     try:
         return _jpeg(data) if kind == "JPEG" else _still(kind, data)
@@ -126,7 +126,7 @@ def read_picture(data):
 
 
 def check_pictures(pictures):
-    """`pictures`, if decoding them together stays within the bound; raises RequestError 413."""
+    """`pictures`, if decoding them together stays within the limit; else raises RequestError 413."""
     work = sum(picture.work for picture in pictures)
     if work > MAX_PICTURE_BYTES:
         raise RequestError(
@@ -137,12 +137,12 @@ def check_pictures(pictures):
 
 
 def marked(picture):
-    """The bytes that the SavedModel takes: three of its own, then the file (see savedmodel.py)."""
+    """The bytes that the SavedModel takes: three that say how to decode, then the file (see savedmodel.py)."""
     return bytes([picture.orientation, picture.decoder, picture.unfinished]) + picture.data
 
 
 def fault(picture, text):
-    """The RequestError for a picture that TensorFlow did not decode, `text` being what it said."""
+    """The RequestError for a picture that TensorFlow could not decode; `text`: its message."""
     if "Unknown image file format" in text:
         return RequestError(
             415, f"this server's TensorFlow does not decode {picture.kind}; save the picture as JPEG or PNG"
@@ -153,9 +153,9 @@ def fault(picture, text):
 def _jpeg(data):
     scanned = read_jpeg(data)
     if scanned.scans > MAX_SCANS:
-        raise RequestError(413, f"the JPEG has more than {MAX_SCANS} scans; save it anew, as a baseline JPEG")
+        raise RequestError(413, f"the JPEG has more than {MAX_SCANS} scans; save it as a baseline JPEG")
     pixels = _pixels("JPEG", scanned.width, scanned.height)
-    # Libjpeg keeps all coefficients, 2 bytes each, of a picture that comes in several scans.
+    # For a picture in several scans, libjpeg keeps all coefficients, 2 bytes each.
     kept = int(2 * scanned.samples * pixels) if scanned.scans > 1 or scanned.progressive else 0
     each = OPAQUE_BYTES * (2 if scanned.unfinished else 1)
     decoder, reduction = next(
@@ -176,7 +176,7 @@ def _still(kind, data):
 
 def _bmp(data):
     width, height = bmp_size(data)
-    # Before it is written anew, which has to be bounded.
+    # Before it is rewritten, which has to be bounded too.
     _check_work(width, height, OPAQUE_BYTES * _pixels("BMP", width, height))
     return read_png(bmp_as_png(data))
 
@@ -195,7 +195,7 @@ def _check_work(width, height, work):
         )  # fmt: skip
 
 
-# How a kind is read, and what decoding takes at least, in bytes a pixel.
+# How each kind is read, and the least that decoding takes, in bytes per pixel.
 STILLS = {
     "PNG": (read_png, OPAQUE_BYTES), "BMP": (_bmp, OPAQUE_BYTES), "GIF": (read_gif, GIF_BYTES),
     "WEBP": (read_webp, WEBP_BYTES),

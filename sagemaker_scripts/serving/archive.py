@@ -1,4 +1,4 @@
-"""Reading a model.tar.gz that somebody may have made: checked before anything of it is unpacked or run."""
+"""Reading a model.tar.gz from anybody: checked before any of it is unpacked or run."""
 
 import contextlib
 import gzip
@@ -15,7 +15,7 @@ SAVED_MODEL = re.compile(r"([^/]+)/(\d+)/saved_model\.pb")
 HANDLERS, READING, CARD = "code/inference.py", "code/reading", "code/model_card.json"
 EXAMPLES = "code/examples"
 EXAMPLE = re.compile(r"\w[\w-]*\.(png|jpg)", re.ASCII)
-# What an archive may unpack to: weights hardly shrink by compression, and what is made to burst does a thousandfold.
+# What an archive may unpack to: weights hardly compress, while archive bombs expand a thousandfold.
 MOST_EXPANSION, SLACK_BYTES = 100, 64 * 1024**2
 MOST_MEMBERS = 10_000
 NAMING = (
@@ -31,7 +31,7 @@ class ArchiveError(ScriptError):
 
 
 class _Bounded:
-    """A file object that gives up where an archive unpacks to far more than it holds."""
+    """A file object that gives up when an archive unpacks to far more than its own size."""
 
     def __init__(self, file, limit):
         self._file, self._left = file, limit
@@ -45,7 +45,7 @@ class _Bounded:
 
 
 class _BoundedInfo(tarfile.TarInfo):
-    """A member of an archive; tarfile reads one that holds names for another as a whole, so that it has to be short."""
+    """A member of an archive; one that holds names for another has to be short, as tarfile reads it in one piece."""
 
     @classmethod
     def frombuf(cls, *arguments):
@@ -56,16 +56,16 @@ class _BoundedInfo(tarfile.TarInfo):
 
 
 def check_layout(path):
-    """Name of the one SavedModel in the archive; raises ArchiveError where the container would stop at start.
+    """Name of the one SavedModel in the archive; raises ArchiveError if the container would fail to start.
 
-    And where unpacking it could do harm: a path that leaves the folder, a link, a device, or far
-    more bytes than the archive has.
+    Also if unpacking it could do harm: a path that leaves the folder, a link, a device, or far more
+    bytes than the archive has.
     """
     with _opened(path) as tar:
         names = [_checked_name(path, number, member) for number, member in enumerate(tar)]
     models = [match[1] for name in sorted(names) if (match := SAVED_MODEL.fullmatch(name))]
     if len(models) != 1:
-        raise ArchiveError(f"{path} holds {len(models)} times <name>/<digits>/saved_model.pb; expected once")
+        raise ArchiveError(f"{path} holds <name>/<digits>/saved_model.pb {len(models)} times; expected once")
     missing = [name for name in (HANDLERS, CARD) if name not in names]
     if missing:
         raise ArchiveError(f"{path} lacks {', '.join(missing)}; pack it with package_model.py")
@@ -74,10 +74,10 @@ def check_layout(path):
 
 @contextlib.contextmanager
 def unpacked(path):
-    """A folder with the content of the archive, as the container has it in /opt/ml/model; gone afterwards.
+    """A temporary folder with the content of the archive, as the container has it in /opt/ml/model.
 
-    Raises BadArgumentsError where there is no such file, ArchiveError where the layout or the
-    model card is wrong.
+    Raises BadArgumentsError if there is no such file, ArchiveError if the layout or the model card
+    is wrong.
     """
     if not Path(path).is_file():
         raise BadArgumentsError(f"there is no file {path}; make one with package_model.py")
@@ -93,7 +93,7 @@ def unpacked(path):
 def load_handlers(folder):
     """The module code/inference.py of an unpacked archive, loaded as the container loads it.
 
-    Raises ArchiveError where it does not load.
+    Raises ArchiveError if it does not load.
     """
     spec = importlib.util.spec_from_file_location("inference", Path(folder) / HANDLERS)
     module = importlib.util.module_from_spec(spec)
@@ -106,7 +106,7 @@ def load_handlers(folder):
 
 
 def read_card(path):
-    """The model card inside the archive `path`: a dict with "input_shape" and "class_names" at least."""
+    """The model card inside the archive `path`: a dict with at least "input_shape" and "class_names"."""
     try:
         with _opened(path) as tar:
             for member in tar:
@@ -120,7 +120,7 @@ def read_card(path):
 
 
 def reason(error):
-    """An exception as a part of one line."""
+    """An exception, worded to fit into one line."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:LONGEST_REASON]}" if lines else type(error).__name__
 
@@ -135,27 +135,27 @@ def _opened(path):
             tarfile.open(fileobj=_Bounded(plain, limit), mode="r|", tarinfo=_BoundedInfo) as tar,
         ):
             yield tar
-    # zlib.error and the rest: a damaged archive raises many kinds.
+    # A damaged archive raises many kinds of error, zlib.error among them.
     except ScriptError:
         raise
     except Exception as error:
-        raise ArchiveError(f"{path} is no whole tar.gz file ({reason(error)}); {PACK_AGAIN}") from None
+        raise ArchiveError(f"{path} is not a whole tar.gz file ({reason(error)}); {PACK_AGAIN}") from None
 
 
 def _checked_name(path, number, member):
-    """The name of a member of the archive, once it is harmless."""
+    """The name of a harmless member of the archive; raises ArchiveError for any other."""
     name = member.name.removeprefix("./")
     if number >= MOST_MEMBERS:
         raise ArchiveError(f"{path} holds more than {MOST_MEMBERS:,} files; {PACK_AGAIN}")
     if not (member.isreg() or member.isdir()) or member.issparse():
-        raise ArchiveError(f"{path} holds {name!r}, which is a link or no plain file; {PACK_AGAIN}")
+        raise ArchiveError(f"{path} holds {name!r}, which is a link or not a plain file; {PACK_AGAIN}")
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise ArchiveError(f"{path} holds {name!r}, which leaves the folder; {PACK_AGAIN}")
     return name if member.isreg() else f"{name}/"
 
 
 def _check_card(content, path):
-    """The model card (bytes) as a dict; raises ArchiveError where it lacks what serving needs."""
+    """The model card (bytes) as a dict; raises ArchiveError if it lacks what serving needs."""
     try:
         card = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -181,7 +181,7 @@ def _are_examples(value):
 CARD_ENTRIES = {
     "input_shape": _is_shape,
     "class_names": lambda value: _are_names(value) and len(set(value)) == len(value),
-    # Not needed, and shown where they are there.
+    # Optional; shown if present.
     "name": lambda value: value is None or isinstance(value, str),
     "metrics": lambda value: value is None or isinstance(value, dict),
     "grad_cam": lambda value: value is None or isinstance(value, dict),

@@ -1,4 +1,4 @@
-"""What stands between the local server and those who should not hold it up, or should not reach it."""
+"""Protects the local server from clients that would hold it up, and from those that should not reach it."""
 
 import ipaddress
 import json
@@ -9,22 +9,22 @@ from urllib.parse import parse_qs
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-# A request's header has to arrive within this time; half of it is sent by nobody with good reason.
+# A request's header has to arrive within this time; nobody has a good reason to send half of one.
 HEADER_SECONDS = 10
-# Of what is no body, in a request: its header, and what its parts are wrapped in (a body byte's worth of wrapping).
+# Limits on the bytes of a request outside its body: in its header, and per body byte, for the framing of chunks.
 HEADER_BYTES, WRAPPING = 64 * 1024, 8
 CONNECTIONS = 256
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
-# Whoever watches over a server asks without knowing its token.
+# Monitoring checks a server without knowing its token.
 OPEN_PATHS = ("/ping",)
-NAMING = "if it is a proxy of yours, start serve_local.py with --name and this name"
+NAMING = "if it is your proxy's, start serve_local.py with --name and this name"
 SAFE_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 UPGRADE = re.compile(rb"\r\nupgrade\s*:", re.IGNORECASE)
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol with an end to waiting for a header, to its length, and to how many may wait."""
+    """uvicorn's HTTP protocol with limits on the wait for a header, its length, and the number of connections."""
 
     _deadline, _spare = None, HEADER_BYTES
 
@@ -60,7 +60,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def _watch(self):
-        """The time runs while no request is in progress."""
+        """Start the timer if no request is in progress, else stop it."""
         if not self._is_idle():
             self._unwatch()
         elif self._deadline is None and not self.transport.is_closing():
@@ -76,12 +76,12 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class Guard:
-    """An ASGI application around `app` that answers only who asks for it by its name, and knows its token.
+    """An ASGI application around `app` that answers only clients that ask for it by name and know its token.
 
-    `host`: the address that the server listens at; `names`: further ones, of proxies before it. A
-    browser that a stranger's page sends here names that page's host (DNS rebinding), and gets
-    421. `token`: text that has to come as `Authorization: Bearer` or as `?token=`, or None;
-    without it the answer is 401.
+    `host`: the address that the server listens on; `names`: further names, of proxies in front of
+    it. A browser that a stranger's page sends here names that page's host (DNS rebinding), and gets
+    421. `token`: text that has to come as `Authorization: Bearer` or as `?token=`, or None; if it
+    is missing, the answer is 401.
     """
 
     def __init__(self, app, host, token=None, names=()):
@@ -103,7 +103,7 @@ class Guard:
             message = f"nothing is served here under the name {name[:80]!r}; {NAMING}"
             return await _refuse(send_safely, 421, message)
         if self._token and scope["path"] not in OPEN_PATHS and not self._knows_token(scope, headers):
-            return await _refuse(send_safely, 401, "the token is missing or wrong; the server printed it at its start")
+            return await _refuse(send_safely, 401, "the token is missing or wrong; the server printed it on starting")
         return await self._app(scope, receive, send_safely)
 
     def _knows_token(self, scope, headers):
@@ -114,16 +114,16 @@ class Guard:
 
 
 def _without_upgrade(data):
-    """The beginning of a request as if it did not ask for another protocol, which a server may ignore.
+    """The start of a request without its wish to switch protocols, which a server may ignore.
 
-    httptools takes the body of one that does for the other protocol's. Java's client asks always.
+    httptools takes the body of such a request for the other protocol's. Java's client always asks.
     """
     end = data.find(b"\r\n\r\n") % (len(data) + 1)
     return UPGRADE.sub(b"\r\nIgnored:", data[:end]) + data[end:] if UPGRADE.search(data, 0, end) else data
 
 
 def is_loopback(host):
-    """Whether an address or name is one that only this machine reaches."""
+    """Whether an address or name is one that only this machine can reach."""
     address = _address(host)
     return address.is_loopback if address else host == "localhost"
 
@@ -136,9 +136,9 @@ def host_name(header):
 
 
 def is_served_under(name, host):
-    """Whether a server that listens at `host` is meant by `name`.
+    """Whether `name` means a server that listens on `host`.
 
-    One that is open to others may have any of the machine's addresses: rebinding needs a name.
+    A server open to others may be reached at any of the machine's addresses: rebinding needs a name.
     """
     if name in LOCAL_NAMES or name == host:
         return True
@@ -155,13 +155,13 @@ def _address(name):
 
 
 async def respond(send, status, kind, content, headers=()):
-    """Send a whole answer of ASGI: `content` (bytes) of the content type `kind`."""
+    """Send a complete ASGI response: `content` (bytes) of the content type `kind`."""
     sizes = [(b"content-type", kind.encode()), (b"content-length", str(len(content)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": [*sizes, *headers]})
     await send({"type": "http.response.body", "body": content})
 
 
 async def _refuse(send, status, message):
-    # What is left of the request's body must not be taken for the next request.
+    # The rest of the request's body must not be taken for the next request.
     close = [(b"connection", b"close")]
     await respond(send, status, "application/json", json.dumps({"error": message}).encode(), close)

@@ -1,4 +1,4 @@
-"""A Keras classifier as a TensorFlow SavedModel: the signatures that are served, always the same bytes."""
+"""A Keras classifier as a TensorFlow SavedModel: the served signatures, and always the same bytes."""
 
 import functools
 import re
@@ -13,15 +13,15 @@ from cnnlab.measures import explained, explained_layer
 OUTPUT, MAP = "probabilities", "grad_cam"
 # A second name of a function's argument, for debugging.
 ARGUMENT_NAME = "_user_specified_name"
-# What the name of a function ends in, which TensorFlow counts, and fields that may hold one.
+# The counter that TensorFlow puts at the end of a function's name, and the fields that may hold such a name.
 COUNTER = re.compile(r"_\d")
 TEXTS = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
 COLOURS = 3
 LUMA = (0.299, 0.587, 0.114)
-# More bytes than a string has.
+# More bytes than any string has.
 LONGEST = 2**30
 END_OF_IMAGE = b"\xff\xd9"
-# Bytes as coded data has them, for none of which a decoder would stop.
+# Bytes as in coded data, none of which would stop a decoder.
 FILLING = bytes(range(1, 200, 3))
 
 
@@ -31,12 +31,12 @@ def export(model, folder, letterbox=False):
     Signatures, each answering {"probabilities": float32 (n, classes)}:
     - serving_default(pixels): float32 (n, height, width, channels) in 0..255;
     - serve_uint8(pixels): strings (n,), each the uint8 values of one image in C order;
-    - serve_image(images): strings (n,), each a PNG, JPEG, GIF or WEBP file of any size, made the
-      model's size by `stretched` or, with `letterbox`, by `boxed`: as the training images were.
-      Three bytes before the file say how it is decoded, see `decoded`; without them it is
+    - serve_image(images): strings (n,), each a PNG, JPEG, GIF or WEBP file of any size, resized
+      for the model by `stretched` or, with `letterbox`, by `boxed`, like the training images.
+      Three bytes before the file say how to decode it, see `decoded`; without them it is
       opaque and upright.
-    decode_image(images), of the same strings, answers {"pixels": float32 (n, height, width,
-    channels)}: the pictures as the model sees them. And where the model has a convolution,
+    decode_image(images), with the same strings, answers {"pixels": float32 (n, height, width,
+    channels)}: the pictures as the model sees them. If the model has a convolution,
     explain(pixels) and explain_image(images) answer {"probabilities", "grad_cam": float32
     (n, rows, columns)}: see `cnnlab.measures.explained`.
 
@@ -60,9 +60,9 @@ def stretched(picture, height, width):
 
 
 def boxed(picture, height, width):
-    """`picture` (any, any, channels) as float32 (height, width, channels): its shape kept, centred on black.
+    """`picture` (any, any, channels) as float32 (height, width, channels): aspect ratio kept, centred on black.
 
-    Bicubic, antialiased, in whole numbers from 0 to 255: what Pillow makes of it, but for rounding.
+    Bicubic, antialiased, in whole numbers from 0 to 255: Pillow's result, but for rounding.
     """
     original = tf.shape(picture)[:2]
     by = tf.reduce_max(tf.cast(original, "float64") / (height, width))
@@ -75,8 +75,8 @@ def boxed(picture, height, width):
 def decoded(data):
     """A picture file (a string) as uint8 (height, width, 3), upright and on white.
 
-    Three bytes before the file say how: its EXIF orientation, 1 to 8; an index of `_DECODERS`;
-    and whether a JPEG's end was missing, so that it has to be found out if more of it was.
+    Three bytes before the file say how: its EXIF orientation, 1 to 8; an index into `_DECODERS`;
+    and whether a JPEG's end marker was missing, so that more may be missing and has to be checked.
     No file begins with a byte as low as the first of these.
     """
     marks = tf.cast(tf.io.decode_raw(data, "uint8", fixed_length=3), "int32")
@@ -90,7 +90,7 @@ def decoded(data):
 
 
 def grey(picture):
-    """uint8 (height, width, 3) as uint8 (height, width, 1): luma of ITU-R BT.601, as JPEG has it."""
+    """uint8 (height, width, 3) as uint8 (height, width, 1): luma of ITU-R BT.601, as in JPEG."""
     luma = tf.reduce_sum(tf.cast(picture, "float32") * LUMA, axis=-1, keepdims=True)
     return tf.cast(tf.round(luma), "uint8")
 
@@ -98,7 +98,7 @@ def grey(picture):
 def on_white(picture):
     """uint8 (height, width, 4), the last channel being opacity, as uint8 (height, width, 3).
 
-    Row by row, because a product of two bytes takes two, and a large picture would take a lot.
+    Row by row: the product of two bytes takes two, which adds up for a large picture.
     """
 
     def row(pixels):
@@ -120,10 +120,10 @@ def _any_kind(file, channels):
 
 
 def _is_whole(file, decoder, picture):
-    """Fails where a JPEG's data broke off.
+    """Fail if a JPEG's data is cut off.
 
-    A decoder stops at the end of the picture and fills what is missing: only where something is
-    missing does it make a difference what follows.
+    A decoder stops at the end of the picture and fills in what is missing: whatever follows the
+    data makes a difference only if something is missing.
     """
     end = tf.strings.length(file) - len(END_OF_IMAGE)
     longer = tf.strings.join([tf.strings.substr(file, 0, end), FILLING, END_OF_IMAGE])
@@ -132,13 +132,13 @@ def _is_whole(file, decoder, picture):
         return tf.identity(same)
 
 
-# How a picture is decoded; the JPEG decoder leaves pixels out as it goes.
+# How a picture is decoded; the JPEG decoder can skip pixels as it goes.
 _DECODERS = (
     lambda file: _any_kind(file, COLOURS),
     lambda file: on_white(_any_kind(file, COLOURS + 1)),
     *(lambda file, ratio=ratio: tf.io.decode_jpeg(file, channels=COLOURS, ratio=ratio) for ratio in (2, 4, 8)),
 )
-# EXIF's orientations, from 1: which of row and column the camera's first pixel lies in (EXIF 2.32, tag 274).
+# EXIF's orientations, from 1: at which edges the picture's first row and column lie (EXIF 2.32, tag 274).
 _TURNS = (
     lambda picture: picture,
     lambda picture: picture[:, ::-1],
@@ -163,7 +163,7 @@ def _signatures(model, resize):
         picture = picture if channels == COLOURS else grey(picture)
         return tf.ensure_shape(resize(picture, height, width), image.shape)
 
-    # Functions that signatures call: the network and the ways to decode a picture are traced, kept and loaded once.
+    # Shared by the signatures: the network and the picture decoding are traced, stored and loaded only once.
     @tf.function(input_signature=[pixels], autograph=False)
     def from_pixels(pixels):
         return {OUTPUT: model(pixels, training=False)}
@@ -202,11 +202,11 @@ def _signatures(model, resize):
 
 
 def _normalise(folder):
-    """Take out of a SavedModel what differs between two exports of one model.
+    """Remove from a SavedModel whatever differs between two exports of one model.
 
-    TensorFlow names graph functions, and the variables that they capture, by a counter of the
-    process: functions get the number of their rank, arguments lose this second name.
-    fingerprint.pb holds a random identifier, is optional, and goes.
+    TensorFlow names graph functions, and the variables that they capture, by a process-wide
+    counter: functions get their rank as a number instead, arguments lose this second name.
+    fingerprint.pb holds a random identifier, is optional, and is deleted.
     """
     (folder / "fingerprint.pb").unlink(missing_ok=True)
     path = folder / "saved_model.pb"
@@ -228,7 +228,7 @@ def _ranked_names(names):
 
 
 def _rename(message, new):
-    """Put `new`(text) in the place of each text, name and key within a protocol buffer message."""
+    """Replace each text, name and key within a protocol buffer message by `new`(text)."""
     for field, value in list(message.ListFields()):
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             _rename_map(value, field.message_type.fields_by_name["value"], new)
@@ -256,16 +256,16 @@ def _rename_map(entries, field, new):
 
 
 def _renaming(names):
-    """A function that reads each key of `names` in a text (str or bytes) as its value.
+    """A function that replaces each key of `names` in a text (str or bytes) by its value.
 
-    Also within longer texts: a loop's arguments are named after the loop's functions.
+    Within longer texts too: a loop's arguments are named after the loop's functions.
     """
     pattern = re.compile(rf"({'|'.join(map(re.escape, names))})(?!\d)")
 
     @functools.cache
     def new(text):
         if isinstance(text, bytes):
-            # Of which Latin-1 has one character a byte.
+            # Latin-1 has one character per byte.
             return new(text.decode("latin-1")).encode("latin-1")
         return pattern.sub(lambda match: names[match[1]], text) if COUNTER.search(text) else text
 

@@ -1,4 +1,4 @@
-"""A packed model that many clients ask at once: what waits is predicted together, what is decoded is bounded."""
+"""A packed model that many clients use at once: waiting requests are predicted together, decoding is bounded."""
 
 import asyncio
 import collections
@@ -13,25 +13,25 @@ from sagemaker_scripts.serving import archive
 from sagemaker_scripts.serving.archive import ArchiveError
 
 JSON = "application/json"
-# Images in a pass over the model. Few sizes, because TensorFlow keeps code and memory for each that it has met;
-# up to FULL a pass costs much the same, beyond it each image costs its share.
+# Images in a pass over the model. Only a few sizes, because TensorFlow keeps code and memory for each that it has
+# met; up to FULL images a pass costs much the same, beyond that every image adds its share.
 SIZES = (1, 2, 4, 8, 16, 32, 48, 64)
 FULL = 16
-# Pixels in the largest pass: 16 images of 128x128. Larger ones go in smaller parts, for each takes its memory.
+# Pixels in the largest pass: 16 images of 128x128. Larger images go in smaller passes, for each takes its memory.
 LARGEST_PASS = 2**18
-# Memory for the pictures that are decoded at once, in units of what one request may take.
+# Memory for pictures being decoded at once, in units of what one request may take.
 DECODED_AT_ONCE = 2
-# Threads that decode; most of the time they wait for TensorFlow's own, or for memory.
+# Decoding threads; most of the time they wait for TensorFlow's own threads, or for memory.
 THREADS = 32
-# A body up to this size is read in less time than handing it to a thread and back takes.
+# A body up to this size is read faster than it is handed to a thread and back.
 SHORT_BODY = 64 * 1024
 
 
 class Batcher:
     """Requests that arrive together are predicted together.
 
-    Calls `predict`, arrays (n, ...) to arrays (n, classes), in a thread of its own for all callers,
-    who share an event loop.
+    Calls `predict`, arrays (n, ...) to arrays (n, classes), in one thread for all callers, who
+    share an event loop.
 
     What waits while a batch is computed goes into the next one, so that nobody is ever held up
     to fill a batch: alone, a caller has the shortest latency; in a crowd, all share the cost of
@@ -45,37 +45,37 @@ class Batcher:
         self._is_busy = False
 
     def submit(self, images):
-        """A future of the predictions of `images` (n, ...); it raises what `predict` raises."""
+        """A future for the predictions of `images` (n, ...); it raises what `predict` raises."""
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         self._waiting.append((images, future))
         if not self._is_busy:
             self._is_busy = True
-            # Not before what arrived at the same time has been read too.
+            # Soon, so that whatever arrived at the same time is read first.
             loop.call_soon(self._start, loop)
         return future
 
     def close(self):
-        """End the thread, once it has computed what it is at."""
+        """End the thread once it has finished its current batch."""
         self._thread.shutdown(cancel_futures=True)
 
     def _start(self, loop):
         batch = self._gather()
         self._is_busy = bool(batch)
         if batch:
-            # One hand-over to the thread and one back for all of them: each wakes the other side.
+            # One hand-over to the thread and one back for the whole batch, since each has to wake the other side.
             computed = loop.run_in_executor(
                 self._thread, lambda: self._predict(np.concatenate([images for images, _ in batch]))
             )
             computed.add_done_callback(lambda computed: self._finish(loop, batch, computed))
 
     def _finish(self, loop, batch, computed):
-        # The thread first.
+        # Keep the thread busy first.
         self._start(loop)
         end = 0
         for images, future in batch:
             begin, end = end, end + len(images)
-            # Whoever asked may have gone.
+            # The caller may have gone.
             if future.done():
                 continue
             if error := computed.exception():
@@ -84,7 +84,7 @@ class Batcher:
                 future.set_result(computed.result()[begin:end])
 
     def _gather(self):
-        """[(images, future), ...] of those that wait, in their order."""
+        """The next batch, [(images, future), ...] of waiting requests, in order."""
         self._waiting = collections.deque(item for item in self._waiting if not item[1].done())
         count = sum(len(images) for images, _ in self._waiting)
         most = max((size for size in SIZES if size <= count), default=0) if count > FULL else FULL
@@ -96,14 +96,14 @@ class Batcher:
 
 
 def in_sizes(compute, images):
-    """What `compute` maps `images` (n, ...) to, a tuple of arrays (n, ...), computed in parts of `sizes_of` them."""
+    """What `compute` maps `images` (n, ...) to, a tuple of arrays (n, ...), computed in parts of the allowed sizes."""
     most = sizes_of(images.shape[1:])[-1]
     parts = [images[i : i + most] for i in range(0, len(images), most)]
     return tuple(map(np.concatenate, zip(*(_filled_up(compute, part) for part in parts), strict=True)))
 
 
 def sizes_of(shape):
-    """Those of SIZES in which images of `shape` (height, width, channels) go through the model."""
+    """The SIZES in which images of `shape` (height, width, channels) go through the model."""
     return tuple(size for size in SIZES if size == 1 or size * math.prod(shape[:2]) <= LARGEST_PASS)
 
 
@@ -116,7 +116,7 @@ def _filled_up(compute, images):
 
 
 class Budget:
-    """A bounded amount that threads take parts of, and wait where too little of it is left."""
+    """A bounded amount that threads take parts of; they wait while too little is left."""
 
     def __init__(self, amount):
         self._amount = self._left = amount
@@ -124,7 +124,7 @@ class Budget:
 
     @contextlib.contextmanager
     def taken(self, part):
-        """While the block runs, `part` of it, or all of it where there is less."""
+        """Take `part` of the amount while the block runs, or all of it if the amount is smaller."""
         part = min(part, self._amount)
         with self._changed:
             self._changed.wait_for(lambda: self._left >= part)
@@ -140,7 +140,7 @@ class Budget:
 class Served:
     """The model of an unpacked archive: request bodies in, answers out, from any thread, or from one event loop.
 
-    Raises ArchiveError where the archive's code, SavedModel and card do not work together.
+    Raises ArchiveError if the archive's code, SavedModel and card do not work together.
     """
 
     def __init__(self, folder):
@@ -152,13 +152,13 @@ class Served:
         self._batcher = Batcher(self._predict)
         try:
             self.card = self.inference.card()
-            # {name: path} of the pictures that the page offers.
+            # {name: path} of the example pictures that the page offers.
             paths = {name: folder / archive.EXAMPLES / name for name in self.card.get("examples") or ()}
             self.examples = {name: path for name, path in paths.items() if path.is_file()}
             self._model = self.inference.model_fn(folder)
             self._budget = Budget(DECODED_AT_ONCE * self.inference.reading.MAX_PICTURE_BYTES)
             outputs = self._warm_up()
-        except Exception as error:  # TensorFlow raises many kinds for a broken SavedModel.
+        except Exception as error:  # TensorFlow raises many kinds of error for a broken SavedModel.
             self.close()
             raise ArchiveError(f"the archive does not start ({archive.reason(error)}); {archive.PACK_AGAIN}") from None
         if outputs != len(self.card["class_names"]):
@@ -180,7 +180,7 @@ class Served:
         return self.inference.encode(probabilities.tolist(), self.card, maps.tolist()), JSON
 
     async def answer_soon(self, body, content_type, why=False):
-        """The same for an event loop, which decodes nothing itself that takes long."""
+        """The same for an event loop, which hands long decoding to threads."""
         if why:
             return await self._in_thread(self.answer, body, content_type, why)
         if len(body) > SHORT_BODY:
@@ -208,7 +208,7 @@ class Served:
         return asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
     def _pixels(self, decoded):
-        """What the model sees of what `inference.decode` gives: (n, height, width, channels) in 0..255."""
+        """`inference.decode`'s result as the model sees it: (n, height, width, channels) in 0..255."""
         if not isinstance(decoded, list):
             return self.inference.pixel_array(decoded, self._model)
         with self._budget.taken(sum(picture.work for picture in decoded)):
@@ -219,7 +219,7 @@ class Served:
         return in_sizes(lambda images: [self.inference.predict_pixels(images, self._model)], pixels)[0]
 
     def _warm_up(self):
-        """The first call of each kind traces and allocates, which no user should wait for.
+        """Make the first call of each kind, which traces and allocates, so that no user has to wait for it.
 
         Returns the number of the model's outputs.
         """

@@ -1,4 +1,4 @@
-"""Whether an archive is what the container starts with, and answers as the Keras model that it was made from."""
+"""Checks that the container would start with an archive, and that it answers like the original Keras model."""
 
 import subprocess
 import sys
@@ -8,14 +8,14 @@ from cnnlab.machine import release
 from sagemaker_scripts.serving import classifier
 from sagemaker_scripts.serving.archive import HANDLERS, ArchiveError, load_handlers, read_card, unpacked
 
-# Images that the packed model answers for comparison with the original at most, and how near is equal.
+# The most images on which the packed model is compared with the original; TOLERANCE says how near is equal.
 PROBES = 8
-# Pixels in all of them, where two would not have more: large pictures take much memory.
+# Pixels in all of them, unless two already have more: large pictures take much memory.
 PROBED_PIXELS = 2**17
 TOLERANCE = 1e-5
 START_SECONDS = 60
-# What the container does with code/inference.py: loads it, and hands it a request, for which it asks
-# TensorFlow Serving, of which there is a stand-in that knows one answer.
+# What the container does with code/inference.py: load it and hand it a request. For that, it asks TensorFlow
+# Serving, here a stand-in that knows one answer.
 BARE_START = """
 import collections, http.server, importlib.util, io, json, sys, threading
 spec = importlib.util.spec_from_file_location("inference", sys.argv[1])
@@ -44,11 +44,11 @@ assert json.loads(answer)["predictions"][0]["probabilities"], "no answer"
 
 
 def verify(path, model, class_names=None):
-    """Check the archive `path` against the Keras model it was made from, from the outside.
+    """Check the archive `path`, from the outside, against the Keras `model` that it was made from.
 
-    Its layout, that its handlers start with nothing but the standard library, that the reloaded
-    model answers images as `model` does, as arrays and as PNG files, and that its card has
-    `class_names`, those that the model was trained with (None: not known). Raises ArchiveError.
+    Its layout; that its handlers start with nothing but the standard library; that the reloaded
+    model answers images, as arrays and as PNG files, like `model`; and that its card has
+    `class_names`, those that the model was trained with (None: unknown). Raises ArchiveError.
     """
     import numpy as np
     import tensorflow as tf
@@ -64,7 +64,7 @@ def verify(path, model, class_names=None):
     images = np.random.default_rng(0).integers(0, 256, (count, *model.input_shape[1:]), "uint8")
     expected = classifier.answers(model, images)
     with unpacked(path) as folder:
-        release()  # The start is a process of its own, beside this one.
+        release()  # The start runs in a process of its own, beside this one.
         _check_start(folder)
         signatures = load_handlers(folder).model_fn(folder).signatures
         answers = {
@@ -84,9 +84,9 @@ def verify(path, model, class_names=None):
 
 
 def _check_start(folder):
-    """Start the handlers of an unpacked archive as a Python that has nothing but its standard library.
+    """Start the handlers of an unpacked archive in a Python that has only its standard library.
 
-    Raises ArchiveError with the last line of what went wrong.
+    Raises ArchiveError with the last line of the error.
     """
     command = [sys.executable, "-I", "-S", "-c", BARE_START, str(Path(folder) / HANDLERS)]
     try:
