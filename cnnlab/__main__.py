@@ -47,7 +47,7 @@ def _said(error):
     if getattr(error, "errno", None) in _UNWRITABLE and error.filename:
         return (
             f"{error.filename} cannot be written ({error.strerror}): fix that, or name another place "
-            f"(for rows --store, for a model --out, for all of runs/ and results/ the variable {ROOT_VARIABLE})"
+            f"(rows: --store; a model: --out; all of runs/ and results/: the environment variable {ROOT_VARIABLE})"
         )
     return error
 
@@ -121,7 +121,7 @@ def _parser():
 
 
 def _names(command, table):
-    """The keys of a `table` of `studies`, imported only for that command's help, so that nothing else waits for it."""
+    """The keys of a `table` of `studies`, read only for that command's help, so that nothing else waits for it."""
     if command not in sys.argv or not {"-h", "--help"} & set(sys.argv):
         return "see --help"
     from cnnlab import studies
@@ -134,7 +134,9 @@ def _add_folder(command, about, size, required=False):
         "--folder", required=required, help=f"{about}a folder with a folder of pictures per class, or train/ and test/"
     )
     command.add_argument("--size", type=whole_number(8), default=size, help="side of the images (default: %(default)s)")
-    command.add_argument("--groups", help="CSV of file and group, for pictures taken together (default: a guess)")
+    command.add_argument(
+        "--groups", help="CSV of file and group, for pictures taken together (default: groups.csv, else a guess)"
+    )
 
 
 def _add_budget(command, default):

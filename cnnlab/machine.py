@@ -276,7 +276,7 @@ def forget(array):
 
 
 def _libc(function, *arguments):
-    """Call `function` of the C library, on Linux and if it has one."""
+    """Call `function` of the C library, if this is Linux and the library has it."""
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), function):
         getattr(library, function)(*arguments)
 

@@ -59,7 +59,7 @@ class Movable(ipywidgets.VBox):
             self.picture.value = figures.live_view(figure, self._alt)._repr_html_()
 
     def _repr_mimebundle_(self, **options):
-        """Like any widget's, plus the picture as HTML for viewers that cannot run the widget."""
+        """The widget, and beside it the picture as HTML for viewers that cannot run a widget."""
         return super()._repr_mimebundle_(**options) | {"text/html": self.picture.value + STILL}
 
 
@@ -164,7 +164,7 @@ def temperature(probabilities, labels):
 
 
 def attribution(model, images, class_names):
-    """Where one of `images`, uint8 (n, height, width, channels), speaks for the answer of `model`, and another class.
+    """See which parts of one of `images`, uint8 (n, height, width, channels), support the answer of `model` or another.
 
     The map for a class that the reader chooses, at first the runner-up of the first picture, beside the answer's map.
     The reader also chooses the kind of map from `measures.maps_of(model)`. Returns the widget.

@@ -142,7 +142,7 @@ def test_ones_own_picture_is_answered_and_a_bad_file_gets_one_line(cnn, shown, d
     ):
         upload(widget, name, content)
         line = widget.picture.value
-        assert re.fullmatch(r"<p>[^<>]+ is (no .*picture|empty).*</p>", line), line
+        assert re.fullmatch(r"<p>[^<>]+ is (not a .*picture|empty).*</p>", line), line
         assert name.replace("<", "&lt;").replace(">", "&gt;") in line
     upload(widget, "photo.png", tiny_folder.encoded(square))
     assert PICTURE.fullmatch(widget.picture.value)

@@ -43,9 +43,9 @@ class Split:
 class Dataset:
     """Named splits of images with their class names.
 
-    `splits`: {"train", "validation", "test"} to a Split, whose rows are in random order: the first n are a random
-    sample of it, which a larger n contains. `metadata`: what else is known about the images, one row for each row of
-    the arrays; `content`: a hash of the images, for a set whose name does not identify them.
+    `splits`: {"train", "validation", "test"} to a Split, whose rows are not sorted by class: the first n are a
+    random sample of it, part of that of a larger n. `metadata`: what else is known about the images, one row for each
+    row of the arrays; `content`: a hash of the images, for a set whose name does not identify them.
 
     Grey images (n, height, width) become (n, height, width, 1), and labels given as class names become numbers. Raises
     ValueError, which names the field, for anything else that is not as `Split` says, for labels that have no class
@@ -201,7 +201,7 @@ def load_mars(path=None, cache=None, size=128, letterbox=True, progress=True):
     (False: stretch, so that no bars reveal a picture's shape).
     Returns a Dataset, memory-mapped, with the published split by Martian day. Labels count from 0 without the gap of
     the published ids; `metadata` has both, and sol, camera, sequence, frame and group (see
-    `mars_files.Listing.metadata`). Raises DataUnavailableError with what was tried, ValueError for an impossible
+    `mars_files.Listing.metadata`). Raises DataUnavailableError with what was tried, ValueError for an invalid
     size.
     """
     check_side(size, LARGEST_MARS_SIZE, " (the pictures have 256 at most)")
@@ -223,7 +223,7 @@ LOADERS = {
     # The published split is never redrawn, whatever the seed.
     **{name: lambda seed, size=size: load_mars(size=size) for name, size in _MARS.items()},
 }
-# The key there of a data set whose name is another.
+# The name of a data set to its key there, where the two differ.
 _KEYS = {f"mars-{size}": name for name, size in _MARS.items()}
 
 

@@ -26,7 +26,7 @@ from cnnlab.data.files import BadDataError, named_path, stamp
 from cnnlab.machine import byte_bar
 
 CONNECT_SECONDS = 10.0
-# A server that trickles is given up for the next source if its mean rate is this low after this long.
+# A server that trickles is abandoned for the next source if its mean rate is this low after this long.
 PATIENCE_SECONDS = 20.0
 SLOWEST_RATE = 50_000
 # npm says nothing while it waits; this long without a byte counts as blocked.
@@ -91,7 +91,7 @@ def load_or_fill(store, title, sources, advice, space, path=None, read=None):
             except (FileNotFoundError, BadDataError) as error:
                 attempts.append((f"the cache, {store.folder}", str(error)))
                 if isinstance(error, BadDataError):  # Reported for the line that called the loader, four calls up.
-                    warnings.warn(f"The cache {store.folder} is damaged and is rebuilt: {error}.", stacklevel=4)
+                    warnings.warn(f"The cache {store.folder} is damaged and is being rebuilt: {error}.", stacklevel=4)
             for name, fill in chosen or sources(scratch):
                 try:
                     with store.replacing(scratch) as arrays:
@@ -235,6 +235,6 @@ def _bytes_under(folder):
 
 
 def _complaint(stderr):
-    """The first lines of npm's error output that say something, on one line."""
+    """The first non-empty lines of npm's error output, joined into one."""
     lines = (line.removeprefix("npm error").removeprefix("npm ERR!").strip() for line in stderr.splitlines())
     return "; ".join([line for line in lines if line][:4]) or "no reason given"

@@ -99,7 +99,7 @@ def _kind_of_text(head):
 
 @contextlib.contextmanager
 def refusing(said):
-    """Turn whatever a library raises within the block (none promises a type) into a BadDataError that says `said`."""
+    """Turn any exception from a library in the block (none promises a type) into a BadDataError that says `said`."""
     try:
         yield
     except BadDataError:

@@ -80,7 +80,7 @@ def printable(name):
 
 
 def innermost(root):
-    """The innermost folder that holds all of the Path `root`, as unpacked archives have; `root` if there is none."""
+    """The Path `root`, or the folder that it merely wraps, as an unpacked archive often does."""
     with _readable(root):
         while len(folders := entries(root)[1]) == 1 and entries(folders[0])[1]:
             if folders[0].name.lower() in _SPLIT_NAMES:

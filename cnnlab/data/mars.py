@@ -83,7 +83,7 @@ def preprocessing_steps(data, size, letterbox=True):
     "original" (height, width) or (height, width, 3); "rgb", greyscale repeated in three channels; "resized", bicubic
     with antialiasing (Pillow): to `size` x `size` pixels, or with `letterbox` to the largest picture of the same aspect
     ratio that fits in it; "input" (size, size, 3), that picture centred on black.
-    Raises BadDataError unless it is a valid JPEG of a reasonable size.
+    Raises BadDataError unless `data` is a valid JPEG of a reasonable size.
     """
     with opened_picture(data, "JPEG") as original:
         if max(original.size) > LARGEST_SIDE:
