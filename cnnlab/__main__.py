@@ -135,7 +135,7 @@ def _add_folder(command, about, size, required=False):
     )
     command.add_argument("--size", type=whole_number(8), default=size, help="side of the images (default: %(default)s)")
     command.add_argument(
-        "--groups", help="CSV of file and group, for pictures taken together (default: groups.csv, else a guess)"
+        "--groups", help="CSV of file and group, of pictures taken together (default: found or guessed)"
     )
 
 

@@ -140,7 +140,7 @@ def test_copies_are_left_out_and_so_are_files_of_two_classes():
     assert list(table["reason"]) == ["", "is the same file as cat/0.png", "", "", "is the same file as dog/2.png"]
     table = table_of(["cat", "dog"])
     mark_copies(table, np.ones((2, 32), "uint8"))
-    assert set(table["reason"]) == {"lies in the folders of cat and dog"}
+    assert set(table["reason"]) == {"is in several classes: cat and dog"}
 
 
 def test_of_copies_in_two_splits_that_for_test_stays():

@@ -237,7 +237,7 @@ def _kind_in(stream):
 
 
 def _bounded(stream, budget, level):
-    """An io.BufferedReader over `stream` that reads no further ahead than it takes to tell a kind."""
+    """An io.BufferedReader over `stream` that reads no further ahead than `kind_of` needs."""
     return io.BufferedReader(_Bounded(stream, budget, level), HEAD_BYTES)
 
 

@@ -178,7 +178,7 @@ def check_cached(folder):
             array = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
             good = hashlib.sha256(array).hexdigest() == entry["sha256"]
         if not good:
-            raise BadDataError(f"the bytes of {name}.npy are not those of its manifest.json")
+            raise BadDataError(f"the bytes of {name}.npy do not match its manifest.json")
 
 
 def _new_array(file, shape):

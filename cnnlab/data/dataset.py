@@ -44,7 +44,7 @@ class Dataset:
     """Named splits of images with their class names.
 
     `splits`: {"train", "validation", "test"} to a Split, whose rows are not sorted by class: the first n are a
-    random sample of it, part of that of a larger n. `metadata`: what else is known about the images, one row for each
+    random sample of it, contained in any larger one. `metadata`: what else is known about the images, one row for each
     row of the arrays; `content`: a hash of the images, for a set whose name does not identify them.
 
     Grey images (n, height, width) become (n, height, width, 1), and labels given as class names become numbers. Raises

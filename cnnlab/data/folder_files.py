@@ -117,7 +117,7 @@ def mark_copies(table, digests):
         same = good.loc[rows].sort_values("split", key=lambda split: -split.map(_rank), kind="stable")
         first, *copies = same.index
         if same["class"].nunique() > 1:
-            table.loc[rows, "reason"] = f"lies in the folders of {' and '.join(sorted(set(same['class'])))}"
+            table.loc[rows, "reason"] = f"is in several classes: {' and '.join(sorted(set(same['class'])))}"
         elif copies:
             table.loc[copies, "reason"] = f"is the same file as {same.loc[first, 'file']}"
 

@@ -19,7 +19,7 @@ _DEEPEST = 4
 def unpickled(stream, known, title, persistent_load=None, encoding="ASCII"):
     """The next object pickled in `stream`, running only what `known` puts in place of the names in it.
 
-    `known`: (module, name) to what is called in its place; `title`: what never asks for other names, for messages;
+    `known`: (module, name) to what is called in its place; `title`: in messages, what never asks for other names;
     `persistent_load`: as in `pickle.Unpickler`; without it, persistent ids are refused; `encoding` of Python 2's
     strings. Raises BadDataError for any other name, and for an invalid pickle.
     """
