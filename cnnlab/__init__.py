@@ -1,12 +1,12 @@
-"""A laboratory for convolutional networks. What a reader of its notebooks meets, by name; loaded when asked for."""
+"""A laboratory for convolutional networks: the names that its notebooks use, each loaded on first use."""
 
 import logging
 import os
 
 import lazy_loader
 
-# TensorFlow's start-up notes (a missing GPU among them) and its retracing hints would stand
-# between the lines of every notebook. Its errors are exceptions, and still seen. A filter,
+# TensorFlow's start-up messages (about a missing GPU, for example) and its retracing hints would
+# clutter every notebook. Its errors are exceptions, and still seen. A filter rather than a level,
 # because TensorFlow sets the level of its logger itself when it is imported in a notebook.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 logging.getLogger("tensorflow").addFilter(lambda record: record.levelno >= logging.ERROR)

@@ -12,25 +12,25 @@ EXIT_FAILED = 1
 EXIT_BAD_ARGUMENTS = 2
 EXIT_INTERRUPTED = 130
 BUDGET_NAMES = ("full", "quick", "smoke")
-# Those of `measures.PROBES`, which takes TensorFlow to look at.
+# The keys of `measures.PROBES`, repeated here because `measures` imports TensorFlow.
 PROBE_NAMES = (
     "shift", "equivariance", "receptive_field", "tabular", "activations", "calibration", "conformal", "attribution",
     "corruptions", "first_layer", "nearest",
 )  # fmt: skip
-# Not to be written to: what a person can mend by naming another place.
+# Write errors that a person can fix by naming another place.
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOSPC)
 
 
 def main(arguments=None):
-    """Run one command; returns its exit code: 0 done, 1 failed, 2 bad arguments, 130 interrupted."""
+    """Run one command and return its exit code: 0 done, 1 failed, 2 bad arguments, 130 interrupted."""
     options = _parser().parse_args(arguments)
     gather_caches()
     try:
         options.run(options)
     except KeyboardInterrupt:
-        kept = "what is finished is kept, and the same command goes on from here"
+        kept = "finished work is kept, and the same command continues from here"
         if options.run in (_data, _notebook):
-            kept = "the same command begins again"
+            kept = "the same command starts again from the beginning"
         print(f"\nstopped: {kept}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except ValueError as error:
@@ -43,39 +43,39 @@ def main(arguments=None):
 
 
 def _said(error):
-    """One line on `error`; where a file cannot be written, with what to do."""
+    """One line about `error`, with what to do where a file cannot be written."""
     if getattr(error, "errno", None) in _UNWRITABLE and error.filename:
         return (
-            f"{error.filename} cannot be written ({error.strerror}): mend that, or name another place "
-            f"(rows: --store, a model: --out, all of runs/ and results/: the environment variable {ROOT_VARIABLE})"
+            f"{error.filename} cannot be written ({error.strerror}): fix that, or name another place "
+            f"(rows: --store; a model: --out; all of runs/ and results/: the environment variable {ROOT_VARIABLE})"
         )
     return error
 
 
 def _parser():
     parser = argparse.ArgumentParser(
-        prog="cnnlab", description="A laboratory for convolutional networks: run its experiments, read them back."
+        prog="cnnlab", description="A laboratory for convolutional networks: run its experiments and read the results."
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     command = commands.add_parser("data", help="fetch and verify the data, so that later runs need no network")
-    command.add_argument("--path", help="where the data lies on this machine (default: cache, then download)")
+    command.add_argument("--path", help="where the data are on this machine (default: cache, then download)")
     command.add_argument("--mars", action="store_true", help="the Mars images instead of CIFAR-10")
     command.set_defaults(run=_data)
 
-    command = commands.add_parser("notebook", help="execute a notebook top to bottom")
+    command = commands.add_parser("notebook", help="execute a notebook from top to bottom")
     command.add_argument("path", help="the notebook, e.g. cnn_assignment.ipynb")
     _add_budget(command, "quick")
     command.set_defaults(run=_notebook)
 
-    command = commands.add_parser("study", help="run what is missing of a study, and show its table and findings")
+    command = commands.add_parser("study", help="run the missing trials of a study, and show its table and findings")
     command.add_argument("name", nargs="?", help="a study: " + _names("study", "STUDIES"))
     _add_folder(command, "your own pictures in place of the study's: ", 64)
     command.add_argument(
         "--variant", nargs="+", help=f"networks to train on them (default: the study's, else {own_pictures.VARIANT})"
     )
-    command.add_argument("--seeds", type=whole_number(1), help="how many paired seeds (default: as the study records)")
-    command.add_argument("--store", help="folder of the result rows (default: the budget's)")
+    command.add_argument("--seeds", type=whole_number(1), help="how many paired seeds (default: as in the record)")
+    command.add_argument("--store", help="folder for the result rows (default: the budget's)")
     command.add_argument("--keep-models", action="store_true", help="keep the trained models under runs/")
     _add_budget(command, "full")
     command.set_defaults(run=_study)
@@ -83,14 +83,14 @@ def _parser():
     command = commands.add_parser("train", help="train one recipe on the way from 74 to 94%%, and keep its model")
     command.add_argument("--recipe", required=True, help="a recipe: " + _names("train", "RECIPES"))
     command.add_argument(
-        "--seed", type=whole_number(0), help="of weights, order and augmentation (default: the recipe's first)"
+        "--seed", type=whole_number(0), help="seed for weights, order and augmentation (default: the recipe's first)"
     )
     command.add_argument("--out", help="the .keras file to write (default: under runs/); its row goes beside it")
     _add_budget(command, "full")
     command.set_defaults(run=_train)
 
     command = commands.add_parser(
-        "transfer", help="learn your own pictures on a pretrained network, and pack the model"
+        "transfer", help="train on your own pictures, on top of a pretrained network, and pack the model"
     )
     _add_folder(command, "", 224, required=True)
     command.add_argument("--backbone", help="another pretrained .keras network (default: EfficientNet-Lite0)")
@@ -101,15 +101,15 @@ def _parser():
 
     command = commands.add_parser("probe", help="measure an inductive bias on trained models")
     command.add_argument("name", help="a probe: " + ", ".join(PROBE_NAMES))
-    command.add_argument("--seeds", type=whole_number(1), help="how many seeds (default: as the probe records)")
+    command.add_argument("--seeds", type=whole_number(1), help="how many seeds (default: as in the record)")
     command.add_argument(
         "--images",
-        help="with corruptions: CIFAR-10.1, CIFAR-10-C or the like on your disk, a .npy with its labels beside it or a "
-        "folder of such, in place of the test images (default: of one seed)",
+        help="for corruptions: your copy of CIFAR-10.1, CIFAR-10-C or the like in place of the test images, a .npy "
+        "with its labels beside it or a folder of these (--seeds is then 1 by default)",
     )
     command.set_defaults(run=_probe)
 
-    command = commands.add_parser("record", help="run what is missing of the record's studies and probes (hours)")
+    command = commands.add_parser("record", help="run what the record's studies and probes lack (takes hours)")
     command.add_argument(
         "--dataset", choices=["cifar10", "mars"], help="only what is trained on this data set (default: all)"
     )
@@ -121,7 +121,7 @@ def _parser():
 
 
 def _names(command, table):
-    """The keys of a table of `studies`, looked up only for that command's help: other help need not wait for it."""
+    """The keys of a `table` of `studies`, read only for that command's help, so that nothing else waits for it."""
     if command not in sys.argv or not {"-h", "--help"} & set(sys.argv):
         return "see --help"
     from cnnlab import studies
@@ -131,15 +131,17 @@ def _names(command, table):
 
 def _add_folder(command, about, size, required=False):
     command.add_argument(
-        "--folder", required=required, help=f"{about}holds a folder of pictures for each class, or train/ and test/"
+        "--folder", required=required, help=f"{about}a folder with a folder of pictures per class, or train/ and test/"
     )
     command.add_argument("--size", type=whole_number(8), default=size, help="side of the images (default: %(default)s)")
-    command.add_argument("--groups", help="CSV of file and group, of pictures taken together (default: by their names)")
+    command.add_argument(
+        "--groups", help="CSV of file and group, of pictures taken together (default: found or guessed)"
+    )
 
 
 def _add_budget(command, default):
     command.add_argument(
-        "--budget", choices=BUDGET_NAMES, default=default, help="how much it may cost (default: %(default)s)"
+        "--budget", choices=BUDGET_NAMES, default=default, help="how much to compute (default: %(default)s)"
     )
 
 
@@ -147,7 +149,7 @@ def _data(options):
     from cnnlab import data
 
     if options.mars:
-        # The sizes that the networks take; the first load says what is odd about the set.
+        # The sizes that the networks take; the first load warns of anything odd in the set.
         loaded = [data.load_mars(options.path, size=size) for size in data.MARS_SIZES]
     else:
         loaded = [data.load_cifar10(options.path)]
@@ -173,7 +175,7 @@ def _study(options):
         own_pictures.learn(options)
         return
     if not options.name or options.variant or options.groups:
-        raise ValueError("name a study (cnnlab study --help), or give --folder; --variant and --groups are of folders")
+        raise ValueError("name a study (cnnlab study --help), or give --folder; --variant and --groups need --folder")
     from cnnlab import studies
 
     study = studies.find_study(options.name)
@@ -204,20 +206,20 @@ def _train(options):
         if plain is not None:
             views = f", with test-time augmentation {augmented:.2%}" if result.trial.tta else ""
             print(f"{split} accuracy {plain:.2%}{views}")
-    print(f"{result.row['seconds']:.0f} s; kept as {path}, its row as {path.with_suffix('.json')}")
+    print(f"{result.row['seconds']:.0f} s; saved as {path}, its row as {path.with_suffix('.json')}")
     print(f"pack it: python sagemaker_scripts/package_model.py {path} --row {path.with_suffix('.json')}")
 
 
 def _probe(options):
     from cnnlab import studies
 
-    # `measures` says so too, once TensorFlow is there.
+    # `measures` says so too, but only after loading TensorFlow.
     if options.name in studies.STUDIES:
-        raise ValueError(f"{options.name} needs trainings of its own: it is a study (cnnlab study {options.name})")
+        raise ValueError(f"{options.name} trains networks of its own, so it is a study: cnnlab study {options.name}")
     if options.name not in PROBE_NAMES:
         raise ValueError(f"no probe is called {options.name!r}; expected one of {', '.join(PROBE_NAMES)}")
     if options.images and options.name != "corruptions":
-        raise ValueError(f"--images is of the probe corruptions; {options.name} measures on the lab's own images")
+        raise ValueError(f"--images is for the probe corruptions; {options.name} measures on the lab's own images")
     import_keras()
     from cnnlab import findings, measures
     from cnnlab.record import listed
@@ -225,7 +227,7 @@ def _probe(options):
     if options.images:
         rows = measures.measure_images(options.images, options.seeds or 1)
         print(findings.to_markdown(findings.probe_table(options.name, rows)))
-        print(f"\nOf each, {rows['images'].min():,} to {rows['images'].max():,} images.")
+        print(f"\nEach measured on {rows['images'].min():,} to {rows['images'].max():,} images.")
         return
     rows = measures.run_probe(options.name, options.seeds)
     print(*listed(findings.OF_PROBES[options.name](rows)), sep="\n")

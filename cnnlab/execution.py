@@ -20,9 +20,9 @@ from cnnlab.machine import CACHE_VARIABLE, ROOT_VARIABLE, check_writable, root, 
 from cnnlab.studies import PROFILE_VARIABLE, find_budget
 
 PARAMETERS_TAG = "parameters"
-# What stands for a widget in an output, which nothing answers once the kernel is gone.
+# The output type of a live widget, which nothing answers once the kernel is gone.
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-# What TensorFlow's C++ part writes before anything can hush it.
+# What TensorFlow's C++ code logs before anything can silence it.
 NATIVE_LOG = re.compile(r"^(?:WARNING: All log messages before absl|[IWE]\d{4} [\d:.]+ ).*\n?", re.MULTILINE)
 
 
@@ -35,11 +35,11 @@ def execute_notebook(path, budget):
 
     The profile reaches the notebook through the environment variable that its parameters cell
     reads, so that its source is the same in every run. The executed copy goes to the budget's
-    folder; a full run's replaces `path` itself, once it has succeeded.
+    folder; that of a full run replaces `path` itself, once it has succeeded.
     Cells run in the lab's folder, wherever the command was given. Returns the path of the
-    executed copy. Raises NotebookError where there is no parameters cell or no record to compare
-    with, where a cell fails, or the kernel dies; what ran so far is then in the executed copy
-    under runs/. Raises OSError at once where that cannot be written.
+    executed copy. Raises NotebookError if there is no parameters cell or no record to compare
+    with, if a cell fails, or if the kernel dies; the executed copy under runs/ then holds what ran
+    so far. Raises OSError at once if that copy cannot be written.
     """
     path = Path(path).resolve()
     check_parameters(path)
@@ -57,14 +57,14 @@ def execute_notebook(path, budget):
         if kernel.interrupted:
             raise KeyboardInterrupt from None
         raise NotebookError(
-            f"the kernel died in cell {_last_begun(copy)} of {path.name}, most likely for want of memory: "
-            f"close what else runs, or take a smaller --budget.\n"
+            f"the kernel died in cell {_last_begun(copy)} of {path.name}, most likely out of memory: "
+            f"close other programs, or use a smaller --budget.\n"
             f"The cells up to there are in {copy}."
         ) from None
     except papermill.PapermillExecutionError as error:
         raise NotebookError(
             f"cell {error.exec_count} of {path.name} failed with {error.ename}: {error.evalue}\n"
-            f"The cells up to there are in {copy}; mend the cause and run the same command again."
+            f"The cells up to there are in {copy}; fix the cause and run the same command again."
         ) from error
     _tidy(copy)
     return copy.replace(path) if budget.is_record else copy
@@ -86,13 +86,13 @@ def check_record(path, budget):
     folder = find_budget("full").store_folder
     if not budget.is_record and any("Record(" in source for source in sources) and not any(folder.glob("*.json")):
         raise NotebookError(
-            f"{path.name} compares with the record, and {folder} has none: "
-            f"run it in a clone of the lab, or name that in the environment variable {ROOT_VARIABLE}"
+            f"{path.name} compares with the record, but {folder} has none: "
+            f"run it in a clone of the lab, or name one in the environment variable {ROOT_VARIABLE}"
         )
 
 
 def _kernel_class():
-    """A class of kernels that speak to this process encrypted; Ctrl-C ends them, and sets `interrupted`."""
+    """A class of kernels with encrypted transport, where possible; Ctrl-C ends them and sets `interrupted`."""
 
     class Kernel(AsyncKernelManager):
         interrupted = False
@@ -100,8 +100,8 @@ def _kernel_class():
 
         async def start_kernel(self, **options):
             await super().start_kernel(**options)
-            # In place of nbclient's handler, which closes the sockets under those who still read from them.
-            with suppress(RuntimeError):  # outside the main thread, where no signal comes
+            # Replaces nbclient's handler, which closes sockets that are still being read from.
+            with suppress(RuntimeError):  # outside the main thread, where no signal arrives
                 asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._end)
 
         def _end(self):
@@ -112,14 +112,14 @@ def _kernel_class():
 
 
 def _last_begun(copy):
-    """The number of the last code cell that was begun, in the executed notebook at `copy`."""
+    """The number of the last code cell that was started, in the executed notebook at `copy`."""
     cells = [cell for cell in nbformat.read(copy, as_version=4).cells if cell.cell_type == "code"]
     begun = [number for number, cell in enumerate(cells, 1) if cell.metadata.get("papermill", {}).get("start_time")]
     return begun[-1] if begun else 1
 
 
 def _tidy(path):
-    """Join what progress bars wrote, drop what they erased, papermill's timings, and widgets: their pictures stay."""
+    """Join what progress bars wrote; drop what they erased, papermill's timings, and widgets except their pictures."""
     notebook = nbformat.read(path, as_version=4)
     notebook, _ = CoalesceStreamsPreprocessor().preprocess(notebook, {})
     for name in ("papermill", "widgets"):
@@ -138,7 +138,7 @@ def _tidy(path):
 
 
 def _absolute_paths():
-    """The variables that name a place, as they are understood here: the cells run in another folder."""
+    """The environment variables that name a place, made absolute, because the cells run in another folder."""
     named = {name: os.environ.get(name) for name in (CACHE_VARIABLE, *map(data.path_variable, ("cifar10", "mars")))}
     found = {name: Path(value).expanduser() for name, value in named.items() if value}
     return {name: str(path.resolve()) for name, path in found.items() if path.exists()} | {ROOT_VARIABLE: str(root())}
@@ -146,7 +146,7 @@ def _absolute_paths():
 
 @contextmanager
 def _signal_handlers_kept():
-    """Ctrl-C and termination do afterwards what they did before: nbclient and the kernel's handlers stay behind."""
+    """Restore the handlers of Ctrl-C and termination afterwards: nbclient and the kernel leave theirs behind."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

@@ -1,4 +1,4 @@
-"""The machine: hardware, versions, precision, memory; progress bars, whole files, and where the lab's folders are."""
+"""The machine: hardware, versions, precision and memory; progress bars, atomic files and the lab's folders."""
 
 import argparse
 import contextlib
@@ -17,12 +17,12 @@ import numpy as np
 from tqdm import tqdm
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-# Elsewhere bfloat16 is emulated and several times slower than float32.
+# Processors without these emulate bfloat16, several times slower than float32.
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 PRECISION_VARIABLE = "CNNLAB_PRECISION"
 ROOT_VARIABLE = "CNNLAB_ROOT"
 CACHE_VARIABLE = "CNNLAB_CACHE"
-# What says where a library keeps its own, and the folder in the lab's cache that it gets; the Makefile has them too.
+# Variables that say where a library keeps its files, and its folder in the lab's cache; the Makefile sets them too.
 LIBRARY_CACHES = {
     "MPLCONFIGDIR": "matplotlib",
     "IPYTHONDIR": "ipython",
@@ -34,10 +34,10 @@ LIBRARY_CACHES = {
 
 
 def root():
-    """The folder that has `results/`, `images/` and `runs/`: never the working folder by chance.
+    """The folder that holds `results/`, `images/` and `runs/`, whatever the working folder is.
 
-    CNNLAB_ROOT says which; else it is the clone that this package lies in, and for a package that
-    was installed without one, ~/cnnlab.
+    CNNLAB_ROOT if it is set; else the clone that contains this package; else, for a package
+    installed without a clone, ~/cnnlab.
     """
     if named := os.environ.get(ROOT_VARIABLE):
         return Path(named).expanduser().resolve()
@@ -51,9 +51,9 @@ def cache_folder(cache=None):
 
 
 def gather_caches():
-    """Have libraries that are imported later, here and in processes started from here, keep their caches in the lab's.
+    """Make libraries imported later, in this process and its children, keep their caches inside the lab's.
 
-    What somebody has set is left alone. For commands; a notebook of the reader's own keeps to the reader's folders.
+    Variables that are already set are left alone. For commands only: a reader's own notebook uses the reader's folders.
     """
     for variable, folder in LIBRARY_CACHES.items():
         os.environ.setdefault(variable, str(cache_folder() / folder))
@@ -61,7 +61,7 @@ def gather_caches():
 
 @contextlib.contextmanager
 def variables_set(variables):
-    """The environment has `variables`, {name: text}, within the block, and what it had before afterwards."""
+    """Set the environment `variables`, {name: text}, within the block, and restore the old values afterwards."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -74,10 +74,10 @@ def variables_set(variables):
 
 
 def choose_precision(requested="auto"):
-    """The Keras dtype policy to train with: as asked, else by looking at the hardware.
+    """The Keras dtype policy to train with: the one requested, else the one that suits the hardware.
 
-    `requested` is "auto" or one of PRECISIONS; the environment variable CNNLAB_PRECISION
-    decides for "auto". Raises ValueError for another name.
+    `requested` is "auto" or one of PRECISIONS; for "auto", the environment variable
+    CNNLAB_PRECISION decides if it is set. Raises ValueError for any other name.
     """
     name = os.environ.get(PRECISION_VARIABLE) or "auto" if requested == "auto" else requested
     if name == "auto":
@@ -105,7 +105,7 @@ def environment():
 
 
 def usable_cores():
-    """Processor cores this process may run on (a container may own fewer than the machine)."""
+    """Processor cores this process may run on (a container may have fewer than the machine)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
@@ -122,7 +122,7 @@ def cpu_name():
 
 @cache
 def gpu_name():
-    """Name of the first NVIDIA GPU, from its driver's own tool; "gpu" where that cannot be asked."""
+    """Name of the first NVIDIA GPU, as nvidia-smi gives it; "gpu" where that fails."""
     try:
         asked = subprocess.run(
             ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=True
@@ -139,7 +139,7 @@ def has_gpu():
 
     try:
         return bool(keras.distribution.list_devices("gpu"))
-    except (RuntimeError, AttributeError):  # JAX's answer where it has no GPU at all, and Keras's for PyTorch.
+    except (RuntimeError, AttributeError):  # from JAX without any GPU, and from Keras on PyTorch
         return False
 
 
@@ -161,7 +161,7 @@ def _version(package):
 
 
 def progress_bar(total, description, unit, **options):
-    """A bar on standard output that leaves no trace when it is finished.
+    """A progress bar on standard output that erases itself when it is finished.
 
     Plain text in the terminal and in the notebook alike: a widget would be empty in the
     saved notebook.
@@ -170,16 +170,16 @@ def progress_bar(total, description, unit, **options):
 
 
 def byte_bar(total, description, **options):
-    """A bar that counts bytes (kB, MB, GB); `total` may be None where it is not known."""
+    """A bar that counts bytes (kB, MB, GB); `total` may be None if it is not known."""
     return progress_bar(total, description, "B", unit_scale=True, **options)
 
 
 @contextlib.contextmanager
 def atomic_file(path, suffix=""):
-    """A path beside `path` (a Path) to write to, which takes its name when the block ends well.
+    """A temporary path beside `path` (a Path) to write to, renamed to `path` when the block succeeds.
 
-    A killed process leaves at most that partial file, which ends in .partial and `suffix`; a
-    block that fails leaves `path` as it was. Raises OSError where the file cannot be.
+    A killed process leaves at most the temporary file, which ends in .partial and `suffix`; a
+    block that fails leaves `path` as it was. Raises OSError where the file cannot be written.
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial{suffix}")
     try:
@@ -190,7 +190,7 @@ def atomic_file(path, suffix=""):
 
 
 def check_writable(folder):
-    """Raise OSError at once, rather than after an hour of work, if nothing can be written to the Path `folder`."""
+    """Raise OSError at once, rather than after an hour of work, if the Path `folder` cannot be written to."""
     folder.mkdir(parents=True, exist_ok=True)
     probe = folder / f".writable.{os.getpid()}"
     probe.touch()
@@ -198,9 +198,9 @@ def check_writable(folder):
 
 
 def output_path(path):
-    """`path`, where a model is to be written, as a Path: before an hour of work, and not after it.
+    """`path`, where a model will be written, as a Path, checked before an hour of work rather than after it.
 
-    Raises ValueError for a file that is no .keras, OSError where its folder cannot be written.
+    Raises ValueError for a file that is not a .keras, OSError where its folder cannot be written to.
     """
     path = Path(path)
     if path.suffix != ".keras":
@@ -210,17 +210,17 @@ def output_path(path):
 
 
 def import_keras():
-    """Import Keras and start its backend while nothing can be written to standard error.
+    """Import Keras and start its backend with standard error silenced.
 
-    TensorFlow's C++ part logs there (a missing GPU among other things) before any setting can
-    hush it. What really goes wrong is an exception, and is still seen.
-    What comes with it stays: `release` need not look through it again and again.
+    TensorFlow's C++ code logs there (about a missing GPU, for example) before any setting can
+    silence it. Real failures are exceptions, and still seen.
+    What the import creates is frozen, so that `release` need not search it every time.
     """
     is_first = "keras" not in sys.modules
     with _no_standard_error():
         import keras
 
-        with contextlib.suppress(AttributeError):  # Keras has no devices to tell for PyTorch.
+        with contextlib.suppress(AttributeError):  # Keras cannot list PyTorch's devices.
             keras.distribution.list_devices()
     if is_first:
         gc.freeze()
@@ -239,19 +239,19 @@ def _no_standard_error():
         os.close(kept)
 
 
-# Settings of glibc's mallopt, by their numbers there: the heap is one for all threads, serves all but
-# the largest blocks, and keeps what is freed for the next step, within limits in bytes. Left to itself
-# glibc asks the system for many blocks of each step of a training again, which takes a fifth of its time.
+# Settings of glibc's mallopt, (its number, value): one heap for all threads, which serves all but the
+# largest blocks and keeps freed memory for the next step, within limits in bytes. By default glibc asks
+# the system for many blocks again at every training step, which takes a fifth of the training's time.
 MALLOPT = {"M_ARENA_MAX": (-8, 1), "M_MMAP_THRESHOLD": (-3, 1 << 25), "M_TRIM_THRESHOLD": (-1, 1 << 28),
            "M_TOP_PAD": (-2, 1 << 26)}  # fmt: skip
 
 
 def be_frugal():
-    """Have TensorFlow take memory from the system's heap, and not from a pool that never shrinks.
+    """Make TensorFlow allocate from the system's heap instead of a pool that never shrinks.
 
-    To be called before TensorFlow is imported; later it changes nothing. For notebooks on small
-    machines: less memory for a little more time. A setting of the user's in
-    TF_ONEDNN_USE_SYSTEM_ALLOCATOR is left alone.
+    Call it before TensorFlow is imported; later it changes nothing. For notebooks on small
+    machines: less memory for a little more time. If the user has set
+    TF_ONEDNN_USE_SYSTEM_ALLOCATOR, it is left alone.
     """
     os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
     for number, value in MALLOPT.values():
@@ -259,15 +259,15 @@ def be_frugal():
 
 
 def release():
-    """Give back the images, weights and moments of trainings that nobody refers to any more."""
+    """Free the images, weights and optimizer moments of trainings that nothing refers to any more."""
     gc.collect()
     _libc("malloc_trim", 0)
 
 
 def forget(array):
-    """Let go of what was read of `array`, where it is mapped from a file: what is wanted again is read again.
+    """Drop what was read of `array` from memory, if it is mapped from a file; it is read again when needed.
 
-    Until the system needs the room for something else, it counts as this process's memory.
+    Otherwise it counts as this process's memory until the system needs the space for something else.
     """
     while isinstance(array, np.ndarray):
         array = array.base
@@ -276,20 +276,20 @@ def forget(array):
 
 
 def _libc(function, *arguments):
-    """Call `function` of the C library, where it is glibc and has it."""
+    """Call `function` of the C library, if this is Linux and the library has it."""
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), function):
         getattr(library, function)(*arguments)
 
 
 def whole_number(least):
-    """For argparse's `type`: a function from text to a whole number (int) of `least` or more.
+    """A `type` for argparse: a function from text to a whole number (int), `least` or more.
 
-    For any other text argparse prints the command's usage and the one line of the error, and exits with 2.
+    For any other text argparse prints the command's usage and one line of error, and exits with 2.
     """
 
     def number(text):
         if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {least} or more")
         return int(text)
 
     return number

@@ -1,4 +1,4 @@
-"""What the cells of a notebook show: figures in their place, findings, tables, and a reader's guesses."""
+"""What the cells of a notebook show: figures, findings, tables, and the reader's guesses."""
 
 import pandas as pd
 from IPython.display import Markdown, display
@@ -20,7 +20,7 @@ class Page:
         self.budget, self.record, self._guesses = budget, record, {}
 
     def figure(self, figure, name, stamp=None):
-        """Write `figure` to its one place, and return the view of it; `stamp` (default: the budget's label)."""
+        """Save `figure` as `name`, stamped with `stamp` (default: the budget's label), and return a view of it."""
         stamp, sharpness = stamp or self.budget.label, self.budget.dots_per_inch
         return figure_view(save_figure(figure, name, self.budget.images_folder, stamp, sharpness))
 
@@ -28,30 +28,30 @@ class Page:
         """The record's figure `name`, or None where the record cannot draw it yet."""
         draw = None if self.record is None else report.drawing(self.record, name)
         if draw is None:
-            display(Markdown(f"The record has no rows for the figure `{name}` yet: `python -m cnnlab record`."))
+            display(Markdown(f"The record has no rows for the figure `{name}` yet: run `python -m cnnlab record`."))
             return None
         return self.figure(draw(), name, find_budget("full").label)
 
     def say(self, *findings, source="this run"):
-        """Show computed sentences, and whether they speak of this run or of the record."""
+        """Show computed findings, and whether they are about this run or the record."""
         display(Markdown("\n\n".join(f"> **Finding, {source}.** {finding.sentence}" for finding in findings)))
 
     def quote(self, chapter):
-        """Show what the record says on `chapter`, a key of `report.CHAPTERS`, as RESULTS.md has it."""
+        """Show the record's findings on `chapter`, a key of `report.CHAPTERS`, as in RESULTS.md."""
         asked = report.CHAPTERS[chapter]
         said = asked.findings(self.record)
         if not said:
-            display(Markdown(f"The record has no rows of `{chapter}` yet: `{asked.command}`."))
+            display(Markdown(f"The record has no rows of `{chapter}` yet: run `{asked.command}`."))
             return
         self.say(*said, source="the record")
 
     def table(self, chapter):
-        """Show the record's tables of `chapter`, likewise."""
+        """Show the record's tables on `chapter`, as in RESULTS.md."""
         for table in report.CHAPTERS[chapter].shown(self.record):
             display(Markdown(table))
 
     def guess(self, quantity, low=None, high=None):
-        """Write down what a reader expects of `quantity`, in words with its unit: an interval, 90% sure to hold it.
+        """Note the reader's guess of `quantity` (in words, with its unit): an interval, 90% sure to hold it.
 
         None: no guess. Raises ValueError for half an interval, or one that ends before it begins.
         """
@@ -60,7 +60,7 @@ class Page:
         self._guesses[quantity] = {"low": low, "high": high, "measured": None}
 
     def reveal(self, quantity, measured):
-        """Show what `quantity`, as `guess` called it, was `measured` to be, a number of the same unit."""
+        """Show the `measured` value of `quantity`, named as in `guess` and in the same unit, beside the guess."""
         if quantity not in self._guesses:
             known = ", ".join(map(repr, self._guesses)) or "none yet"
             raise ValueError(f"nobody guessed {quantity!r}; expected one of the guesses: {known}")
@@ -70,9 +70,9 @@ class Page:
         display(Markdown(f"> **Your guess.** {capital(quantity)}: {said}; measured: {rounded(measured, 3)}."))
 
     def guesses(self):
-        """The guesses beside what was measured, a DataFrame; above it how many intervals hold what they should.
+        """The guesses beside the measured values, a DataFrame; shown above it, how many intervals hold them.
 
-        Without a guess there is nothing to compare: None, and a line that says how to make one.
+        Without a guess there is nothing to compare: returns None, and says how to make one.
         """
         table = pd.DataFrame(self._guesses, ["low", "high", "measured"], dtype="float64").T.dropna()
         if table.empty:
@@ -80,8 +80,8 @@ class Page:
             return None
         held = int(((table["low"] <= table["measured"]) & (table["measured"] <= table["high"])).sum())
         score = (
-            f"**{held} of your {len(table)} intervals hold what was measured.** Of intervals that one is 90% sure of, "
-            "nine in ten should: with fewer, one is too sure of oneself; with all of them, one could have said more."
+            f"**{held} of your {len(table)} intervals hold the measured value.** If you are 90% sure of each, nine "
+            "in ten should: with fewer, you are overconfident; with all, you could have made them narrower."
         )
         display(Markdown(score))
         return table.rename_axis("quantity").reset_index()

@@ -1,4 +1,4 @@
-"""A folder of the reader's own pictures, on the command line: learned, judged on its test pictures, and packed."""
+"""The reader's own pictures on the command line: train on a folder of them, score the model, and pack it."""
 
 import subprocess
 import sys
@@ -6,18 +6,18 @@ from pathlib import Path
 
 from cnnlab.machine import import_keras, output_path, root
 
-# The network that is trained on pictures of one's own, where nobody says which.
+# The network trained on the reader's own pictures unless another is named.
 VARIANT = "cnn_32_64_128"
 
 
 def learn(options):
-    """`cnnlab study --folder`: networks trained on it from nothing, compared over seeds; the chosen one is packed."""
+    """`cnnlab study --folder`: train networks on it from scratch, compare them over seeds, and pack the chosen one."""
     from cnnlab import data, studies
 
     labels = [trial.label for trial in studies.find_study(options.name).trials] if options.name else [VARIANT]
     study = studies.study_of(options.variant or labels)
     if options.store and Path(options.store).resolve().is_relative_to(root() / "results"):
-        raise ValueError(f"{options.store} is of the record, which is no place for your own pictures; name another")
+        raise ValueError(f"{options.store} is part of the record, not a place for your own pictures; name another")
     dataset = data.load_folder(options.folder, options.size, options.groups)
     budget = studies.find_budget(options.budget).on(dataset)
     store, study = studies.Store(options.store or budget.store_folder), study.within(budget)
@@ -25,7 +25,7 @@ def learn(options):
     import_keras()
     from cnnlab import findings, measures, training
 
-    # Of the first seed models are kept, because one of them is packed.
+    # The models of the first seed are kept, because one of them is packed.
     studies.run_study(study, store, 1, models_folder=budget.models_folder)
     models_folder = budget.models_folder if options.keep_models else None
     frame = studies.run_study(study, store, options.seeds, models_folder=models_folder)
@@ -48,7 +48,7 @@ def learn(options):
 
 
 def transfer(options):
-    """`cnnlab transfer`: a linear probe on a pretrained network, which is packed."""
+    """`cnnlab transfer`: train a linear probe on a pretrained network, and pack it."""
     from cnnlab import data
 
     if options.out:
@@ -66,7 +66,7 @@ def transfer(options):
 
 
 def _show_answers(dataset, answers):
-    """The share of the first test images that is answered rightly, and what each class is taken for."""
+    """Print the share of the first test images that is answered correctly, and what each class is taken for."""
     from cnnlab import findings, measures
 
     table = measures.metadata_of(dataset, "test").head(len(answers))
@@ -75,7 +75,7 @@ def _show_answers(dataset, answers):
 
 
 def _pack(model, archive):
-    # A program of its own, because this package knows nothing of SageMaker.
+    # In a separate process, because this package knows nothing of SageMaker.
     command = [sys.executable, "-m", "sagemaker_scripts.package_model", model, "--output", archive]
     if subprocess.run(command, check=False).returncode:
-        raise RuntimeError(f"the model is kept as {model}, but could not be packed")
+        raise RuntimeError(f"the model was saved as {model}, but could not be packed")

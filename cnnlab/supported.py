@@ -1,6 +1,6 @@
-"""Whether the lab can be installed here; `python cnnlab/supported.py` says in one line why not, before anything is.
+"""Whether the lab can be installed here: `python cnnlab/supported.py` says in one line why not, before any install.
 
-Run as a file by whichever Python there is, it imports nothing that is not in every one since 3.6.
+It is run as a file by whatever Python there is, so it imports only what every version since 3.6 has.
 """
 
 import platform
@@ -10,31 +10,31 @@ import sys
 from pathlib import Path
 
 PYPROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
-_OTHERS = "name another: make PYTHON=python3.12 (pyenv, conda and uv install one beside what the system has)"
+_OTHERS = "name another: make PYTHON=python3.12 (pyenv, conda or uv can install one beside the system's)"
 
 
 def trouble(version, system, machine, wide):
-    """Why the lab cannot be installed on a Python of `version` and this machine, and what to do; "" where it can.
+    """Why the lab cannot be installed with this Python on this machine, and what to do about it; "" if it can.
 
     `version`: (major, minor, micro); `system`: as sys.platform; `machine`: as platform.machine();
-    `wide`: whether addresses have 64 bits.
+    `wide`: whether this is a 64-bit Python.
     """
     if system in ("win32", "cygwin", "msys"):
         return "Windows itself is not supported: install WSL (wsl --install), and run this again in its terminal"
     if system == "darwin" and machine == "x86_64":
-        return "Macs with an Intel processor are not supported, as TensorFlow is not: use a Linux machine or container"
+        return "Macs with an Intel processor are not supported by TensorFlow: use a Linux machine or container"
     if not wide:
-        return "Python is one of 32 bits, which TensorFlow does not support: name one of 64 bits, make PYTHON=..."
+        return "this is a 32-bit Python, which TensorFlow does not support: name a 64-bit one, make PYTHON=..."
     lowest, ceiling = bounds()
     if not lowest <= tuple(version) < ceiling:
-        asked = "Python {} to {}.{} is needed, and this is {}: {}"
+        asked = "Python {} to {}.{} is needed, but this is {}: {}"
         said = ".".join(map(str, lowest)), ceiling[0], ceiling[1] - 1, ".".join(map(str, version)), _OTHERS
         return asked.format(*said)
     return ""
 
 
 def bounds():
-    """(the lowest version that is promised, the lowest that is too high): tuples of what pyproject.toml says."""
+    """(the lowest supported version, the lowest that is too new), as tuples, from pyproject.toml."""
     said = re.search(r'requires-python = ">=([\d.]+),<([\d.]+)"', PYPROJECT.read_text(encoding="utf-8"))
     return tuple(tuple(map(int, version.split("."))) for version in said.groups())
 

@@ -1,7 +1,7 @@
-"""What a reader moves in a notebook: controls above a picture of what they are set to.
+"""Interactive widgets for the notebooks: controls above a picture that follows them.
 
-Where no widget runs (an executed file, HTML, a page of a repository) the picture that it began with stands in its
-place. Numbers come from `measures` and the network, pictures from `figures`; here they are only connected.
+Where no widget runs (an executed file, HTML, a page of a repository), the picture that it started with takes its
+place. Numbers come from `measures` and the network, pictures from `figures`; this file only connects them.
 """
 
 import html
@@ -11,22 +11,22 @@ import numpy as np
 
 from cnnlab import data, figures, measures, training
 
-# Images at most that a shift is tried on: their answers are a tenth of a second away.
+# The most images that a shift is tried on: the network answers them in a tenth of a second.
 SHIFTED_IMAGES = 200
-# Of the slider, as powers of ten: 0.25 to 4.
+# The slider's range, as powers of ten: 0.25 to 4.
 TEMPERATURE_POWERS = (-0.602, 0.602)
-# What a notebook server hands on of a file, unless it is told otherwise.
+# The largest file that a notebook server passes on by default.
 LARGEST_UPLOAD = "10 MB"
-# A description is not cut off.
+# So that a control's description is not cut off.
 WHOLE = {"description_width": "initial"}
 STILL = "<p><small>A picture of the widget as it begins: run the notebook to move it.</small></p>"
 
 
 class Movable(ipywidgets.VBox):
-    """Controls, and below them a picture that is drawn anew when one of them is moved.
+    """Controls, and below them a picture that is redrawn when one of them is moved.
 
-    `draw`: takes the values of `controls`, {name: widget}, by name, and returns a matplotlib Figure; a BadDataError
-    that it raises is shown as one line. `alt`: what the picture shows, in words; `top`: a widget that holds the
+    `draw`: takes the values of `controls`, {name: widget}, by name, and returns a matplotlib Figure; if it raises
+    BadDataError, that is shown as one line. `alt`: what the picture shows, in words; `top`: a widget that holds the
     controls (None: they stand in a row). `picture` is the widget that shows the picture.
     """
 
@@ -39,7 +39,7 @@ class Movable(ipywidgets.VBox):
         self._moved()
 
     def put(self, **values):
-        """Set the controls of these names to `values`, and draw once."""
+        """Set the controls of these names to `values`, and redraw once."""
         self._held = True
         try:
             for name, value in values.items():
@@ -59,14 +59,14 @@ class Movable(ipywidgets.VBox):
             self.picture.value = figures.live_view(figure, self._alt)._repr_html_()
 
     def _repr_mimebundle_(self, **options):
-        """As any widget, and beside it the picture: whatever cannot show the one shows the other."""
+        """The widget, and beside it the picture as HTML for viewers that cannot run a widget."""
         return super()._repr_mimebundle_(**options) | {"text/html": self.picture.value + STILL}
 
 
 def kernel(images, begin="vertical edge"):
-    """A 3x3 kernel to be edited over one of `images`, uint8 (n, height, width, channels).
+    """Edit a 3x3 kernel, and see it filter one of `images`, uint8 (n, height, width, channels).
 
-    `begin`: one of `measures.KERNELS`, which stand as buttons. Returns the widget.
+    `begin`: the kernel to start with, one of `measures.KERNELS`; each has a button. Returns the widget.
     """
     places = [(row, column) for row in range(3) for column in range(3)]
     numbers = {
@@ -83,7 +83,7 @@ def kernel(images, begin="vertical edge"):
     buttons = []
     for name, weights in measures.KERNELS.items():
         buttons.append(ipywidgets.Button(description=name, layout={"width": "130px"}))
-        # Bound now: the loop goes on.
+        # Bound now, because the loop changes it.
         values = dict(zip(numbers, np.ravel(weights).tolist(), strict=True))
         buttons[-1].on_click(lambda _, values=values: widget.put(**values))
     picture = _picture_slider(images)
@@ -96,11 +96,11 @@ def kernel(images, begin="vertical edge"):
 
 
 def shift(model, images, labels, class_names):
-    """One of `images` to be moved by some pixels, and what `model` makes of it: its answer, a feature map, accuracy.
+    """Shift one of `images` by some pixels, and see the answer of `model`, a feature map, and the accuracy.
 
-    `images` uint8 (n, height, width, channels), `labels` (n,); all of them, SHIFTED_IMAGES at most, are moved alike for
-    the accuracy. It begins with a picture that is answered rightly where it is, and wrongly 5 pixels to the right, if
-    there is one. The map is one of the last convolution's; without one there is none. Returns the widget.
+    `images` uint8 (n, height, width, channels), `labels` (n,); all of them, SHIFTED_IMAGES at most, are shifted alike
+    for the accuracy. It starts with a picture that is classified correctly in place, and wrongly 5 pixels to the right,
+    if there is one. The map is one of the last convolution's; a model without one shows none. Returns the widget.
     """
     images, labels = images[:SHIFTED_IMAGES], np.asarray(labels[:SHIFTED_IMAGES])
     still, found = training.predict(model, images), measures.explained_layer(model)
@@ -140,7 +140,7 @@ def shift(model, images, labels, class_names):
 
 
 def temperature(probabilities, labels):
-    """A temperature to be moved, and what becomes of confidence and of calibration.
+    """Move a temperature, and see what it does to confidence and calibration.
 
     `probabilities` (n, classes) of images whose classes are `labels` (n,). Returns the widget.
     """
@@ -164,10 +164,10 @@ def temperature(probabilities, labels):
 
 
 def attribution(model, images, class_names):
-    """Where on one of `images`, uint8 (n, height, width, channels), the answer of `model` comes from, and another.
+    """See which parts of one of `images`, uint8 (n, height, width, channels), support the answer of `model` or another.
 
-    A map of a class that the reader chooses, at first the runner-up of the first picture, beside that of the answer.
-    The reader chooses the kind of map, too, among `measures.maps_of(model)`. Returns the widget.
+    The map for a class that the reader chooses, at first the runner-up of the first picture, beside the answer's map.
+    The reader also chooses the kind of map from `measures.maps_of(model)`. Returns the widget.
     """
     answers = training.predict(model, images)
 
@@ -191,10 +191,10 @@ def attribution(model, images, class_names):
 
 
 def own_picture(model, class_names, example):
-    """A picture from the reader's disk, answered by `model`; until there is one, `example` (height, width, channels).
+    """Upload a picture, and see the answer of `model`; until then, to `example` (height, width, channels).
 
-    The file is made upright, and square by black margins, as `data.decode_picture` does; one that is no picture is
-    answered by one line. Returns the widget.
+    The picture is turned upright and padded to a square with black, as `data.decode_picture` does; a file that is not
+    a picture gets one line. Returns the widget.
     """
     side = model.input_shape[1]
 
@@ -222,5 +222,5 @@ def _picture_slider(images, begin=0):
 
 
 def _slider(description, value, low, high):
-    """Moves on release: a picture is a tenth of a second's work, and a drag passes many values."""
+    """A slider that acts on release: a picture takes a tenth of a second, and a drag passes many values."""
     return ipywidgets.IntSlider(value, low, high, description=description, style=WHOLE, continuous_update=False)

@@ -1,4 +1,4 @@
-"""How numbers and labels are written in sentences and tables: in one way, decided here."""
+"""How numbers and labels are written in sentences and tables, decided once, here."""
 
 import math
 import re
@@ -20,17 +20,17 @@ def whole_points(margin):
 
 
 def signed_points(difference):
-    """0.0271 -> '+2.71', in percentage points, which the heading names."""
+    """0.0271 -> '+2.71', percentage points, which the column's heading names."""
     return f"{100 * difference:+.2f}"
 
 
 def rounded(number, digits):
-    """(1_449, 3) -> '1,450', (0.02714, 3) -> '0.0271': so many digits that say something."""
+    """(1_449, 3) -> '1,450', (0.02714, 3) -> '0.0271': rounded to so many significant digits."""
     return f"{float(f'{number:.{digits}g}'):,.10g}"
 
 
 def about(n):
-    """826.3 -> 'about 830': two digits of an estimate."""
+    """826.3 -> 'about 830': an estimate to two significant digits."""
     return f"about {rounded(n, 2)}"
 
 
@@ -56,17 +56,17 @@ def plural(n, noun):
 
 
 def capital(text):
-    """`text` as a sentence begins."""
+    """`text` with a capital first letter, to begin a sentence."""
     return text[:1].upper() + text[1:]
 
 
 def spelled(n):
-    """1 -> 'one'; beyond twelve in digits."""
+    """1 -> 'one'; numbers above twelve in digits."""
     return SPELLED[n] if n < len(SPELLED) else f"{n:,}"
 
 
 SPELLED = ("no", *["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"])
-# Labels of another form: as people say them, and in a sentence.
+# Labels that follow no pattern: on their own, and within a sentence.
 OTHERS = {
     "conv1d": ("1-D CNN", "1-D CNN"),
     "nearest": ("Nearest training image", "the nearest training image"),
@@ -78,12 +78,12 @@ OTHERS = {
     "mars_tuned": ("Fine-tuned network", "the fine-tuned network"),
     "mars_tuned_all": ("Fine-tuned network, refitted", "the refitted network"),
 }
-# What several seeds of a network answer together.
+# Ends the label of several seeds of a network that vote together.
 VOTE = "_vote"
 FAMILIES = {
     "dense": "dense", "cnn": "CNN", "gap": "CNN with global average pooling", "pretrained": "pretrained features",
 }  # fmt: skip
-# Of a label's ending: its pattern, what a table says of it, and the form of a sentence.
+# The endings of labels: pattern, text in a table, and form in a sentence.
 SUFFIXES = (
     (r"_edited", ", edited", "edited {}"),
     (r"_weighted", ", rare classes weighted", "{} with rare classes weighted"),
@@ -95,7 +95,7 @@ SUFFIXES = (
     (r"_k(\d+)to(\d+)", r", \1x\1 to \2x\2 kernels", "{} with mixed kernels"),
     (r"_k(\d+)", r", \1x\1 kernels", "{} with {}-pixel kernels"),
 )
-# What a sentence tells variants of one study apart by, with at most one number.
+# The parts of a label: Mars or not, family, layer widths, ending.
 LABEL = re.compile(r"(mars_)?(dense|cnn|gap|pretrained)((?:_\d+(?!\d*_epochs))*)(.*)")
 NOUNS = {"dense": "dense network", "cnn": "CNN", "gap": "pooled CNN", "pretrained": "pretrained network"}
 
@@ -107,9 +107,9 @@ def family(label):
 
 
 def short(label):
-    """A variant in a sentence: 'cnn_32_64_k5' -> 'the CNN with five-pixel kernels', else by its first layer's width.
+    """A variant's name in a sentence: 'cnn_32_64_k5' -> 'the CNN with five-pixel kernels', else by first-layer width.
 
-    A label of no known form is returned as it is.
+    An unrecognised label is returned unchanged.
     """
     if label.endswith(VOTE):
         return f"the vote of {short(label.removesuffix(VOTE))}"
@@ -126,9 +126,9 @@ def short(label):
 
 
 def readable(label):
-    """A variant's label as people say it: 'cnn_32_64_k3' -> 'CNN 32-64, 3x3 kernels'.
+    """A variant's label written out: 'cnn_32_64_k3' -> 'CNN 32-64, 3x3 kernels'.
 
-    A label of no known form is returned as it is.
+    An unrecognised label is returned unchanged.
     """
     if label.endswith(VOTE):
         return f"{readable(label.removesuffix(VOTE))}, vote"
@@ -143,5 +143,5 @@ def readable(label):
 
 
 def from_to(low, high, write):
-    """'46.1% to 47.2%' of two numbers, each written by `write`; '' where there is no interval."""
+    """'46.1% to 47.2%': two numbers, each formatted by `write`; '' where there is no interval."""
     return "" if math.isnan(low) else f"{write(low)} to {write(high)}"

@@ -330,7 +330,7 @@ BAD = {
         lambda parent: zipped(file_of("train.7z", b"7z\xbc\xaf\x27\x1c")(parent).parent, parent / "a.zip"),
         "train.7z is a 7z archive",
     ),
-    "pointer": (file_of("test.parquet", b"version https://git-lfs.github.com/spec/v1\n"), "only a pointer of Git LFS"),
+    "pointer": (file_of("test.parquet", b"version https://git-lfs.github.com/spec/v1\n"), "only a Git LFS pointer"),
     "JPEG pictures": (file_of("cat/1.jpg", b"\xff\xd8\xff\xe0"), "this is a JPEG picture"),
     "CIFAR-100": (cifar100, "train is CIFAR-100, another data set"),
     "CIFAR-100, binary": (file_of("train.bin", bytes(3074 * 4)), "train.bin is CIFAR-100, another data set"),
@@ -341,7 +341,7 @@ BAD = {
     **{f"half of {name}": (cut(name), "is cut short") for name in ("tar", "tar.bz2", "tar.xz", "flat zip", "npz")},
     "half of tar.gz": (cut("cifar-10-binary.tar.gz"), "cut short"),
     "competition": (competition, r"lacks 20 of the 120 images: all of test_batch\n.*20 images .*altered(.|\n)*Kaggle"),
-    "labels wrong": (changed("y_train", WRONG_LABELS), "gives 3 images another label"),
+    "labels wrong": (changed("y_train", WRONG_LABELS), "labels 3 images differently"),
     "labels missing": (changed("y_test", np.zeros(0)), "gives no label to 20 images"),
     "labels in another order": (changed("y_train", np.roll(ARRAYS["y_train"], 7)), "gives no label to 100 images"),
     "an altered image": (
@@ -354,6 +354,6 @@ BAD = {
         "folder holds no CIFAR-10 a",
     ),
     "an address": (lambda parent: "https://www.cs.toronto.edu/~kriz/cifar.html", "an address on the web"),
-    "nothing at all": (lambda parent: "   ", "no path of a file"),
+    "nothing at all": (lambda parent: "   ", "not the path of a file"),
     "a misspelt name": (lambda parent: parent / "cifra" / "x", "no such file or folder: .* has no 'cifra'"),
 }

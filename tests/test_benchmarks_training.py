@@ -117,8 +117,8 @@ def test_without_the_data_it_says_what_to_do(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--rounds", "0"], "'0' is not a whole number from 1"),
-        (["--images", "1"], "'1' is not a whole number from 64"),
+        (["--rounds", "0"], "'0' is not a whole number of 1 or more"),
+        (["--images", "1"], "'1' is not a whole number of 64 or more"),
         (["--only", "speed"], "invalid choice: 'speed'"),
     ],
 )

@@ -84,16 +84,16 @@ def test_help_of_a_command_names_what_it_can_do(arguments, names, monkeypatch, c
     ("arguments", "message"),
     [
         (["study", "filtres"], "no study is called 'filtres'; expected one of baselines, filters"),
-        (["study", "filters", "--seeds", "-1"], "'-1' is not a whole number from 1"),
-        (["study", "filters", "--seeds", "0"], "'0' is not a whole number from 1"),
+        (["study", "filters", "--seeds", "-1"], "'-1' is not a whole number of 1 or more"),
+        (["study", "filters", "--seeds", "0"], "'0' is not a whole number of 1 or more"),
         (["study", "filters", "--budget", "tiny"], "invalid choice: 'tiny'"),
         (["study", "recipes"], "expected one of baselines, filters"),
         (["study", "recipes"], ", targets\n"),
         (["train", "--recipe", "to_95"], "no recipe is called 'to_95'; expected one of published, "),
-        (["train", "--recipe", "to_74", "--seed", "-1"], "'-1' is not a whole number from 0"),
+        (["train", "--recipe", "to_74", "--seed", "-1"], "'-1' is not a whole number of 0 or more"),
         (["train", "--recipe", "to_74", "--out", "model.h5"], "expected a file that ends in .keras"),
         (["probe", "shfit"], "no probe is called 'shfit'"),
-        (["probe", "shift", "--images", "x"], "--images is of the probe corruptions; shift measures on"),
+        (["probe", "shift", "--images", "x"], "--images is for the probe corruptions; shift measures on"),
         (["probe", "corruptions", "--images", "nowhere"], "cnnlab: nowhere: there is no such file or folder"),
         (["studdy"], "invalid choice: 'studdy'"),
     ],
@@ -194,7 +194,7 @@ def test_what_cannot_be_written_is_said_at_once_in_one_line_with_advice(argument
     assert main(arguments) == 1
     shown = capsys.readouterr().err
     assert shown.count("\n") == 1
-    assert re.search(r"(file|runs)\S* cannot be written \(.*\): mend that, or name another place .*CNNLAB_ROOT", shown)
+    assert re.search(r"(file|runs)\S* cannot be written \(.*\): fix that, or name another place .*CNNLAB_ROOT", shown)
 
 
 def test_a_folder_that_may_not_be_written_is_said_likewise(monkeypatch, capsys):
@@ -242,7 +242,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(
 ):
     monkeypatch.setitem(data.LOADERS, "cifar10", lambda seed: bars_dataset)
     assert main([*arguments, str(tmp_path / "kept.keras")]) == 130
-    assert "the same command goes on from here" in capsys.readouterr().err
+    assert "the same command continues from here" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -301,14 +301,14 @@ def test_a_study_of_ones_own_pictures_gives_a_table_findings_and_a_packed_model(
     ("arguments", "message"),
     [
         (["study"], "name a study"),
-        (["study", "filters", "--variant", "cnn_16_32_64"], "--variant and --groups are of folders"),
+        (["study", "filters", "--variant", "cnn_16_32_64"], "--variant and --groups need --folder"),
         (["study", "--folder", "absent"], "no such file or folder"),
         (
             ["study", "--folder", ".", "--variant", "cnn_1"],
             "no variant is called 'cnn_1'; expected some of dense_128_64",
         ),
         (["study", "recipe", "--folder", "."], "no variant is called 'assignment'"),
-        (["study", "--folder", ".", "--store", "results/trials"], "is of the record"),
+        (["study", "--folder", ".", "--store", "results/trials"], "is part of the record"),
     ],
 )
 def test_a_study_of_no_pictures_or_no_variant_says_one_line_at_once(arguments, message, tmp_path, monkeypatch, capsys):
@@ -375,7 +375,7 @@ def test_transfer_goes_from_a_folder_of_pictures_to_a_packed_model(tmp_path, mon
         (["--folder", "absent"], 2, "has no 'absent'; expected a folder"),
         (["--folder", "."], 2, "expected a folder of pictures for each of two or more classes"),
         (["--folder", ".", "--out", "model.h5"], 2, "expected a file that ends in .keras"),
-        (["--folder", ".", "--size", "4"], 2, "'4' is not a whole number from 8"),
+        (["--folder", ".", "--size", "4"], 2, "'4' is not a whole number of 8 or more"),
         ([], 2, "required: --folder"),
     ],
 )
@@ -396,7 +396,7 @@ def test_ctrl_c_in_what_begins_again_promises_nothing(command, monkeypatch, caps
 
     monkeypatch.setattr(__main__, f"_{command}", interrupt)
     assert main([command, *(["any.ipynb"] if command == "notebook" else [])]) == 130
-    assert "the same command begins again" in capsys.readouterr().err
+    assert "the same command starts again from the beginning" in capsys.readouterr().err
 
 
 def test_missing_mars_images_are_said_in_one_message_with_what_to_do(tmp_path, monkeypatch, capsys):

@@ -69,7 +69,7 @@ DAMAGE = {
     "y_test.npy is truncated": lambda folder: (folder / "y_test.npy").write_bytes(b""),
     "x_test.npy is missing": lambda folder: (folder / "x_test.npy").unlink(),
     "x_test.npy is float64": lambda folder: np.save(folder / "x_test.npy", ARRAYS["x_test"] / 255),
-    "y_test.npy is truncated or no array .*Python objects": lambda folder: np.save(
+    "y_test.npy is truncated or not an array .*Python objects": lambda folder: np.save(
         folder / "y_test.npy", np.array([{}])
     ),
     "x_test.npy is uint8 .*expected uint8": lambda folder: np.save(folder / "x_test.npy", ARRAYS["x_test"][1:]),

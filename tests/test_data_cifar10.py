@@ -203,8 +203,8 @@ def empty(tmp_path):
 
 
 BAD_PATHS = {
-    flipped: "lacks 1 of the 120 images: 1 of data_batch_2\n.*1 images that are none of CIFAR-10's",
-    flipped_archive: "is a damaged gzip archive|label|images that are none",
+    flipped: "lacks 1 of the 120 images: 1 of data_batch_2\n.*1 images that are not CIFAR-10's",
+    flipped_archive: "is a damaged gzip archive|label|images that are not",
     truncated: "is cut short",
     climbing: "outside its folder",
     linked: "a link or a device",
@@ -240,7 +240,7 @@ def test_a_damaged_cache_is_built_again_with_one_line(tmp_path, cache):
     folder = tiny_cifar.write_folder(tmp_path, "cifar-10-batches-bin")
     load(folder, cache)
     os.truncate(cache / "cifar10" / "x_train.npy", 1000)
-    with pytest.warns(UserWarning, match="cache .* is damaged and is built again: x_train.npy is truncated") as said:
+    with pytest.warns(UserWarning, match="cache .* is damaged and is being rebuilt: x_train.npy is truncated") as said:
         assert_whole(load(folder, cache))
     assert len(said) == 1
     with warnings.catch_warnings(action="error"):
@@ -385,7 +385,7 @@ def test_one_class_alone_is_no_five_strengths(tmp_path):
         ({"fog": IMAGES, "labels": np.eye(20)[LABELS]}, r"is float64 \(20, 20\); expected whole numbers"),
         ({"fog": IMAGES, "labels": LABELS + 1}, "has labels from 1 to 10; expected 0 to 9"),
         ({"fog": IMAGES, "labels": LABELS - 1}, "has labels from -1 to 8; expected 0 to 9"),
-        ({"fog": np.array([None, {}], dtype=object), "labels": LABELS}, "fog.npy is no whole .npy of numbers"),
+        ({"fog": np.array([None, {}], dtype=object), "labels": LABELS}, "fog.npy is not a valid .npy of numbers"),
     ],
 )  # fmt: skip
 def test_bad_files_get_one_line(files, message, tmp_path):
@@ -403,7 +403,7 @@ def test_bad_files_get_one_line(files, message, tmp_path):
 def test_a_damaged_file_gets_one_line(damage, tmp_path):
     np.save(file := io.BytesIO(), IMAGES)
     (tmp_path / "fog.npy").write_bytes(damage(file.getvalue()))
-    with pytest.raises(BadDataError, match=r"fog.npy is no whole .npy of numbers \(") as error:
+    with pytest.raises(BadDataError, match=r"fog.npy is not a valid .npy of numbers \(") as error:
         load_variants(tmp_path, 100)
     assert "\n" not in str(error.value)
 

@@ -62,21 +62,21 @@ NPY = io.BytesIO()
 np.save(NPY, np.array([{}]), allow_pickle=True)
 HUGE = (SPEC.limits.file + 1,)
 BAD = {
-    "is 20000 x 20000 pixels, more than any|no whole PNG": ("x.png", png_header(20_000, 20_000)),
-    "is no whole PNG .*(pixels|bomb)": ("x.png", png_header(1_000_000, 1_000_000)),
-    "is no whole PNG picture": ("x.png", tiny_cifar.png(PICTURE)[:-3000]),
-    "is no JSON": ("test_lables.json", b"[1, 2"),
-    "is no JSON .*recursion": ("test_lables.json", b"[" * 50_000),
+    "is 20000 x 20000 pixels, more than any|not a valid PNG": ("x.png", png_header(20_000, 20_000)),
+    "is not a valid PNG .*(pixels|bomb)": ("x.png", png_header(1_000_000, 1_000_000)),
+    "is not a valid PNG picture": ("x.png", tiny_cifar.png(PICTURE)[:-3000]),
+    "is not valid JSON": ("test_lables.json", b"[1, 2"),
+    "is not valid JSON .*recursion": ("test_lables.json", b"[" * 50_000),
     "has 61,459 bytes, expected 3,073 for each image": ("data_batch_1.bin", bytes(61_459)),
     "has a label 255": ("data_batch_1.bin", bytes([255]) * 61_460),
     "asks to run": ("batch", pickle.dumps({"data": np.save, "labels": []})),
-    "truncated or no array .*Python objects|Object arrays": ("x.npy", NPY.getvalue()),
-    "truncated or no array": ("x.npy", NPY.getvalue()[:100]),
-    "is no whole HDF5": ("x.h5", hdf5(lambda file: file.create_dataset("x", data=ARRAYS["x_test"]))[:-9_000]),
+    "truncated or not an array .*Python objects|Object arrays": ("x.npy", NPY.getvalue()),
+    "truncated or not an array": ("x.npy", NPY.getvalue()[:100]),
+    "is not a valid HDF5": ("x.h5", hdf5(lambda file: file.create_dataset("x", data=ARRAYS["x_test"]))[:-9_000]),
     "holds x of [0-9,]+ bytes, more than any": ("x.h5", hdf5(lambda file: file.create_dataset("x", HUGE, "u1"))),
-    "is no whole Matlab": ("x.mat", matlab({"data": PICTURE})[:-900]),
+    "is not a valid Matlab": ("x.mat", matlab({"data": PICTURE})[:-900]),
     "holds data of [0-9,]+ bytes, more than any": ("x.mat", matlab({"data": np.zeros(HUGE, "uint8")})),
-    "is no whole Parquet|pyarrow is missing": ("x.parquet", b"PAR1" + bytes(50)),
+    "is not a valid Parquet|needs pyarrow": ("x.parquet", b"PAR1" + bytes(50)),
 }
 
 

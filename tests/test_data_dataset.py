@@ -71,7 +71,7 @@ BAD_FIELDS = {
     "train.labels run from 0 to 2; expected 0 to 1": {"names": NAMES[:2]},
     "train.labels run from -1 to": {"labels": LABELS.astype("int64") - 1},
     "train.labels are float64; expected whole": {"labels": LABELS / 2},
-    "train.labels have 'down', which is none of class_names: left, right, up": {"labels": np.array(["down"] * 12)},
+    "train.labels have 'down', which is not in class_names: left, right, up": {"labels": np.array(["down"] * 12)},
     "train.labels is a list": {"labels": LABELS.tolist()},
     "validation.labels run from 0 to 9": {"labels": np.arange(12) % 10, "split": "validation"},
     "train.images are float32; expected uint8": {"images": (IMAGES / 255).astype("float32")},

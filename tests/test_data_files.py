@@ -42,8 +42,8 @@ BAD = {
     "file/below": "no such file or folder",
     "~nobody-of-that-name/x": "no such file or folder",
     "a" * 5000: r"cannot be read \(File name too long\)",
-    "a\0b": "no path of a file",
-    " ''": "no path of a file",
+    "a\0b": "not the path of a file",
+    " ''": "not the path of a file",
     "https://example.org/cifar.tar.gz": "an address on the web: download it",
     "loop": "no such file or folder",
 }

@@ -68,7 +68,7 @@ def test_sizes_that_differ_are_said_in_one_line(pictures, cache, capsys):
     (pictures / "cat" / "large.png").write_bytes(encoded(photo(90, (300, 200))))
     (pictures / "dog" / "small.png").write_bytes(encoded(photo(91, (20, 10))))
     data.load_folder(pictures, 32, cache=cache)
-    said = "of 3 sizes, 20x10 to 300x200 pixels, made 32x32, filled up with black; 1 smaller, enlarged\n"
+    said = "3 sizes, 20x10 to 300x200 pixels, resized to 32x32, padded with black; 1 smaller, enlarged\n"
     assert said in capsys.readouterr().out
 
 
@@ -109,7 +109,7 @@ def test_pictures_that_look_like_one_for_test_are_left_out_and_may_leave_too_few
     assert f"1 file in {pets} is left out:" in capsys.readouterr().out
     for number in (2, 5):
         (pets / "train" / "owl" / f"{number}.png").write_bytes(encoded(photo(23), "JPEG", quality=50 + number))
-    with pytest.raises(ValueError, match=r"the train pictures in .*: too few that can be used of owl \(4\)"):
+    with pytest.raises(ValueError, match=r"the train split of .*: too few usable pictures of owl \(4\)"):
         data.load_folder(pets, 32, cache=cache)
     assert "train/owl/5.png looks like test/owl/23.png" in capsys.readouterr().out
 
@@ -143,7 +143,7 @@ def test_a_damaged_cache_is_built_again(pictures, cache):
     whole = load(pictures, cache).split("test")[0]
     (made,) = (entry for entry in cache.glob("folder-*") if entry.is_dir())
     os.truncate(made / "images.npy", 1_000)
-    with pytest.warns(UserWarning, match="is damaged and is built again"):
+    with pytest.warns(UserWarning, match="is damaged and is being rebuilt"):
         np.testing.assert_array_equal(load(pictures, cache).split("test")[0], whole)
 
 
@@ -159,7 +159,7 @@ def test_a_folder_that_cannot_be_used_gets_one_line(tmp_path, cache):
     few = write(tmp_path / "few", 6)
     for number in (0, 3):
         (few / "cat" / f"{number}.png").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"too few that can be used of cat \(4\); expected 5 or more"):
+    with pytest.raises(ValueError, match=r"too few usable pictures of cat \(4\); expected 5 or more"):
         load(few, cache)
     for size in (7, 1_025, 31.5, True):
         with pytest.raises(ValueError, match="expected 8 to 1,024 pixels"):

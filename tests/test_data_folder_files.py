@@ -76,8 +76,8 @@ def test_what_is_no_file_or_may_not_be_read_is_listed(tmp_path, monkeypatch):
     locked(monkeypatch, tmp_path / "dog" / "locked")
     table, _, outside = find_files(tmp_path)
     assert sorted(table["file"]) == ["cat/1.jpg", "dog/1.jpg"]
-    no_file = "is no file, or a link that leads nowhere"
-    assert dict(outside) == {"cat/gone.jpg": no_file, "cat/pipe.jpg": no_file, "dog/locked": "may not be read"}
+    no_file = "is not a file, or is a broken link"
+    assert dict(outside) == {"cat/gone.jpg": no_file, "cat/pipe.jpg": no_file, "dog/locked": "cannot be read"}
     locked(monkeypatch, tmp_path / "dog")
     with pytest.raises(ValueError, match=r"dog cannot be read \(Permission denied\)"):
         find_files(tmp_path)
@@ -140,7 +140,7 @@ def test_copies_are_left_out_and_so_are_files_of_two_classes():
     assert list(table["reason"]) == ["", "is the same file as cat/0.png", "", "", "is the same file as dog/2.png"]
     table = table_of(["cat", "dog"])
     mark_copies(table, np.ones((2, 32), "uint8"))
-    assert set(table["reason"]) == {"lies in the folders of cat and dog"}
+    assert set(table["reason"]) == {"is in several classes: cat and dog"}
 
 
 def test_of_copies_in_two_splits_that_for_test_stays():
@@ -156,7 +156,7 @@ def test_classes_with_too_few_pictures_are_named_with_their_numbers(tmp_path):
     with pytest.raises(ValueError, match=r"too few .* of dog \(4\), owl \(0\); expected 5 or more of each class"):
         check_classes(table, ["cat", "dog", "owl"], tmp_path)
     given = table_of(["cat"] * 6 + ["dog"] * 5, ["test"] + ["train"] * 10)
-    with pytest.raises(ValueError, match=r"the test pictures in .*too few .* of dog \(0\); expected 1 or more"):
+    with pytest.raises(ValueError, match=r"the test split of .*too few .* of dog \(0\); expected 1 or more"):
         check_classes(given, ["cat", "dog"], tmp_path)
 
 
@@ -210,7 +210,7 @@ def test_a_csv_says_what_belongs_together(tmp_path, text):
     [
         ("name,scene\n1,2\n", "has the columns name, scene"),
         ("file,group\nx.jpg,1\n", "names none of"),
-        ("", "no CSV"),
+        ("", "not a CSV"),
         ("file,group\ncat/1.jpg,a\ncat/1.jpg,b\n", "has cat/1.jpg in several groups"),
     ],
 )
@@ -288,7 +288,7 @@ def test_a_group_on_both_sides_of_given_splits_is_refused_and_a_guess_is_said(tm
     table = pd.DataFrame(rows, columns=["file", "class", "split"]).assign(reason="")
     table["home"] = table["split"] + "/" + table["class"]
     source, table["group"] = find_groups(tmp_path, table)
-    assert source == "names that differ in a last number, 6 of which lie in several of the splits that are given"
+    assert source == "names that differ only in a final number, 6 of which lie in several of the given splits"
     assign_splits(table, thumbnails_of(range(len(table))))
     assert (table["split"] == "test").sum() == 36
     again = pd.DataFrame(rows, columns=["file", "class", "split"]).assign(reason="", home=table["home"])

@@ -109,7 +109,7 @@ def test_a_full_cache_does_not_stand_in_for_other_pictures_that_are_named(tmp_pa
     load(tiny_mars.write_zip(tmp_path), cache)
     first = f"calibrated/{listed()[0]}"
     folder = tiny_mars.write_folder(tmp_path / "other", {**FILES, first: tiny_mars.picture(9)})
-    with pytest.raises(DataUnavailableError, match="they were changed, or changed places"):
+    with pytest.raises(DataUnavailableError, match="they were changed or swapped"):
         load(folder, cache)
     (folder / first).write_bytes(FILES[first])
     assert load(folder, cache)["images"].shape == (20, 16, 16, 3)
@@ -180,7 +180,7 @@ def test_a_lying_or_damaged_zip_is_refused(tmp_path, cache):
     content = bytearray(path.read_bytes())
     content[200:260] = bytes(60)  # within the first picture
     path.write_bytes(content)
-    with pytest.raises(DataUnavailableError, match="a damaged zip archive|is no JPEG|no whole JPEG"):
+    with pytest.raises(DataUnavailableError, match="a damaged zip archive|is not a JPEG|not a valid JPEG"):
         load(path, cache)
     os.truncate(path, len(content) // 2)
     with pytest.raises(DataUnavailableError, match="a zip archive that is cut short"):
@@ -205,7 +205,7 @@ def test_a_damaged_cache_is_built_again(tmp_path, cache):
         lambda folder: (folder / "manifest.json").write_text('{"images": 3}'),
     ):
         damage(cache / "mars-16-letterbox")
-        with pytest.warns(UserWarning, match="is damaged and is built again"):
+        with pytest.warns(UserWarning, match="is damaged and is being rebuilt"):
             np.testing.assert_array_equal(load(path, cache)["images"], whole)
 
 

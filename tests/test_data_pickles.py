@@ -64,13 +64,13 @@ def test_a_pickle_that_runs_code_does_not(tmp_path):
 
 
 BAD = {
-    "is no whole pickle": tiny_cifar.python2_pickle(PIXELS.tobytes(), LABELS)[:-900],
+    "is not a valid pickle": tiny_cifar.python2_pickle(PIXELS.tobytes(), LABELS)[:-900],
     "has an array of 3 bytes, which its shape": tiny_cifar.python2_pickle(b"abc", LABELS),
     "of Python objects, which may be anything|array of object": pickle.dumps({"data": np.array([{}])}),
     "numpy.fromfile.*refused": b"cnumpy\nfromfile\n(S'batch'\ntR.",
     "builtins.eval.*refused": b"\x80\x02cbuiltins\neval\n(X\x01\x00\x00\x001tR.",
     "_codecs.decode.*refused": b"\x80\x02c_codecs\ndecode\n(X\x01\x00\x00\x001tR.",
-    "unexpected code 'zlib'": b"\x80\x02c_codecs\nencode\n(X\x01\x00\x00\x001X\x04\x00\x00\x00zlibtR.",
+    "unexpected codec 'zlib'": b"\x80\x02c_codecs\nencode\n(X\x01\x00\x00\x001X\x04\x00\x00\x00zlibtR.",
 }
 
 
@@ -85,7 +85,7 @@ def test_a_pickle_is_made_of_nothing_but_what_is_known():
     stream = io.BytesIO(pickle.dumps([1 + 2j]) + pickle.dumps("next"))
     assert unpickled(stream, known, "it") == [("stands for", (1.0, 2.0))]
     assert unpickled(stream, known, "it") == "next"
-    with pytest.raises(BadDataError, match="no whole pickle"):
+    with pytest.raises(BadDataError, match="not a valid pickle"):
         unpickled(stream, known, "it")
     with pytest.raises(BadDataError, match="asks to run builtins.complex, which it never does: refused"):
         unpickled(io.BytesIO(pickle.dumps(1 + 2j)), {}, "it")

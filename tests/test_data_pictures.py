@@ -109,12 +109,12 @@ def test_the_first_of_several_pictures_counts():
 WHOLE = encoded(photo(0), "JPEG")
 BAD = {
     "is empty": b"",
-    "is no JPEG/PNG": b"<html>Sign in</html>",
-    "is no whole JPEG picture": WHOLE[:-200],
-    "is no whole PNG picture": encoded(photo(0))[:-200],
+    "is not a JPEG/PNG": b"<html>Sign in</html>",
+    "is not a valid JPEG picture": WHOLE[:-200],
+    "is not a valid PNG picture": encoded(photo(0))[:-200],
     "is a HEIC picture.*save it as JPEG": b"\0\0\0\x18ftypheic" + bytes(100),
     "floating-point": encoded(Image.fromarray(np.ones((4, 4), "float32")), "TIFF"),
-    "no whole JPEG/PNG.*bomb": b"P6 1000000 1000000 255\n",
+    "not a valid JPEG/PNG.*bomb": b"P6 1000000 1000000 255\n",
 }
 
 
@@ -126,7 +126,7 @@ def test_what_cannot_be_used_gets_a_reason(reason):
 
 def test_whatever_pillow_raises_is_said_of_the_picture():
     header = encoded(Image.new("RGB", (2, 2)))[:45]
-    for data, said in ((b"GIF89a", "is no PNG picture"), (header, "is no whole PNG picture")):
+    for data, said in ((b"GIF89a", "is not a PNG picture"), (header, "is not a valid PNG picture")):
         with pytest.raises(BadDataError, match=said), opened_picture(data, "PNG") as image:
             image.load()
 

@@ -195,7 +195,7 @@ def not_a_copy(root, folder):
     ("make", "words"),
     [
         (damaged, "x_train.npy is missing or damaged"),
-        (changed, "not those of its manifest.json"),
+        (changed, "do not match its manifest.json"),
         (not_a_copy, "--data is not a copy of cifar10"),
         (lambda root, folder: root / "nowhere", "neither a local path nor an s3:// address"),
         (lambda root, folder: f"s3://{BUCKET}/none", "there is nothing at --data"),

@@ -231,7 +231,7 @@ def test_ctrl_c_ends_the_kernel_and_says_one_line(elsewhere):
     _, shown = run.communicate(timeout=60)
     assert run.returncode == 130
     assert "Traceback" not in shown
-    assert shown.endswith("stopped: the same command begins again\n")
+    assert shown.endswith("stopped: the same command starts again from the beginning\n")
     assert begun[2] == str(elsewhere.parent / "lab"), "cells run in the lab's folder"
     with pytest.raises(ProcessLookupError):
         os.kill(int(begun[1]), 0)

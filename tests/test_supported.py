@@ -13,12 +13,12 @@ from cnnlab import supported
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
-        ({"version": (3, 8, 10)}, "Python 3.11.5 to 3.13 is needed, and this is 3.8.10: .*make PYTHON=python3.12"),
-        ({"version": (3, 11, 2)}, "Python 3.11.5 to 3.13 is needed, and this is 3.11.2"),
-        ({"version": (3, 14, 0)}, "Python 3.11.5 to 3.13 is needed, and this is 3.14.0"),
+        ({"version": (3, 8, 10)}, "Python 3.11.5 to 3.13 is needed, but this is 3.8.10: .*make PYTHON=python3.12"),
+        ({"version": (3, 11, 2)}, "Python 3.11.5 to 3.13 is needed, but this is 3.11.2"),
+        ({"version": (3, 14, 0)}, "Python 3.11.5 to 3.13 is needed, but this is 3.14.0"),
         ({"system": "darwin", "machine": "x86_64"}, "Macs with an Intel processor"),
         ({"system": "win32"}, "install WSL"),
-        ({"wide": False}, "of 64 bits"),
+        ({"wide": False}, "a 64-bit one"),
     ],
 )
 def test_what_is_not_supported_is_said_in_one_line_with_what_to_do(facts, said):
@@ -97,5 +97,5 @@ def test_where_no_source_gives_the_data_npm_comes_from_the_registry_but_not_afte
 def test_a_python_that_is_not_supported_makes_no_environment(clone):
     (clone / "pyproject.toml").write_text('requires-python = ">=9.1.2,<9.9"')
     run = make(clone, f"PYTHON={sys.executable}", ".venv/bin/python")
-    assert run.stderr.startswith("Python 9.1.2 to 9.8 is needed, and this is 3.")
+    assert run.stderr.startswith("Python 9.1.2 to 9.8 is needed, but this is 3.")
     assert not (clone / ".venv").exists()

@@ -150,7 +150,7 @@ def of_one(*view):
 
 
 BAD_FILES = {
-    "no whole pickle": torch_file(GOOD, STORAGES)[:60],
+    "not a valid pickle": torch_file(GOOD, STORAGES)[:60],
     "cut short or damaged": torch_file(GOOD, STORAGES)[:-3],
     "cut short or damaged at": torch_file(GOOD, STORAGES).replace(struct.pack("<q", 12), struct.pack("<q", 13)),
     "not a torch.save file": torch_file(GOOD, STORAGES, head=(MAGIC, 1002, {})),

@@ -12,7 +12,7 @@ import tiny_folder
 from nbconvert import HTMLExporter
 from scipy import ndimage
 
-from cnnlab import figures, find_budget, measures, notebook, widgets
+from cnnlab import execution, figures, find_budget, measures, widgets
 from cnnlab.training import build, predict
 
 NAMES = ("a", "b", "c", "d")
@@ -142,7 +142,7 @@ def test_ones_own_picture_is_answered_and_a_bad_file_gets_one_line(cnn, shown, d
     ):
         upload(widget, name, content)
         line = widget.picture.value
-        assert re.fullmatch(r"<p>[^<>]+ is (no .*picture|empty).*</p>", line), line
+        assert re.fullmatch(r"<p>[^<>]+ is (not a .*picture|empty).*</p>", line), line
         assert name.replace("<", "&lt;").replace(">", "&gt;") in line
     upload(widget, "photo.png", tiny_folder.encoded(square))
     assert PICTURE.fullmatch(widget.picture.value)
@@ -150,7 +150,7 @@ def test_ones_own_picture_is_answered_and_a_bad_file_gets_one_line(cnn, shown, d
 
 def test_beside_the_widget_stands_its_picture_for_where_none_runs(shown):
     bundle = widgets.kernel(shown[0])._repr_mimebundle_()
-    assert set(bundle) == {"text/plain", "text/html", notebook.WIDGET_VIEW}
+    assert set(bundle) == {"text/plain", "text/html", execution.WIDGET_VIEW}
     assert PICTURE.match(bundle["text/html"])
     assert isinstance(widgets.kernel(shown[0]), ipywidgets.DOMWidget)
 
@@ -167,7 +167,7 @@ def test_an_executed_notebook_and_its_html_hold_the_picture_and_no_widget(tmp_pa
     cells[0].metadata["tags"] = ["parameters"]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "moving.ipynb")
-    copy = nbformat.read(notebook.execute_notebook("moving.ipynb", find_budget("smoke")), as_version=4)
+    copy = nbformat.read(execution.execute_notebook("moving.ipynb", find_budget("smoke")), as_version=4)
     (output,) = copy.cells[1].outputs
     assert set(output.data) == {"text/plain", "text/html"}
     assert "widgets" not in copy.metadata

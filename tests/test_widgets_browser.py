@@ -158,6 +158,6 @@ def test_a_file_is_answered_or_refused_in_one_line(notebook, tmp_path):
 
     answered = moved(notebook, "own_picture", lambda: choose(good))
     assert answered.startswith("data:")
-    assert moved(notebook, "own_picture", lambda: choose(bad)).startswith("letter.png is no JPEG/PNG/")
+    assert moved(notebook, "own_picture", lambda: choose(bad)).startswith("letter.png is not a JPEG/PNG/")
     assert moved(notebook, "own_picture", lambda: choose(good)) == answered
     assert moved(notebook, "own_picture", lambda: choose(large)).startswith("data:")

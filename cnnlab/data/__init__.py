@@ -1,4 +1,4 @@
-"""Bytes to a `Dataset`: what other rooms use of the data sets, where they come from and how they are kept."""
+"""Bytes to a `Dataset`: the data sets, their sources and their cache, as other packages use them."""
 
 import lazy_loader
 

@@ -1,8 +1,8 @@
-"""The files of a copy: in a folder, in an archive, in an archive within it; whichever may be broken or hostile.
+"""The files of a copy of a data set: in a folder, an archive or a nested archive; any may be broken or hostile.
 
-`groups` gives all that lies at a path, one after another; `opened_copy` a set whose files are read in any order. What
-is an archive is told by its first bytes. Nothing is unpacked to disk; an archive with a member that would land outside
-its folder, or with a link, is refused all the same, because the published ones have none.
+`groups` yields everything at a path in sequence; `opened_copy` gives a set whose files can be read in any order. An
+archive is recognised by its first bytes. Nothing is unpacked to disk; even so, an archive with a link, or with a member
+that would land outside its folder, is refused, because the published ones have none.
 """
 
 import bz2
@@ -32,14 +32,14 @@ from cnnlab.data.files import (
 
 PACKED = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
 ARCHIVES = {"zip", "tar", *PACKED}
-# What tarfile says where a file ends too early.
+# What tarfile says of a file that ends too early.
 _ENDED = ("unexpected end of data", "empty header", "truncated header")
-# How many archives deep is looked.
+# How many levels of nested archives are opened.
 LEVELS = 3
 
 
 class Limits(NamedTuple):
-    """What no copy of the set called `title` comes near: bytes of a file, bytes and members of an archive unpacked."""
+    """Far more than a copy of the set called `title` has: bytes of a file, bytes and members of an unpacked archive."""
 
     title: str
     file: int
@@ -48,11 +48,11 @@ class Limits(NamedTuple):
 
 
 class Member(NamedTuple):
-    """A file that is no archive.
+    """A file that is not an archive.
 
-    `name`: its path below what was named, archives counting as folders; `kind`: of `files`, None where nobody looked;
-    `size` in bytes, None where a packed file does not say; `read()`: its bytes, before the next member of a group is
-    asked for, or BadDataError.
+    `name`: its path below what was named, archives counting as folders; `kind`: as in `files.kind_of`, None if not
+    examined; `size` in bytes, None where a packed file does not state it; `read()` returns its bytes, or raises
+    BadDataError, and must be called before a group is asked for its next member.
     """
 
     name: str
@@ -64,8 +64,8 @@ class Member(NamedTuple):
 def groups(path, limits):
     """Yield (name, iterator of Members) of what lies at `path`: loose files together, then each archive.
 
-    An iterator raises BadDataError for an archive that is broken or hostile, with a message that
-    goes on after its name.
+    An iterator raises BadDataError for an archive that is broken or hostile, with a message worded
+    to follow its name.
     """
     loose, archives = [], []
     with reading():
@@ -80,10 +80,10 @@ def groups(path, limits):
 
 
 class Copy(dict):
-    """Names, relative to the folder of the copy, to Members, which are read in any order, from several threads."""
+    """Names, relative to the folder of the copy, to Members that can be read in any order and from several threads."""
 
     def read(self, name):
-        """The bytes of the file `name`; BadDataError, whose message goes on after it, where it is no good."""
+        """The bytes of the file `name`; raises BadDataError, worded to follow the name, if it is missing or bad."""
         if name not in self:
             raise BadDataError("is missing")
         return self[name].read()
@@ -91,10 +91,10 @@ class Copy(dict):
 
 @contextlib.contextmanager
 def opened_copy(path, limits, mark, other):
-    """The `Copy` at `path`: the topmost folder with a file called `mark`, loose or in an archive, or in one within it.
+    """The `Copy` at `path`: the topmost folder with a file called `mark`, loose, in an archive or in a nested one.
 
-    Folders are looked into three levels down, and before archives. `other(names)`: what the set without `mark` is of
-    which these are the files, or None. Raises BadDataError where there is no copy, or it is hostile or damaged.
+    Folders are searched three levels deep, and before archives. `other(names)`: what to say of a set that has these
+    files but no `mark`, or None. Raises BadDataError if there is no copy, or it is hostile or damaged.
     """
     path = named_path(path)
     with reading():
@@ -133,7 +133,7 @@ def _archived_copy(file, kind, limits, mark, other):
             if copy is not None:
                 yield copy
                 return
-    # What cannot be entered in the middle, a tar or an archive within an archive, is read at once.
+    # A tar or a nested archive cannot be read in any order, so it is read at once.
     whole = {
         each.name: each._replace(read=io.BytesIO(each.read()).getvalue) for each in _members_of(file, kind, limits)
     }
@@ -153,7 +153,7 @@ def _in_zip(archive, info, limits):
 
 
 def _below_mark(mark, members):
-    """The Copy of those of `members` (by name) in the topmost folder that holds `mark`; None without."""
+    """The Copy of those `members` (by name) in the topmost folder that holds `mark`; None if no folder does."""
     paths = {PurePosixPath(name): member for name, member in members.items()}
     home = _topmost(path.parent for path in paths if path.name == mark)
     if home is None:
@@ -179,15 +179,15 @@ def _of_folder(name, kind, file, limits):
 
 
 def _members_of(file, kind, limits, name=""):
-    """Yield the Members of the archive at the Path `file`, which is of `kind`; `name` is put before theirs."""
+    """Yield the Members of the archive of `kind` at the Path `file`, with `name` put before their names."""
     with reading(), file.open("rb") as stream:
         yield from _unpacked(name, kind, stream, _Budget(limits), 1)
 
 
 def _unpacked(name, kind, stream, budget, level):
-    """Yield the Members of an archive of `kind` in `stream`, and of archives in it.
+    """Yield the Members of an archive of `kind` in `stream`, and of archives nested in it.
 
-    Of a zip and a tar the size that it states for a member bounds what is unpacked; a zip's checksum is compared too.
+    The size that a zip or tar states for a member bounds what is unpacked; a zip's checksum is verified too.
     """
     with _in_our_words(kind):
         if kind == "zip":
@@ -209,14 +209,14 @@ def _of_zip(name, stream, budget, level):
 
 
 def _of_tar(name, stream, budget, level):
-    # One pass, in the archive's order, because a gzip cannot be entered in the middle.
+    # One pass, in the archive's order, because a gzip cannot be read from the middle.
     with tarfile.open(fileobj=stream, mode="r|", bufsize=1 << 20) as archive:
         for info in _files_of(((info.name, info.isreg(), info.isdir(), info) for info in archive), budget):
             yield from _member(f"{name}/{info.name}", info.size, archive.extractfile(info), budget, level)
 
 
 def _member(name, size, stream, budget, level):
-    """Yield what the file in `stream` (an io.BufferedReader) is: a Member, or those in it where it is an archive."""
+    """Yield the file in `stream` (an io.BufferedReader) as a Member or, if it is an archive, the Members in it."""
     kind = _kind_in(stream)
 
     @_in_our_words(kind)
@@ -232,17 +232,17 @@ def _member(name, size, stream, budget, level):
 
 
 def _kind_in(stream):
-    """The kind of what begins in `stream`, an io.BufferedReader of which nothing was read."""
+    """The kind of the file in `stream`, an io.BufferedReader that has not been read from."""
     return kind_of(stream.peek(HEAD_BYTES)[:HEAD_BYTES])
 
 
 def _bounded(stream, budget, level):
-    """An io.BufferedReader over `stream` that looks no further ahead than a kind takes."""
+    """An io.BufferedReader over `stream` that reads no further ahead than `kind_of` needs."""
     return io.BufferedReader(_Bounded(stream, budget, level), HEAD_BYTES)
 
 
 class _Bounded(io.RawIOBase):
-    """A stream that refuses to give more than the limits: a small gzip can hold terabytes."""
+    """A stream that refuses to exceed the limits: a small gzip can hold terabytes."""
 
     def __init__(self, stream, budget, level):
         self.stream, self.budget, self.level = stream, budget, level
@@ -258,7 +258,7 @@ class _Bounded(io.RawIOBase):
 
 
 class _Budget:
-    """What an archive and those within it may take together: bytes for each level of packing, and members."""
+    """What an archive and those nested in it may take together: bytes at each level of nesting, and members."""
 
     def __init__(self, limits):
         self.limits, self.spent, self.members = limits, Counter(), 0
@@ -281,17 +281,17 @@ class _Budget:
 
 
 def _files_of_zip(archive, budget):
-    """[ZipInfo] of the files of a ZipFile, all of which are looked at before any is read."""
+    """[ZipInfo] of the files of a ZipFile, all of which are checked before any is read."""
     infos = [info for info in archive.infolist() if not info.is_dir()]
     members = [(info.filename, not stat.S_ISLNK(info.external_attr >> 16), False, info) for info in infos]
     return list(_files_of(members, budget))
 
 
 def _files_of(members, budget):
-    """Yield `info` of each of `members`, (name, is a file, is a folder, info), that is a file and not hidden.
+    """Yield the `info` of each of `members`, (name, is a file, is a folder, info), that is a file and not hidden.
 
-    Raises BadDataError for too many, for one that would land outside its folder, for a link or a device, and for a
-    name that comes twice.
+    Raises BadDataError for too many members, for one that would land outside its folder, for a link or a device, and
+    for a repeated name.
     """
     seen = set()
     for name, is_file, is_folder, info in members:
@@ -311,16 +311,16 @@ def _files_of(members, budget):
 
 @contextlib.contextmanager
 def _in_our_words(kind):
-    """Say in our words what the libraries find wrong with an archive or packed file of `kind`."""
+    """Turn what a library finds wrong with an archive or packed file of `kind` into a BadDataError in our words."""
     try:
         yield
     except (BadDataError, MemoryError):
         raise
     except OSError as error:
         raise BadDataError(f"is a damaged {kind} archive, or cannot be read ({error.strerror or error})") from None
-    except Exception as error:  # of any kind: a damaged header may say whatever it likes
+    except Exception as error:  # any: a damaged header may say anything
         if isinstance(error, EOFError) or (isinstance(error, tarfile.ReadError) and str(error) in _ENDED):
-            raise BadDataError("is cut short: copy or download it anew") from None
+            raise BadDataError("is cut short: copy or download it again") from None
         if kind == "zip" and "not a zip file" in str(error):
             raise BadDataError("is a zip archive that is cut short: its end is missing") from None
         raise BadDataError(f"is a damaged {kind} archive ({error})") from None

@@ -1,9 +1,9 @@
 """Verified arrays on disk, memory-mapped, written whole or not at all.
 
-A set is a folder `<cache>/<name>/` of `<array>.npy` files and a `manifest.json` with the SHA-256, the size and the time
-of change of each. A load hashes them again only where sizes or times are others, or the manifest is missing: a disk
-that alters bytes without changing the time goes unnoticed until manifest.json is deleted. `verified.json` remembers
-which copies that somebody named were read and found to hold these arrays.
+A set is a folder `<cache>/<name>/` of `<array>.npy` files and a `manifest.json` with the SHA-256, size and modification
+time of each. A load hashes them again only if a size or time has changed, or the manifest is missing: a disk that
+alters bytes without changing the time goes unnoticed until manifest.json is deleted. `verified.json` records which
+copies that the user named were read and found to hold these arrays.
 """
 
 import contextlib
@@ -21,17 +21,17 @@ from cnnlab.data.files import BadDataError, reading, refusing
 from cnnlab.machine import atomic_file, byte_bar
 
 _CHUNK = 1 << 24
-# How many named copies a cache remembers to have verified.
+# How many verified copies a cache remembers.
 _REMEMBERED = 50
 
 
 class ArrayCache:
     """The uint8 arrays of one data set under `root`: `shapes` and `sha256` say, by name, what they must be.
 
-    `sha256` None: nobody can know the hashes beforehand, because a library computed the arrays. Then those of what the
-    cache was filled with are recorded, and `origin`, a flat dict that JSON can hold: what decides the arrays (content
-    of the source, version of the decoder). Where the manifest is missing, or of another origin, they are to be made
-    again. The source is verified by whoever fills the cache.
+    `sha256` None: the hashes cannot be known beforehand, because a library computes the arrays. The manifest then
+    records the hashes of what the cache was filled with, and `origin`: a flat dict, for JSON, of what determines the
+    arrays (content of the source, version of the decoder). If the manifest is missing or has another origin, the
+    arrays must be made again. Whoever fills the cache verifies the source.
     """
 
     def __init__(self, root, name, shapes, sha256=None, origin=None, progress=True):
@@ -53,17 +53,17 @@ class ArrayCache:
         current = self._manifest(self.folder, sha256)
         if written != current:
             self._checked_hashes(arrays, sha256)
-            # A shared, read-only cache is as good; it is hashed at every load.
+            # A shared, read-only cache works too; it is hashed at every load.
             with contextlib.suppress(OSError):
                 _write_json(manifest, current)
         return arrays
 
     @contextlib.contextmanager
     def locked(self):
-        """Hold the right to fill this cache, waiting for whoever has it; yields an empty scratch folder.
+        """Hold the lock for filling this cache, waiting for another holder; yields an empty scratch folder.
 
         The lock is the operating system's: it ends with its process, however that ends. What killed processes left
-        behind is cleared away. Raises OSError where the cache cannot be written.
+        behind is removed. Raises OSError where the cache cannot be written.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.root / f"{self.name}.lock")
@@ -82,9 +82,9 @@ class ArrayCache:
 
     @contextlib.contextmanager
     def replacing(self, scratch):
-        """Writable arrays to fill; if the block ends well and the hashes agree they become the cache.
+        """Yield writable arrays to fill; they become the cache if the block succeeds and the hashes match.
 
-        `scratch`: of `locked`. Raises BadDataError for other content; after any exception the cache is as it was.
+        `scratch`: from `locked`. Raises BadDataError for other content; after any exception the cache is as it was.
         """
         with tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as temporary:
             fresh = Path(temporary) / self.name
@@ -109,11 +109,11 @@ class ArrayCache:
         self._checked_hashes(arrays, self.sha256 or self._recorded(_read_json(self.folder / "manifest.json")))
 
     def vouches_for(self, named):
-        """Whether the copy at `named`, a `download.Named`, was verified, and is as it was then."""
+        """Whether the copy at `named`, a `download.Named`, was verified and has not changed since."""
         return (_read_json(self.folder / "verified.json") or {}).get(str(named.path)) == named.stamp
 
     def vouch_for(self, named):
-        """Remember that the copy at `named` holds what is cached; a cache that cannot be written forgets it."""
+        """Remember that the copy at `named` holds what is cached, if the cache can be written."""
         verified = _read_json(self.folder / "verified.json") or {}
         verified.pop(str(named.path), None)
         kept = dict(list(verified.items())[1 - _REMEMBERED :])
@@ -122,7 +122,7 @@ class ArrayCache:
 
     def _map(self, name):
         file = self.folder / f"{name}.npy"
-        with refusing(f"{file.name} is truncated or no array"), reading(f"{file.name} cannot be read"):
+        with refusing(f"{file.name} is truncated or not an array"), reading(f"{file.name} cannot be read"):
             try:
                 array = np.load(file, mmap_mode="r", allow_pickle=False)
             except FileNotFoundError:
@@ -132,7 +132,7 @@ class ArrayCache:
         return array
 
     def _recorded(self, manifest):
-        """Array name to the hash in the content of a manifest.json, None where it is damaged."""
+        """Array name to hash, from `manifest`: the content of a manifest.json, None where it is damaged."""
         try:
             origin, recorded = manifest["origin"], {name: manifest[name]["sha256"] for name in self.shapes}
         except (KeyError, TypeError):
@@ -142,7 +142,7 @@ class ArrayCache:
         return recorded
 
     def _manifest(self, folder, sha256):
-        """What manifest.json says of good arrays in `folder` as they are now."""
+        """The content of manifest.json for good arrays in `folder` as they are now."""
         stats = {name: (folder / f"{name}.npy").stat() for name in self.shapes}
         entries = {
             name: {"sha256": sha256[name], "bytes": stat.st_size, "modified_ns": stat.st_mtime_ns}
@@ -151,23 +151,23 @@ class ArrayCache:
         return entries if self.origin is None else {**entries, "origin": self.origin}
 
     def _checked_hashes(self, arrays, expected):
-        """Array name to SHA-256; BadDataError where one is not `expected` (likewise; None: nobody knows them)."""
+        """Array name to SHA-256; raises BadDataError if one differs from `expected` (likewise; None: not known)."""
         total = sum(array.nbytes for array in arrays.values())
         with byte_bar(total, f"checking {self.name}", disable=not self.progress) as bar:
             found = {name: _sha256(array, bar) for name, array in arrays.items()}
         for name, digest in found.items():
             if expected and digest != expected[name]:
                 raise BadDataError(
-                    f"the bytes of {name} are not those of {self.name}, but damaged, changed or in another order "
+                    f"the bytes of {name} are not those of {self.name}: damaged, changed or in another order "
                     f"(SHA-256 {digest[:12]}..., expected {expected[name][:12]}...)"
                 )
         return found
 
 
 def check_cached(folder):
-    """Raise BadDataError unless the folder of a cache holds the arrays that its manifest.json states.
+    """Raise BadDataError unless the `folder` of a cache holds the arrays that its manifest.json describes.
 
-    Nothing is written. Whether they are those of a data set, who loads it finds out.
+    Nothing is written. Whether they are those of a data set is checked when it is loaded.
     """
     manifest = _read_json(folder / "manifest.json")
     entries = {name: entry for name, entry in (manifest or {}).items() if name != "origin"}
@@ -178,13 +178,13 @@ def check_cached(folder):
             array = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
             good = hashlib.sha256(array).hexdigest() == entry["sha256"]
         if not good:
-            raise BadDataError(f"the bytes of {name}.npy are not those of its manifest.json")
+            raise BadDataError(f"the bytes of {name}.npy do not match its manifest.json")
 
 
 def _new_array(file, shape):
     array = np.lib.format.open_memmap(file, "w+", "uint8", shape)
     if hasattr(os, "posix_fallocate"):
-        # A full disk is an OSError here; met later, by a write to the map, it would kill the process.
+        # A full disk raises OSError here; met later, in writing to the map, it would kill the process.
         with file.open("r+b") as handle:
             os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
     return array
@@ -214,7 +214,7 @@ def _write_json(path, content):
 
 
 def _sync(path):
-    """Have the operating system put a file, or the list of a folder's entries, on the disk."""
+    """Flush a file, or a folder's list of entries, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

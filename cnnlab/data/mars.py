@@ -1,8 +1,8 @@
 """The Mars images from the first source that works, as arrays: verified, decoded, made RGB, resized, centred.
 
-In this order: the cache; a path that the user names, which stands alone and is verified even where the cache is good;
-what was downloaded before; the record of the DOI. JPEG's own scaled decoding would save a second or two of the four
-that the whole set takes, and give pixels that no other reader of the same file gives.
+In this order: the cache; a path that the user names, which is the only source and is verified even if the cache is
+good; an earlier download; the DOI's record. JPEG's own scaled decoding would save a second or two of the four that the
+whole set takes, but give pixels that no other reader of the same file gives.
 """
 
 import hashlib
@@ -22,9 +22,9 @@ from cnnlab.data.pictures import in_threads, letterboxed, opened_picture
 from cnnlab.machine import cache_folder
 
 MARS_PATH_VARIABLE = "CNNLAB_MARS"
-# To be raised with every change to what `preprocessing_steps` makes of a file: cached images are then made again.
+# Raise this with every change to what `preprocessing_steps` makes of a file, so that cached images are made again.
 DECODING = 1
-# No picture of the set comes near it.
+# Far more than any picture of the set has.
 LARGEST_SIDE = 2_048
 
 
@@ -32,7 +32,7 @@ def mars_arrays(path=None, cache=None, size=128, letterbox=True, progress=True, 
     """The MSL surface images (DOI 10.5281/zenodo.1049137) from the first source that works.
 
     `path`, `cache`, `size`, `letterbox`, `progress`: as in `dataset.load_mars`; `spec`: what the set must be. The cache
-    takes 82 MB for 64 pixels, 1 GB for 224, and 62 MB for the zip where it is downloaded.
+    takes 82 MB for 64 pixels, 1 GB for 224, and 62 MB for the zip if it is downloaded.
     Returns read-only memory-mapped {"images": uint8 (n, size, size, 3), "listing": the bytes of
     a `mars_files.Listing`}. Raises DataUnavailableError as `cifar10_arrays` does.
     """
@@ -51,11 +51,11 @@ def mars_arrays(path=None, cache=None, size=128, letterbox=True, progress=True, 
     def download(arrays, scratch):
         archive = fetch(spec.url, scratch, None, LIMITS.total, progress)
         read(arrays, archive)
-        archive.replace(kept)  # for other sizes, and for pictures as they were taken
+        archive.replace(kept)  # for other sizes, and for the original pictures
 
     def sources(scratch):
         before = [(f"the earlier download, {kept}", lambda arrays: read(arrays, kept))] if kept.exists() else []
-        return [*before, (f"the record of the DOI, {spec.url}", lambda arrays: download(arrays, scratch))]
+        return [*before, (f"the DOI's record, {spec.url}", lambda arrays: download(arrays, scratch))]
 
     # With room for a downloaded zip.
     megabytes = round((sum(map(math.prod, shapes.values())) + LIMITS.total) / 1e6)
@@ -63,10 +63,10 @@ def mars_arrays(path=None, cache=None, size=128, letterbox=True, progress=True, 
 
 
 def mars_original(file, path=None, cache=None):
-    """The JPEG file `file` (a name of the listing, without folder) as it was published: bytes.
+    """The bytes of the JPEG file `file` (a name in the listing, without folder) as published.
 
-    `path` and `cache`: as in `mars_arrays`. Raises DataUnavailableError where no copy is at hand:
-    the cache of decoded images does not hold it.
+    `path` and `cache`: as in `mars_arrays`. Raises DataUnavailableError if no copy is at hand: the
+    cache of decoded images does not hold it.
     """
     place = path or os.environ.get(MARS_PATH_VARIABLE) or cache_folder(cache) / ZIP_NAME
     try:
@@ -78,12 +78,12 @@ def mars_original(file, path=None, cache=None):
 
 
 def preprocessing_steps(data, size, letterbox=True):
-    """What becomes of the JPEG file `data` (bytes), step by step, as {step: uint8 array}.
+    """Turn the JPEG file `data` (bytes) into an input, step by step: {step: uint8 array}.
 
     "original" (height, width) or (height, width, 3); "rgb", greyscale repeated in three channels; "resized", bicubic
     with antialiasing (Pillow): to `size` x `size` pixels, or with `letterbox` to the largest picture of the same aspect
     ratio that fits in it; "input" (size, size, 3), that picture centred on black.
-    Raises BadDataError for what is no whole JPEG of a reasonable size.
+    Raises BadDataError unless `data` is a valid JPEG of a reasonable size.
     """
     with opened_picture(data, "JPEG") as original:
         if max(original.size) > LARGEST_SIDE:
@@ -102,17 +102,17 @@ def read_into(arrays, copy, spec, letterbox=True, progress=True):
     """Fill `arrays`: images uint8 (n, size, size, 3), listing uint8, the bytes of `Listing.to_bytes`.
 
     `copy`: an `archives.Copy`. Warns of what does no harm; raises BadDataError, with a line for
-    each trouble, where classes, splits or pictures are not those of `spec`.
+    each problem, if classes, splits or pictures are not those of `spec`.
     """
     listing, repeated = read_listing(copy, spec)
     if repeated:
-        warnings.warn(counted("lines that come twice, counted once", repeated), stacklevel=2)
+        warnings.warn(counted("repeated lines, counted once", repeated), stacklevel=2)
     content = listing.to_bytes()
     arrays["listing"][:] = np.frombuffer(content, "uint8")
     found = _decode_into(arrays["images"], list(listing.rows["file"]), copy.read, letterbox, progress)
     if found != spec.files_sha256:
         raise BadDataError(
-            f"the names are those published, but not all pictures are: they were changed, or changed places "
+            f"the names are those published, but not all pictures are: they were changed or swapped "
             f"(SHA-256 {found[:12]}..., expected {spec.files_sha256[:12]}...)"
         )
 
@@ -120,7 +120,7 @@ def read_into(arrays, copy, spec, letterbox=True, progress=True):
 def _decode_into(images, files, read, letterbox, progress):
     """Decode `files`, file names without folder, into `images` uint8 (n, size, size, 3); returns their `files_hash`.
 
-    `read`: of an `archives.Copy`. Raises BadDataError that names every file that is missing or unreadable.
+    `read`: of an `archives.Copy`. Raises BadDataError that counts the missing or unreadable files and names some.
     """
     size, failures = images.shape[1], {}
 
@@ -147,10 +147,10 @@ def files_hash(files, digests):
 
 def _advice(path, spec):
     advice = [
-        f"  - where the internet is open, download {ZIP_NAME} (62 MB) from {spec.doi},",
-        "    copy it to this machine, and name it or the folder that it unpacks to: load_mars(path='...'),",
+        f"  - on a machine with internet access, download {ZIP_NAME} (62 MB) from {spec.doi},",
+        "    copy it to this machine and name it, or the folder that it unpacks to: load_mars(path='...'),",
         f"    or the environment variable {MARS_PATH_VARIABLE} (in a notebook, %env before loading);",
     ]
     if path:
-        return [*advice, f"  - or name none (unset {MARS_PATH_VARIABLE}) and have it downloaded."]
-    return [*advice, "  - or mend what is said above, and run this again."]
+        return [*advice, f"  - or name none (unset {MARS_PATH_VARIABLE}) to have it downloaded."]
+    return [*advice, "  - or fix what is reported above, and run this again."]

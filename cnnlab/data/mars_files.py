@@ -1,12 +1,12 @@
-"""The MSL surface images as they are published: what they must be, and what their text files and names say.
+"""The MSL surface images as published: what they must be, and what their text files and names say.
 
 Stanboli and Wagstaff, DOI 10.5281/zenodo.1049137; Wagstaff et al., "Deep Mars: CNN Classification of Mars Imagery for
 the PDS Imaging Atlas", IAAI 2018.
 
-A file name says when, by which camera, in which sequence, which frame. 0830MR0036510000500684E01_DRCL.JPG is sol 0830,
-camera MR, sequence 003651, command 000 of it, picture 0500684 of that camera, product E, version 01, and the levels of
-processing. Products of one frame (the picture, its thumbnail, ...) differ in what follows the picture's number: the
-name up to there is the frame. Product D is greyscale, the others are in colour.
+A file name gives the day, camera, sequence and frame. 0830MR0036510000500684E01_DRCL.JPG is sol 0830, camera MR,
+sequence 003651, command 000 of it, picture 0500684 of that camera, product E, version 01, and the levels of processing.
+Products of one frame (the picture, its thumbnail, ...) differ only after the picture's number: the name up to there is
+the frame. Product D is greyscale, the others are in colour.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ _SCHEME = (
 )
 _CLASS_LINE = re.compile(r"(\d{1,6})\s+(\S.*)")
 _IMAGE_LINE = re.compile(rf"{FOLDER}/([^/\\\s]+)\s+(\d{{1,6}})")
-# How many of the places that have a trouble its message names.
+# How many of the places that have a problem its message names.
 _NAMED = 5
 
 
@@ -47,9 +47,9 @@ class MarsSpec:
     """A set in the published layout.
 
     `images`: how many each split has; `listing_sha256` and `listing_bytes`: hash and length of `Listing.to_bytes`,
-    which hold every class, file name, label and split in order; `files_sha256`: `mars.files_hash` of the listed JPEG
+    which holds every class, file name, label and split in order; `files_sha256`: `mars.files_hash` of the listed JPEG
     files. Together they decide what is the published set, however it was packed and at whatever size it is decoded: the
-    decoded pixels are no one's to pin, since they depend on the JPEG library.
+    decoded pixels cannot be pinned, since they depend on the JPEG library.
     """
 
     images: Mapping[str, int]
@@ -76,7 +76,7 @@ MSL = MarsSpec(
 
 
 def counted(what, places):
-    """One line on a trouble: `what` is wrong, in how many `places` (names of files, lines or classes) and in which."""
+    """One line on a problem: `what` is wrong, in how many `places` (names of files, lines or classes) and in which."""
     named, rest = ", ".join(map(str, places[:_NAMED])), len(places) - _NAMED
     return f"{what} ({len(places):,}): {named}{f', and {rest:,} more' if rest > 0 else ''}"
 
@@ -85,20 +85,20 @@ def counted(what, places):
 def opened_copy(path):
     """The `archives.Copy` at `path`: a zip, the folder it unpacks to, or a folder or archive that holds either.
 
-    Pictures that end in .jpg are found as .JPG, as they are published. Raises BadDataError where
-    there is no copy, or the archive is hostile or no archive.
+    Pictures that end in .jpg are found as .JPG, as published. Raises BadDataError if there is no
+    copy, or the archive is hostile or not an archive.
     """
     with archives.opened_copy(path, LIMITS, SYNSET, _other_set) as copy:
         yield archives.Copy({_published(name): copy[name] for name in sorted(copy, reverse=True)})
 
 
 def _published(name):
-    """The name of a picture with the ending that it has in the published set."""
+    """The name of a picture with the extension that it has in the published set."""
     return re.sub(r"\.jpe?g$", ".JPG", name, flags=re.IGNORECASE)
 
 
 def _other_set(names):
-    """What the set is that has the files `names` but no SYNSET, or None."""
+    """What to say of a set that has the files `names` but no SYNSET, or None."""
     names = " ".join(names)
     if version := re.search(r"(?:data-set|train-set|val-set|test-set)-v(\d[\d.]*\d|\d)", names):
         return f"this is version {version[1]} of the data set; version 1 is needed, {MSL.doi}"
@@ -112,7 +112,7 @@ def parse_names(files):
 
     Returns a DataFrame: sol (int64, Martian days since landing), camera (a name of CAMERAS), sequence (6 digits, text),
     frame (22 characters), product (a letter), group (12 characters: sol, camera and sequence; pictures taken together,
-    the unit for resampling). A name of another scheme has missing values throughout, and sol -1.
+    the unit for resampling). A name in another scheme has missing values throughout, and sol -1.
     """
     parts = pd.Series(files, dtype="str").str.extract(_SCHEME)
     return pd.DataFrame(
@@ -137,7 +137,7 @@ class Listing:
 
     @property
     def used_ids(self):
-        """The published ids that have images, ascending: position k of it is label k."""
+        """The published ids that have images, ascending: the one at position k is label k."""
         return sorted(set(self.rows["class_id"]) & set(self.classes))
 
     @property
@@ -146,7 +146,7 @@ class Listing:
         return tuple(self.classes[number] for number in self.used_ids)
 
     def metadata(self):
-        """What is known of each image, one row an image, indexed 0, 1, ... in the order of `rows`.
+        """What is known about each image, one row per image, indexed 0, 1, ... in the order of `rows`.
 
         Columns: split, file, class_id (published, with gaps), label (0, 1, ... without), and those of `parse_names`.
         """
@@ -154,14 +154,14 @@ class Listing:
         return pd.concat([self.rows.assign(label=label), parse_names(self.rows["file"])], axis=1)
 
     def to_bytes(self):
-        """Everything above as text of one form, whatever the line ends and spaces of the files were."""
+        """Classes and rows as text in one form, whatever the files' line endings and spaces were."""
         classes = [f"class\t{number}\t{name}\n" for number, name in sorted(self.classes.items())]
         images = [f"{row.split}\t{row.file}\t{row.class_id}\n" for row in self.rows.itertuples()]
         return "".join(classes + images).encode()
 
     @classmethod
     def from_bytes(cls, content):
-        """The Listing that `to_bytes` gave as `content`."""
+        """The Listing whose `to_bytes` gave `content`."""
         lines = [line.split("\t") for line in bytes(content).decode().splitlines()]
         classes = {int(number): name for kind, number, name in lines if kind == "class"}
         rows = [(split, file, int(number)) for split, file, number in lines if split != "class"]
@@ -169,17 +169,17 @@ class Listing:
 
 
 def read_listing(copy, spec):
-    """(Listing, names of the images whose line comes twice) of an `archives.Copy`; pictures are not looked at.
+    """(Listing, names of the images whose line is repeated) of an `archives.Copy`; pictures are not read.
 
-    A line that comes twice counts once. Raises BadDataError, with a line for each trouble, for whatever leaves open
-    which images belong to which split or class, and where something is missing or other than `spec` says.
+    A repeated line counts once. Raises BadDataError, with a line for each problem, for whatever leaves open which
+    images belong to which split or class, and if something is missing or differs from `spec`.
     """
     problems, texts = [], {}
     for name in (SYNSET, *SPLIT_FILES.values()):
         try:
             texts[name] = copy.read(name).decode("utf-8", errors="replace")
         except BadDataError as error:
-            problems.append(("text files that cannot be had", [f"{name} {error}"]))
+            problems.append(("text files that are missing or unreadable", [f"{name} {error}"]))
             texts[name] = ""
     classes, class_problems = _read_classes(texts[SYNSET])
     rows = []
@@ -190,7 +190,7 @@ def read_listing(copy, spec):
                 rows.append((split, _published(match[1]), int(match[2])))
             else:
                 wrong.append(f"line {number} {line[:60]!r}")
-        problems.append((f"{name}: lines that are no '{FOLDER}/NAME.JPG class'", wrong))
+        problems.append((f"{name}: lines that are not '{FOLDER}/NAME.JPG class'", wrong))
     table = pd.DataFrame(rows, columns=["split", "file", "class_id"]).astype({"class_id": "int64"})
     repeated = table.duplicated()
     listing = Listing(classes, table[~repeated].reset_index(drop=True))
@@ -198,42 +198,42 @@ def read_listing(copy, spec):
     lines = [counted(what, places) for what, places in problems if places]
     if not lines and hashlib.sha256(listing.to_bytes()).hexdigest() != spec.listing_sha256:
         where = ["a name, a class, or the order"]
-        lines = [counted("the text files say something else than the published ones", where)]
+        lines = [counted("the text files differ from the published ones", where)]
     if lines:
         raise BadDataError("\n".join(lines))
     return listing, list(table.loc[repeated, "file"])
 
 
 def _read_classes(text):
-    """({class id: name}, [(what is wrong, [place])]) of the text of SYNSET."""
+    """({class id: name}, [(what is wrong, [place])]) from the text of SYNSET."""
     classes, problems = {}, []
     for number, line in _lines(text):
         match = _CLASS_LINE.fullmatch(line)
         if not match:
-            problems.append((f"{SYNSET}: a line that is no 'number name'", [f"line {number} {line[:60]!r}"]))
+            problems.append((f"{SYNSET}: a line that is not 'number name'", [f"line {number} {line[:60]!r}"]))
             continue
         class_id, name = int(match[1]), " ".join(match[2].split())
         if class_id in classes or name in classes.values():
-            problems.append((f"{SYNSET}: a class that comes twice", [f"line {number} {line!r}"]))
+            problems.append((f"{SYNSET}: a repeated class", [f"line {number} {line!r}"]))
         else:
             classes[class_id] = name
     return classes, problems
 
 
 def _lines(text):
-    """(number from 1, line without spaces around it) of the lines that are not blank."""
+    """[(number from 1, line without surrounding spaces)] for the lines that are not blank."""
     stripped = ((number, line.strip()) for number, line in enumerate(text.splitlines(), start=1))
     return [(number, line) for number, line in stripped if line]
 
 
 def _contradictions(listing, copy, spec):
-    """[(what is wrong, [places])] of what the text files say, whichever set they are of, and of what `spec` says."""
+    """[(what is wrong, [places])] where the text files contradict themselves, the pictures or `spec`."""
     table = listing.metadata()
     named = table[table["frame"].notna()]
     unknown = table[~table["class_id"].isin(listing.classes.keys())]
     sizes = {split: (table["split"] == split).sum() for split in spec.images}
     return [
-        ("names that say no sol, camera and frame", list(table.loc[table["frame"].isna(), "file"])),
+        ("names without sol, camera and frame", list(table.loc[table["frame"].isna(), "file"])),
         (f"classes that {SYNSET} does not have", [f"{row.class_id} of {row.file}" for row in unknown.itertuples()]),
         ("images of two classes", _with_two(table, "file", "class_id")),
         ("images in two splits", _with_two(table, "file", "split")),

@@ -1,7 +1,7 @@
-"""What a pickle holds, without running what it may ask to run.
+"""Read what a pickle holds without running what it may ask to run.
 
-A pickle names functions to be called. Here a few names stand for something harmless, and any
-other refuses the file; those that NumPy writes stand for objects that only keep what they are given.
+A pickle names functions to call. Here a few names stand for something harmless, and a file with any
+other is refused; those that NumPy writes stand for objects that only keep what they are given.
 """
 
 import io
@@ -11,17 +11,17 @@ import numpy as np
 
 from cnnlab.data.files import BadDataError, refusing
 
-# Element types that hold no Python objects: whole and decimal numbers, text.
+# Kinds of dtype that hold no Python objects: booleans, integers, floats, text.
 _PLAIN = "biufSU"
 _DEEPEST = 4
 
 
 def unpickled(stream, known, title, persistent_load=None, encoding="ASCII"):
-    """The next object pickled in `stream`, with nothing run but what stands in `known` for the names in it.
+    """The next object pickled in `stream`, running only what `known` puts in place of the names in it.
 
-    `known`: (module, name) to what is called in its place; `title`: what never asks for other names;
-    `persistent_load`: of `pickle.Unpickler`, and BadDataError without it; `encoding` of Python 2's strings. Raises
-    BadDataError for another name, and for what is no whole pickle.
+    `known`: (module, name) to what is called in its place; `title`: in messages, what never asks for other names;
+    `persistent_load`: as in `pickle.Unpickler`; without it, persistent ids are refused; `encoding` of Python 2's
+    strings. Raises BadDataError for any other name, and for an invalid pickle.
     """
 
     class Restricted(pickle.Unpickler):
@@ -35,7 +35,7 @@ def unpickled(stream, known, title, persistent_load=None, encoding="ASCII"):
                 raise BadDataError(f"is a pickle that refers to something outside it, which {title} never does")
             return persistent_load(identity)
 
-    with refusing("is no whole pickle"):
+    with refusing("is not a valid pickle"):
         return Restricted(stream, encoding=encoding).load()
 
 
@@ -46,13 +46,13 @@ def read_pickle(data):
     BadDataError for a pickle that names anything but an array, or is damaged.
     """
     content, found = unpickled(io.BytesIO(data), _KNOWN, "CIFAR-10", encoding="bytes"), {}
-    with refusing("is no whole pickle"):
+    with refusing("is not a valid pickle"):
         _collect(content, (), found)
     return found
 
 
 class _Inert:
-    """Stands for what NumPy would make: keeps what it is given, does nothing with it."""
+    """Stands for what NumPy would make: keeps what it is given and does nothing with it."""
 
     def __init__(self, *arguments):
         self.arguments, self.state = arguments, None
@@ -62,7 +62,7 @@ class _Inert:
 
 
 class _Array(_Inert):
-    """`_reconstruct`, then (version, shape, dtype, whether in Fortran's order, bytes)."""
+    """`_reconstruct`, then (version, shape, dtype, whether in Fortran order, bytes)."""
 
     def value(self):
         if not isinstance(self.state, tuple) or len(self.state) != 5:
@@ -115,11 +115,11 @@ def _array(raw, dtype, shape, order):
 def _encode(text, codec="latin1"):
     """How Python 3 writes bytes for Python 2."""
     if not isinstance(text, str) or codec not in ("latin1", b"latin1"):
-        raise BadDataError(f"has text in an unexpected code {codec!r}: refused")
+        raise BadDataError(f"has text in an unexpected codec {codec!r}: refused")
     return text.encode("latin1")
 
 
-# NumPy 2 moved its own; the published files carry the old names.
+# NumPy 2 moved these functions; the published files have the old names.
 _KNOWN = {
     **{(f"numpy.{core}.multiarray", "_reconstruct"): _Array for core in ("core", "_core")},
     **{(f"numpy.{core}.multiarray", "scalar"): _Scalar for core in ("core", "_core")},

@@ -1,4 +1,4 @@
-"""Picture files of any kind that people have, as upright RGB, letterboxed; and which of them are near-duplicates."""
+"""Decode picture files of all common kinds to upright, letterboxed RGB, and find near-duplicates among them."""
 
 import contextlib
 import io
@@ -11,47 +11,47 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from cnnlab.data.files import BadDataError, refusing
 from cnnlab.machine import progress_bar, usable_cores
 
-# Formats that Pillow reads by itself; others of its own start programs, or draw.
+# Formats that Pillow decodes by itself; for some others it starts programs, or draws.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 LARGEST_PICTURE = 80_000_000
-# What makes a picture upright, by EXIF's orientation (EXIF 2.32, tag 274).
+# What turns a picture upright, by its EXIF orientation (EXIF 2.32, tag 274).
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
-# Side of the thumbnails in which near-duplicates are looked for, in pixels, and their correlation: above it lie a
-# picture saved again, brightened, or cut by a few percent; below it 999 of 1,000 of CIFAR-10's nearest neighbours.
+# Side in pixels of the thumbnails that are compared to find near-duplicates, and their least correlation: above it lie
+# pictures saved again, brightened or cropped by a few percent; below it, 999 in 1,000 of CIFAR-10's nearest neighbours.
 THUMBNAIL = 16
 NEAR_DUPLICATE = 0.95
-# Thumbnails compared with all others at once.
+# How many thumbnails are compared with all others at a time.
 _ROWS = 1_024
 
 
 @contextlib.contextmanager
 def opened_picture(data, *kinds):
-    """The picture in `data` (bytes) of one of `kinds` ("PNG", "JPEG", ...), of which only the header is read so far.
+    """The picture in `data` (bytes), of one of `kinds` ("PNG", "JPEG", ...), with only its header read so far.
 
     Whatever Pillow raises within the block becomes a BadDataError that names the kind.
     """
     kind = "/".join(kinds)
-    with refusing(f"is no whole {kind} picture"):
+    with refusing(f"is not a valid {kind} picture"):
         try:
             image = Image.open(io.BytesIO(data), formats=kinds)
         except UnidentifiedImageError:
-            raise BadDataError(f"is no {kind} picture") from None
-    with refusing(f"is no whole {image.format} picture"), image:
+            raise BadDataError(f"is not a {kind} picture") from None
+    with refusing(f"is not a valid {image.format} picture"), image:
         yield image
 
 
 def check_side(size, largest, hint=""):
-    """Raise ValueError unless `size` is a whole number of pixels, 8 to `largest`, that images may have a side of."""
+    """Raise ValueError unless `size`, the side of images, is a whole number of pixels from 8 to `largest`."""
     if isinstance(size, bool) or int(size) != size or not 8 <= size <= largest:
         raise ValueError(f"size is {size!r}; expected 8 to {largest:,} pixels{hint}")
 
 
 def in_threads(one, count, description, unit, progress=True):
-    """[one(row)] of the rows 0 to `count` - 1, worked out in threads, with a bar."""
+    """[one(row)] for the rows 0 to `count` - 1, computed in threads, with a bar."""
     with ThreadPoolExecutor(usable_cores()) as pool:
         results = pool.map(one, range(count))
         return list(progress_bar(count, description, unit, iterable=results, disable=not progress))
@@ -61,8 +61,8 @@ def decode_picture(data, size):
     """(image uint8 (size, size, 3), thumbnail uint8 (THUMBNAIL, THUMBNAIL, 3), (width, height)) of the file `data`.
 
     `data`: the bytes of a picture; its width and height are in pixels. Upright, as its EXIF data say; greyscale
-    repeated in three channels; what is transparent on white, as a packed model lays it; of several pictures in a file
-    the first. The image is `letterboxed`, the thumbnail stretched. Raises BadDataError, whose message goes on after the
+    repeated in three channels; transparency on white, as in a packed model; of several pictures in a file, the first.
+    The image is `letterboxed`, the thumbnail stretched. Raises BadDataError, whose message is worded to follow the
     file's name.
     """
     rgb = _upright_rgb(data)
@@ -71,7 +71,7 @@ def decode_picture(data, size):
 
 
 def letterboxed(rgb, size):
-    """(resized, centred) of a Pillow picture in RGB: the largest of its shape in `size` x `size`, and that on black.
+    """(resized, centred) from a Pillow picture in RGB: scaled to fit `size` x `size`, and that centred on black.
 
     Bicubic with antialiasing.
     """
@@ -83,11 +83,11 @@ def letterboxed(rgb, size):
 
 
 def joined_groups(groups, thumbnails):
-    """(n,) integers from 0: one for the pictures of one of `groups` (n,), and for all groups with near-duplicates.
+    """(n,) integers from 0: one per group of `groups` (n,), with groups that share near-duplicates merged.
 
     `thumbnails`: as in `near_duplicates`.
     """
-    # Here, because nothing else in this room needs them.
+    # Imported here, because nothing else in this package needs them.
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -101,7 +101,7 @@ def near_duplicates(first, second):
     """(rows of `first`, rows of `second`) of all pairs of near-duplicates, int64 each.
 
     `first`, `second`: uint8 (n, THUMBNAIL, THUMBNAIL, 3). Near-duplicates correlate by NEAR_DUPLICATE or more, as they
-    are or mirrored; a picture of one colour is like none.
+    are or mirrored; a picture of one colour matches none.
     """
     others = _standardised(second).T
     found = [
@@ -113,9 +113,9 @@ def near_duplicates(first, second):
 
 
 def _standardised(thumbnails):
-    """float32 (n, values), rows of length one whose products are correlations, and of zeros for one colour."""
+    """float32 (n, values): rows of length one whose products are correlations, or of zeros for one colour."""
     values = thumbnails.astype("float32")
-    # Less the mean of each channel: a common tint is no likeness.
+    # Less the mean of each channel: a shared tint is not a likeness.
     values = (values - values.mean(axis=(1, 2), keepdims=True)).reshape(len(values), math.prod(values.shape[1:]))
     length = np.linalg.norm(values, axis=1, keepdims=True)
     return values / np.where(length < 1, np.inf, length)
@@ -125,7 +125,7 @@ def _upright_rgb(data):
     if not data:
         raise BadDataError("is empty")
     if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
-        raise BadDataError("is a HEIC picture, as telephones take them; save it as JPEG")
+        raise BadDataError("is a HEIC picture, as phones take them; save it as JPEG")
     with opened_picture(data, *FORMATS) as image:
         if image.width * image.height > LARGEST_PICTURE:
             raise BadDataError(
@@ -136,9 +136,9 @@ def _upright_rgb(data):
 
 
 def _upright(image):
-    # By EXIF alone, as the packed model turns what it is sent: Pillow itself would look into XMP too.
+    # By EXIF alone, as the packed model does: Pillow's own function would look at XMP too.
     exif = Image.Exif()
-    with contextlib.suppress(Exception):  # of damaged EXIF data, which say nothing then
+    with contextlib.suppress(Exception):  # damaged EXIF data are ignored
         exif.load(image.info.get("exif", b""))
     turn = _TURNS.get(exif.get(ExifTags.Base.Orientation))
     return image if turn is None else image.transpose(turn)
@@ -146,7 +146,7 @@ def _upright(image):
 
 def _rgb(image):
     if image.mode.startswith("I"):
-        # 16 bits a pixel, of which the upper eight are shown.
+        # 16 bits per pixel, of which the upper eight are kept.
         return Image.fromarray((np.asarray(image).clip(0, 65_535) >> 8).astype("uint8")).convert("RGB")
     if image.mode == "F":
         raise BadDataError("has floating-point numbers for pixels; save it as PNG or JPEG")
