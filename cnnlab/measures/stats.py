@@ -110,8 +110,8 @@ def overlap_spread(n, test_share):
 def mcnemar(labels, first, second):
     """Exact McNemar test of two sets of predictions for the same images; all three are integer classes (n,).
 
-    Returns {only_first, only_second: images that only the one answers correctly; n; p_value; mean: accuracy of the
-    first minus that of the second}. It says whether these two trained networks differ, not whether the variants they
+    Returns {only_first, only_second: images that one alone answers correctly; n; p_value; mean: accuracy of the first
+    minus that of the second}. It says whether these two trained networks differ, not whether the variants they
     are instances of do.
     Source: McNemar, Psychometrika 12 (1947); Dietterich, Neural Computation 10 (1998).
     """
