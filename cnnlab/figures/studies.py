@@ -1,7 +1,7 @@
 """Figures of studies, probes and recipes: means over seeds, and the seeds' points where they can be told apart.
 
 Intervals are `measures.t_interval`'s; a single seed has none. Rows of one seed (directions of a shift, splits of a
-table) are averaged first, for they are not independent.
+table) are averaged first, because they are not independent.
 """
 
 import re
@@ -219,7 +219,7 @@ def recipe_ablation(effects, rows, start):
 def recipe_frontier(rows, names):
     """Accuracy against training time, one named dot per recipe, all scored alike; dashed: the best within a time.
 
-    `rows`: label, seed, `measures.METRIC` (a share) and `measures.time_column`, of which the means are drawn, with
+    `rows`: label, seed, `measures.METRIC` (a share) and `measures.time_column`, whose means are drawn, with
     intervals over seeds; `names`: {label: words}.
     """
     found, time = rows.groupby("label"), measures.time_column(rows)

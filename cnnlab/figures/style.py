@@ -114,7 +114,7 @@ def legend_below(figure, axis, **options):
 
 def percent(axis):
     """Show a fraction 0..1 along `axis` (an `xaxis` or `yaxis`) as percent, and draw its grid."""
-    # Rounded first, for a tick at zero may be 1e-17.
+    # Rounded first, because a tick at zero may be 1e-17.
     axis.set_major_formatter(lambda value, _: f"{round(100 * value, 6):g}%")
     axis.grid(True)
 
@@ -159,7 +159,7 @@ def save_figure(figure, name, folder, budget, dots_per_inch=None):
 class FigureView:
     """A saved figure in a notebook's output: `data`, the file's bytes; `alt`, what it shows; `width` in pixels.
 
-    It is HTML, for neither JupyterLab 4 nor nbconvert 7 shows the `alt` in the metadata of an image/png output.
+    It is HTML, because neither JupyterLab 4 nor nbconvert 7 shows the `alt` in the metadata of an image/png output.
     """
 
     data: bytes = dataclasses.field(repr=False)

@@ -219,7 +219,7 @@ def _mostly_sure(evidence, **_):
 
 
 def _confusion(evidence, name, published):
-    """Share of class `name` mistaken for the claimed class, less that mistaken for its strongest rival."""
+    """Share of class `name` mistaken for the claimed class, minus that for its strongest rival."""
     answers = evidence.answers(LONGER)
     if unknown := {name, published} - set(evidence.class_names):
         raise NotMeasuredError(f"the data has no class {unknown.pop()}")

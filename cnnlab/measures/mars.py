@@ -96,7 +96,7 @@ def sol_gap(dataset, split, predicted):
 def by_camera(dataset, split, predicted):
     """The three scores on each camera's images, over the classes among them: a DataFrame by camera.
 
-    The low and high are of accuracy, over groups (NaN for one group).
+    Columns low and high are the interval of accuracy, over groups (NaN for one group).
     """
     table, predicted = _answered(dataset, split, predicted), np.atleast_2d(predicted)
     rows = {}

@@ -59,7 +59,7 @@ class Probe:
     def parts(self, seeds, key):
         """{(seed, key): Trial or None} to measure for the first `seeds` seeds; `key(trial)` names its files.
 
-        A linear probe has one seed, for nothing in it is drawn.
+        A linear probe has one seed, because nothing in it is random.
         """
         if not self.trials:
             return {(seed, NO_TRIAL): None for seed in range(seeds)}

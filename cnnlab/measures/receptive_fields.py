@@ -97,7 +97,7 @@ def effective_diameters(rows):
     Returns one row for each layer, and label and seed where `rows` have them: theoretical, and effective, the square
     root of the least number of pixels that hold half of all sensitivity. That tells a peak from a plateau, for which it
     is 1 / sqrt(2) of the theoretical width; counting the pixels with any noticeable effect (Luo et al., section 3) does
-    not, for in a network this small these are nearly all, peak or plateau.
+    not, because in a network this small these are nearly all, peak or plateau.
     """
     keys = [name for name in ("label", "seed", "layer") if name in rows]
     groups = rows.groupby(keys, sort=False)
