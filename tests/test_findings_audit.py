@@ -285,7 +285,7 @@ def test_confusions_and_confidence_are_read_from_the_stored_answers():
 def test_answers_of_another_test_set_are_not_used():
     evidence = answering({})
     short = Evidence(**{**vars(evidence), "labels": evidence.labels[:100]})
-    assert "not of all 100 test images" in judge(short, "confusion.cat", "dog")["reason"]
+    assert "do not cover all 100 test images" in judge(short, "confusion.cat", "dog")["reason"]
 
 
 def test_mars_claims_become_testable_with_their_rows():

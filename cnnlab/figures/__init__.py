@@ -1,4 +1,4 @@
-"""Numbers in, pictures out: one function a figure; only `save_figure` writes a file."""
+"""Numbers in, pictures out: one function per figure; only `save_figure` writes a file."""
 
 import lazy_loader
 

@@ -7,16 +7,16 @@ import seaborn as sns
 
 from cnnlab.figures import style
 
-# Each channel in a colour near its own, and in a line of its own for readers in grey.
+# Each channel in a colour near its own, and with its own line style for reading in greyscale.
 _CHANNEL_LINES = {"red": (style.VERMILLION, "-"), "green": (style.GREEN, "--"), "blue": (style.BLUE, "-.")}
 _DIRECTION_LINES = {"horizontal": (style.BLUE, "o", "-"), "vertical": (style.VERMILLION, "s", "--")}
-# Characters of a caption under a small picture.
+# Characters per line of a caption under a small picture.
 _CAPTION_WIDTH = 26
 
 
 @style.in_style()
 def class_imbalance(counts):
-    """Bars of `measures.class_counts`, a panel a split, the classes by their number in the first split.
+    """Bars of `measures.class_counts`, one panel per split, classes sorted by their number in the first split.
 
     For classes of very unequal size: each panel has its own scale, and a class without images is marked.
     """
@@ -38,7 +38,7 @@ def class_imbalance(counts):
 
 @style.in_style()
 def camera_shares(shares):
-    """Stacked bars of `measures.camera_shares`: a bar a split, a part a camera."""
+    """Stacked bars of `measures.camera_shares`: one bar per split, one part per camera."""
     figure, axis = style.new_figure(height=2.6)
     left, shades = np.zeros(shares.shape[1]), sns.color_palette(style.HEAT, len(shares))
     for index, (camera, parts) in enumerate(shares.iterrows()):
@@ -57,7 +57,7 @@ def camera_shares(shares):
 
 @style.in_style()
 def sample_images(images, labels, class_names, per_class=7):
-    """The first `per_class` of uint8 `images` (n, height, width, channels) of each class, a row a class."""
+    """The first `per_class` of uint8 `images` (n, height, width, channels) of each class, one row per class."""
     figure, axes = style.new_grid(len(class_names) * per_class, per_class, 0.72, width=0.76 * per_class + 1)
     for label, name in enumerate(class_names):
         row = axes[label * per_class : (label + 1) * per_class]
@@ -70,10 +70,10 @@ def sample_images(images, labels, class_names, per_class=7):
 
 @style.in_style()
 def class_samples(images, table, blocks=2, per_class=3):
-    """Some images of each class, a row a class, the classes in `blocks` columns.
+    """Some images of each class, one row per class, the classes in `blocks` columns.
 
-    `images` uint8 (n, height, width, channels); `table`: `measures.mars_samples`, whose rows say which; no more than
-    `per_class` of a class are shown.
+    `images` uint8 (n, height, width, channels); `table`: from `measures.mars_samples`, whose rows say which; at most
+    `per_class` of each class are shown.
     """
     groups = {name: mine["row"].head(per_class) for name, mine in table.groupby("class", sort=False)}
     rows = -(-len(groups) // blocks)
@@ -106,7 +106,7 @@ def captioned_images(images, captions, title, columns=4):
 
 @style.in_style()
 def image_pipeline(steps):
-    """One picture's way to the network, `measures.mars_pipeline`: {step: array}, with shape, type and range."""
+    """One image's way to the network, from `measures.mars_pipeline`: {step: array}, with shape, type and range."""
     figure, axes = style.new_figure(height=2.5, columns=len(steps))
     for axis, (name, image) in zip(axes, steps.items(), strict=True):
         grey = {"cmap": "gray", "vmin": 0, "vmax": 255} if image.ndim == 2 else {}
@@ -120,14 +120,14 @@ def image_pipeline(steps):
 
 @style.in_style()
 def pixel_distribution(histogram, statistics):
-    """Lines of `measures.pixel_histogram`, named with `measures.pixel_statistics` of each channel."""
+    """Lines of `measures.pixel_histogram`, labelled with `measures.pixel_statistics` of each channel."""
     figure, axis = style.new_figure(height=4)
     for channel, counts in histogram.items():
         colour, line = _CHANNEL_LINES[channel]
         mean, std = statistics.loc[channel, ["mean", "std"]]
         label = f"{channel}: mean {mean:.1f}, standard deviation {std:.1f}"
         axis.plot(histogram.index, counts / counts.sum(), color=colour, linestyle=line, label=label)
-    axis.set(xlabel="pixel value (0 black, 255 full)", ylabel="share of the channel's pixels", xlim=(-2, 257))
+    axis.set(xlabel="pixel value (0: black, 255: full)", ylabel="share of the channel's pixels", xlim=(-2, 257))
     axis.set_title("Pixel values of the training images, by colour channel")
     axis.set_ylim(bottom=0)
     style.percent(axis.yaxis)
@@ -143,7 +143,7 @@ def spatial_correlation(correlation, channels):
         colour, marker, line = _DIRECTION_LINES[direction]
         axis.plot(rows["distance"], rows["correlation"], color=colour, marker=marker, linestyle=line, label=direction)
     axis.set(xlabel="distance between two pixels (pixels)", ylabel="correlation (Pearson's r)")
-    axis.set_title("Two pixels, by their distance")
+    axis.set_title("Two pixels, by distance")
     axis.set_ylim(min(0, correlation["correlation"].min()), 1.02)
     axis.locator_params(axis="x", integer=True)
     axis.grid(True)

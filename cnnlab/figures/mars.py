@@ -8,7 +8,7 @@ from cnnlab.figures import style
 from cnnlab.measures import SCORE_NAMES
 from cnnlab.wording import percent, plural, readable
 
-# Characters of a name beside an axis.
+# Characters per line of a name beside an axis.
 _LABEL_WIDTH = 22
 
 
@@ -40,9 +40,9 @@ def group_scores(table, published):
 
 @style.in_style()
 def class_recalls(table):
-    """Recall of each class with its interval, one mark a network: label, class, images, groups, value, low, high.
+    """Recall of each class with its interval, one mark per network: label, class, images, groups, value, low, high.
 
-    The classes are in the order of the network that finds most of them, the hardest below.
+    Classes are ordered by the recall of the network with the highest mean recall, the hardest at the bottom.
     """
     table = table[table["images"] > 0].assign(**{end: table[end].fillna(table["value"]) for end in ("low", "high")})
     labels = list(dict.fromkeys(table["label"]))
@@ -58,7 +58,7 @@ def class_recalls(table):
     sizes = zip(first["class"], first["images"], first["groups"], strict=True)
     names = [f"{name} ({plural(images, 'image')}, {plural(groups, 'group')})" for name, images, groups in sizes]
     axis.set_yticks(places, names, fontsize=style.SMALL)
-    axis.set(xlim=(-0.02, 1.02), xlabel="recall: share of the class's test images that are answered correctly")
+    axis.set(xlim=(-0.02, 1.02), xlabel="recall: share of the class's test images answered correctly")
     axis.set_title("Recall of each class in the test split")
     axis.margins(y=0.02)
     style.percent(axis.xaxis)
@@ -71,21 +71,21 @@ def class_recalls(table):
 def accuracy_by_sol(table):
     """Accuracy in spans of Martian days: label, first_sol, last_sol, images, accuracy, low, high (over groups)."""
     figure, axis = _over_sols({readable(label): mine for label, mine in table.groupby("label", sort=False)}, "accuracy")
-    axis.set(ylabel="accuracy", title="Accuracy against the day the image was taken")
+    axis.set(ylabel="accuracy", title="Accuracy by the day the image was taken")
     style.legend_below(figure, axis, ncols=3)
     return figure
 
 
 @style.in_style()
 def coverage_by_sol(rows):
-    """How often sets hold the true class, in spans of Martian days: `measures.conformal_coverage` of Mars."""
+    """How often sets hold the true class, in spans of Martian days: `measures.conformal_coverage` for Mars."""
     spans = rows.dropna(subset=["first_sol"])
-    names = {"validation": "days of the fit (each half by the other)", "test": "later days"}
+    names = {"validation": "days of the fit (each half judged by the other)", "test": "later days"}
     series = {name: spans[spans["split"] == split] for split, name in names.items()}
     figure, axis = _over_sols(series, "coverage")
     promised = rows["promised"].iloc[0]
     axis.axhline(promised, color=style.GREY, linestyle=":", label=f"promised: {promised:.0%}")
-    axis.set(ylabel="sets that hold the true class", title="A promise made on some days, and asked for on later ones")
+    axis.set(ylabel="sets that hold the true class", title="Coverage on the days of the fit and on later days")
     style.legend_below(figure, axis, ncols=3)
     return figure
 
@@ -98,8 +98,8 @@ def _over_sols(series, value):
         axis.hlines(rows[value], rows["first_sol"], rows["last_sol"], color=colour, alpha=0.4, linewidth=4)
         look = {"color": colour, "marker": style.MARKERS[index], "capsize": 3, "label": name}
         style.error_bars(axis, middle, rows, value, **look)
-    axis.set(xlabel="sol (Martian day of the mission); a bar is a span of sols, all of them equally long")
-    axis.set_ylim(-0.03, 1.03)  # a mark at either end is whole
+    axis.set(xlabel="sol (Martian day of the mission); bars are spans of equal length")
+    axis.set_ylim(-0.03, 1.03)  # keeps marks at either end whole
     axis.grid(True)
     style.percent(axis.yaxis)
     return figure, axis

@@ -26,9 +26,9 @@ def conv1_filters(filters):
 def first_layer(rows, names, count=8):
     """Filters before training, after it, their change, and the patches that excite them most, as colour images.
 
-    `rows`: of the probe `first_layer`, of which the first seed of each label is drawn; `names`: {label: text}. The
-    `count` filters that changed most. Mid-grey is a weight of zero; before and after of a filter have one scale, and
-    its change is enlarged to that scale's end, so many times as is written above it.
+    `rows`: of the probe `first_layer`, drawn for the first seed of each label; `names`: {label: text}. The `count`
+    filters that changed most are shown. Mid-grey is a weight of zero; a filter's before and after share one scale, and
+    its change is amplified to fill that scale, by the factor written above it.
     """
     names = {label: name for label, name in names.items() if label in set(rows["label"])}
     figure, axes = style.new_grid(len(names) * 4 * count, count, cell_height=0.85)
@@ -43,7 +43,7 @@ def first_layer(rows, names, count=8):
         before, after, change, patch = (values[chosen] for values in (before, after, change, patch))
         scales = ([before, after], [change])
         largest, most = (np.abs(values).max(axis=(0, 2, 3, 4), keepdims=True)[0] for values in scales)
-        most = np.maximum(most, 1e-6)  # of a filter that did not change
+        most = np.maximum(most, 1e-6)  # for a filter that did not change
         shown = {f"{name}\nbefore": before / largest, "after": after / largest}
         shown |= {"difference": change / most, "excited by": patch / 127.5 - 1}
         for row, (text, values) in enumerate(shown.items(), 4 * block):
@@ -52,20 +52,20 @@ def first_layer(rows, names, count=8):
                 axis.imshow((1 + picture) / 2, vmin=0, vmax=1)
         for axis, times in zip(axes[(4 * block + 2) * count :], (largest / most).flat, strict=False):
             axis.set_title(f"×{times:.1f}", fontsize=style.SMALL, weight="normal", pad=2)
-    figure.suptitle("The first layer: what it began with, and what training made of it")
+    figure.suptitle("The first layer before and after training")
     return figure
 
 
 @style.in_style()
 def filtered_picture(image, kernel, values):
-    """A picture in grey, a filter's weights, and what the one makes of the other, before and after a ReLU.
+    """An image in grey, a kernel, and the filtered image before and after a ReLU.
 
     `image` uint8 (height, width, channels); `kernel` (3, 3); `values`: `measures.filtered` of them.
     """
     figure, axes = style.new_figure(height=2.3, columns=4)
     weights, most = np.asarray(kernel, "float64"), max(np.abs(values).max(), 1e-6)
     shown = {
-        "the picture, in grey": (image.mean(axis=2), "gray", 0, 255),
+        "the image in grey": (image.mean(axis=2), "gray", 0, 255),
         "the kernel": (weights, "PuOr", -np.abs(weights).max() - 1, np.abs(weights).max() + 1),
         "filtered (mid-grey: zero)": (values, "gray", -most, most),
         "after a ReLU (dark: zero)": (np.maximum(values, 0), style.HEAT, 0, most),
@@ -80,11 +80,11 @@ def filtered_picture(image, kernel, values):
 
 @style.in_style()
 def feature_maps(image, maps, channels):
-    """One image and, a row a layer, some of the feature maps that the network makes of it.
+    """One image and some of the network's feature maps of it, one row per layer.
 
     `image` uint8 (height, width, channels); `maps`: {layer: (height, width, filters)} from `measures.feature_maps`;
-    `channels`: {layer: indices to show}, e.g. `measures.most_active`; as many for each layer. The colours of each map
-    run from zero to its own largest value.
+    `channels`: {layer: indices to show}, e.g. `measures.most_active`; the same number for each layer. The colours of
+    each map run from zero to its own largest value.
     """
     columns = max(len(indices) for indices in channels.values())
     figure = style.blank_figure(height=len(maps) + 0.5)
@@ -105,7 +105,7 @@ def feature_maps(image, maps, channels):
 
 @style.in_style()
 def tsne_visualization(points, labels, class_names):
-    """`measures.tsne_map` points (n, 2), a panel a class: its own, by integer `labels` (n,), before all in grey."""
+    """`measures.tsne_map` points (n, 2), one panel per class: its own, by integer `labels` (n,), over all in grey."""
     figure, axes = style.new_grid(len(class_names), columns=5, cell_height=1.7)
     for label, (axis, name) in enumerate(zip(axes, class_names, strict=True)):
         for shown, colour in ((points, style.LIGHT_GREY), (points[labels == label], style.BLUE)):
@@ -117,11 +117,10 @@ def tsne_visualization(points, labels, class_names):
 
 @style.in_style()
 def receptive_field(rows, diameters, image_size):
-    """Sensitivity of each convolution's centre unit to the pixels, on the scale of the whole image.
+    """Sensitivity of each convolution's centre unit to the pixels, at its place in the whole image.
 
-    `rows`: of the probe `receptive_field` (of several seeds: their mean is drawn); `diameters`:
-    `measures.effective_diameters` of them; `image_size`: (height, width) in pixels. The square is what the layer can
-    see by construction.
+    `rows`: of the probe `receptive_field` (the mean over seeds is drawn); `diameters`: `measures.effective_diameters`
+    of them; `image_size`: (height, width) in pixels. The square is the theoretical receptive field.
     """
     layers = list(dict.fromkeys(rows["layer"]))
     figure, axes = style.new_figure(height=3, columns=len(layers), squeeze=False)
@@ -135,19 +134,19 @@ def receptive_field(rows, diameters, image_size):
         axis.set(xlim=(0, image_size[1]), ylim=(image_size[0], 0), xlabel="column (pixels)", facecolor="#EEEEEE")
         effective = diameters.loc[diameters["layer"] == layer, "effective"].mean()
         axis.set_title(
-            f"{layer}\nby construction {mine['theoretical'].iloc[0]} pixels\nhalf within {effective:.1f} pixels"
+            f"{layer}\ntheoretical: {mine['theoretical'].iloc[0]} pixels\nhalf within {effective:.1f} pixels"
         )
         axis.title.set_fontsize(10)
     axes[0, 0].set_ylabel("row (pixels)")
-    figure.colorbar(picture, ax=axes, shrink=0.7, label="sensitivity (1 at the greatest)")
+    figure.colorbar(picture, ax=axes, shrink=0.7, label="sensitivity (maximum: 1)")
     return figure
 
 
-# Layers that change no shape are told in the text of the layer before them.
+# Layers that do not change the shape are listed in the text of the layer before them.
 _FOLDED = {"Rescaling": "÷ 255", "BatchNormalization": "batch norm", "ReLU": "ReLU", "Dropout": "dropout"}
-# In a drawing that would be wider than a page, poolings too are told there.
+# So are poolings, in a drawing that would otherwise be wider than a page.
 _POOLINGS = {"MaxPooling2D": "max"}
-# What the other kinds do in a word, and their colour.
+# What the other kinds do, in a word, and their colour.
 _KINDS = {
     "Input": ("pixels", style.LIGHT_GREY),
     "Conv2D": ("conv", style.BLUE),
@@ -158,15 +157,15 @@ _KINDS = {
 }
 # Keras names and numbers the layers that the builders leave without a name.
 _UNNAMED = {"Flatten": "flatten", "GlobalAveragePooling2D": "mean"}
-# Boxes beside each other that are not too small to be read.
+# The most boxes side by side that are still large enough to read.
 _WIDEST = 9
-# All in inches: between two boxes at least, the tallest box, the column of row names, a line of text.
+# All in inches: the least distance between two boxes, the tallest box, the column of row names, a line of text.
 _PITCH, _TALLEST, _NAMES, _LINE = 0.9, 1.6, 0.85, 0.17
-# How far the back of a slab is moved right and up, as a share of its side; how thick one doubling of the channels
-# makes it; how thick a bar is.
+# How far the back of a slab is moved right and up, as a share of its side; how much each doubling of the channels
+# thickens it; how thick a bar is.
 _OBLIQUE, _DOUBLING, _BAR = 0.22, 0.045, 0.14
 _KEY = (
-    "slabs: height is the side of the maps, thickness the doublings of channels; bars: height is the doublings of units"
+    "slabs: height shows the maps' side, thickness the channels (log scale); bars: height shows the units (log scale)"
 )
 
 
@@ -205,7 +204,7 @@ def stages(model):
 
 @style.in_style()
 def architecture(model, title):
-    """The layers of a Sequential `model` as boxes, with what each does, puts out and learns.
+    """The layers of a Sequential `model` as boxes, with what each does, its output and its parameters.
 
     A slab's height is the side of its feature maps and its thickness grows with each doubling of the channels; a bar's
     height grows with each doubling of the units.
@@ -243,7 +242,7 @@ def architecture(model, title):
 
 
 def _below(line):
-    """Height of a line of text under the boxes, which stand on zero."""
+    """Height of a line of text under the boxes, which stand at zero."""
     return -_LINE * (line + 1.2)
 
 

@@ -10,22 +10,22 @@ from matplotlib.ticker import MaxNLocator
 from cnnlab.figures import style
 from cnnlab.measures import largest_errors
 
-# Classes up to which a confusion matrix can be read.
+# The most classes at which a confusion matrix is readable.
 _MATRIX_CLASSES = 12
 _BINS = np.linspace(0, 1, 21)
-# Classes that an answer is shown with.
+# How many classes are shown with an answer.
 _BARS = 5
-# What lies under a map: how far its black is from black, in ranges from black to white. And the colours of the map.
+# How far below black the grey scale under a map begins, in ranges from black to white. And the map's colours.
 _PALE = 2
 _SPEAKS = LinearSegmentedColormap.from_list("speaks for it", [(style.VERMILLION, 0), (style.VERMILLION, 1)])
 
 
 @style.in_style()
 def prediction_comparison(images, labels, class_names, answers):
-    """Each of a dozen or so test images with its truth and every network's answer and confidence.
+    """About a dozen test images, each with its true class and every network's answer and confidence.
 
     `images` uint8 (n, height, width, channels); `labels` (n,), integers; `answers`: {network: probabilities (n,
-    classes)}. A tick and blue for right, a cross and vermillion for wrong.
+    classes)}. A tick and blue mean right, a cross and vermillion wrong.
     """
     figure, axes = style.new_grid(len(images), 4, cell_height=1.9 + 0.18 * len(answers))
     for index, axis in enumerate(axes):
@@ -38,13 +38,13 @@ def prediction_comparison(images, labels, class_names, answers):
             look = {"ha": "center", "va": "center", "fontsize": style.SMALL, "color": colour}
             axis.text(0.5, -0.13 * line, text, transform=axis.transAxes, **look)
     figure.get_layout_engine().set(hspace=0.1)
-    figure.suptitle("Test images, and each network's answer with its confidence")
+    figure.suptitle("Test images with each network's answer and its confidence")
     return figure
 
 
 @style.in_style()
 def answer_bars(pictures, answers, class_names, title):
-    """Pictures beside each other, and beside them the probabilities of the likeliest classes, likeliest on top.
+    """Pictures side by side, and beside them the probabilities of the likeliest classes, likeliest on top.
 
     `pictures`: {caption: uint8 (height, width, channels), or a feature map (rows, columns)}, the maps on one scale from
     zero; `answers`: {series: probabilities (classes,)}, the last in colour.
@@ -54,7 +54,7 @@ def answer_bars(pictures, answers, class_names, title):
     top = max([float(pixels.max()) for pixels in pictures.values() if pixels.ndim == 2] + [1e-6])
     for place, (caption, pixels) in enumerate(pictures.items()):
         axis = style.bare(figure.add_subplot(grid[place]))
-        axis.imshow(pixels, cmap=style.HEAT, vmin=0, vmax=top)  # of colours none is heeded
+        axis.imshow(pixels, cmap=style.HEAT, vmin=0, vmax=top)  # colour images ignore all of these
         axis.set_title(caption, fontsize=style.SMALL)
     axis = figure.add_subplot(grid[-1])
     likeliest = np.argsort(-np.max(list(answers.values()), axis=0), kind="stable")[:_BARS][::-1]
@@ -75,10 +75,10 @@ def answer_bars(pictures, answers, class_names, title):
 
 @style.in_style()
 def attribution(images, maps, captions):
-    """Images beside each other, and below each, pale, in colour where maps say the answer comes from.
+    """Images side by side, each above pale copies coloured where maps say the answer comes from.
 
-    `images` uint8 (n, height, width, channels); `maps`: {kind: (n, rows, columns), of any size}, as of `measures.MAPS`;
-    `captions`: a text each. What speaks against the answer is as pale as what does nothing for it.
+    `images` uint8 (n, height, width, channels); `maps`: {kind: (n, rows, columns), of any size}, as from
+    `measures.MAPS`; `captions`: one text per image. Evidence against the answer looks as pale as no evidence.
     """
     count = len(images)
     figure, axes = style.new_grid((1 + len(maps)) * count, count, cell_height=min(2.2, style.WIDTH / count))
@@ -90,10 +90,10 @@ def attribution(images, maps, captions):
         for axis, image, values in zip(axes[row * count :], images, found, strict=False):
             place = {"extent": (0, image.shape[1], image.shape[0], 0)}
             axis.imshow(image.mean(axis=2), cmap="gray", vmin=-_PALE * 255, vmax=255, **place)
-            # Single pixels may stand out so far that the others would look alike.
+            # A few pixels may stand out so far that the others would look alike.
             top = max(float(np.quantile(values, 0.995)), 1e-6)
             axis.imshow(np.maximum(values, 0), cmap=_SPEAKS, vmin=0, vmax=top, **place)
-    figure.suptitle("Where the answer comes from: the stronger the colour, the more")
+    figure.suptitle("Where the answer comes from (stronger colour: larger contribution)")
     return figure
 
 
@@ -101,8 +101,8 @@ def attribution(images, maps, captions):
 def confusion_matrix(counts, title, groups=None):
     """`measures.confusion_counts` in percent of the true class: right answers in bold, errors also as colour.
 
-    `groups`, {name: class names}: of a kind, which stand together between lines, others after them. Of more than a
-    dozen classes, most of whose cells are empty, the largest errors are shown instead, as bars.
+    `groups`, {name: class names}: classes of a kind stand together between lines, the others after them. With more than
+    a dozen classes, where most cells are empty, the largest errors are shown as bars instead.
     """
     if len(counts) > _MATRIX_CLASSES:
         return _bars_of_errors(largest_errors(counts), title)
@@ -123,7 +123,7 @@ def confusion_matrix(counts, title, groups=None):
         if kinds.get(before) != kinds.get(after):
             axis.axhline(edge, color=style.GREY, linewidth=1.5)
             axis.axvline(edge, color=style.GREY, linewidth=1.5)
-    axis.set(xlabel="answer (percent of the true class; the darker, the more errors)", ylabel="true class", title=title)
+    axis.set(xlabel="answer (percent of the true class; darker: more errors)", ylabel="true class", title=title)
     axis.set_xticklabels(order, rotation=40, ha="right", rotation_mode="anchor")
     axis.set_yticklabels(order, rotation=0)
     axis.tick_params(length=0)
@@ -136,7 +136,7 @@ def _bars_of_errors(errors, title):
     names = errors["true"] + " → " + errors["answer"]
     bars = axis.barh(names, errors["times"], color=style.BLUE, height=0.7)
     axis.bar_label(bars, [f"{row.times:,} of {row.images:,}" for row in errors.itertuples()], padding=4)
-    axis.set(xlabel="images that are answered wrongly (of the class's images)", ylabel="true class → answer")
+    axis.set(xlabel="images answered wrongly (of the class's images)", ylabel="true class → answer")
     axis.set_title(title)
     axis.margins(x=0.15)
     axis.invert_yaxis()
@@ -147,7 +147,7 @@ def _bars_of_errors(errors, title):
 
 @style.in_style()
 def confidence_distribution(confidence, correct):
-    """Histograms of `confidence` (n,) in 0..1: above of the right answers, below of the wrong; `correct` bool (n,)."""
+    """Histograms of `confidence` (n,) in 0..1, right answers above wrong ones; `correct` bool (n,)."""
     figure, axes = style.new_figure(height=5, rows=2, sharex=True)
     groups = (("Right", confidence[correct], style.BLUE, ""), ("Wrong", confidence[~correct], style.VERMILLION, "///"))
     for axis, (name, values, colour, hatch) in zip(axes, groups, strict=True):
@@ -166,9 +166,9 @@ def confidence_distribution(confidence, correct):
 def reliability_diagram(panels):
     """Accuracy against confidence, in bins of equally many images, with intervals.
 
-    `panels`: {title: {series: bins}}, one panel a title, with bins as `measures.reliability_bins` gives them. A series'
-    name is its legend, which is the place for its calibration error. On the diagonal, confidence is accuracy; below it
-    the network is too sure of itself.
+    `panels`: {title: {series: bins}}, one panel per title, with bins as `measures.reliability_bins` returns them. A
+    series' name is its legend, the place for its calibration error. On the diagonal, confidence equals accuracy; below
+    it the network is overconfident.
     """
     figure, axes = style.new_figure(height=4.2, columns=len(panels), sharey=True, squeeze=False)
     for axis, (title, tables) in zip(axes.flat, panels.items(), strict=True):
@@ -181,9 +181,9 @@ def reliability_diagram(panels):
 
 @style.in_style()
 def confidence_moved(bins, confidences):
-    """Left the reliability of each series, right how many images have which confidence.
+    """Left: the reliability of each series; right: how many images have which confidence.
 
-    `bins`: {series: bins as `measures.reliability_bins` gives them}; `confidences`: {series: (n,), 0 to 1}.
+    `bins`: {series: bins as `measures.reliability_bins` returns them}; `confidences`: {series: (n,), 0 to 1}.
     """
     figure, (left, right) = style.new_figure(height=3.6, columns=2)
     _reliability(left, bins)

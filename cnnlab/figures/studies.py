@@ -1,7 +1,7 @@
-"""Figures of studies, probes and recipes: means over seeds, and the seeds' points where they stand apart.
+"""Figures of studies, probes and recipes: means over seeds, and the seeds' points where they can be told apart.
 
-An interval is `measures.t_interval`'s, none for a single seed. Rows of one seed (directions of a shift, splits of a
-table) are averaged first, for they are not independent.
+Intervals are `measures.t_interval`'s; a single seed has none. Rows of one seed (directions of a shift, splits of a
+table) are averaged first, because they are not independent.
 """
 
 import re
@@ -19,13 +19,13 @@ from cnnlab.studies import PUBLISHED_EPOCHS
 from cnnlab.wording import FAMILIES, plural, readable
 
 _NAMES = {HEADLINE: "test accuracy", METRIC: "test accuracy after the last epoch"}
-# Characters of a name under an axis with a handful of variants.
+# Characters per line of a name under an axis with a handful of variants.
 _NAME_WIDTH = 16
 # And of a step's or a recipe's.
 _STEP_WIDTH = 22
-# Between the seeds' points and the mean beside them, where a variant has the width 1.
+# How far the seeds' points and their mean stand on either side of their variant's place; places are 1 apart.
 _BESIDE = 0.1
-# Kinds of contrast: colour, marker, name, and how far from the middle of their row they stand.
+# Kinds of contrast: colour, marker, name, and offset from the middle of their row.
 _CONTRASTS = {
     "on top": (style.BLUE, "o", "on top of the steps above", -0.12),
     "left out": (style.GREEN, "^", "against leaving it out of the narrow recipe", 0.2),
@@ -40,8 +40,8 @@ _LIVE = {"marker": "*", "linestyle": "none", "color": "black", "markersize": 13,
 def study_points(rows, title, metric=HEADLINE, live=None):
     """A study's variants side by side: each seed's point, the mean and interval beside them.
 
-    `rows`: `studies.read`'s frame, with the columns label, model, seed and `metric`, a fraction 0..1; `live`: likewise,
-    of variants among these, from this run.
+    `rows`: `studies.read`'s frame, with the columns label, model, seed and `metric`, a fraction 0..1; `live`: the same
+    from this run, for some of these variants.
     """
     labels = list(dict.fromkeys(rows["label"]))
     figure, axis = style.new_figure(height=4.2)
@@ -66,7 +66,7 @@ def study_points(rows, title, metric=HEADLINE, live=None):
 
 @style.in_style()
 def performance_vs_parameters(rows, live=None):
-    """Accuracy against the number of parameters (log axis), a colour and marker for each family of networks.
+    """Accuracy against the number of parameters (log axis), with a colour and marker for each family of networks.
 
     `rows`: frames of `studies.read`, one or several concatenated; `live`: a frame of other networks, from this run.
     """
@@ -87,7 +87,7 @@ def performance_vs_parameters(rows, live=None):
         axis.plot(live["parameters"], live[HEADLINE], label="this run", **_LIVE)
     axis.set(xscale="log", xlabel="parameters (log scale)")
     axis.xaxis.set_major_formatter("{x:,.0f}")
-    axis.set_title("Accuracy against size: the numbers are the widths of the layers")
+    axis.set_title("Accuracy against size (numbers: widths of the layers)")
     axis.margins(x=0.08, y=0.15)
     _about_accuracy(axis, rows)
     adjust_text(names, ax=axis, only_move="y", ensure_inside_axes=False)
@@ -128,7 +128,7 @@ def shift_curve(rows):
 
 @style.in_style()
 def tabular_points(rows):
-    """Accuracy of each model on a table, its columns in two orders: label, order, seed, accuracy."""
+    """Accuracy of each model on a table with its columns in two orders: label, order, seed, accuracy."""
     rows = _each_seed(rows, ["label", "order"], "accuracy")
     labels, orders = list(dict.fromkeys(rows["label"])), list(dict.fromkeys(rows["order"]))
     figure, axis = style.new_figure(height=4)
@@ -140,7 +140,7 @@ def tabular_points(rows):
         means = means_by(mine, "label", "accuracy")
         beside = [labels.index(label) + offset + _BESIDE / 2 for label in means.index]
         _draw_means(axis, beside, means, index, f"columns {order}")
-    axis.set(xlim=(-0.5, len(labels) - 0.5), title="Accuracy on a table, its columns in two orders")
+    axis.set(xlim=(-0.5, len(labels) - 0.5), title="Accuracy on a table with its columns in two orders")
     axis.set_xticks(range(len(labels)), [readable(label).replace("_", " ") for label in labels])
     _about_accuracy(axis, rows)
     style.legend_below(figure, axis, ncols=1 + len(orders))
@@ -149,10 +149,10 @@ def tabular_points(rows):
 
 @style.in_style()
 def changed_images(rows, names):
-    """Accuracy on corrupted images, the mean over kinds, against strength; and after steps against the network.
+    """Accuracy on corrupted images by strength (mean over kinds), and on images moved against the network by step.
 
     `rows`: of the probe `corruptions`: label, seed, kind, strength, accuracy; `names`: {label: text}, of those drawn.
-    A band is from the lowest seed to the highest.
+    Bands run from the lowest seed to the highest.
     """
     figure, axes = style.new_figure(height=4, columns=2, sharey=True)
     whole = rows["kind"] == measures.UNCHANGED
@@ -163,7 +163,7 @@ def changed_images(rows, names):
             means, look = seeds.mean(), {"color": style.COLOURS[index]}
             axis.fill_between(means.index, seeds.min(), seeds.max(), alpha=0.25, linewidth=0, **look)
             axis.plot(means.index, means, marker=style.MARKERS[index], **look)
-            if axis is axes[0]:  # Where images are whole the networks are furthest apart.
+            if axis is axes[0]:  # On unchanged images the networks are furthest apart.
                 start = {"xytext": (4, 6), "textcoords": "offset points", "fontsize": style.SMALL}
                 axis.annotate(name, (means.index[0], means.iloc[0]), **start, **look)
         axis.set_xticks(sorted(mine["strength"].unique()))
@@ -171,19 +171,19 @@ def changed_images(rows, names):
         axis.grid(True)
     kinds = rows.loc[~moved & ~whole, "kind"].nunique()
     axes[0].set(xlabel=f"strength (mean over {kinds} corruptions)", ylabel="test accuracy", ylim=(0, 1))
-    axes[1].set(xlabel="step against the network (FGSM, of 255)")
+    axes[1].set(xlabel="adversarial step (FGSM, out of 255)")
     style.percent(axes[0].yaxis)
     counts = rows.groupby("label")["seed"].nunique()
-    figure.suptitle(f"What worse images leave of accuracy ({seed_count(counts)}, band: lowest to highest)")
+    figure.suptitle(f"Accuracy on worse images ({seed_count(counts)}, band: lowest to highest)")
     return figure
 
 
 @style.in_style()
 def recipe_ablation(effects, rows, start):
-    """Accuracy after each step of the ablation (left) and what it is worth (right), with intervals over seeds.
+    """Accuracy after each step of the ablation (left) and what the step is worth (right), with intervals over seeds.
 
-    `effects`: the frame of `measures.effects`; `rows`: of `measures.scored`; `start`: name and label of the network
-    that the steps begin with.
+    `effects`: the frame of `measures.effects`; `rows`: from `measures.scored`; `start`: name and label of the network
+    that the steps start from.
     """
     steps = effects[effects["kind"] == "on top"]
     labels, names = [start[1], *steps["first"]], [start[0], *("+ " + steps["change"])]
@@ -217,9 +217,9 @@ def recipe_ablation(effects, rows, start):
 
 @style.in_style()
 def recipe_frontier(rows, names):
-    """Accuracy against the time of a training, a named dot a recipe, all scored alike; dashed: the best within a time.
+    """Accuracy against training time, one named dot per recipe, all scored alike; dashed: the best within a time.
 
-    `rows`: label, seed, `measures.METRIC` (a share) and `measures.time_column`, of which the means are drawn, with
+    `rows`: label, seed, `measures.METRIC` (a share) and `measures.time_column`, whose means are drawn, with
     intervals over seeds; `names`: {label: words}.
     """
     found, time = rows.groupby("label"), measures.time_column(rows)
@@ -231,17 +231,17 @@ def recipe_frontier(rows, names):
     shown = [label for label in names if label in times]
     style.error_bars(axis, times[shown], scores.loc[shown], "mean", **_DOT)
     how = f", measured side by side (1: {PUBLISHED_EPOCHS})" if time == measures.BASELINE_TIMES else " (seconds)"
-    axis.set(xlabel=f"time of a training{how}", xlim=(0, 1.12 * times.max()), ylabel="test accuracy, from one view")
+    axis.set(xlabel=f"training time{how}", xlim=(0, 1.12 * times.max()), ylabel="test accuracy, from one view")
     axis.margins(y=0.12)
     style.percent(axis.yaxis)
     axis.grid(True)
     seeds = found["seed"].nunique()
     about = f"mean, {LEVEL:.0%} interval, " if max(seeds) > 1 else ""
     axis.set_title(f"Accuracy against time ({about}{seed_count(seeds)})")
-    figure.draw_without_rendering()  # Only then is it known where on the page each of them lies.
+    figure.draw_without_rendering()  # Only then are positions on the page known.
     taken = []
     for label in shown:
-        # To the side where there is room, and below where another name is above.
+        # On the side where there is room, and below if another name is above.
         side, away = ("left", 7) if times[label] < 0.6 * times.max() else ("right", -7)
         look = {"ha": side, "va": "bottom", "fontsize": style.SMALL, "path_effects": [_HALO]}
         place = times[label], means[label]
@@ -254,7 +254,7 @@ def recipe_frontier(rows, names):
 
 
 def _about_accuracy(axis, rows):
-    """Say along `axis` that it is of accuracy, and of how many seeds."""
+    """Label the y axis of `axis` as test accuracy, with the number of seeds."""
     axis.set_ylabel(f"test accuracy\n({_about_seeds(rows)})")
     axis.grid(True)
     style.percent(axis.yaxis)
@@ -289,19 +289,19 @@ def _network(rows):
 
 
 def _apart(names):
-    """(What all of several `names` begin with: kind and widths of a network; what is left of each, never nothing)."""
+    """(What all of `names` begin with: kind and widths of a network; what is left of each, never nothing)."""
     parts = [re.split(r"(?<=,) | (?=[\d-]+(?:,|$))", name) for name in names]
     count = min(len(commonprefix(parts)), min(map(len, parts)) - 1) if len(names) > 1 else 0
     return " ".join(parts[0][:count]).rstrip(","), [" ".join(own[count:]) for own in parts]
 
 
 def _wrapped(name):
-    """`name` over several lines, first broken at its commas, to stand below an axis."""
+    """`name` over several lines, broken first at its commas, for the space below an axis."""
     return "\n".join(textwrap.fill(part, _NAME_WIDTH, break_on_hyphens=False) for part in name.split(", "))
 
 
 def seed_count(counts):
-    """How many seeds there are, by the number of each thing that is drawn: "5 seeds", "3 to 5 seeds"."""
+    """How many seeds there are, given the number for each thing drawn: "5 seeds", "3 to 5 seeds"."""
     few, many = int(min(counts)), int(max(counts))
     return plural(many, "seed") if few == many else f"{few} to {many} seeds"
 

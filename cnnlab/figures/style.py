@@ -1,4 +1,4 @@
-"""How every figure of the lab looks, in print and in grey; and the one way to a file."""
+"""How every figure of the lab looks, also in greyscale print; and the one way to a file."""
 
 import base64
 import dataclasses
@@ -28,14 +28,14 @@ HATCHES = ("", "///", "...", "xx")
 # Perceptually uniform, and made for colour-blind readers (Nunez, Anderton and Renslow, PLOS ONE 2018).
 HEAT = "cividis"
 
-# Inches that a page or a README shows at its full width; text is set for that size.
+# Inches of the full width of a page or a README; text is sized for that.
 WIDTH = 8.0
 SMALL = 9
 # Sharp in print at the width of a page, and still a small file.
 DOTS_PER_INCH = 150
 # Inches kept free at the bottom of every figure for the small print that says what produced it.
 STRIP = 0.24
-# Pixels that a notebook shows of the width of a page.
+# Pixels at which a notebook shows the full width of a page.
 SHOWN = 800
 STYLE = {
     "font.family": "DejaVu Sans",  # Ships with matplotlib: the same picture on every machine.
@@ -60,9 +60,9 @@ _STAMP = "budget stamp"
 
 
 def in_style():
-    """Context, or decorator of a function that draws: the lab's style, and matplotlib's defaults for the rest.
+    """Context manager, or decorator of a function that draws: the lab's style over matplotlib's defaults.
 
-    The reader's settings come back after.
+    The reader's settings come back afterwards.
     """
     return style.context(["default", STYLE])
 
@@ -70,7 +70,7 @@ def in_style():
 def blank_figure(height, width=WIDTH):
     """An empty Figure of `width` x `height` inches, and a strip below for the small print.
 
-    It is not registered with pyplot: nothing piles up, and a notebook shows it where it is asked to and not once more.
+    It is not registered with pyplot: nothing piles up, and a notebook shows it only where asked to.
     """
     total = height + STRIP
     layout = ConstrainedLayoutEngine(rect=(0, STRIP / total, 1, height / total), w_pad=0.08, h_pad=0.07)
@@ -95,14 +95,14 @@ def new_grid(count, columns, cell_height, width=WIDTH):
 
 
 def bare(axis):
-    """`axis` without ticks and frame, for a picture; returned."""
+    """`axis` without ticks or frame, for a picture; returned."""
     axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
     return axis
 
 
 def legend_below(figure, axis, **options):
-    """What `axis` names, as a legend under all axes of `figure` and above its strip."""
+    """Put the labels of `axis` in a legend under all axes of `figure` and above its strip."""
     height = figure.get_figheight()
     legend = figure.legend(
         *axis.get_legend_handles_labels(), loc="lower center", bbox_to_anchor=(0.5, STRIP / height), **options
@@ -114,7 +114,7 @@ def legend_below(figure, axis, **options):
 
 def percent(axis):
     """Show a fraction 0..1 along `axis` (an `xaxis` or `yaxis`) as percent, and draw its grid."""
-    # Rounded first, for a tick at zero may be 1e-17.
+    # Rounded first, because a tick at zero may be 1e-17.
     axis.set_major_formatter(lambda value, _: f"{round(100 * value, 6):g}%")
     axis.grid(True)
 
@@ -122,7 +122,7 @@ def percent(axis):
 def error_bars(axis, places, rows, value, across=False, **look):
     """The column `value` of `rows` against `places`, with bars from its low to its high; `across`: along the x axis.
 
-    `look`: of `errorbar`, whose points are joined by no line unless `linestyle` says so. NaN draws no bar.
+    `look`: options of `errorbar`; no line joins the points unless `linestyle` says so. NaN draws no bar.
     """
     reach = np.maximum([rows[value] - rows["low"], rows["high"] - rows[value]], 0)
     where = (rows[value], places, None, reach) if across else (places, rows[value], reach)
@@ -159,7 +159,7 @@ def save_figure(figure, name, folder, budget, dots_per_inch=None):
 class FigureView:
     """A saved figure in a notebook's output: `data`, the file's bytes; `alt`, what it shows; `width` in pixels.
 
-    HTML, for of an image/png output neither JupyterLab 4 nor nbconvert 7 shows the `alt` of its metadata.
+    It is HTML, because neither JupyterLab 4 nor nbconvert 7 shows the `alt` in the metadata of an image/png output.
     """
 
     data: bytes = dataclasses.field(repr=False)
@@ -168,12 +168,12 @@ class FigureView:
 
     def _repr_html_(self):
         source = f"data:image/png;base64,{base64.b64encode(self.data).decode()}"
-        fitting = "max-width: 100%; height: auto"  # of a window that is narrower
+        fitting = "max-width: 100%; height: auto"  # in a narrower window
         return f'<img alt="{html.escape(self.alt)}" width="{self.width}" style="{fitting}" src="{source}">'
 
 
 def figure_view(path):
-    """The saved figure at `path` for a notebook's output, with its alternative text, its letters as large as others'.
+    """The saved figure at `path` for a notebook's output, with its alternative text, its letters the usual size.
 
     At most SHOWN pixels wide.
     """
@@ -184,7 +184,7 @@ def figure_view(path):
 
 
 def live_view(figure, alt):
-    """`figure` for a notebook's output, and in no file: for what a reader moves; `alt` says what it shows."""
+    """`figure` for a notebook's output without a file, for what a reader moves; `alt` says what it shows."""
     content = io.BytesIO()
     with in_style():
         figure.savefig(content, format="png", dpi=SHOWN / figure.get_figwidth())
@@ -192,7 +192,7 @@ def live_view(figure, alt):
 
 
 def _small(png):
-    """The bytes `png`, in 256 colours where that is smaller, by more than half: a notebook holds dozens of them."""
+    """`png`, or its 256-colour version if smaller, often by more than half: a notebook holds dozens of them."""
     content = io.BytesIO()
     with Image.open(io.BytesIO(png)) as image:
         image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(content, "PNG", optimize=True)
@@ -200,7 +200,7 @@ def _small(png):
 
 
 def _stamp(figure, budget):
-    """One line of small print in the strip of `figure`; a later stamp takes the place of an earlier one."""
+    """One line of small print in the strip of `figure`; a later stamp replaces an earlier one."""
     for text in [text for text in figure.texts if text.get_gid() == _STAMP]:
         text.remove()
     width, height = figure.get_size_inches()

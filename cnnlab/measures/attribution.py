@@ -1,10 +1,10 @@
-"""Where in an image an answer comes from: Grad-CAM, integrated gradients, occlusion, and whether they deserve trust.
+"""Where in an image an answer comes from: Grad-CAM, integrated gradients, occlusion, and whether to trust them.
 
-Every map is of one number, the score: the logarithm of the odds of a class, by default of the likeliest one. Unlike the
-probability it has a gradient where the network is sure. Throughout: `model`, pixels 0..255 (n, height, width, channels)
-to probabilities (n, classes); `classes` integers (n,) (None: what `model` answers); a map is positive where something
-speaks for the class. What is covered, or begun from, is the mean colour of the image, which is neither black sky nor a
-shadow.
+Every map explains one number, the score: the log-odds of a class, by default the most likely one. Unlike the
+probability's, its gradient does not vanish where the network is sure. Throughout: `model` maps pixels 0..255 (n,
+height, width, channels) to probabilities (n, classes); `classes` are integers (n,) (None: the classes `model` answers);
+a map is positive where the image supports the class. What replaces a covered cell, and where integrated gradients
+start, is the image's mean colour, which is neither black sky nor a shadow.
 """
 
 import contextlib
@@ -21,22 +21,22 @@ from cnnlab.measures.groups import mean_by_group
 from cnnlab.training import predict
 
 CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D, layers.Conv2DTranspose)
-# Added to a sum of probabilities before its logarithm is taken: far below any that float32 tells from zero beside 1.
+# Added to a sum of probabilities before its logarithm: far below the least that float32 resolves next to 1.
 TINY = 1e-30
-# Cells along a side of an image, which are covered one by one.
+# Cells along each side of an image; they are covered one by one.
 CELLS = 8
-# Integrated gradients add up to the difference of scores within this share of it, or of a score of 1 where it is small.
+# Integrated gradients must sum to the difference of scores within this share of it, or of 1 if it is smaller than 1.
 TOLERANCE = 0.01
-# Gradients on the way from the mean colour to the image: more, until that is so.
+# Steps from the mean colour to the image, tried in turn until the sum is that close.
 STEPS = (32, 64, 128, 256, 512, 1024, 2048)
-# Times that a deletion looks at the answer after the first, evenly until all cells are covered.
+# How often a deletion curve samples the answer after the first time, evenly until all cells are covered.
 LOOKS = 16
-# Pixels, over all images, that go through a network at once: fewer where feature maps are held.
+# Pixels per batch, over all its images: fewer where feature maps are held.
 _ANSWERED, _WITH_MAPS = 2**17, 2**16
 
 
 def leaves(model):
-    """All layers of a Keras model, those of models within it included, in their order."""
+    """All layers of a Keras model in order, those of nested models included."""
     for layer in model.layers:
         yield from leaves(layer) if hasattr(layer, "layers") else [layer]
 
@@ -44,8 +44,8 @@ def leaves(model):
 def explained_layer(model):
     """(layer, (rows, columns)) whose feature maps explain the answers of `model`, or None where there are none.
 
-    They are the maps of its last convolution that has more than one position, after the normalisation and the
-    activation that follow it: of all layers that keep its size, the last.
+    It is the last layer with maps of the same size as those of the last convolution that has more than one position:
+    normalisation and activation after that convolution are included.
     """
     found = []
     with _watched(leaves(model), lambda layer, output: found.append((layer, output.shape))):
@@ -58,9 +58,9 @@ def explained_layer(model):
 def explained(model, layer, images, classes=None):
     """(probabilities, maps) of `images`, a float32 tensor; TensorFlow can export it.
 
-    `probabilities` float32 (n, classes) are what `model` answers; `maps` float32 (n, rows, columns) where in `layer`'s
-    feature maps the score comes from: 1 where most speaks for the class, 0 where nothing does, or where something
-    speaks against it. A two-sided probe sees mirror images before the images, in the same pass: maps are of the images.
+    `probabilities` float32 (n, classes) are `model`'s answers; `maps` float32 (n, rows, columns) show where in `layer`
+    the score comes from: 1 where support for the class is strongest, 0 where there is none, or evidence against it. A
+    two-sided probe puts mirror images before the images in the same pass: maps are of the images only.
 
     Source: Selvaraju et al., Grad-CAM: Visual explanations from deep networks via gradient-based localization (ICCV
     2017), equations 1 and 2.
@@ -84,7 +84,7 @@ def explained(model, layer, images, classes=None):
 
 
 def grad_cam(model, images, classes=None):
-    """Grad-CAM of each image by `explained_layer`: float32 (n, rows, columns), 0 to 1.
+    """Grad-CAM of each image at `explained_layer`: float32 (n, rows, columns), 0 to 1.
 
     Raises ValueError for a model without a convolution.
     """
@@ -99,8 +99,8 @@ def grad_cam(model, images, classes=None):
 def integrated_gradients(model, images, classes=None):
     """Integrated gradients of each image, summed over colours: float32 (n, height, width).
 
-    They add up to the score of the image less that of its mean colour, within TOLERANCE: more STEPS are taken until
-    they do, and a warning says where the most were too few.
+    They sum to the score of the image minus that of its mean colour, within TOLERANCE: STEPS are tried in turn until
+    they do, and a warning says if the most were too few.
     Source: Sundararajan, Taly and Yan, Axiomatic attribution for deep networks (ICML 2017), equations 1 and 3.
     """
     classes, maps = asked_classes(model, images, classes), []
@@ -136,12 +136,12 @@ MAPS = {"Grad-CAM": grad_cam, "integrated gradients": integrated_gradients, "occ
 
 
 def maps_of(model):
-    """The names in MAPS of the maps that there are of `model`: without a convolution there is no Grad-CAM."""
+    """The names in MAPS that apply to `model`: Grad-CAM needs a convolution."""
     return [name for name in MAPS if name != "Grad-CAM" or explained_layer(model)]
 
 
 def input_gradient(function, images):
-    """Gradient of the sum of what `function` makes of `images`, a float32 tensor: float32, their shape."""
+    """Gradient of the summed outputs of `function`, given `images` as a float32 tensor: float32, their shape."""
     tf = _tensorflow()
     pixels = tf.convert_to_tensor(images, "float32")
     with tf.GradientTape() as tape:
@@ -151,12 +151,12 @@ def input_gradient(function, images):
 
 
 def score_gradient(model, images, classes):
-    """Gradient of the score of each image's class by its pixels: float32, the shape of `images`."""
+    """Gradient of the score of each image's class with respect to its pixels: float32, the shape of `images`."""
     return input_gradient(lambda pixels: log_odds(model(pixels, training=False), classes), images)
 
 
 def _mean_gradient(model, start, image, asked, steps):
-    """The mean gradient of the score of class `asked` at the middles of `steps` parts of the way, float32."""
+    """Mean gradient of the score of class `asked` at the midpoints of `steps` parts of the path: float32."""
     total, count = 0, images_at_once(image[None], with_maps=True)
     places = ((np.arange(steps, dtype="float32") + 0.5) / steps)[:, None, None, None]
     for first in range(0, steps, count):
@@ -166,7 +166,7 @@ def _mean_gradient(model, start, image, asked, steps):
 
 
 def log_odds(probabilities, classes):
-    """The logarithm of the odds of `classes` (n,), of `probabilities` (n, classes), as tensors."""
+    """Log-odds of `classes` (n,) under `probabilities` (n, classes), as tensors."""
     tf = _tensorflow()
     answer = tf.one_hot(classes, probabilities.shape[-1])
     for_it, against = (tf.reduce_sum(probabilities * part, axis=-1) for part in (answer, 1 - answer))
@@ -174,28 +174,28 @@ def log_odds(probabilities, classes):
 
 
 def _odds(probabilities, asked):
-    """The same odds of one class in NumPy."""
+    """Odds of the class `asked`, as in `log_odds`, in NumPy."""
     probabilities = np.asarray(probabilities, "float64")
     return (probabilities[:, asked] + TINY) / (np.delete(probabilities, asked, axis=1).sum(axis=1) + TINY)
 
 
 def asked_classes(model, images, classes):
-    """`classes`, or what `model` answers, int64 (n,)."""
+    """`classes`, or the classes that `model` answers: int64 (n,)."""
     return predict(model, images, images_at_once(images)).argmax(axis=1) if classes is None else np.asarray(classes)
 
 
 def images_at_once(images, with_maps=False):
-    """How many of `images` go through a network together; `with_maps`: to be looked into, or back for gradients."""
+    """How many of `images` make one batch; `with_maps`: where feature maps or gradients are held."""
     return max(1, (_WITH_MAPS if with_maps else _ANSWERED) // (images.shape[1] * images.shape[2]))
 
 
 def mean_colour(image):
-    """An image of the shape of `image` (height, width, channels), all in its mean colour."""
+    """`image` (height, width, channels) with every pixel in its mean colour."""
     return np.broadcast_to(image.mean(axis=(0, 1)), image.shape)
 
 
 def cell_numbers(images):
-    """(the number of the cell of each pixel (height, width), (rows, columns) of cells) of `images`."""
+    """(each pixel's cell number (height, width), (rows, columns) of cells) for `images`."""
     shape = tuple(min(CELLS, side) for side in images.shape[1:3])
     rows, columns = (np.arange(side) * count // side for side, count in zip(images.shape[1:3], shape, strict=True))
     return rows[:, None] * shape[1] + columns, shape
@@ -204,8 +204,8 @@ def cell_numbers(images):
 def deletion_curve(model, images, order, classes=None):
     """Probability of `classes` as cells of the image are covered, in `order` (n, cells): float32 (n, 1 + LOOKS).
 
-    The first column is of the whole image, the last of its mean colour alone. The sooner it falls, the better the order
-    knows what the answer rests on.
+    The first column is for the whole image, the last for its mean colour alone. The sooner the curve falls, the better
+    the order picks out what the answer rests on.
     Source: Petsiuk, Das and Saenko, RISE: Randomized input sampling for explanation (BMVC 2018), section 4.2.
     """
     (cells, _), classes = cell_numbers(images), asked_classes(model, images, classes)
@@ -219,16 +219,16 @@ def deletion_curve(model, images, order, classes=None):
 
 
 def trust_in_maps(model, images, groups=None, names=None):
-    """Whether each kind of map knows what the answer rests on, and depends on what was learned.
+    """Whether each kind of map finds what the answer rests on, and depends on what was learned.
 
-    `groups` (n,), what each image was taken together with (None: it is alone); `names` of MAPS (None: `maps_of`).
-    Returns a DataFrame, a row a kind: map; images; deletion and random, the mean probability of the answer while cells
-    are covered, those first that the map finds important, or in a random order; gain, the latter less the former, with
-    its interval low and high over images, or groups; randomised, the mean rank correlation over cells with the map of
-    the same network whose weights have changed places within each layer (a map that stays much the same shows the
-    image, not the network), with randomised_low and randomised_high; flat, how many images that leaves with a map that
-    is the same everywhere, which count as a correlation of 0.
-    Source of the last: Adebayo et al., Sanity checks for saliency maps (NeurIPS 2018), section 3.
+    `groups` (n,): the group each image belongs to (None: each is its own); `names` in MAPS (None: `maps_of`).
+    Returns a DataFrame, one row per kind: map; images; deletion and random, the answer's mean probability while cells
+    are covered, most important first or in random order; gain, random minus deletion, with its interval low and high
+    over images, or groups; randomised, the mean rank correlation over cells with the map of the same network after its
+    weights were shuffled within each array (a map that hardly changes shows the image, not the network), with
+    randomised_low and randomised_high; flat, how many images have a map that is the same everywhere, before or after
+    shuffling: they count as a correlation of 0.
+    Source of the shuffling: Adebayo et al., Sanity checks for saliency maps (NeurIPS 2018), section 3.
     """
     generator, classes = np.random.default_rng(0), asked_classes(model, images, None)
     twin = shuffled_weights(model, generator)
@@ -252,7 +252,7 @@ def trust_in_maps(model, images, groups=None, names=None):
 
 
 def shuffled_weights(model, generator):
-    """A copy of `model` in each of whose arrays of weights the numbers have changed places, by a NumPy `generator`."""
+    """A copy of `model` whose weights are shuffled within each array by a NumPy `generator`."""
     twin = keras.models.clone_model(model)
     twin.set_weights([generator.permutation(each.ravel()).reshape(each.shape) for each in model.get_weights()])
     twin.jit_compile = model.jit_compile
@@ -269,10 +269,10 @@ def _over_cells(maps, images):
 
 @contextlib.contextmanager
 def _watched(watched, see):
-    """While the block runs, `see(layer, output)` hears what each of the layers `watched` puts out.
+    """Inside the block, call `see(layer, output)` whenever one of the layers `watched` is called.
 
-    In place of a second model from the inputs to a layer's output, which there is not where the layer stands within a
-    model within the model.
+    A second model from the inputs to the layer's output would do too, but cannot be built where the layer belongs to a
+    nested model.
     """
     watched = list(watched)
 
@@ -292,7 +292,7 @@ def _watched(watched, see):
 
 
 def _tensorflow():
-    """TensorFlow, in which all of this is computed; NotImplementedError where Keras runs on something else."""
+    """TensorFlow, which computes all of this; NotImplementedError where Keras runs on another backend."""
     if (backend := keras.backend.backend()) != "tensorflow":
         raise NotImplementedError(f"gradients need TensorFlow; Keras runs on {backend}: set KERAS_BACKEND=tensorflow")
     import tensorflow as tf

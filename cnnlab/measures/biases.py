@@ -1,4 +1,4 @@
-"""What convolution assumes: that images move, and that neighbours matter.
+"""What convolution assumes: that things move, and that neighbours matter.
 
 Answers and feature maps on shifted images; convolution along the columns of a table.
 """
@@ -23,9 +23,9 @@ DIRECTIONS = {"right": (0, 1), "left": (0, -1), "down": (1, 0), "up": (-1, 0)}
 def shift_images(images, down, right):
     """`images` (n, height, width, channels) moved by whole pixels; negative is up and left.
 
-    What moves out is lost. What moves in is the mirror image of the border, which keeps the texture of the place: black
-    would be an edge that no network was trained on, repeating the last row draws streaks, and wrapping round puts the
-    opposite border there. Raises ValueError for a shift by the whole image or more.
+    Pixels that move out are lost. The gap is filled with the mirror image of the border, which keeps the local texture:
+    black would be an edge that no network was trained on, repeating the last row would draw streaks, and wrapping round
+    would bring in the opposite border. Raises ValueError for a shift by the whole image or more.
     """
     height, width = images.shape[1:3]
     if abs(down) >= height or abs(right) >= width:
@@ -37,7 +37,7 @@ def shift_images(images, down, right):
 
 
 def shift_and_back(images, down, right):
-    """The control of a shift: `images` where they were, but with the strip mirrored that it loses."""
+    """The control for a shift: `images` in place, with the strip that the shift loses filled by mirroring."""
     return shift_images(shift_images(images, down, right), -down, -right)
 
 
@@ -48,9 +48,9 @@ def shift_accuracy(model, images, labels, shifts=SHIFTS):
     """Accuracy of `model` on uint8 `images` (n, height, width, channels), `labels` (n,), shifted in four directions.
 
     `shifts`: whole pixels, from 0. Returns one row for each shift, direction and treatment: "shifted", or "held", the
-    control that has lost the same strip of the image but has not moved, so that the difference between the two is what
-    position is worth. Columns: shift (pixels), direction, treatment, accuracy, same_answer (share of images whose class
-    is that of the unshifted image: the consistency of Zhang 2019, arXiv 1904.11486, section 4), images.
+    control, which loses the same strip of the image but does not move: the difference between the two is the effect of
+    position. Columns: shift (pixels), direction, treatment, accuracy, same_answer (share of images given the same class
+    as unshifted: the consistency of Zhang 2019, arXiv 1904.11486, section 4), images.
     """
     unshifted = predict(model, images).argmax(axis=1)
     rows = []
@@ -68,15 +68,15 @@ def shift_accuracy(model, images, labels, shifts=SHIFTS):
 
 
 def equivariance(model, images, shifts=SHIFTS):
-    """How nearly the features of a shifted image are the shifted features, layer by layer.
+    """How closely the features of a shifted image match the shifted features, layer by layer.
 
     `images`: uint8 (n, height, width, channels), shifted right by each of `shifts` pixels. A map of stride s (after
     pooling) can only move by whole positions: the shift is rounded to the multiple of s below or above, whichever fits
-    better. Only positions are compared whose receptive field lies inside both images, where neither padding nor the
+    better. Only positions whose receptive field lies inside both images are compared, so neither padding nor the
     mirrored strip is seen. A layer without positions (dense) is compared with itself unmoved.
     Returns one row for each layer and shift: layer, shift (pixels), kind ("map" or "vector"), stride (pixels),
-    relative_error (root mean square of the difference over that of the features; 0 is exact, and about 1.4 unrelated),
-    correlation, positions (compared in each image, 0 and no error where the receptive field does not fit), images.
+    relative_error (root mean square of the difference over that of the features; 0 is exact, about 1.4 unrelated),
+    correlation, positions (compared in each image; 0, and no error, where the receptive field does not fit), images.
     """
     fields = theoretical_fields(model)
     names = [*fields, *(layer.name for layer in model.layers if isinstance(layer, keras.layers.Dense))]
@@ -96,11 +96,11 @@ def equivariance(model, images, shifts=SHIFTS):
 
 
 def _best_match(before, after, field, shift, size):
-    """The difference of two maps at the whole step (in positions) that fits `shift` pixels best."""
+    """Difference between two maps at the whole step (in positions) that best fits `shift` pixels."""
     (height, width), matches = size, []
     rows, columns = field.inside(before.shape[1], 0, height), field.inside(before.shape[2], 0, width)
     for step in {shift // field.stride, -(-shift // field.stride)}:
-        # Of the shifted image, the columns from `shift` on are the original's.
+        # From column `shift` on, the shifted image shows the original's columns.
         moved = [c for c in field.inside(after.shape[2], shift, width) if c - step in columns]
         if rows and moved:
             kept = [c - step for c in moved]
@@ -129,10 +129,10 @@ ORDERS = ("published", "shuffled")
 
 
 def build_conv1d(columns, num_classes):
-    """The CNN's idea along a row of a table: (batch, columns) to (batch, num_classes) probabilities.
+    """A 1-D CNN along a row of a table: (batch, columns) to (batch, num_classes) probabilities.
 
-    Convolutions of three columns with 'same' padding and ReLU, a pooling of 2 after each, flatten, one dense layer: the
-    assignment's CNN with one dimension less.
+    Convolutions over three columns with 'same' padding and ReLU, pooling by 2 after each, flatten, one dense layer: the
+    assignment's CNN with one dimension fewer.
     """
     stack = [keras.Input((columns,)), layers.Reshape((columns, 1))]
     for count in (16, 32):
@@ -142,7 +142,7 @@ def build_conv1d(columns, num_classes):
 
 
 def build_dense(columns, num_classes):
-    """A dense network on a row of a table, of about as many parameters as `build_conv1d` has."""
+    """A dense network for a row of a table, with about as many parameters as `build_conv1d` has."""
     stack = [keras.Input((columns,)), *(layers.Dense(width, activation="relu") for width in (96, 64))]
     return keras.Sequential([*stack, layers.Dense(num_classes, activation="softmax")], name="dense")
 
@@ -151,14 +151,14 @@ NETWORKS = {"conv1d": build_conv1d, "dense": build_dense}
 
 
 def tabular_answers(seed, table=None, splits=SPLITS, epochs=EPOCHS):
-    """A 1-D CNN, a dense network and gradient boosting on the same splits, columns in two orders.
+    """Compare a 1-D CNN, a dense network and gradient boosting on the same splits, with columns in two orders.
 
-    `seed` decides the splits (stratified, a quarter of the rows for the test), the shuffled order of the columns,
-    initial weights and batches; `table`: (values (n, columns), labels (n,) from 0). By default it is Wisconsin
-    diagnostic breast cancer (569, 30), shipped with scikit-learn (Street, Wolberg and Mangasarian 1993): ten measures
-    of a cell's nucleus, first their means, then their standard errors, then their worst values, a list, whose
-    neighbours are no nearer to each other than others. Columns are standardised by the training rows. No model is
-    tuned: the question is what the columns' order changes.
+    `seed` sets the splits (stratified, a quarter of the rows for testing), the shuffled order of the columns, the
+    initial weights and the batches; `table`: (values (n, columns), labels (n,) from 0). The default is Wisconsin
+    diagnostic breast cancer (569, 30), shipped with scikit-learn (Street, Wolberg and Mangasarian 1993): ten
+    measurements of cell nuclei, first their means, then their standard errors, then their worst values, a list in which
+    neighbours are no more closely related than other columns. Columns are standardised on the training rows. No model
+    is tuned: the question is what the columns' order changes.
     Returns one row for each model, order and split: label, order, split, accuracy, loss (mean cross-entropy, nats),
     parameters (none for the trees), train_rows, test_rows.
     """
@@ -191,7 +191,7 @@ def tabular_answers(seed, table=None, splits=SPLITS, epochs=EPOCHS):
 
 
 class _Network:
-    """A network compiled once and trained anew for each split: compiling costs more than training."""
+    """A network compiled once and retrained for each split: compiling costs more than training."""
 
     def __init__(self, build):
         self.build, self.model = build, build()

@@ -1,7 +1,7 @@
-"""Is a network right as often as it is sure? Calibration, the temperature that mends it, and conformal sets of classes.
+"""Is a network right as often as its confidence says? Calibration, temperature scaling, and conformal sets of classes.
 
-Conformal sets hold the true class as often as promised, if new images come like those of the fit. A threshold on
-probabilities is fitted on images that the network did not learn from; a set has all classes from there up. Source:
+Conformal sets hold the true class as often as promised if new images are like those of the fit. A threshold on
+probabilities is fitted on images the network was not trained on; a set holds every class at or above it. Source:
 Angelopoulos and Bates, "A gentle introduction to conformal prediction and distribution-free uncertainty quantification"
 (2021), section 1; the score is that of Sadinle, Lei and Wasserman, "Least ambiguous set-valued classifiers with bounded
 error levels", Journal of the American Statistical Association 114 (2019).
@@ -20,12 +20,12 @@ from cnnlab.training import cross_entropy, predict
 from cnnlab.wording import percent, readable
 
 BINS = 15
-# By which a float32 softmax may exceed 1.
+# How far a float32 softmax may exceed 1.
 ROUNDING = 1e-5
 # Softmax inputs are divided by a temperature in this range.
 TEMPERATURES = (0.05, 20.0)
 PROMISED = 0.9
-# Draws of two halves: one alone says more of which groups it holds than of the method.
+# Random splits into halves: one split alone depends more on which groups fall in which half than on the method.
 HALVES = 100
 COLUMNS = [
     "split", "first_sol", "last_sol", "images", "groups", "coverage", "low", "high", "size", "single",
@@ -34,13 +34,13 @@ COLUMNS = [
 
 
 def reliability_bins(confidence, correct, bins=BINS, groups=None):
-    """Accuracy and mean confidence in `bins` bins of equally many images, the least sure first: a reliability diagram.
+    """Accuracy and mean confidence in `bins` bins of equal count, the least confident first: a reliability diagram.
 
-    `confidence` (n,), the highest probability of each image, 0 to 1; `correct` bool (n,); `groups` (n,), what each was
-    taken together with (None: it is alone). Bins of equal width hold a handful of images each at the low end, whose
-    accuracy is noise. Images of one confidence stay together, in the bin of the first of them. Returns a DataFrame, a
-    row a bin that has images: bin (its number), count, confidence, accuracy, and its interval low and high
-    (`share_by_group`). Raises ValueError for other shapes and values.
+    `confidence` (n,), the highest probability of each image, 0 to 1; `correct` bool (n,); `groups` (n,), the group each
+    image belongs to (None: each is its own). Bins of equal width would hold a handful of images each at the low end,
+    where accuracy is then noise. Images of equal confidence stay together, in the bin of the first of them. Returns a
+    DataFrame, one row per bin that has images: bin (its number), count, confidence, accuracy, and its interval low and
+    high (`share_by_group`). Raises ValueError for other shapes and values.
     Source: Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), section 2; Nguyen and O'Connor,
     "Posterior calibration and exploratory analysis for natural language processing models" (EMNLP 2015), section 3.
     """
@@ -56,9 +56,9 @@ def reliability_bins(confidence, correct, bins=BINS, groups=None):
 
 
 def reliability_panels(rows):
-    """{network: {stage with its error: bins}}, as `reliability_bins` has them, of the probe `calibration`.
+    """{network: {stage with its error: bins}} from the probe `calibration`, bins as `reliability_bins` returns them.
 
-    Means over seeds, of a network's intervals over images, too.
+    Everything is a mean over seeds, including the ends of the intervals, which are over images.
     """
     panels = {}
     for (label, stage), mine in rows.groupby(["label", "stage"], sort=False):
@@ -75,10 +75,10 @@ def expected_calibration_error(confidence, correct, bins=BINS):
 
 
 def fit_temperature(probabilities, labels):
-    """The temperature that makes `probabilities` (n, classes) likeliest for `labels` (n,).
+    """The temperature at which `probabilities` (n, classes) make `labels` (n,) most likely.
 
-    Fit it on validation images, never on those it is judged by. Above 1 the network was too sure of itself.
-    Raises ValueError where the rows are no probabilities. Source: Guo et al. 2017, section 4.2.
+    Fit it on validation images, never on those it is judged by. Above 1 the network was overconfident.
+    Raises ValueError where the rows are not probabilities. Source: Guo et al. 2017, section 4.2.
     """
     log_probabilities, labels = _logits(probabilities), np.asarray(labels)
     rows = np.arange(len(labels))
@@ -92,7 +92,7 @@ def fit_temperature(probabilities, labels):
 
 
 def apply_temperature(probabilities, temperature):
-    """`probabilities` (n, classes) at another temperature: float64 (n, classes), the same answers."""
+    """`probabilities` (n, classes) rescaled by a temperature: float64 (n, classes), the same answers."""
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature!r}; expected a positive number")
     scaled = special.softmax(_logits(probabilities) / temperature, axis=1)
@@ -101,28 +101,28 @@ def apply_temperature(probabilities, temperature):
 
 
 def _logits(probabilities):
-    """Log-probabilities serve as logits: softmax does not notice that each row is shifted."""
+    """Log-probabilities, which serve as logits: softmax ignores a shift of a whole row."""
     probabilities = np.asarray(probabilities, "float64")
     if probabilities.ndim != 2 or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3) or probabilities.min() < 0:
         shape = probabilities.shape
-        raise ValueError(f"{shape} values are no probabilities; expected (n, classes), rows that sum to 1")
+        raise ValueError(f"values of shape {shape} are not probabilities; expected (n, classes), rows that sum to 1")
     return np.log(np.maximum(probabilities, np.finfo("float32").tiny))
 
 
 def _checked(confidence, correct):
     confidence, correct = np.asarray(confidence, "float64"), np.asarray(correct, bool)
     if confidence.shape != correct.shape or confidence.ndim != 1 or not len(confidence):
-        raise ValueError(f"confidence {confidence.shape} and correct {correct.shape}; expected one value an image each")
+        raise ValueError(f"confidence {confidence.shape} and correct {correct.shape}; expected the same (n,) for both")
     if not (confidence.min() >= 0 and confidence.max() <= 1 + ROUNDING):
         raise ValueError(f"confidence runs from {confidence.min()} to {confidence.max()}; expected 0 to 1")
     return confidence.clip(max=1), correct
 
 
 def reliability(model, validation, test):
-    """Calibration on `test` before and after the temperature that `validation` asks for; both (uint8 images, labels).
+    """Calibration on `test` before and after temperature scaling fitted on `validation`; each (uint8 images, labels).
 
     Returns one row for each stage ("before", "after") and bin of confidence: the columns of `reliability_bins`, stage,
-    and of the stage as a whole temperature (1 before), ece (expected calibration error), loss (mean cross-entropy,
+    and for the stage as a whole temperature (1 before), ece (expected calibration error), loss (mean cross-entropy,
     nats), overall_accuracy, images.
     """
     temperature = fit_temperature(predict(model, validation[0]), validation[1])
@@ -141,10 +141,10 @@ def reliability(model, validation, test):
 
 
 def conformal_threshold(probabilities, labels, promised=PROMISED):
-    """The probability from which on a class is in the set, of `probabilities` (n, classes) and true `labels` (n,).
+    """The least probability of a class in the set, from `probabilities` (n, classes) and true `labels` (n,).
 
-    `promised`: the share of new images, exchangeable with these n, whose set is to hold the true class; 0, which puts
-    every class in every set, where n is too small to promise so much. Raises ValueError for what is no share.
+    `promised`: the share of new images, exchangeable with these n, whose set is to hold the true class. Returns 0,
+    which puts every class in every set, where n is too small for that. Raises ValueError unless 0 < promised < 1.
     """
     if not 0 < promised < 1:
         raise ValueError(f"promised is {promised!r}; expected a share between 0 and 1")
@@ -154,7 +154,7 @@ def conformal_threshold(probabilities, labels, promised=PROMISED):
 
 
 def conformal_sets(probabilities, threshold):
-    """bool (n, classes): which classes are in the set of each image; none may be, where the network is too unsure."""
+    """bool (n, classes): which classes are in each image's set, which may be empty where the network is unsure."""
     return np.asarray(probabilities) >= threshold
 
 
@@ -162,11 +162,11 @@ def conformal_coverage(dataset, unseen, answered):
     """How often sets hold the true class, on images like those of the fit and on the test images.
 
     `unseen` and `answered`: probabilities (n, classes) for the first n images of validation, on which the threshold is
-    fitted, and of test. Returns a DataFrame of a row for "test", and one for "validation", of which one half is
-    answered by the threshold of the other (whole groups, drawn HALVES times by `seed`; means); and, of Mars, one for
-    each SPAN of sols of either: split, first_sol, last_sol (NaN: all), images, groups, coverage with low and high (by
-    groups; an image is its own where nothing else is known), size (classes in a set, the mean), single (the share of
-    sets of one class), single_accuracy (of these), empty (share), promised.
+    fitted, and of test. Returns a DataFrame with one row for "test" and one for "validation", where each half is judged
+    by the threshold of the other (whole groups, HALVES random splits, means); and for Mars, one for each SPAN of sols
+    in either: split, first_sol, last_sol (NaN: all), images, groups, coverage with low and high (over groups; where
+    none are known each image is its own), size (mean number of classes in a set), single (share of sets with one
+    class), single_accuracy (of these), empty (share), promised.
     """
     fitted_on, asked = (_known(dataset, *pair) for pair in (("validation", unseen), ("test", answered)))
     labels = fitted_on["label"].to_numpy()
@@ -186,7 +186,7 @@ def conformal_coverage(dataset, unseen, answered):
 
 
 def _on_halves(probabilities, known):
-    """`_judged` of each half of the images by the threshold of the other, the mean of HALVES draws of whole groups."""
+    """`_judged` for each half of the images by the other's threshold: mean of HALVES random splits of whole groups."""
     generator, labels = np.random.default_rng(0), known["label"].to_numpy()
     groups, names = pd.factorize(known["group"])
     total = 0
@@ -200,7 +200,7 @@ def _on_halves(probabilities, known):
 
 
 def _known(dataset, split, probabilities):
-    """label and group at least, and of Mars sol, of the images that `probabilities` are of, by row of the arrays."""
+    """Label and group (for Mars also sol) of the images that `probabilities` are for, indexed by row of the arrays."""
     if dataset.metadata is not None:
         return metadata_of(dataset, split).head(len(probabilities))
     indices = dataset.splits[split].indices[: len(probabilities)]
@@ -208,7 +208,7 @@ def _known(dataset, split, probabilities):
 
 
 def _judged(sets, known):
-    """What each of `sets` (n, classes) is, as numbers, by the index of `known`, which has the label."""
+    """Whether each of `sets` (n, classes) holds the label in `known`, and how large it is, as numbers indexed alike."""
     covered, size = sets[np.arange(len(known)), known["label"]], sets.sum(axis=1)
     single = size == 1
     columns = {"covered": covered, "size": size, "single": single, "right": single & covered, "empty": size == 0}

@@ -1,6 +1,6 @@
-"""What the audit holds published claims against: each claimed quantity, measured from the store.
+"""What the audit checks published claims against: each claimed quantity, measured from the store.
 
-A new quantity is one entry of QUANTITIES, of DIFFERENCES, or of SUPPLIED where the store cannot say it.
+A new quantity is one entry in QUANTITIES, in DIFFERENCES, or in SUPPLIED where the store does not hold it.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from cnnlab.measures.stats import confusion_counts, paired_differences
 from cnnlab.training import expected_parameters
 from cnnlab.wording import listing, percent, readable
 
-# A sure answer, to the published study and here: a confidence above it.
+# An answer counts as sure, in the published study and here, above this confidence.
 SURE = 0.8
 # The published study trained this one variant longer than the others.
 CNN, LONGER = "cnn_32_64_128", "cnn_32_64_128_15_epochs"
@@ -28,12 +28,12 @@ PLATEAU_TOLERANCE = 0.01
 
 
 class NotMeasuredError(LookupError):
-    """There is nothing to hold a claim against; the message says what is missing."""
+    """There is nothing to check a claim against; the message says what is missing."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """One measured quantity: `contrasts`, arrays (n,) of a value a seed, several where a claim asserts several.
+    """One measured quantity: `contrasts`, arrays (n,) with one value per seed, several where a claim asserts several.
 
     An `exact` quantity (a count, a formula) is one array of one number. `unit`: "share" (0 to 1), "points" (a
     difference of shares), "count", "fewer" (a difference of counts) or "number". `note`: how it was measured.
@@ -51,11 +51,11 @@ class Measured:
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """All that was measured.
+    """Everything that was measured.
 
     `rows`: of all studies; `histories`: {key of a row: its training curves}; `predictions`: from such a key to
     {"predicted", "confidence"}; `labels`: true classes of the test set; `extra`: {quantity of SUPPLIED: a number
-    (exact), or an array of one value a seed}.
+    (exact), or an array with one value per seed}.
     """
 
     rows: pd.DataFrame
@@ -66,7 +66,7 @@ class Evidence:
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def runs(self, label):
-        """The rows of the variant `label`; NotMeasuredError with the command that makes them."""
+        """The rows of the variant `label`; NotMeasuredError with the command that produces them."""
         found = self.rows[self.rows["label"] == label]
         if found.empty:
             homes = [study.name for study in studies.STUDIES.values() if any(t.label == label for t in study.trials)]
@@ -85,10 +85,10 @@ class Evidence:
     def answers(self, label):
         """[(predicted, confidence) of each seed of `label`], in the order of the test labels."""
         if self.labels is None:
-            raise NotMeasuredError("the test labels were not at hand")
+            raise NotMeasuredError("the test labels are missing")
         found = [self.predictions(key) for key in self.runs(label)["key"]]
         if any(len(answer["predicted"]) != len(self.labels) for answer in found):
-            raise NotMeasuredError(f"the stored predictions are not of all {len(self.labels):,} test images")
+            raise NotMeasuredError(f"the stored predictions do not cover all {len(self.labels):,} test images")
         return [(answer["predicted"], answer["confidence"].astype("float64")) for answer in found]
 
 
@@ -98,7 +98,7 @@ def gather_evidence(store, dataset=None, extra=None):
     for study in studies.STUDIES.values():
         for trial in study.runs(study.seeds):
             by_dataset.setdefault(trial.dataset, []).append(trial)
-    # One selection a data set: variants that are compared come from one code version.
+    # One selection per data set: variants that are compared come from one code version.
     frames = [studies.select(records, trials) for trials in by_dataset.values()]
     rows = pd.concat([frame for frame in frames if len(frame)] or [pd.DataFrame(columns=["label"])], ignore_index=True)
     facts, known = {}, dict(extra or {})
@@ -113,7 +113,7 @@ def gather_evidence(store, dataset=None, extra=None):
 
 
 def supplied(activations, shift, mars):
-    """What the rows of two probes and the tables of `measures.read_mars` say of SUPPLIED, as `extra` of Evidence.
+    """The quantities of SUPPLIED from the rows of two probes and the tables of `measures.read_mars`, as `extra`.
 
     Zero activations are a mean over the ReLU layers; the drop is what position alone costs at the largest shift.
     """
@@ -138,7 +138,7 @@ def measure_claim(evidence, quantity, published):
     """
     if quantity in SUPPLIED:
         if quantity not in evidence.extra:
-            raise NotMeasuredError("not measured yet: the store cannot say it, and nothing has supplied it")
+            raise NotMeasuredError("not measured yet: the store does not hold it, and nothing has supplied it")
         values, note = np.asarray(evidence.extra[quantity], "float64"), NOTES.get(quantity.split(".")[0], "")
         return [Measured([np.atleast_1d(values)], SUPPLIED[quantity], note, exact=values.ndim == 0)]
     if quantity in DIFFERENCES:
@@ -150,7 +150,7 @@ def measure_claim(evidence, quantity, published):
 
 
 def parameter_count(label):
-    """Parameters of the network `label`, by formula, for the pictures it was published for."""
+    """Parameters of the network `label`, by formula, for the image size it was published for."""
     defined = {trial.label: trial for study in studies.STUDIES.values() for trial in study.trials}
     if label not in defined:
         raise NotMeasuredError(f"no model called {label} is defined")
@@ -160,7 +160,7 @@ def parameter_count(label):
 
 
 def _smaller(label):
-    """Whether the lab's pictures, of 64 pixels, are smaller than those that the network was published for."""
+    """Whether the lab's images, of 64 pixels, are smaller than those the network was published for."""
     return label.startswith("mars_cnn")
 
 
@@ -191,7 +191,7 @@ def _difference(evidence, first, *others):
 
 
 def _versus(evidence, first, second, part, **_):
-    """What `first` has more in accuracy, and fewer in parameters: `part` names one of them, or is None for both."""
+    """How much more accurate `first` is, and how many fewer parameters it has; `part`: one of them (None: both)."""
     few, many = parameter_count(first), parameter_count(second)
     fewer = [Measured.exactly(many - few, "fewer", f"{few:,} against {many:,} parameters")]
     return fewer if part == "params" else _difference(evidence, first, second) + ([] if part else fewer)
@@ -214,12 +214,12 @@ def _plateau_epoch(evidence, label, **_):
 
 def _mostly_sure(evidence, **_):
     shares = np.array([np.mean(sure[said == evidence.labels] > SURE) for said, sure in evidence.answers(LONGER)])
-    note = f"{readable(LONGER)}: {percent(shares.mean())} of correct answers, less the half that 'most' asks for"
+    note = f"{readable(LONGER)}: {percent(shares.mean())} of correct answers, less the half that 'most' requires"
     return [Measured([shares - 0.5], "points", note)]
 
 
 def _confusion(evidence, name, published):
-    """Share of class `name` taken for the claimed class, less that for its strongest rival."""
+    """Share of class `name` mistaken for the claimed class, minus that for its strongest rival."""
     answers = evidence.answers(LONGER)
     if unknown := {name, published} - set(evidence.class_names):
         raise NotMeasuredError(f"the data has no class {unknown.pop()}")
@@ -231,7 +231,7 @@ def _confusion(evidence, name, published):
     return [Measured([(shares[published] - shares[rival]).to_numpy()], "points", f"{readable(LONGER)}: {taken}")]
 
 
-# Quantities that the store cannot say, and their units: `extra` supplies them.
+# Quantities that the store does not hold, and their units: `extra` supplies them.
 SUPPLIED = {
     "cnn_32_64_128.relu_zero_fraction": "share",
     "shift.cnn_accuracy_drop": "points",
@@ -241,7 +241,7 @@ SUPPLIED = {
     "pixels.std": "number",
 }
 NOTES = {"pixels": "all pixels of training and validation together"}
-# Differences in test accuracy: of the first label and each of the others.
+# Differences in test accuracy between the first label and each of the others.
 DIFFERENCES = {
     "cnn_minus_dense.test_accuracy_pp": (LONGER, "dense_128_64"),
     "kernel_5_minus_3.test_accuracy_pp": ("cnn_32_64_k5", "cnn_32_64_k3"),
@@ -249,7 +249,7 @@ DIFFERENCES = {
     "mars_kernels.best": ("mars_cnn_k3", "mars_cnn_k5", "mars_cnn_k7", "mars_cnn_k3to5"),
 }
 # A pattern for the whole name of a quantity, and the function that measures it: (evidence,
-# *groups of the pattern, published) -> list of Measured. The first that fits counts.
+# *groups of the pattern, published) -> list of Measured. The first match counts.
 QUANTITIES = (
     (r"(\w+)_vs_(dense_\d+_\d+)(?:\.(params|test_accuracy))?", _versus),
     (r"filters\.ranking", _ranking),

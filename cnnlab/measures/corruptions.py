@@ -1,6 +1,6 @@
-"""What worse images leave of accuracy: corrupted in several kinds and strengths, or moved a little against a network.
+"""Accuracy on worse images: corrupted in several kinds and strengths, or perturbed slightly against a network.
 
-Throughout: `images` uint8 (n, height, width, 1 or 3), grey or RGB; `labels` (n,) integers; `model`: such pixels to
+Throughout: `images` uint8 (n, height, width, 1 or 3), grey or RGB; `labels` (n,) integers; `model` maps such pixels to
 probabilities (n, classes). Amounts are for images of 32x32 pixels.
 """
 
@@ -17,16 +17,16 @@ from cnnlab.training import accuracy, predict
 
 STRENGTHS = (1, 2, 3, 4, 5)
 UNCHANGED, FGSM = "unchanged", "FGSM"
-# Of 255: how far every value is moved against the network.
+# How far every value is moved against the network, out of 255.
 FGSM_STEPS = (1, 2, 4, 8)
 
 
 def corrupt(images, kind, strength, seed=0):
-    """`images`, made worse by `kind`, a key of KINDS, in one of STRENGTHS: uint8, the same shape; `seed`: of noise.
+    """`images` corrupted by `kind`, a key of KINDS, at one of STRENGTHS: uint8, the same shape; `seed` draws the noise.
 
     Raises ValueError for another kind or strength, and for other arrays.
     Source: Hendrycks and Dietterich, "Benchmarking neural network robustness to common corruptions and perturbations"
-    (ICLR 2019), section 3; the amounts are those of their CIFAR-10-C, but for the blur's and the fog's, made otherwise.
+    (ICLR 2019), section 3; the amounts are those of their CIFAR-10-C, except for blur and fog, made otherwise.
     """
     if kind not in KINDS:
         raise ValueError(f"no corruption is called {kind!r}; expected one of {', '.join(KINDS)}")
@@ -45,14 +45,14 @@ def _gaussian_noise(shares, deviation, generator):
 
 
 def _shot_noise(shares, photons, generator):
-    """Light comes in `photons` at white, fewer where it is darker."""
+    """White is `photons` photons on average, darker values fewer."""
     return generator.poisson(shares * photons) / photons
 
 
 def _defocus_blur(shares, radius, _):
     """A point becomes a disk of `radius` pixels."""
     reach = int(np.ceil(radius))
-    # Shares of each pixel that the disk covers, by 11 x 11 points within it.
+    # The share of each pixel that the disk covers, sampled at 11 x 11 points.
     fine = (np.arange((2 * reach + 1) * 11) + 0.5) / 11 - reach - 0.5
     covered = fine[:, None] ** 2 + fine**2 <= radius**2
     disk = covered.reshape(2 * reach + 1, 11, 2 * reach + 1, 11).sum(axis=(1, 3))
@@ -60,7 +60,7 @@ def _defocus_blur(shares, radius, _):
 
 
 def _pixelate(shares, share, _):
-    """Fewer pixels along each side, by `share`, and as many as before."""
+    """Shrink each side to `share` of its pixels, then enlarge it again."""
     height, width = shares.shape[1:3]
     fewer = max(1, int(width * share)), max(1, int(height * share))
     boxes = Image.Resampling.BOX
@@ -76,7 +76,7 @@ def _jpeg(shares, quality, _):
 
 
 def _brightness(shares, more, _):
-    """More of the value of hue, saturation and value; black has no hue, and becomes grey."""
+    """Raise the value in HSV by `more`; black has no hue and becomes grey."""
     value = shares.max(axis=-1, keepdims=True)
     brighter = np.minimum(value + np.float32(more), 1)
     return np.where(value > 0, shares * (brighter / np.maximum(value, 1e-6)), brighter)
@@ -88,7 +88,7 @@ def _contrast(shares, share, _):
 
 
 def _fog(shares, density, generator):
-    """A bright random field over each image, smooth as clouds are: amplitudes fall with frequency."""
+    """A bright random field over each image, smooth like clouds: amplitudes fall with frequency."""
     count, height, width, _ = shares.shape
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
     frequency[0, 0] = np.inf
@@ -101,14 +101,14 @@ def _fog(shares, density, generator):
 
 
 def _by_pillow(shares, change):
-    """`change` of a Pillow image, for each of `shares`."""
+    """Apply `change`, a function of a Pillow image, to each of `shares`."""
     pixels = np.rint(255 * shares).astype("uint8")
     grey = pixels.shape[-1] == 1
     changed = [np.asarray(change(Image.fromarray(each[..., 0] if grey else each))) for each in pixels]
     return np.stack(changed).reshape(shares.shape) / np.float32(255)
 
 
-# Of each kind, its function and the amounts of the five strengths.
+# For each kind, its function and the amounts of the five strengths.
 KINDS = {
     "Gaussian noise": (_gaussian_noise, (0.04, 0.06, 0.08, 0.09, 0.10)),
     "shot noise": (_shot_noise, (500, 250, 100, 75, 50)),
@@ -122,23 +122,23 @@ KINDS = {
 
 
 def fgsm(model, images, labels):
-    """[`images` moved against `model` by a step, ...] for each of FGSM_STEPS: uint8, the same shape.
+    """A list of `images` moved against `model`, one array for each of FGSM_STEPS: uint8, the same shape.
 
-    Every value moves by the whole step, up or down, whichever makes the loss of the true class grow.
+    Every value moves by the whole step, up or down, whichever raises the loss of the true class.
     Source: Goodfellow, Shlens and Szegedy, "Explaining and harnessing adversarial examples" (ICLR 2015), section 4.
     """
     count = images_at_once(images, with_maps=True)
     parts = [slice(start, start + count) for start in range(0, len(images), count)]
-    # The loss falls as the odds grow, whose gradient does not vanish where the network is sure.
+    # The loss falls as the log-odds grow, whose gradient does not vanish where the network is sure.
     gradients = np.concatenate([score_gradient(model, images[part], labels[part]) for part in parts])
     signs = -np.sign(gradients).astype("int16")
     return [np.clip(images + step * signs, 0, 255).astype("uint8") for step in FGSM_STEPS]
 
 
 def accuracy_when_changed(model, images, labels):
-    """`accuracy_of` images as they are, corrupted, and moved by `fgsm`; all networks see the same corrupted images.
+    """`accuracy_of` the images unchanged, corrupted, and moved by `fgsm`; all networks see the same corrupted images.
 
-    The kind is UNCHANGED, with a strength of 0; one of KINDS; or FGSM, with the step as strength.
+    The kind is UNCHANGED, with strength 0; one of KINDS; or FGSM, with the step as strength.
     """
 
     def sets():
@@ -152,7 +152,7 @@ def accuracy_when_changed(model, images, labels):
 
 
 def accuracy_of(model, sets):
-    """Accuracy on each of `sets`, (kind, strength, images, labels): a DataFrame: kind, strength, images, accuracy."""
+    """Accuracy on each of `sets`, (kind, strength, images, labels): a DataFrame of kind, strength, images, accuracy."""
     rows = [
         (kind, strength, len(images), accuracy(predict(model, images), labels))
         for kind, strength, images, labels in sets
@@ -161,10 +161,10 @@ def accuracy_of(model, sets):
 
 
 def mean_over_strengths(rows):
-    """Rows of the probe `corruptions` side by side: kind, seed (the number of the pair, from 0), and each label.
+    """The probe `corruptions` with networks side by side: kind, seed (the number of the pair, from 0), and each label.
 
-    Of FGSM a row a step, "FGSM by 2 of 255"; of the others the mean accuracy over strengths. Pairs that lack a network
-    are left out.
+    FGSM has one kind per step, "FGSM by 2 of 255"; the others have the mean accuracy over strengths. Pairs that lack a
+    network are left out.
     """
     steps = " by " + rows["strength"].astype(str) + " of 255"
     kinds = rows["kind"] + steps.where(rows["kind"] == FGSM, "")

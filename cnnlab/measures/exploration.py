@@ -1,4 +1,4 @@
-"""What a set of images looks like in numbers, before any model: counts, pixels, cameras, frames that recur."""
+"""What a set of images looks like in numbers, before any model: counts, pixels, cameras, recurring frames."""
 
 from math import ceil
 
@@ -22,13 +22,13 @@ def class_counts(dataset):
 
 
 def majority_share(dataset):
-    """The share of the test images that have the class which most training images are of: a constant's accuracy."""
+    """The share of test images in the class commonest in training: the accuracy of a constant answer."""
     counts = class_counts(dataset)
     return float(counts.loc[counts["train"].idxmax(), "test"] / counts["test"].sum())
 
 
 def mean_images(dataset):
-    """The mean of each class's training images, black for none: uint8 (classes, height, width, channels)."""
+    """The mean training image of each class, black if it has none: uint8 (classes, height, width, channels)."""
     images, labels = dataset.split("train")
     groups = [images[labels == label] for label in range(len(dataset.class_names))]
     return np.stack([mine.mean(axis=0) if len(mine) else np.zeros(images.shape[1:]) for mine in groups]).astype("uint8")
@@ -49,7 +49,7 @@ def pixel_histogram(images):
 
 
 def pixel_statistics(histogram):
-    """Mean and standard deviation (the population's, divided by n) of the pixels, exactly, from `pixel_histogram`.
+    """Exact mean and standard deviation (of the population: divided by n) of the pixels, from `pixel_histogram`.
 
     Frame with the rows all, red, green, blue and the columns mean, std (in 0..255), mean_scaled, std_scaled (in 0..1).
     """
@@ -61,7 +61,7 @@ def pixel_statistics(histogram):
 
 
 def spatial_correlation(images, distances=range(1, 17)):
-    """Pearson correlation of two pixels of an image against their distance: direction, distance, correlation.
+    """Pearson correlation between two pixels of an image, by their distance: direction, distance, correlation.
 
     `images` uint8 (n, height, width, 3), a sample: about a thousand are enough; `distances` in pixels. A pair is the
     same channel at two places of one row (horizontal) or column (vertical); all such pairs of all images go into one
@@ -74,7 +74,7 @@ def spatial_correlation(images, distances=range(1, 17)):
             raise ValueError(f"distance {distance} pixels; expected 1 to {min(height, width) - 1} in {height}x{width}")
     rows = []
     for direction, axis in (("horizontal", 2), ("vertical", 1)):
-        # Rows or columns first: a shift is then a plain slice. Less their mean, for the differences of sums below.
+        # Rows or columns first: a shift is then a plain slice. Mean subtracted, for the differences of sums below.
         lines = np.moveaxis(images, axis, 0).reshape(images.shape[axis], -1) - images.mean()
         sums, squares = lines.sum(axis=1), np.einsum("ij,ij->i", lines, lines)
         for distance in distances:
@@ -101,12 +101,12 @@ def _check_images(images):
 
 
 def metadata_of(dataset, split):
-    """What is known of the images of `dataset.split(split)`, in its order, indexed by row of the arrays.
+    """The metadata of the images of `dataset.split(split)`, in its order, indexed by row of the arrays.
 
     Raises ValueError for a data set without metadata, such as CIFAR-10.
     """
     if dataset.metadata is None:
-        raise ValueError(f"{dataset.name} has no metadata; expected a data set of data.load_mars or data.load_folder")
+        raise ValueError(f"{dataset.name} has no metadata; expected a data set from data.load_mars or data.load_folder")
     return dataset.metadata.iloc[dataset.splits[split].indices]
 
 
@@ -116,22 +116,22 @@ def _by_split(dataset, summarise):
 
 
 def missing_classes(dataset):
-    """Classes that some split lacks: `class_counts` of these, and missing_from (text)."""
+    """`class_counts` of the classes that some split lacks, with missing_from (text)."""
     counts = class_counts(dataset)
     gaps = counts[(counts == 0).any(axis=1)]
     return gaps.assign(missing_from=[", ".join(gaps.columns[row == 0]) for row in gaps.to_numpy()])
 
 
 def camera_shares(dataset):
-    """Images of each camera: share of each split, a DataFrame of camera (index) by split (columns)."""
+    """Each camera's share of the images in each split: a DataFrame of camera (index) by split (columns)."""
     return _by_split(dataset, lambda table: table["camera"].value_counts(normalize=True)).fillna(0.0)
 
 
 def recurring_frames(dataset):
-    """How many images of a split are new pictures: a DataFrame by split.
+    """How many images of each split are distinct frames: a DataFrame by split.
 
     Columns: images, frames (distinct, by name), groups (sol-and-sequence), most_images (of one frame), repeated_share
-    (of the images: what is left when each frame counts once), two_classes (frames whose images are labelled
+    (share of images that are left over when each frame counts once), two_classes (frames whose images are labelled
     differently).
     """
 
@@ -151,7 +151,7 @@ def recurring_frames(dataset):
 
 
 def describe_splits(dataset):
-    """A row a split: how much it holds, what it lacks, its sols, its largest class and the share of train's largest."""
+    """One row per split: its size, missing classes, sols, largest class and the share of train's largest class."""
     counts = class_counts(dataset)
     shares, common = counts / counts.sum(), counts["train"].idxmax()
     sols = _by_split(dataset, lambda table: table["sol"].agg(["min", "max"]))
@@ -166,10 +166,10 @@ def describe_splits(dataset):
 
 
 def mars_samples(dataset, split, per_class, seed=0):
-    """Rows of up to `per_class` images of each class, no two of one frame, drawn by `seed`.
+    """Up to `per_class` images of each class, no two of one frame, drawn by `seed`.
 
     Returns a DataFrame: class (name), row (of the arrays: `dataset.splits[split].images[row]`), file. A class that the
-    split lacks has no row, one with few frames fewer.
+    split lacks has no rows; one with few frames has fewer.
     """
     table = metadata_of(dataset, split)
     table = table.assign(row=table.index).sample(frac=1, random_state=seed)
@@ -179,22 +179,22 @@ def mars_samples(dataset, split, per_class, seed=0):
 
 
 def mars_pipeline(file, size=128, path=None):
-    """From the published file to the network, as {step: array}: see `data.preprocessing_steps`.
+    """The steps from the published file to the network, as {step: array}: see `data.preprocessing_steps`.
 
-    `file`: a name of the metadata; `path` as in `data.load_mars`. The last step, "scaled", is what the network's first
-    layer makes of the input: float32 in 0..1. Raises DataUnavailableError where the published files are not at hand.
+    `file`: a name from the metadata; `path` as in `data.load_mars`. The last step, "scaled", is the output of the
+    network's first layer: float32 in 0..1. Raises DataUnavailableError where the published files are not available.
     """
     steps = preprocessing_steps(mars_original(file, path), size)
     return {**steps, "scaled": steps["input"].astype("float32") / np.float32(255)}
 
 
 def nearest_training_image(dataset, split):
-    """The training image most like each image of `split`: a DataFrame in its order.
+    """The training image most similar to each image of `split`: a DataFrame in its order.
 
-    Frames of the same commanded sequence on another sol can look alike to the pixel, under a name of their own.
-    Likeness is the Pearson correlation of grey thumbnails, means of blocks, of as many pixels a side as the largest
-    number up to 16 that divides the images' side; bars of a letterbox are included. Columns: row, nearest_row (of the
-    arrays), correlation, nearest_label.
+    Frames of the same commanded sequence on another sol can match pixel for pixel under a different name. Similarity is
+    the Pearson correlation of grey thumbnails made of block means; their side is the largest number up to 16 that
+    divides the side of the images. Letterbox bars are included. Columns: row, nearest_row (of the arrays), correlation,
+    nearest_label.
     """
     images, own, train = dataset.splits[split].images, dataset.splits[split].indices, dataset.splits["train"]
     side = max(size for size in range(1, 17) if images.shape[1] % size == 0)
@@ -210,7 +210,7 @@ def nearest_training_image(dataset, split):
 
 
 def nearest_answers(seed):
-    """How often `nearest_training_image` of CIFAR-10's split of `seed` has a test image's class: a frame of one row."""
+    """Accuracy of answering CIFAR-10's test images with their `nearest_training_image`'s class, split by `seed`."""
     dataset = load_cifar10(split_seed=seed)
     found = nearest_training_image(dataset, "test")["nearest_label"].to_numpy()
     right = found == dataset.splits["test"].labels[dataset.splits["test"].indices]
@@ -224,5 +224,5 @@ def _thumbnails(images, rows, side):
     sums = [np.einsum("nibjkc->nij", images[part].reshape(shape), dtype="uint32") for part in parts]
     small = np.concatenate(sums).reshape(len(rows), -1) / (3 * block**2)
     small -= small.mean(axis=1, keepdims=True)
-    # A picture of one colour has no correlation with any other: its zeros stay zeros.
+    # An image of one colour has no correlation with any other: its zeros stay zeros.
     return (small / np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-9)).astype("float32")

@@ -1,10 +1,10 @@
 """Scores for classes of unequal size, with intervals for images that come in groups.
 
-Images taken together are alike, so that an interval which takes each for a new one is too narrow: here whole groups are
-drawn anew. All scores follow from counts by group and class, so that a resample costs one matrix product.
+Images taken together are alike, so an interval that treats each as a new one is too narrow: here whole groups are
+resampled. All scores follow from counts by group and class, so a resample costs one matrix product.
 
-Throughout: `labels` (n,) integer classes; `groups` (n,), what each image was taken together with, as any values;
-intervals are percentiles of LEVEL. Raises ValueError where lengths differ or there are fewer than two groups.
+Throughout: `labels` (n,) integer classes; `groups` (n,), the group each image belongs to, any values; intervals are
+percentile intervals at LEVEL. Raises ValueError where lengths differ or there are fewer than two groups.
 Source: the cluster bootstrap, Field and Welsh, "Bootstrapping clustered data", Journal of the Royal Statistical
 Society B 69 (2007).
 """
@@ -16,7 +16,7 @@ import pandas as pd
 
 from cnnlab.measures.stats import LEVEL, share_interval, t_interval
 
-# By column: as people call them.
+# The names to show, by column.
 SCORE_NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro-F1"}
 SCORES = tuple(SCORE_NAMES)
 RESAMPLES = 2_000
@@ -26,8 +26,8 @@ _ENDS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 def group_scores(labels, predicted, classes):
     """Series of SCORES: `labels`, `predicted` are integer classes (n,), 0 to `classes` - 1.
 
-    Balanced accuracy is the mean recall, macro-F1 the mean F1 of the classes that `labels` has:
-    an answer with a class that it lacks is an error, and no class of its own.
+    Balanced accuracy is the mean recall and macro-F1 the mean F1 over the classes in `labels`: an answer outside them
+    is an error, not one more class.
     """
     one = np.zeros(len(labels), "int64")
     return pd.Series(_scores(*_counts(labels, predicted, one, classes)).ravel(), SCORES)
@@ -36,8 +36,8 @@ def group_scores(labels, predicted, classes):
 def group_bootstrap(labels, predicted, groups, classes, resamples=RESAMPLES, seed=0):
     """SCORES with intervals: a DataFrame indexed by score: value (on all images), low, high, groups, images.
 
-    `predicted` (n,), or (models, n), whose scores are averaged, each resample drawing the same groups for all models.
-    A resample without a class takes the mean over those it has.
+    `predicted`: (n,), or (models, n), whose scores are averaged; each resample draws the same groups for all models.
+    A resample that lacks a class averages over those it has.
     """
     codes, weights = _draw(labels, predicted, groups, resamples, seed)
     scores = _mean_scores(labels, predicted, codes, weights, classes)
@@ -45,10 +45,10 @@ def group_bootstrap(labels, predicted, groups, classes, resamples=RESAMPLES, see
 
 
 def difference_bootstrap(labels, first, second, groups, classes, resamples=RESAMPLES, seed=0):
-    """SCORES of the answers `first` less those of `second`, each resample drawing the same groups for both.
+    """SCORES of the answers `first` minus those of `second`; each resample draws the same groups for both.
 
-    Both as `predicted` of `group_bootstrap`, of as many or other numbers of models. Returns a DataFrame indexed by
-    score: value, low, high, groups.
+    Both are like `predicted` in `group_bootstrap`, and may differ in their number of models. Returns a DataFrame
+    indexed by score: value, low, high, groups.
     """
     codes, weights = _draw(labels, first, groups, resamples, seed)
     of_first, of_second = (_mean_scores(labels, predicted, codes, weights, classes) for predicted in (first, second))
@@ -59,8 +59,8 @@ def difference_bootstrap(labels, first, second, groups, classes, resamples=RESAM
 def recall_by_class(labels, predicted, groups, class_names):
     """Recall of each class: a DataFrame indexed by class: images, groups, value, low, high.
 
-    `predicted` as in `group_bootstrap`. A class without images has NaN; one whose images are all of one group, or whose
-    groups all have the same recall, has a recall and no interval, for nothing is known of other groups.
+    `predicted` as in `group_bootstrap`. A class without images has NaN; one whose images all come from one group, or
+    whose groups all have the same recall, has a recall but no interval: nothing is known of other groups.
     """
     codes, weights = _draw(labels, predicted, groups)
     parts = [_counts(labels, answers, codes, len(class_names)) for answers in np.atleast_2d(predicted)]
@@ -87,10 +87,10 @@ def mean_by_group(values, groups=None):
 
 
 def share_by_group(correct, groups):
-    """(share, low, high) of `correct` (n,) bools: over `groups` (n,), which may be of one image each.
+    """(share, low, high) of `correct` (n,) bools over `groups` (n,), which may have one image each.
 
-    Resampling says nothing where all groups have the same share, and little where there is one a group: then the
-    interval is Wilson's, of as many trials as there are groups.
+    Resampling shows no spread where there is one group, or every image is right or every one wrong, and adds little
+    where each image is its own group: then the interval is Wilson's, with one trial per group.
     """
     count, share = len(pd.unique(np.asarray(groups))), float(np.mean(correct))
     if count < len(correct) and 0 < share < 1 and count > 1:
@@ -100,9 +100,9 @@ def share_by_group(correct, groups):
 
 
 def gap_by_group(values, groups, chosen):
-    """(gap, low, high): the mean of `values` (n,) where `chosen` (n,) bool, less that of the others, over groups.
+    """(gap, low, high): the mean of `values` (n,) where `chosen` (n,) bool, minus that of the others, over groups.
 
-    A group is drawn with all its images, on whichever side they lie. Raises ValueError where one side is empty.
+    A group is drawn with all its images, on whichever side they are. Raises ValueError where one side is empty.
     """
     chosen = np.asarray(chosen, bool)
     if chosen.all() or not chosen.any():
@@ -111,10 +111,10 @@ def gap_by_group(values, groups, chosen):
 
 
 def gap_within_classes(values, labels, groups, chosen):
-    """(gap, low, high, classes): `gap_by_group` of each class's images alone, averaged over classes.
+    """(gap, low, high, classes): `gap_by_group` within each class, averaged over classes.
 
-    Each class that has images on both sides counts alike, so that a gap which only comes from other classes on either
-    side is none; `classes` says how many these are. All NaN, and 0, where there is none.
+    Each class with images on both sides counts equally, so a different mix of classes on the two sides makes no gap;
+    `classes` is the number of these. Where there are none: NaN, NaN, NaN and 0.
     """
     values, labels, chosen = np.asarray(values, "float64"), np.asarray(labels, "int64"), np.asarray(chosen, bool)
     codes, weights = _draw(values, values, groups)
@@ -148,11 +148,11 @@ def _draw(labels, predicted, groups, resamples=RESAMPLES, seed=0):
     """(codes (n,): 0, 1, ... for the groups, weights (resamples, groups): how often each is drawn)."""
     n, answers = len(labels), np.shape(predicted)[-1]
     if not n == answers == len(groups):
-        raise ValueError(f"{n} labels, {answers} answers, {len(groups)} groups; expected one of each an image")
-    # scipy.stats.bootstrap would draw anew for each statistic; these weights serve all scores of all models at once.
+        raise ValueError(f"{n} labels, {answers} answers, {len(groups)} groups; expected one of each per image")
+    # scipy.stats.bootstrap would resample for each statistic; these weights serve all scores of all models at once.
     codes, names = pd.factorize(np.asarray(groups))
     if len(names) < 2:
-        raise ValueError(f"{len(names)} group; expected two at least, for groups are what is drawn anew")
+        raise ValueError(f"{len(names)} group; expected at least two, because whole groups are resampled")
     generator = np.random.default_rng(seed)
     return codes, generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
 

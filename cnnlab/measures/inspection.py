@@ -1,4 +1,4 @@
-"""What is inside a network: its layers, its filters and what training made of them, feature maps, features, silence."""
+"""What is inside a network: layers, filters and what training makes of them, feature maps, features, inactive units."""
 
 from math import prod
 
@@ -15,7 +15,7 @@ from cnnlab.measures.attribution import images_at_once
 from cnnlab.measures.receptive_fields import theoretical_fields
 from cnnlab.training import predict
 
-# Filters that a person would write down; Keras's convolutions learn theirs.
+# Filters designed by hand; Keras's convolutions learn theirs.
 KERNELS = {
     "as it is": ((0, 0, 0), (0, 1, 0), (0, 0, 0)),
     "blur": ((1 / 9,) * 3,) * 3,
@@ -24,17 +24,17 @@ KERNELS = {
     "vertical edge": ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1)),
     "horizontal edge": ((-1, -2, -1), (0, 0, 0), (1, 2, 1)),
 }
-# Images at a time, of which the activations of all layers are held at once.
+# Images per batch: the activations of all layers are held at once.
 _CHUNK = 100
-# Patches whose mean is what excites a filter most, of one image each.
+# How many patches, each from another image, are averaged to show what excites a filter most.
 PATCHES = 25
 
 
 def layer_table(model):
-    """The layers of a Sequential `model`, read from itself, from the input to the answer.
+    """The layers of a Sequential `model`, from input to answer.
 
     Frame with the columns layer (name), kind (class name), detail (text), shape (of the output, without the batch),
-    values (numbers a layer puts out for one image), formula (text: of a convolution's or dense layer's parameters),
+    values (numbers a layer outputs for one image), formula (text: a convolution's or dense layer's parameter count),
     parameters, and receptive_field: the side, in pixels, of the square of the input that one output position depends on
     (`theoretical_fields`), no larger than the image; a layer without positions sees all of it.
     """
@@ -80,11 +80,11 @@ def first_convolution(model):
 
 
 def first_layer_change(model, start, images):
-    """Each weight of the first convolution of `model`, as it was in `start`, and what excites its filter most.
+    """Each weight of `model`'s first convolution, before and after training, and what excites its filter most.
 
-    `model` and `start`: the same `keras.Model`, trained and as training began; `images` uint8 (n, height, width,
-    channels). Returns a DataFrame, a row a weight: filter, row, column, channel, before, after, and patch: at that
-    place the mean of the PATCHES patches, each of another image, on which the filter's activation is largest, 0..255.
+    `model` and `start`: the same `keras.Model`, trained and untrained; `images` uint8 (n, height, width, channels).
+    Returns a DataFrame, one row per weight: filter, row, column, channel, before, after, and patch, 0..255: that place
+    in the mean of the PATCHES patches, each from another image, that activate the filter most.
     """
     before, after = (first_convolution(each).get_weights()[0] for each in (start, model))
     patches = np.moveaxis(_strongest_patches(model, images, after.shape[0]), 0, -1)
@@ -95,11 +95,11 @@ def first_layer_change(model, start, images):
 
 
 def first_layer_correlations(rows):
-    """How alike first layers are: a row a network and seed of the probe `first_layer`.
+    """How similar first layers are: one row per network and seed of the probe `first_layer`.
 
-    Columns: label, seed, with_start (Pearson's r over all weights before and after training), moved (the length of a
-    filter's change as a share of what it began with, the mean over filters), and with_first (r of the trained weights
-    with those of the first label and the same seed, NaN for that itself, or where shapes differ).
+    Columns: label, seed, with_start (Pearson's r between all weights before and after training), moved (the norm of a
+    filter's change over its norm before training, mean over filters), and with_first (r between the trained weights and
+    those of the first label with the same seed; NaN for that label itself, or where shapes differ).
     """
     found, first = [], {}
     for (label, seed), mine in rows.groupby(["label", "seed"], sort=False):
@@ -114,22 +114,22 @@ def first_layer_correlations(rows):
 
 
 def filtered(image, kernel):
-    """What one filter of a convolution makes of the grey `image`: float64 (height - 2, width - 2) for a 3x3 `kernel`.
+    """The grey `image` filtered by one kernel: float64 (height - 2, width - 2) for a 3x3 `kernel`.
 
-    `image` uint8 (height, width, channels), whose mean over channels is taken from 0 to 1; `kernel` (rows, columns).
-    Cross-correlation without padding, bias and activation, as Keras's Conv2D computes it.
+    `image` uint8 (height, width, channels), averaged over channels and scaled to 0..1; `kernel` (rows, columns).
+    Cross-correlation without padding, bias or activation, as Keras's Conv2D computes it.
     """
     return correlate2d(np.asarray(image, "float64").mean(axis=2) / 255, np.asarray(kernel, "float64"), mode="valid")
 
 
 def relu_layers(model):
-    """Names of the layers of `model` that put out ReLU activations, in order."""
+    """Names of the layers of `model` that output ReLU activations, in order."""
     relu = keras.activations.relu
     return [each.name for each in model.layers if isinstance(each, layers.ReLU) or _activation(each) is relu]
 
 
 def map_layers(model):
-    """Names of the layers that put out each convolution's maps, after normalisation and activation, in order."""
+    """Names of the layers that output each convolution's maps, after normalisation and activation, in order."""
     active = [each for each in model.layers if isinstance(each, layers.ReLU) or _activation(each)]
     return [layer.name for layer in active if len(layer.output.shape) == 4]
 
@@ -138,7 +138,7 @@ def feature_maps(model, image, names=None):
     """Feature maps of one `image` (uint8 (height, width, channels)) in the layers `names`.
 
     `names`: by default `map_layers`. Returns {name: float32 (height, width, filters)}. Raises ValueError for a layer
-    that `model` has not.
+    that `model` does not have.
     """
     names = names or map_layers(model)
     maps = _outputs_of(model, names)([image[None]], training=False)
@@ -151,26 +151,26 @@ def most_active(maps, count):
 
 
 def embeddings(model, images):
-    """What the last layer of `model`, its classifier, is given for uint8 `images`: float32 (n, width).
+    """The input of `model`'s last layer, its classifier, for uint8 `images`: float32 (n, width).
 
-    Raises ValueError for a model whose last layer is given maps.
+    Raises ValueError for a model whose last layer takes maps.
     """
     given = model.layers[-1].input
     if len(given.shape) != 2:
-        raise ValueError(f"the last layer is given {given.shape[1:]}; expected one number a unit")
+        raise ValueError(f"the last layer's input has shape {given.shape[1:]}; expected one number per unit")
     return predict(keras.Model(model.inputs, given), images)
 
 
 def tsne_map(features, seed=0, perplexity=30.0):
     """Two-dimensional t-SNE map of `features` (n, width): float32 (n, 2); the axes have no unit.
 
-    The features go through PCA to at most 50 components first, which drops noise and time (van der Maaten and Hinton,
+    PCA first reduces the features to at most 50 components, which cuts noise and time (van der Maaten and Hinton,
     Visualizing Data using t-SNE, JMLR 2008, section 4.2). Same `seed`, same map. Raises ValueError for too few rows.
-    It runs in one thread: the sums are then taken in one order on every machine, and on cores that are shared with
-    other work two threads wait for each other many times longer than they save.
+    It runs in one thread: sums are then taken in the same order on every machine, and on cores shared with other work
+    two threads lose many times more waiting for each other than they save.
     """
     if len(features) <= perplexity:
-        raise ValueError(f"{len(features)} rows; t-SNE with perplexity {perplexity:g} expects more rows than that")
+        raise ValueError(f"{len(features)} rows; t-SNE with perplexity {perplexity:g} needs more rows than that")
     reduced = PCA(min(50, *features.shape), random_state=seed).fit_transform(features)
     with threadpool_limits(1):
         return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(reduced)
@@ -219,12 +219,12 @@ def _strongest_patches(model, images, size):
 
 
 def _outputs_of(model, names):
-    """A model from the same input to the outputs of the layers `names`, by name: Keras unwraps a list of one."""
+    """A model from the same input to the outputs of the layers `names`, as a dict: Keras unwraps a list of one."""
     known = [layer.name for layer in model.layers]
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         asked = ", ".join(unknown) or "no layer"
-        raise ValueError(f"{asked} asked of model {model.name}; its layers are {_names(model)}")
+        raise ValueError(f"{asked} requested of model {model.name}; its layers are {_names(model)}")
     return keras.Model(model.inputs, {name: model.get_layer(name).output for name in names})
 
 
@@ -233,13 +233,13 @@ def _names(model):
 
 
 def _activation(layer):
-    """Its activation function, None where it has none or a linear one."""
+    """The activation function of `layer`; None where it has none or a linear one."""
     activation = getattr(layer, "activation", None)
     return None if activation is keras.activations.linear else activation
 
 
 def _detail(layer):
-    """What a reader wants to know of `layer` besides its kind: window, rate, activation."""
+    """What a reader wants to know about `layer` besides its kind: window, rate, activation."""
     window = getattr(layer, "kernel_size", None) or getattr(layer, "pool_size", None) or ()
     rate = f"{layer.rate:.0%}" if isinstance(layer, layers.Dropout) else ""
     activation = _activation(layer).__name__ if _activation(layer) else ""

@@ -1,8 +1,8 @@
-"""What a model's answers on the Mars images are worth: by camera, by Martian day, by frame, against constants.
+"""How good a model's answers on the Mars images are: by camera, by Martian day, by frame, against constants.
 
-`predicted` are integer classes for the first n images of a split, in its order, or for all of them: (n,), or (seeds,
+`predicted` are integer classes for the first n images of a split, or for all of them, in its order: (n,), or (seeds,
 n), over which scores are averaged. Scores and intervals are those of `groups`, over sol-and-sequence groups.
-What the record says of Mars is all of it for every network and baseline, as tables on disk.
+The record holds all of it for every network and baseline, as tables on disk.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ from cnnlab.wording import VOTE
 
 MARS_FOLDER = Path("results") / "mars"
 NEAREST = "the nearest training image's class"
-# The networks that others are held against, each also against those before it.
+# The networks that others are compared with, each also with those before it.
 PLAIN_NETWORKS = (MARS_DENSE.label, MARS_CNN.label)
 # A row of `by_frame`.
 NEW_SEQUENCES = "sequences first seen here"
@@ -29,7 +29,7 @@ SPAN = 50
 def scores_with_intervals(dataset, split, predicted):
     """Accuracy, balanced accuracy and macro-F1 of a split: `groups.group_bootstrap`.
 
-    And, as low_sol, high_sol and sols, the same with whole sols drawn: what was taken on one Martian day is alike too,
+    Also, as low_sol, high_sol and sols, the same with whole sols drawn: images taken on one Martian day are alike too,
     even in several sequences.
     """
     table = _answered(dataset, split, predicted)
@@ -47,7 +47,7 @@ def mars_recalls(dataset, split, predicted):
 
 
 def constant_baselines(dataset):
-    """Always the same answer: a DataFrame of split, baseline, answer (class) and the three scores.
+    """Scores of always giving the same answer: a DataFrame of split, baseline, answer (class) and the three scores.
 
     Baselines: "train's majority", which a model could know, and "the split's own majority", which it could not.
     """
@@ -62,7 +62,7 @@ def constant_baselines(dataset):
 
 
 def scores_against(dataset, split, predicted, baselines):
-    """The three scores of the answers less those of each of `baselines`, {name: integers (n,) or (seeds, n)}.
+    """The three scores of the answers minus those of each of `baselines`, {name: integers (n,) or (seeds, n)}.
 
     Returns a DataFrame of baseline, score, difference, low, high (over the same groups for both), groups.
     """
@@ -76,11 +76,11 @@ def scores_against(dataset, split, predicted, baselines):
 
 
 def sol_gap(dataset, split, predicted):
-    """Accuracy on the later half of a split's Martian days, less that on the earlier half: a DataFrame of one row.
+    """Accuracy on the later half of a split's Martian days, minus that on the earlier half: a DataFrame of one row.
 
-    Half of the sols that have images, whatever their number of images. Columns: first_sol, middle_sol (the first of the
+    Half of the sols that have images, however many images each has. Columns: first_sol, middle_sol (the first of the
     later half), last_sol, groups, gap, low, high (over groups); within, within_low, within_high, classes: the mean gap
-    of the classes that both halves have (`groups.gap_within_classes`), which other classes on later days do not make.
+    in the classes that both halves have (`groups.gap_within_classes`), which is not due to other classes on later days.
     """
     table = _answered(dataset, split, predicted)
     sols = np.unique(table["sol"])
@@ -94,9 +94,9 @@ def sol_gap(dataset, split, predicted):
 
 
 def by_camera(dataset, split, predicted):
-    """The three scores of each camera's images, over the classes that it took: a DataFrame by camera.
+    """The three scores on each camera's images, over the classes among them: a DataFrame by camera.
 
-    And low and high of accuracy, over groups (NaN for one group).
+    Columns low and high are the interval of accuracy, over groups (NaN for one group).
     """
     table, predicted = _answered(dataset, split, predicted), np.atleast_2d(predicted)
     rows = {}
@@ -112,10 +112,10 @@ def by_frame(dataset, split, predicted):
     """Accuracy when what recurs counts once, or not at all: a DataFrame by way of counting.
 
     Rows: "every image"; "each frame once", its images sharing one vote; "frames first seen here", images of a frame
-    that no earlier split has; "sequences seen before", of a camera's sequence number that an earlier split has, which
-    stands for the same commanded pictures on another sol; "sequences first seen here", the others. Earlier splits are
-    those before `split` in the order of `dataset.splits`. Columns: images, frames, groups, accuracy, low, high (over
-    groups; NaN for fewer than two); for the last row gap, gap_low and gap_high, against the row before it.
+    that no earlier split has; "sequences seen before", images whose camera and sequence number an earlier split has:
+    the same commanded pictures on another sol; "sequences first seen here", the others. Earlier splits are those before
+    `split` in the order of `dataset.splits`. Columns: images, frames, groups, accuracy, low, high (over groups; NaN for
+    fewer than two); in the last row also gap, gap_low and gap_high, its difference from the row before.
     """
     table = _answered(dataset, split, predicted)
     order = list(dataset.splits)
@@ -142,9 +142,9 @@ def by_frame(dataset, split, predicted):
 
 
 def most_confident_wrong(dataset, split, predicted, confidence):
-    """The dozen wrong answers of highest `confidence` (n,), one a group of images: a DataFrame, surest first.
+    """The dozen most confident wrong answers, one per group of images: a DataFrame, most confident first.
 
-    Columns: row (of the arrays), file, true, answer, confidence, sol, camera.
+    `confidence`: (n,). Columns: row (of the arrays), file, true, answer, confidence, sol, camera.
     """
     table, names = _answered(dataset, split, predicted), np.asarray(dataset.class_names)
     said = {"true": names[table["label"]], "answer": names[np.asarray(predicted)]}
@@ -155,13 +155,13 @@ def most_confident_wrong(dataset, split, predicted, confidence):
 
 
 def accuracy_by_sol(dataset, split, predicted, span=SPAN):
-    """Accuracy against the Martian day, in spans of as many sols each: `span`, a whole number from 1.
+    """Accuracy by Martian day, in spans of `span` sols, a whole number from 1.
 
-    Returns a DataFrame, one row a span with images: first_sol, last_sol (of the span), images, groups, accuracy, low,
-    high (by groups; NaN where resampling cannot show a spread).
+    Returns a DataFrame, one row per span with images: first_sol, last_sol (of the span), images, groups, accuracy, low,
+    high (over groups; NaN where resampling cannot show a spread).
     """
     if int(span) != span or span < 1:
-        raise ValueError(f"span is {span}; expected a whole number of sols, 1 at least")
+        raise ValueError(f"span is {span}; expected a whole number of sols, at least 1")
     table = _answered(dataset, split, predicted)
     return pd.DataFrame(
         {"first_sol": number * span, "last_sol": (number + 1) * span - 1, **_size(part), **_accuracy(part)}
@@ -170,13 +170,13 @@ def accuracy_by_sol(dataset, split, predicted, span=SPAN):
 
 
 def evaluate_mars(dataset, answers, confidence=None, unseen=None):
-    """{table name: DataFrame} of what the record says of Mars.
+    """All Mars tables of the record: {table name: DataFrame}.
 
-    `dataset`: of `data.load_mars`; `answers`: {label: integers (seeds, n), or (n,)} for its first n test images (see
-    `studies.predictions`), `confidence` in them likewise, with which the variants of MARS_VOTES vote; `unseen`: answers
-    to its first validation images, of the variants among which is chosen. Tables: images (a row a split), scores (with
-    the constant and nearest-neighbour baselines, and intervals over seeds), validation, against (the baselines and the
-    plain networks, by the same groups), recalls, cameras, sols, trend and frames.
+    `dataset`: from `data.load_mars`; `answers`: {label: integers (seeds, n), or (n,)} for its first n test images (see
+    `studies.predictions`); `confidence`: likewise, the confidence in them, by which the variants of MARS_VOTES vote;
+    `unseen`: answers to its first validation images by the variants to choose from. Tables: images (one row per split),
+    scores (with the constant and nearest-neighbour baselines, and intervals over seeds), validation, against (the
+    baselines and the plain networks, over the same groups), recalls, cameras, sols, trend and frames.
     """
     answers = {label: np.atleast_2d(found) for label, found in answers.items()}
     seeds = {label: len(found) for label, found in answers.items()}
@@ -226,18 +226,18 @@ def write_mars(tables, folder=None):
 
 
 def read_mars(folder=None):
-    """{table name: DataFrame} of what `write_mars` left in `folder`; empty where there is nothing."""
+    """{table name: DataFrame} that `write_mars` left in `folder`; empty where there are none."""
     folder = Path(folder or find_budget("full").folder / MARS_FOLDER)
     return {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
 
 
 def majorities(dataset):
-    """{split: the class (an integer) of most of its images}."""
+    """{split: its commonest class, an integer}."""
     return {split: int(counts.to_numpy().argmax()) for split, counts in class_counts(dataset).items()}
 
 
 def _with_seeds(dataset, split, predicted):
-    """`scores_with_intervals` with seed_low and seed_high, of each score's mean over seeds (NaN for one)."""
+    """`scores_with_intervals` with seed_low and seed_high, each score's interval over seeds (NaN for one)."""
     table = scores_with_intervals(dataset, split, predicted).rename_axis("score")
     labels = metadata_of(dataset, split)["label"].iloc[: np.shape(predicted)[-1]]
     one_each = pd.DataFrame(
@@ -248,18 +248,18 @@ def _with_seeds(dataset, split, predicted):
 
 
 def _plainer(label, answers):
-    """The networks of `answers` that the one called `label` is held against: those of PLAIN_NETWORKS before it."""
+    """The networks of `answers` that the one called `label` is compared with: those of PLAIN_NETWORKS before it."""
     before = PLAIN_NETWORKS[: PLAIN_NETWORKS.index(label)] if label in PLAIN_NETWORKS else PLAIN_NETWORKS
     return {name: answers[name] for name in before if name in answers}
 
 
 def _stacked(tables):
-    """Frames {label: frame} under one another, with the label, and the index where it has a name, as columns."""
+    """Frames {label: frame} stacked, with the label, and the index where it has a name, as columns."""
     return pd.concat(tables, names=["label"]).reset_index().drop(columns="level_1", errors="ignore")
 
 
 def _answered(dataset, split, predicted):
-    """`metadata_of` the images that `predicted` answers, and correct: the share of the seeds that do so correctly."""
+    """`metadata_of` the images that `predicted` answers, and correct: the share of seeds that answer correctly."""
     table = metadata_of(dataset, split).iloc[: np.shape(predicted)[-1]]
     return table.assign(correct=(np.atleast_2d(predicted) == table["label"].to_numpy()).mean(axis=0))
 

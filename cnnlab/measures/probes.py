@@ -1,6 +1,6 @@
 """Probes: the biases of convolution, measured on trained networks; run, resume, read back.
 
-What a probe computes stands in the files beside this one; permutation and sample size are studies.
+What a probe computes is in the files beside this one; permutation and sample size are studies.
 """
 
 import dataclasses
@@ -23,16 +23,16 @@ from cnnlab.training import Trial, initial_network, predict
 
 # Under the folder of a budget.
 PROBES_FOLDER = Path("results") / "probes"
-# Images at most. Of shifts: 64 passes over these take a minute or two on two cores. Of the others: enough that an
-# equivariance error or a share of zeros is known to three digits, and a statistic's variance to four. Maps of an image
-# cost some hundred passes each. Of corruptions: 48 passes of the recipe's network over these take half a minute.
+# Images at most. Shifts: 64 passes over these take a minute or two on two cores. Equivariance, fields and activations:
+# enough that an equivariance error or a share of zeros is known to three digits, and a statistic's variance to four.
+# Maps cost some hundred passes per image. Corruptions: 48 passes of the recipe's network over these take half a minute.
 SHIFT_IMAGES, EQUIVARIANCE_IMAGES, FIELD_IMAGES, MAP_IMAGES = 5_000, 100, 500, 50
 ACTIVATION_IMAGES, CORRUPTED_IMAGES, OWN_IMAGES = 1_000, 1_000, 2_000
-# Of all rows.
+# Columns of every probe's rows.
 COLUMNS = ["label", "seed", "key", "version"]
 # In place of a trial's key where a probe trains its own small models.
 NO_TRIAL = "none"
-# Rows from before probes had a version have a hash of the source text that measured them.
+# Rows from before probes had a version carry a hash of the source text that measured them.
 VERSION_OF_CODE = dict.fromkeys(
     ("fa802b58e1c3", "57888bcc3cfe", "e52f2d36a794", "a9a07995ef38", "94386f0fd6ba", "7882016ef00a"), 1
 )
@@ -40,12 +40,12 @@ VERSION_OF_CODE = dict.fromkeys(
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """A question to trained networks, or to a table.
+    """A question put to trained networks, or to a table.
 
-    `measure`: (model, `data.Dataset`, images at most) to a DataFrame, or a seed to one where there are no `trials`;
-    `trials`: whose models are asked, each with its first seed; `version` rises with the numbers that are measured: rows
-    of another one are measured anew; `with_start`: whether `measure` takes, after the model, the network that its
-    training began with.
+    `measure`: a function of (model, `data.Dataset`, images at most), or of a seed where there are no `trials`, that
+    returns a DataFrame; `trials`: the trainings whose models are asked, each with its first seed; `version` rises when
+    the measured numbers change: rows of another version are measured again; `with_start`: whether `measure` takes,
+    after the model, the network that its training began with.
     """
 
     name: str
@@ -57,9 +57,9 @@ class Probe:
     with_start: bool = False
 
     def parts(self, seeds, key):
-        """{(seed, key): Trial or None} of what is measured for `seeds` seeds from the first; `key`: of a trial's files.
+        """{(seed, key): Trial or None} to measure for the first `seeds` seeds; `key(trial)` names its files.
 
-        A linear probe has one seed, for nothing in it is drawn.
+        A linear probe has one seed, because nothing in it is random.
         """
         if not self.trials:
             return {(seed, NO_TRIAL): None for seed in range(seeds)}
@@ -73,9 +73,9 @@ class Probe:
 
 
 def _on(split, count, function, labelled=False):
-    """`function` of (model, images), and their labels where `labelled`, on the first `count` images of `split`.
+    """`function` of (model, images), and of their labels if `labelled`, on the first `count` images of `split`.
 
-    What is no score is measured on validation, so that the test set stays closed.
+    What is not a score is measured on validation images, so that the test set stays closed.
     """
 
     def measure(*asked):
@@ -111,12 +111,12 @@ PROBES = {
             "receptive_field", "How much of what a unit could see matters to it?",
             _on("validation", FIELD_IMAGES, effective_field), (studies.CNN,),
         ),
-        Probe("tabular", "Is convolution of use where neighbours mean nothing?", tabular_answers, ()),
+        Probe("tabular", "Does convolution help where neighbours mean nothing?", tabular_answers, ()),
         Probe(
-            "activations", "How much of a network is silent?",
+            "activations", "How much of a network is inactive?",
             _on("validation", ACTIVATION_IMAGES, zero_activations), BOTH,
         ),
-        Probe("calibration", "Is a network right as often as it is sure?", _calibration, BOTH, version=2),
+        Probe("calibration", "Is a network right as often as its confidence says?", _calibration, BOTH, version=2),
         Probe(
             "conformal", "How many classes must it name to be right nine times in ten?", _conformal,
             (*BOTH, studies.MARS_MIRRORED),
@@ -126,21 +126,21 @@ PROBES = {
             _on("test", MAP_IMAGES, trust_in_maps), BOTH,
         ),
         Probe(
-            "corruptions", "What is left of accuracy on worse images?",
+            "corruptions", "How much accuracy is left on worse images?",
             _on("test", CORRUPTED_IMAGES, accuracy_when_changed, labelled=True),
             (*BOTH, studies.RECIPES[studies.CORRUPTED_RECIPE]),
         ),
         Probe(
-            "first_layer", "Does the picture of the first filters show what was learned?",
+            "first_layer", "Do pictures of the first filters show what was learned?",
             _on("validation", FIELD_IMAGES, first_layer_change), (studies.CNN, studies.MARS_CNN), with_start=True,
         ),
-        Probe("nearest", "How far does memory get that learns nothing?", nearest_answers, ()),
+        Probe("nearest", "How far does memory get without learning?", nearest_answers, ()),
     )
 }  # fmt: skip
 
 
 def find_probe(name):
-    """The probe called `name`; ValueError with the names there are."""
+    """The probe called `name`; ValueError, listing the names there are, if there is none."""
     if name in ("permutation", "sample_size"):
         raise ValueError(f"{name} needs trainings of its own: it is a study (python -m cnnlab study {name})")
     if name not in PROBES:
@@ -149,9 +149,9 @@ def find_probe(name):
 
 
 def measure_probe(name, model, dataset, trial, limit=None):
-    """Rows of probe `name` for a `model` that is at hand, with the columns label and seed before the probe's own.
+    """Rows of probe `name` for a `model` already loaded, with the columns label and seed before the probe's own.
 
-    `trial` tells label and seed; `limit`: images at most (None: the trial's own limit).
+    `trial` gives label and seed; `limit`: images at most (None: the trial's own limit).
     """
     probe = find_probe(name)
     asked = (model, initial_network(trial.resolved(), dataset)) if probe.with_start else (model,)
@@ -159,9 +159,9 @@ def measure_probe(name, model, dataset, trial, limit=None):
 
 
 def measure_images(path, seeds=1, store=None, models_folder=None, progress=True):
-    """Accuracy of the networks of the probe `corruptions` on a user's own images; nothing of it is recorded.
+    """Accuracy of the networks of the probe `corruptions` on a user's own images; none of it is recorded.
 
-    `path`: as in `data.load_variants`, of whose images OWN_IMAGES are taken of each kind and strength; the others as in
+    `path`: as in `data.load_variants`; at most OWN_IMAGES of each kind and strength are used. The others are as in
     `run_probe`. Returns a DataFrame: label, seed, kind, strength, images, accuracy. Raises BadDataError before any
     training where the images cannot be read.
     """
@@ -180,12 +180,12 @@ def _labelled(rows, trial):
 
 
 def run_probe(name, seeds=None, store=None, models_folder=None, results_folder=None, progress=True):
-    """Measure what `results_folder` does not hold yet of probe `name` for `seeds` seeds; returns `read_probe`'s frame.
+    """Measure what `results_folder` still lacks of probe `name` for `seeds` seeds; returns `read_probe`'s frame.
 
     `seeds`: how many, from the first (None: as many as the record holds); `store`, the `Store` of the trials' rows,
-    `models_folder`, see `studies.trained_model`, and `results_folder`: None for those of the record. The file appears
-    whole, and again after each model: a killed run goes on where it was. Rows of another version or of other models are
-    not kept beside new ones.
+    `models_folder`, see `studies.trained_model`, and `results_folder`: None for those of the record. The file is
+    rewritten as a whole after each model, so a killed run resumes where it was. Rows of another version or of other
+    models are dropped.
     """
     probe, budget = find_probe(name), find_budget("full")
     seeds = probe.seeds if seeds is None else seeds
@@ -196,7 +196,7 @@ def run_probe(name, seeds=None, store=None, models_folder=None, results_folder=N
     rows = read_probe(name, path.parent)
     rows = rows[rows["version"] == probe.version]
     known = dict(list(rows.groupby(["seed", "key"], sort=False)))
-    # What is recorded of further seeds is written again.
+    # Rows recorded for further seeds are kept.
     order = probe.parts(max(seeds, rows["seed"].nunique()), store.key)
     done = {part: known[part] for part in order if part in known}
     wanted = probe.parts(seeds, store.key)
@@ -224,7 +224,7 @@ def read_probe(name, folder=None):
     """The recorded rows of probe `name` in `folder` (None: the record's): a tidy frame, empty where there are none.
 
     Columns: label, seed, those of the probe's function, key (of the trial whose model was asked) and version (of the
-    probe). Raises ValueError for an unknown probe or a file that is no record.
+    probe). Raises ValueError for an unknown probe or a file that is not a record.
     """
     find_probe(name)
     path = Path(folder or find_budget("full").folder / PROBES_FOLDER) / f"{name}.csv"
@@ -233,7 +233,7 @@ def read_probe(name, folder=None):
     try:
         rows = pd.read_csv(path, dtype={"key": str, "code_version": str}, keep_default_na=False, na_values=[""])
     except ValueError as error:  # pandas' ParserError and EmptyDataError are ValueErrors.
-        raise ValueError(f"{path} is no table; delete it and run `python -m cnnlab probe {name}`") from error
+        raise ValueError(f"{path} is not a table; delete it and run `python -m cnnlab probe {name}`") from error
     if "code_version" in rows:
         rows = rows.assign(version=rows["code_version"].map(VERSION_OF_CODE)).drop(columns="code_version")
     if missing := set(COLUMNS) - set(rows):

@@ -9,7 +9,7 @@ from keras import layers
 
 from cnnlab.measures.attribution import input_gradient
 
-# Images at a time, of which gradients are held at once.
+# Images per batch: their gradients are held at once.
 _CHUNK = 100
 
 
@@ -31,7 +31,7 @@ class Field:
         return first, first + self.size
 
     def inside(self, positions, first, last):
-        """Those of `positions` (their number) whose field lies within the pixels first..last - 1."""
+        """Those of `positions` positions, by number, whose field lies within the pixels first..last - 1."""
         spans = (self.span(p) for p in range(positions))
         return [p for p, (start, end) in enumerate(spans) if start >= first and end <= last]
 
@@ -59,7 +59,7 @@ def theoretical_fields(model):
 
 
 def _padding(layer, reach, step):
-    """Pixels before the first: with "same" and a stride of 1 reach // 2, with another one it depends on the width."""
+    """Pixels of padding before the first: with "same", reach // 2 at stride 1; at others it depends on the width."""
     if layer.padding == "valid":
         return 0
     width = layer.input.shape[1]
@@ -92,12 +92,12 @@ def effective_field(model, images):
 
 
 def effective_diameters(rows):
-    """How wide each map among `rows` (as `effective_field` returns them) is, in pixels.
+    """Width of each map among `rows` (as `effective_field` returns them), in pixels.
 
     Returns one row for each layer, and label and seed where `rows` have them: theoretical, and effective, the square
-    root of the number of the fewest pixels that hold half of all sensitivity. It tells a peak from a plateau, which has
-    1 / sqrt(2) of the theoretical width; of the pixels that are noticed at all (Luo et al., section 3) a network this
-    small has nearly all, peak or plateau.
+    root of the least number of pixels that hold half of all sensitivity. That tells a peak from a plateau, for which it
+    is 1 / sqrt(2) of the theoretical width; counting the pixels with any noticeable effect (Luo et al., section 3) does
+    not, because in a network this small these are nearly all, peak or plateau.
     """
     keys = [name for name in ("label", "seed", "layer") if name in rows]
     groups = rows.groupby(keys, sort=False)

@@ -1,4 +1,4 @@
-"""What a step of the recipes is worth, and what a recipe takes: a tidy frame of several seeds in, differences out."""
+"""What a step of the recipes is worth, and what a recipe costs: a tidy frame of several seeds in, differences out."""
 
 import numpy as np
 import pandas as pd
@@ -7,22 +7,22 @@ from scipy.stats import ttest_ind
 from cnnlab.measures.stats import paired_differences, t_interval
 from cnnlab.studies import NARROW, PUBLISHED, STEPS, WALK, WITHOUT
 
-# The final weights without test-time augmentation, which is reported apart.
+# The final weights without test-time augmentation, which is reported separately.
 METRIC = "test_accuracy_last"
 AUGMENTED = "test_accuracy_tta"
 # What the steps of the ablation are compared by (see `scored`).
 SCORE = "score"
-# Times that were measured side by side, which machines of different speed disturb least.
+# Training times measured side by side, which depend least on the machine's speed.
 BASELINE_TIMES = "baseline_times"
 
 
 def effects(frame):
-    """What each step is worth in accuracy, on top of those before it and left out of the narrow recipe, by seed.
+    """What each step is worth in accuracy, on top of those before it and when left out of the narrow recipe, by seed.
 
-    `frame`: rows of the recipe study; what is not recorded yet is left out. Returns a DataFrame, a row a contrast:
-    kind ("on top" or "left out"), step (a label of `studies.STEPS`), change (in words), first, second (labels: what has
-    the step, and what has not), n (paired seeds), differences (an array, a share for each of these), mean, low, high
-    (shares; NaN for one seed), the last five as of `difference`. Raises ValueError where there is no contrast at all.
+    `frame`: rows of the recipe study; contrasts not yet recorded are left out. Returns a DataFrame, one row per
+    contrast: kind ("on top" or "left out"), step (a label of `studies.STEPS`), change (in words), first, second (labels
+    with and without the step), n (paired seeds), differences (an array of n shares), mean, low, high (shares; NaN for
+    one seed), the last five as from `difference`. Raises ValueError where there is no contrast at all.
     """
     frame, words = scored(frame), {label: text for label, text, _ in STEPS}
     contrasts = [
@@ -43,10 +43,10 @@ def effects(frame):
 
 
 def difference(frame, first, second):
-    """What recipe `first` has more than `second` in SCORE: {mean, low, high, n, differences} as of `effects`.
+    """How far recipe `first` exceeds `second` in SCORE: {mean, low, high, n, differences} as in `effects`.
 
-    `frame`: as of `scored`. Paired by seed; the last step has seeds of its own, and other images, so that its interval
-    is Welch's, n the seeds of the fewer, and its differences None.
+    `frame`: from `scored`. Paired by seed, except for the last step, which has other seeds and other images: its
+    interval is Welch's, n the smaller number of seeds, and differences None.
     """
     if first != WALK[-1].label:
         differences = paired_differences(frame, first, second, SCORE)
@@ -60,18 +60,18 @@ def difference(frame, first, second):
 
 
 def scored(frame):
-    """`frame` of the recipe study with the column SCORE: accuracy from one view, of the last step from several."""
+    """`frame` of the recipe study with the column SCORE: accuracy from one view, for the last step from several."""
     if frame.empty:
         return frame
     return frame.assign(**{SCORE: frame[AUGMENTED].where(frame["label"] == WALK[-1].label, frame[METRIC])})
 
 
 def baseline_times(frame, seconds):
-    """{recipe: times of its training as multiples of the published code's, an array, one a round of turns}.
+    """{recipe: its training times as multiples of the published code's, an array with one value per round}.
 
-    `frame`: rows of recipes, the published code among them; `seconds`: {label: seconds of a training's steps, one a
-    round}, measured side by side (None: not measured). To the steps comes what a training takes beside them
-    (preparation, answers), by its share in the rows, median over seeds. Recipes without either are left out.
+    `frame`: rows of recipes, the published code among them; `seconds`: {label: seconds of the training steps, one per
+    round}, measured side by side (None: not measured). The time a training takes beside its steps (preparation,
+    answers) is added by its share in the rows, median over seeds. Recipes without either are left out.
     """
     share = (frame["seconds"] / frame["seconds_training"]).groupby(frame["label"]).median()
     whole = {label: np.multiply(turns, share[label]) for label, turns in (seconds or {}).items() if label in share}

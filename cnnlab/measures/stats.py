@@ -1,4 +1,4 @@
-"""How well a few seeds, or a few thousand images, pin a figure down; and what the seeds of a variant say together."""
+"""How precisely a few seeds, or a few thousand images, determine a number; and what a variant's seeds say together."""
 
 import dataclasses
 import math
@@ -12,7 +12,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 LEVEL = 0.95
 ALPHA = 1 - LEVEL
-# What variants are compared by, where nothing else is said.
+# The default metric for comparing variants.
 HEADLINE = "test_accuracy_best"
 
 
@@ -31,9 +31,9 @@ class Interval:
 
 
 def t_interval(values):
-    """Interval of the mean of `values` (n,), one a seed, by Student's t with n - 1 degrees of freedom.
+    """Interval of the mean of `values` (n,), one per seed, by Student's t with n - 1 degrees of freedom.
 
-    It says what another mean over seeds would be, the test images being the same ones.
+    It covers variation over seeds only: the test images stay the same.
     Source: Student, "The probable error of a mean", Biometrika 6 (1908).
     """
     return _t(values, 0)
@@ -48,10 +48,10 @@ def prediction_interval(values):
 
 
 def _t(values, further):
-    """Interval of the mean of `values`, and of so many `further` values: none or one."""
+    """Interval of the mean of `values` if `further` is 0, and of one further value if it is 1."""
     values = np.asarray(values, "float64")
     if values.ndim != 1 or not len(values):
-        raise ValueError(f"values have shape {values.shape}; expected (n,), one value a seed, n at least 1")
+        raise ValueError(f"values have shape {values.shape}; expected (n,), one value per seed, n at least 1")
     n, mean = len(values), float(values.mean())
     if n == 1:
         return Interval(mean, math.nan, math.nan, 1, math.nan)
@@ -63,9 +63,9 @@ def _t(values, further):
 def paired_tests(differences):
     """Paired t-tests of several contrasts, with Holm's correction for their number.
 
-    `differences`: one array (n,) a contrast, the differences by seed, n at least 2 and not necessarily alike. Returns a
-    DataFrame, a row a contrast: mean, low, high (the interval of this contrast taken alone), sd, n, p_value, p_holm,
-    differs (bool: p_holm < ALPHA). Raises ValueError where a contrast has fewer than two seeds.
+    `differences`: one array (n,) per contrast, of differences by seed; n is at least 2 and may vary. Returns a
+    DataFrame, one row per contrast: mean, low, high (the interval of this contrast taken alone), sd, n, p_value,
+    p_holm, differs (bool: p_holm < ALPHA). Raises ValueError where a contrast has fewer than two seeds.
     Sources: Student (1908); Holm, "A simple sequentially rejective multiple test procedure",
     Scandinavian Journal of Statistics 6 (1979).
     """
@@ -82,7 +82,7 @@ def paired_tests(differences):
 
 
 def _holm(p_values):
-    """`p_values` (n,), corrected; statsmodels' own function collects garbage, which takes 0.2 s a call beside Keras."""
+    """`p_values` (n,) with Holm's correction; statsmodels' own runs garbage collection, 0.2 s a call beside Keras."""
     order = p_values.argsort()
     corrected = np.empty(len(p_values))
     corrected[order] = np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1)).clip(max=1)
@@ -92,33 +92,33 @@ def _holm(p_values):
 def _p_value(interval):
     """Two-sided p-value of a mean of zero."""
     error = interval.sd / math.sqrt(interval.n)
-    # Differences that are all alike, up to rounding: no noise to compare the mean with.
+    # Differences that are all equal, up to rounding: no noise to compare the mean with.
     if error <= 1e-12 * abs(interval.mean) or error == 0:
         return 1.0 if interval.mean == 0 else 0.0
     return float(2 * stats.t.sf(abs(interval.mean) / error, interval.n - 1))
 
 
 def overlap_spread(n, test_share):
-    """Factor on the standard deviation of `n` results of random splits, `test_share` of whose rows are tested.
+    """Factor on the standard deviation of `n` results from random splits that test a share `test_share` of the rows.
 
-    Their training parts overlap: the variance of the mean is (1/n + test/train) s^2 in place of s^2 / n (Nadeau and
+    Their training parts overlap: the variance of the mean is (1/n + test/train) s^2 instead of s^2 / n (Nadeau and
     Bengio, Machine Learning 52, 2003, equation 9).
     """
     return math.sqrt(1 + n * test_share / (1 - test_share))
 
 
 def mcnemar(labels, first, second):
-    """Exact McNemar test of two sets of predictions of the same images; integer classes (n,) all three.
+    """Exact McNemar test of two sets of predictions for the same images; all three are integer classes (n,).
 
     Returns {only_first, only_second: images that one alone answers correctly; n; p_value; mean: accuracy of the first
-    minus that of the second}. It says whether these two trained networks differ, which is less than a difference of
-    what they are instances of.
+    minus that of the second}. It says whether these two trained networks differ, not whether the variants they
+    are instances of do.
     Source: McNemar, Psychometrika 12 (1947); Dietterich, Neural Computation 10 (1998).
     """
     labels, first, second = (np.asarray(values) for values in (labels, first, second))
     if not labels.shape == first.shape == second.shape or labels.ndim != 1:
         raise ValueError(
-            f"labels and predictions have shapes {labels.shape}, {first.shape}, {second.shape}; expected (n,) thrice"
+            f"labels and predictions have shapes {labels.shape}, {first.shape}, {second.shape}; expected (n,) for each"
         )
     counts = confusion_matrix(first == labels, second == labels, labels=[True, False])
     (_, only_first), (only_second, _) = counts.tolist()
@@ -127,7 +127,7 @@ def mcnemar(labels, first, second):
 
 
 def share_interval(hits, n):
-    """(low, high) of a share of `hits` among `n` images, by Wilson's score.
+    """(low, high) of the share of `hits` among `n` images: Wilson's score interval.
 
     Source: Wilson, Journal of the American Statistical Association 22 (1927); statsmodels.
     """
@@ -141,7 +141,7 @@ def confusion_counts(labels, predicted, class_names):
 
 
 def largest_errors(counts, most=8):
-    """The commonest errors of `confusion_counts`, most first: a DataFrame of true, answer, times, images (of `true`).
+    """The commonest errors in `confusion_counts`, in order: a DataFrame of true, answer, times, images (of `true`).
 
     At most `most` rows; fewer where there are fewer kinds of errors.
     """
@@ -152,7 +152,7 @@ def largest_errors(counts, most=8):
 
 
 def per_class(labels, predicted, class_names):
-    """Each class's accuracy and what it is most often taken for; `labels`, `predicted`: integer classes (n,).
+    """Each class's accuracy and what it is most often mistaken for; `labels`, `predicted`: integer classes (n,).
 
     Returns a DataFrame indexed by class: images, correct, accuracy with its interval low and high (Wilson), taken_for
     (the commonest wrong answer, "" where there is none), times, taken_share (of the class's images). A class without
@@ -171,16 +171,16 @@ def per_class(labels, predicted, class_names):
 
 
 def paired_differences(frame, first, second, metric):
-    """What variant `first` has more than `second` in the column `metric`: an array of a value a seed that both have.
+    """`first` minus `second`, two variants, in the column `metric`: an array with one value per seed that both have.
 
-    Raises ValueError where `check_frame` does, for two rows of one seed, or no seed that both have.
+    Raises ValueError where `check_frame` does, for two rows of one seed, or if no seed has both.
     """
     if first == second:
         raise ValueError(f"{first} is compared with itself; expected two labels")
     check_frame(frame, [first, second], [metric])
     one, other = (frame.loc[frame["label"] == label].set_index("seed")[metric] for label in (first, second))
     if one.index.has_duplicates or other.index.has_duplicates:
-        raise ValueError(f"{first} or {second} has two rows of one seed; expected one row a label and seed")
+        raise ValueError(f"{first} or {second} has two rows of one seed; expected one row per label and seed")
     differences = (one - other).dropna().sort_index()
     if differences.empty:
         raise ValueError(f"no seed has both {first} and {second}; run the rest of the study")
@@ -201,10 +201,10 @@ def check_frame(frame, labels, columns):
 
 
 def images_needed(curves, targets):
-    """Training images at which each seed's accuracy first reaches its target: float64 (seeds,), infinite where never.
+    """Training images at which each seed's accuracy first reaches its target: float64 (seeds,), infinite if never.
 
-    `curves`: a row a seed, a column a number of images, rising; `targets`: an accuracy a seed. Linear in the logarithm
-    of the images between two sizes; the smallest size where that is already enough.
+    `curves`: one row per seed, one column per number of images, ascending; `targets`: one accuracy per seed. Linear in
+    the logarithm of the images between two sizes; the smallest size where that is already enough.
     """
     sizes, found = np.log(curves.columns.to_numpy("float64")), []
     for seed, target in targets.items():
@@ -216,11 +216,11 @@ def images_needed(curves, targets):
 
 
 def seed_spread(correct):
-    """How far accuracy over seeds varies, and how far it would if images were right or wrong independently.
+    """How much accuracy varies over seeds, and how much it would if images were right or wrong independently.
 
     `correct`: bool (seeds, images), seeds at least 2, else ValueError. Returns standard deviations, as shares:
     {observed, with its interval low to high (normal theory: chi-squared); test_noise, what independent errors on so
-    many images would give; real, what is left beyond that: what another test set would see}, and n, the seeds. An image
+    many images would give; real, what remains beyond that: what another test set would see}, and n, the seeds. An image
     that a share p of the seeds gets right adds p (1 - p) to the variance of a seed's count of right images, made
     unbiased by seeds / (seeds - 1).
     Source: Jordan, "On the variance of neural network training with respect to test sets and distributions"
@@ -241,10 +241,10 @@ def seed_spread(correct):
 
 
 def vote(predicted, confidence):
-    """What an ensemble of the seeds answers, integer classes (images,): the class with the largest sum of confidences.
+    """Answers of an ensemble of the seeds, classes (images,): for each image that with the largest sum of confidences.
 
-    `predicted`: classes (seeds, images), each seed's answer; `confidence` alike, in 0..1, its confidence in it. What a
-    seed gives the other classes is not in the record, and counts as nothing; of classes alike the first is taken.
+    `predicted`: classes (seeds, images), each seed's answer; `confidence`: the same shape, in 0..1. What a seed gives
+    the other classes is not in the record and counts as nothing; ties go to the first class.
     """
     predicted = _checked(predicted, "predicted")
     sums, images = np.zeros((predicted.max() + 1, predicted.shape[1])), np.arange(predicted.shape[1])
@@ -254,16 +254,16 @@ def vote(predicted, confidence):
 
 
 def ensemble_gain(predicted, confidence, labels):
-    """(accuracy of the `vote`, Interval of what it has more than the mean seed): over images, the networks as given."""
+    """(accuracy of the `vote`, Interval of its gain over the mean seed): over images, for the networks given."""
     right = vote(predicted, confidence) == labels
     single = (np.asarray(predicted) == labels).mean(axis=0)
     return float(right.mean()), t_interval(right - single)
 
 
 def contradicted(predicted, confidence, labels):
-    """Rows of images that all seeds answer alike and against `labels` (images,), the surest first.
+    """Rows of images where all seeds give the same answer against `labels` (images,), the most confident first.
 
-    `predicted`, `confidence`: as of `vote`. Suspect labels, or images that mislead every seed alike: to be looked at.
+    `predicted`, `confidence`: as in `vote`. Suspect labels, or images that mislead every seed: worth looking at.
     """
     predicted = _checked(predicted, "predicted")
     suspect = np.flatnonzero((predicted == predicted[0]).all(axis=0) & (predicted[0] != labels))
