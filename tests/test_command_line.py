@@ -345,7 +345,7 @@ def test_transfer_goes_from_a_folder_of_pictures_to_a_packed_model(tmp_path, mon
     shown = capsys.readouterr().out
     assert "cat/empty.jpg is empty" in shown
     assert re.search(
-        r"[\d.]+% of the test pictures are answered rightly; of others like them, [\d.]+% to [\d.]+%.", shown
+        r"[\d.]+% of the test pictures are answered correctly; of others like them, [\d.]+% to [\d.]+%.", shown
     )
     assert all(re.search(rf"\| {name} +\| [23] ", shown) for name in tiny_folder.CLASSES)
     archive = out.with_name("model.tar.gz")
