@@ -70,7 +70,7 @@ class Record(Mapping):
 
     @cached_property
     def recipe_seconds(self):
-        """{recipe: seconds of a training's steps, one a round}, measured side by side; None where they were not."""
+        """{recipe: seconds of a training's steps, one per round}, measured side by side; None where they were not."""
         if findings.RECIPE_TURNS not in self.benchmarks:
             return None
         rounds = self.benchmarks[findings.RECIPE_TURNS].set_index("recipe").filter(regex=r"^round_\d+$")

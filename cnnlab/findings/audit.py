@@ -155,7 +155,7 @@ def _judge_differences(part, absence):
 
 
 def _wide(part, interval):
-    """Whether the 95% interval of a mean share is too wide to bear out a claim."""
+    """Whether the 95% interval of a mean share is too wide to support a claim."""
     return part.unit in ("share", "points") and (interval.high - interval.low) / 2 > WIDE
 
 

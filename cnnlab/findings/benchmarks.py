@@ -147,7 +147,7 @@ def _notebook(which, table):
 
 def _handler(table):
     least, most = table.loc[table["way"] != "published", "times_faster"].agg(["min", "max"])
-    said = f"The packed handler answers {least:.1f} to {most:.1f} times as fast as the published one"
+    said = f"The packed handler answers {least:.1f} to {most:.1f} times as fast as the published code"
     return said, {"least": least}, least > 1
 
 

@@ -32,7 +32,7 @@ def permutation(rows):
 def sample_size(rows):
     """How many images each network needs: rows of the study `sample_size`, perhaps cut short.
 
-    Each size counts the seeds that have it in both networks; how many images the CNN needs, those that have all sizes
+    Each size counts the seeds that have it in both networks; the number of images needed, those that have all sizes
     (ValueError where there are none). The verdict is on the CNN's lead at the largest size, with Holm's correction.
     """
     dense, cnn, judged = lead_by_size(rows)
@@ -64,7 +64,7 @@ def transfer_size(rows):
     most, top = probe.columns[-1], percent(probe.iloc[:, -1].mean())
     whole = probe.dropna().index.intersection(cnn.dropna().index)
     if whole.empty:
-        sentence = f"From {most:,} images a linear probe of pretrained features reaches {top}: they carry over."
+        sentence = f"From {most:,} images a linear probe of pretrained features reaches {top}: features carry over."
         return Finding(sentence, None, {"accuracy": probe.mean().to_dict()})
     needed = measures.images_needed(probe.loc[whole], cnn.loc[whole].iloc[:, -1])
     mean = float(gmean(needed))

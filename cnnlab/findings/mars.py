@@ -157,7 +157,7 @@ def constant_answers(images):
 
 
 def contests(against, label, score="balanced_accuracy", baseline=None):
-    """The variant `label` against `baseline` (default: the first that is no constant answer), group by group."""
+    """The variant `label` against `baseline` (default: the first that is not a constant answer), group by group."""
     mine = against[(against["label"] == label) & (against["score"] == score)].set_index("baseline")
     row = mine.loc[baseline] if baseline else mine[~mine.index.str.startswith(CONSTANT)].iloc[0]
     verdict = judge((row["low"], row["high"]))

@@ -106,7 +106,7 @@ def faithful(frame):
 
 
 def targets(frame, seconds=None):
-    """A Finding for each target of which `frame` has rows; arguments as of `target`."""
+    """A Finding for each target of which `frame` has rows; arguments as for `target`."""
     return [target(frame, label, seconds) for label in TARGETS if label in set(frame["label"])]
 
 
