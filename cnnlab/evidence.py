@@ -1,4 +1,4 @@
-"""What a chapter reads beyond one study or probe: put together from a Record, and what is said and drawn of it."""
+"""Evidence from more than one study or probe: gathered from a Record, with its findings, tables and figures."""
 
 import pandas as pd
 
@@ -7,43 +7,43 @@ from cnnlab.data import CIFAR10_CLASSES, load_cifar10
 from cnnlab.record import MARS_CNN
 from cnnlab.wording import VOTE, listing
 
-# Networks with and without convolution: the assignment's two, and two of which the first has somewhat fewer parameters.
+# Networks with and without convolution: the assignment's two, and two where the CNN has somewhat fewer parameters.
 CONTRASTS = (("cnn_32_64_128", "dense_128_64"), ("cnn_32_64_k3", "dense_256_128"))
-# Variants whose seeds are looked at together, and how many of the labels that they contradict are shown.
+# Variants whose seeds are compared, and how many of the labels that all seeds contradict are shown.
 SEEDED = (*CONTRASTS[0][::-1], studies.PUBLISHED.label, "to_93", "to_94")
 BEST_RECIPE, SUSPECTS = SEEDED[-1], 12
-# The recipes that a reader meets, whose times are compared.
+# The recipes that a reader meets; their times are compared.
 TIMED = (studies.PUBLISHED.label, *(trial.label for trial in studies.WALK[:2]), studies.NARROW, *studies.TARGETS)
-# The rungs in their order.
+# The rungs of the Mars ladder, in order.
 LADDER = tuple(trial.label for trial in studies.find_study("mars_ladder").trials)
 
 
 def rows_of(record, *names):
-    """The rows of the studies `names`, as far as they are recorded, one frame; None where none is."""
+    """The recorded rows of the studies `names`, in one frame; None where none is recorded."""
     frames = [record[name] for name in names if name in record]
     return pd.concat(frames, ignore_index=True) if frames else None
 
 
 def networks(record):
-    """Rows of dense and convolutional networks: those of baselines and filters, and these with kernels' added."""
+    """(rows of baselines and filters, rows of both and kernels); None unless all three are recorded."""
     if not {"baselines", "filters", "kernels"} <= record.keys():
         return None
     return rows_of(record, "baselines", "filters"), rows_of(record, "baselines", "filters", "kernels")
 
 
 def contrast_rows(found):
-    """The table of the networks of CONTRASTS, of what `networks` found."""
+    """The table of the networks in CONTRASTS, from what `networks` returned."""
     rows, wanted = found[1], [label for contrast in CONTRASTS for label in contrast]
     return [findings.study_table(rows[rows["label"].isin(wanted)])]
 
 
 def by_size(record, needed):
-    """Rows of `sample_size` and of pretrained features on as many images; None without the study `needed` of them."""
+    """Rows of `sample_size` and of pretrained features on as many images; None unless the study `needed` is there."""
     return rows_of(record, "sample_size", "transfer_size") if needed in record else None
 
 
 def with_best(record):
-    """Rows of `dense_best`, of which the networks that others have too say nothing alone."""
+    """Rows of `dense_best`; None unless all three networks to compare are there, two of which other studies share."""
     frame = record.get("dense_best")
     wanted = {studies.DENSE_BEST.label, studies.DENSE.label, studies.CNN.label}
     return frame if frame is not None and wanted <= set(frame["label"]) else None
@@ -61,7 +61,7 @@ def seeds(record):
 
 
 def said_of_seeds(found):
-    """What their answers say of the seeds, and of the labels."""
+    """Findings on how seeds differ, on their vote, and on labels that may be wrong."""
     answers, (_, labels) = found[0], found[1].take()
     suspects = findings.suspect_labels(BEST_RECIPE, *answers[BEST_RECIPE], labels)
     return [findings.spread(answers, labels), findings.ensemble(answers, labels), suspects]
@@ -84,14 +84,14 @@ def ablation(frame):
 
 
 def recipes(record):
-    """Rows of all recipes, a seed of one once, and their seconds side by side; None without those of `targets`."""
+    """(rows of all recipes, each once, their seconds measured side by side); None unless `targets` is recorded."""
     if "targets" not in record:
         return None
     return rows_of(record, "recipe", "targets", "training").drop_duplicates("key"), record.recipe_seconds
 
 
 def timed(found):
-    """The rows of TIMED, with times that were measured side by side; where none were, with those of their trainings."""
+    """The rows of TIMED with times measured side by side; where there are none, with the times of their trainings."""
     rows = measures.with_baseline_times(*found)
     rows = rows[rows["label"].isin(TIMED)]
     measured = rows[rows[measures.BASELINE_TIMES].notna()]
@@ -99,13 +99,13 @@ def timed(found):
 
 
 def frontier(found):
-    """The figure of the recipes TIMED, of what `recipes` found."""
+    """The figure of the TIMED recipes, from what `recipes` returned."""
     names = {label: studies.NAMES[label] for label in TIMED} | {studies.NARROW: "the narrow recipe"}
     return figures.recipe_frontier(timed(found), names)
 
 
 def ladder(record):
-    """The tables of the evaluation on Mars, and with them "chosen", a label, and "seconds", {label: of a training}."""
+    """The tables of the Mars evaluation, with "chosen", a label, and "seconds", {label: of one training}, added."""
     if not {"scores", "validation", "against"} <= record.mars.keys() or "mars_ladder" not in record:
         return None
     seconds = record["mars_ladder"].groupby("label")["cpu_seconds"].median()
@@ -113,7 +113,7 @@ def ladder(record):
 
 
 def climbed(found):
-    """What the `ladder` comes to: its contests, the choice, the aims, and both kinds of interval."""
+    """Findings on the `ladder`: its contests, the choice, the aims, and both kinds of interval."""
     chosen, scores, against = (found[name] for name in ("chosen", "scores", "against"))
     fuller = studies.MARS_WITH_VALIDATION.get(chosen, chosen)
     last = [label for label in (fuller, fuller + VOTE) if label in set(scores["label"]) - {chosen}]
@@ -128,19 +128,19 @@ def climbed(found):
 
 
 def ladder_figure(found):
-    """The figure of the rungs, beside what is published; a vote, which lies where its seeds do, is left out."""
+    """The figure of the rungs beside published results, without the votes, which lie where their seeds do."""
     rungs = findings.rungs(found["scores"], LADDER)
     published = {name.split(":")[0].split(",")[0]: accuracy for name, accuracy, _ in findings.PUBLISHED}
     return figures.group_scores(rungs[~rungs["label"].str.endswith(VOTE)], published)
 
 
 def mars(record):
-    """The tables of the evaluation on Mars, and the labels of the networks to look at closely."""
+    """The tables of the Mars evaluation, and the labels of the networks to look at closely."""
     return (record.mars, record.mars_networks) if record.mars else None
 
 
 def said_of_mars(found):
-    """What the tables say of the data set, and then, question by question, of each network that is looked at."""
+    """Findings on the data set, then, question by question, on each network looked at closely."""
     tables, labels = found
     asked = {
         findings.lost_classes: "recalls",
@@ -154,22 +154,22 @@ def said_of_mars(found):
 
 
 def mars_tables(found):
-    """Contests, and what there is a table of for each network that is looked at."""
+    """The table of contests, then the tables of each network looked at closely."""
     tables, labels = found
     shown = [findings.mars_table(name, tables[name], labels) for name in ("recalls", "cameras", "trend", "frames")]
-    return ["In percentage points, above:", findings.contest_table(tables["against"]), *shown]
+    return ["Lead over each baseline, in percentage points:", findings.contest_table(tables["against"]), *shown]
 
 
 def looked_at(found, table):
-    """The rows of the Mars `table` of the networks that are looked at closely: all would be a thicket."""
+    """The rows of the Mars `table` for the networks looked at closely: all of them would be unreadable."""
     tables, labels = found
     return tables[table][tables[table]["label"].isin(labels)]
 
 
 def audit(record, dataset=None):
-    """`findings.audit_claims` by what `record` has, of all claims or those on `dataset`; None where there are none.
+    """`findings.audit_claims` by the evidence in `record`, for all claims or those on `dataset`; None without claims.
 
-    CIFAR-10's images are read for claims on them alone.
+    CIFAR-10's images are read only for claims about them.
     """
     path = record.root / findings.CLAIMS
     if not path.exists():
@@ -180,7 +180,7 @@ def audit(record, dataset=None):
 
 
 def when_and_where(tables):
-    """One line: on which days and machines the benchmarks `tables` were measured."""
+    """One line: when and on which machines the benchmarks `tables` were measured."""
     measured = {f"{table.attrs['finished'][:10]} ({table.attrs['cpu']})" for table in tables.values()}
     return [f"Measured on {listing(sorted(measured))}."]
 
@@ -191,7 +191,7 @@ def trainings(record):
 
 
 def made_on(rows):
-    """How many trainings, `rows`, there are, on which machines and software, and how long they took."""
+    """One line: how many trainings `rows` holds, on which machines and software, and how long they took."""
     machines = listing(sorted({_machine(row) for row in rows.itertuples()}))
     software = listing(sorted({f"Keras {r.keras} on {r.backend} {r.backend_version}" for r in rows.itertuples()}))
     precisions, hours = listing(sorted(set(rows["precision"]))), rows["cpu_seconds"].sum() / 3600
@@ -200,9 +200,9 @@ def made_on(rows):
 
 
 def on_gpu(rows):
-    """The table of how seeds from a GPU score, and what it is of; [] where `rows` has none to compare."""
+    """A caption and the table that compares seeds trained with and without a GPU; [] where `rows` has none."""
     table = findings.on_gpu_table(rows)
-    said = "Mean test accuracy of the variants that have seeds of both kinds, each counted once:"
+    said = "Mean test accuracy of the variants that have seeds of both kinds; each variant counts once:"
     return [] if table.empty else [said, table]
 
 
@@ -212,7 +212,7 @@ def _machine(row):
 
 
 def plan(record):
-    """A row a study: what it varies, how many seeds it plans and has, and what they took; some share trainings."""
+    """One row per study: what it varies, how many seeds it plans and has, and their cost; some share trainings."""
     rows = []
     for study in studies.STUDIES.values():
         frame = record.get(study.name, pd.DataFrame(columns=["label", "seed", "cpu_seconds"]))

@@ -1,4 +1,4 @@
-"""What is recorded, each part read once, and the Chapters that put questions to it."""
+"""The record, each part read once, and the Chapters that put questions to it."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -16,10 +16,10 @@ MARS_CNN = studies.MARS_CNN.label
 
 
 class Record(Mapping):
-    """What is recorded under `root` (None: that of the lab), each part read once, when it is asked for.
+    """What is recorded under `root` (None: the lab's own record), each part read once, on first use.
 
-    A mapping {study: tidy frame} of the studies with two variants or more (one variant alone is another study's);
-    `frames`: such a mapping, in place of what is recorded.
+    A mapping {study: tidy frame} of the studies with two variants or more (a lone variant belongs to another study);
+    `frames`: such a mapping, to use instead of what is recorded.
     """
 
     def __init__(self, root=None, frames=None):
@@ -48,14 +48,14 @@ class Record(Mapping):
         return Store(self.root / RECORD.store_folder.relative_to(RECORD.folder))
 
     def once(self, function):
-        """What `function` makes of this record, computed the first time that it is asked for."""
+        """The result of `function` for this record, computed on the first call only."""
         if function not in self._known:
             self._known[function] = function(self)
         return self._known[function]
 
     @cached_property
     def probes(self):
-        """{probe: tidy frame} of all there are, empty where one was not run."""
+        """{probe: tidy frame} for every probe, empty where it was not run."""
         return {name: measures.read_probe(name, self.root / measures.PROBES_FOLDER) for name in measures.PROBES}
 
     @cached_property
@@ -70,7 +70,7 @@ class Record(Mapping):
 
     @cached_property
     def recipe_seconds(self):
-        """{recipe: seconds of a training's steps, one a round}, measured side by side; None where they were not."""
+        """{recipe: seconds of a training's steps, one per round}, measured side by side; None where they were not."""
         if findings.RECIPE_TURNS not in self.benchmarks:
             return None
         rounds = self.benchmarks[findings.RECIPE_TURNS].set_index("recipe").filter(regex=r"^round_\d+$")
@@ -78,7 +78,7 @@ class Record(Mapping):
 
     @cached_property
     def mars_networks(self):
-        """Labels of the Mars networks to look at closely: one trained from scratch, and what validation chose."""
+        """Labels of the Mars networks to look at closely: one trained from scratch, and the one validation chose."""
         if "validation" not in self.mars:
             return [MARS_CNN]
         return list(dict.fromkeys([MARS_CNN, findings.chosen_network(self.mars["validation"]).numbers["chosen"]]))
@@ -91,12 +91,12 @@ def listed(said):
 
 @dataclass(frozen=True)
 class Chapter:
-    """A question, its evidence, and what is made of it.
+    """A question, its evidence, and what follows from it.
 
-    `evidence`: from a Record to what the next three take, None or empty where nothing is recorded; `says`: to a
-    Finding or several, of which number `headline` answers in one line; `tables`: to DataFrames, and lines of text
-    between them; `figures`: {name of a file in images/: function to a Figure}; `about`: what a person wrote;
-    `command` makes the rows.
+    `evidence`: a function from a Record to the input of the next three, None or empty where nothing is recorded;
+    `says`: from that to one or more Findings, of which number `headline` answers the question in one line; `tables`:
+    to DataFrames and lines of text between them; `figures`: {name of a file in images/: function to a Figure};
+    `about`: a hand-written introduction; `command`: makes the rows.
     """
 
     question: str
@@ -109,12 +109,12 @@ class Chapter:
     headline: int = 0
 
     def of(self, record):
-        """Its evidence in `record`, None where there is none."""
+        """Its evidence in `record`; None where there is none."""
         found = record.once(self.evidence)
         return None if found is None or not len(found) else found
 
     def findings(self, record):
-        """Its Findings of `record`, [] where nothing is recorded."""
+        """Its Findings on `record`; [] where nothing is recorded."""
         return record.once(self._said)
 
     def _said(self, record):
@@ -122,18 +122,18 @@ class Chapter:
         return [] if found is None else listed(self.says(found))
 
     def answer(self, record):
-        """The one sentence of them that answers the question."""
+        """The one sentence among them that answers the question."""
         said = self.findings(record)
         return said[self.headline].sentence if said else f"Not recorded yet: `{self.command}` makes the rows."
 
     def shown(self, record):
-        """Its tables of `record` in Markdown."""
+        """Its tables for `record`, in Markdown."""
         found = self.of(record)
         tables = [] if found is None else self.tables(found)
         return [table if isinstance(table, str) else compact(table) for table in tables]
 
     def section(self, name, record):
-        """Its section of RESULTS.md, to be linked to as `name`: what it says, its figures, its tables."""
+        """Its section of RESULTS.md, with the anchor `name`: its findings, figures and tables."""
         found, parts = self.of(record), [f'<a id="{name}"></a>', f"## {self.question}", self.about]
         if found is None:
             parts.append(self.answer(record))
@@ -147,8 +147,8 @@ class Chapter:
 def of_study(name, title=None, says=findings.adjacent, about="", metric=HEADLINE, base=None, **instead):
     """The Chapter of the study `name`: its tables and, where it has a `title`, a figure of every seed's `metric`.
 
-    `says`: from its tidy frame to Findings; `base`: the label that the others are held against (None: each against the
-    one before it); `instead`: other fields of a Chapter, in place of what is made so.
+    `says`: from its tidy frame to Findings; `base`: the label to compare the others with (None: each with the one
+    before it); `instead`: fields of the Chapter that replace these defaults.
     """
     study = studies.find_study(name)
     chapter = Chapter(
@@ -157,7 +157,7 @@ def of_study(name, title=None, says=findings.adjacent, about="", metric=HEADLINE
         says,
         lambda frame: [study_table(frame, metric), findings.contrast_table(frame, metric, base)],
         {f"{name}_study": partial(figures.study_points, title=title, metric=metric)} if title else {},
-        f"{about}\n\nVaried: {study.varied}. Held still: {study.fixed}.".strip(),
+        f"{about}\n\nVaried: {study.varied}. Held constant: {study.fixed}.".strip(),
         f"cnnlab study {name}",
     )
     return replace(chapter, **instead)

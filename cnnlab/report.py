@@ -1,6 +1,6 @@
-"""The record in words and pictures: CHAPTERS has one entry a study, probe or other evidence.
+"""The record in words and pictures: CHAPTERS has one entry for each study, probe or other piece of evidence.
 
-A new study is one declaration in the studies and one entry here: `"name": of_study("name", "title of its figure")`.
+A new study takes one declaration in `studies` and one entry here: `"name": of_study("name", "title of its figure")`.
 """
 
 from functools import partial
@@ -13,10 +13,10 @@ from cnnlab.record import MARS_CNN, Chapter, Record, of_probe, of_study
 from cnnlab.wording import spelled
 
 __all__ = ["CHAPTERS", "Chapter", "Record", "audit", "drawing", "drawings", "of_study"]
-# Whose first filters are drawn, and what is asked how it bears worse images.
+# Networks whose first filters are drawn, and networks tested on corrupted images.
 FIRST_LAYERS = {studies.CNN.label: "CIFAR-10", MARS_CNN: "Mars"}
 ROBUST = {studies.DENSE.label: "dense", studies.CNN.label: "CNN", studies.CORRUPTED_RECIPE: "recipe"}
-# (height, width) of CIFAR-10's images, on which the networks of the probes were trained.
+# (height, width) of the CIFAR-10 images that the probed networks were trained on.
 IMAGE_SIZE = (32, 32)
 
 CHAPTERS = {
@@ -26,56 +26,56 @@ CHAPTERS = {
         lambda found: [findings.against_baseline(found[1], *contrast) for contrast in evidence.CONTRASTS],
         evidence.contrast_rows,
         {"performance_vs_parameters": lambda found: figures.performance_vs_parameters(found[0])},
-        "A convolution is told two things about images before it has seen any: what matters lies close together, and "
-        "it may lie anywhere. The assignment's two networks differ in size too; two others are of similar size.",
+        "A convolutional network is told two things about images before it has seen any: what matters lies close "
+        "together, and it may lie anywhere. The assignment's two networks also differ in size; a second pair, less so.",
     ),
     "baselines": of_study("baselines", says=findings.sweep, about="A dense network sees an image as a bag of numbers."),
     "filters": of_study(
         "filters",
         "Test accuracy by number of filters",
         findings.sweep,
-        about="Four widths and one protocol; what is kept of a training are the weights of its best validation epoch.",
+        about="Four widths and one protocol; each training keeps the weights of its best validation epoch.",
     ),
     "design": of_study(
         "design",
         "Test accuracy with one decision undone",
         findings.undone,
-        about="Why this network and not another? Each decision is undone alone, on a quarter of the images, which "
-        "makes a training short.",
+        about="Why this network and not another? Each decision is undone on its own, on a quarter of the images to "
+        "keep training short.",
         base=studies.AS_DESIGNED,
     ),
     "filters_gap": of_study(
         "filters_gap",
         "Filters, with global average pooling",
         findings.sweep,
-        about="In the networks above most parameters sit in one dense layer, whose input grows with the filters. Here "
-        "are the same four with global average pooling in its place.",
+        about="In the networks above, most parameters sit in one dense layer, whose input grows with the filters. "
+        "Here, in the same four networks, global average pooling takes its place.",
     ),
     "epochs": of_study(
         "epochs",
         says=findings.epochs_confound,
         about="The published sweep trained one of its four variants for more epochs than the others, and reported the "
-        "last epoch. So does this table, unlike the others.",
+        "last epoch. This table, unlike the others, also reports the last epoch.",
         metric="test_accuracy_last",
     ),
     "kernels": of_study(
         "kernels",
         "Test accuracy by kernel size",
         findings.sweep,
-        about="A kernel of 1x1 sees no neighbour at all: it is the control.",
+        about="A 1x1 kernel sees no neighbours at all: it is the control.",
     ),
     "permutation": of_study(
         "permutation",
         says=findings.permutation,
-        about="All pixels change places, in the same way in every image, in training and test alike. Nothing is lost "
-        "but the neighbourhood.",
+        about="All pixels change places, in the same way in every image, in training and test alike. Nothing but "
+        "their neighbourhoods is lost.",
         figures={"permutation": partial(figures.study_points, title="Ordinary and permuted pixels")},
     ),
     "sample_size": of_study(
         "sample_size",
         says=findings.sample_size,
-        about="Each network trains until its validation accuracy no longer rises, on ever more images: with equal "
-        "steps for all, some would end while they still learn.",
+        about="Each network trains on more and more images, each time until its validation accuracy stops rising: "
+        "with the same number of steps for all, some would stop while still learning.",
         evidence=partial(evidence.by_size, needed="sample_size"),
         tables=lambda frame: [study_table(frame), findings.sample_size_table(frame)],
         figures={"sample_size": figures.accuracy_vs_samples},
@@ -85,63 +85,64 @@ CHAPTERS = {
         partial(evidence.by_size, needed="transfer_size"),
         findings.transfer_size,
         lambda frame: [findings.sample_size_table(frame, "cnn", "probe")],
-        about="In the figure above, beside networks that begin from nothing: features of a network that learned from "
-        "1.3 million photographs, frozen, with a linear classifier. The rows are in the table there.",
+        about="The figure above also shows a linear classifier on the frozen features of a network trained on 1.3 "
+        "million photographs. Its rows are in the table above.",
         command="cnnlab study transfer_size",
     ),
     "dense_best": of_study(
         "dense_best",
         "Networks without convolution, and one with it",
         findings.convolution_buys,
-        "The published baseline stops while it still learns. The tuned network has more units, mirror images "
-        "and four times the epochs, as much computing as the CNN.",
+        "The published baseline stops while it is still learning. The tuned network has more units, mirror images "
+        "and four times the epochs, and takes as much computation as the CNN.",
         base=studies.CNN.label,
         evidence=evidence.with_best,
     ),
     "nearest": of_probe(
         "nearest",
-        about="Likeness is the correlation of grey thumbnails of 16x16 pixels; the training images are those of each "
+        about="Similarity is the correlation of grey 16x16-pixel thumbnails; the training images are those of each "
         "seed's split.",
     ),
     "seeds": Chapter(
-        "Where do the differences between seeds come from, and what do the seeds know together?",
+        "Where do the differences between seeds come from, and what does combining seeds gain?",
         evidence.seeds,
         evidence.said_of_seeds,
         lambda found: [findings.seeds_table(found[0], found[1].take()[1])],
         {"suspect_labels": evidence.suspects},
-        "From stored answers to one view of each image, without training. *Test noise* is the standard deviation of "
-        "accuracy if each image were right or wrong on its own, as often as it is over the seeds (Jordan, 2024): on "
-        "other images that part would come out anew. A vote sums the confidences of the seeds' answers. Labels stay as "
-        "they are published.",
+        "From stored answers to one view of each image, without new training. *Test noise* is the standard deviation "
+        "of accuracy if each image were right or wrong independently, as often as it is over the seeds (Jordan, 2024): "
+        "other test images would redraw that part. A vote sums the confidences of the seeds' answers. Labels are used "
+        "as published.",
     ),
     "shift": of_probe(
         "shift",
         {"shift_accuracy": figures.shift_curve},
-        "Weights are shared between places, and so the features move with the image. Whether the answer stays is "
-        "another question. An image that is *held* has lost the same strip and does not move: the difference is place "
-        "alone.",
+        "Weights are shared between positions, so the features move with the image. Whether the answer stays the same "
+        "is another question. A *held* image loses the same strip but does not move: the difference is position alone.",
     ),
     "equivariance": of_probe(
         "equivariance",
-        about="How far a layer's maps of a shifted image are from its shifted maps, as a share of their size.",
+        about="The error is how far a layer's maps of a shifted image differ from its shifted maps of the original, "
+        "relative to the maps' size.",
     ),
     "receptive_field": of_probe(
         "receptive_field",
         {"receptive_field": lambda rows: figures.receptive_field(rows, measures.effective_diameters(rows), IMAGE_SIZE)},
-        "What a unit could see is decided by the layers below it; what it does see, by their weights. Sizes are sides "
-        "of squares, in pixels: of a plateau, half lies within 0.71 of its side.",
+        "The layers below a unit decide what it could see; their weights decide what it does see. Sizes are sides of "
+        "squares, in pixels: if sensitivity were uniform, half of it would lie within 0.71 of the side.",
     ),
     "tabular": of_probe(
         "tabular",
         {"tabular": figures.tabular_points},
-        "The columns of a table have no neighbours: their order is somebody's habit. The random splits overlap, which "
-        "the intervals take into account.",
+        "The columns of a table have no neighbours: their order is arbitrary. The random splits overlap, which the "
+        "intervals take into account.",
     ),
     "activations": of_probe("activations"),
     "calibration": of_probe(
         "calibration",
         {"calibration": lambda rows: figures.reliability_diagram(measures.reliability_panels(rows))},
-        "Before and after one number, the temperature, is fitted on validation. Bins of equally many images.",
+        "Before and after fitting one number, the temperature, on the validation images. Each bin holds equally many "
+        "images.",
     ),
     "conformal": of_probe(
         "conformal",
@@ -150,33 +151,32 @@ CHAPTERS = {
                 rows[rows["label"] == studies.MARS_MIRRORED.label]
             )
         },
-        "A set has all classes above a threshold, which is fitted on validation so that nine sets in ten hold the true "
-        "class, if new images come like these. *Like the fit's*: each half of the validation images with the "
-        "threshold of the other. Intervals are over images, of Mars over groups of them. An image whose set has one "
-        "class may be answered; the others are for a person. Where a network is right more often than promised on the "
-        "images of the fit, some sets are empty.",
+        "A set holds all classes above a threshold, fitted on validation images so that nine sets in ten hold the true "
+        "class, if new images are drawn like these. *Like the fit's*: each half of the validation images, with the "
+        "threshold of the other half. Intervals are over images, for Mars over groups of them. An image whose set has "
+        "one class can be answered automatically; the others go to a person. Where a network is right more often than "
+        "promised on the images of the fit, some sets are empty.",
     ),
     "attribution": of_probe(
         "attribution",
-        about="A map says where the answer comes from. Where it does, covering what it marks first makes the answer's "
-        "probability fall sooner than a random order; and the map changes where the network's weights change places (a "
-        "map that this leaves flat counts as a correlation of 0). Intervals are over images.",
+        about="A map claims to show where the answer comes from. If it does, covering what it marks first lowers the "
+        "answer's probability sooner than a random order does, and the map changes when the network's weights are "
+        "shuffled (a map that becomes flat counts as a correlation of 0). Intervals are over images.",
     ),
     "first_layer": of_probe(
         "first_layer",
         {"first_layer": lambda rows: figures.first_layer(rows, FIRST_LAYERS)},
-        "The filters that training changed most, as they were drawn at random, as they are, and by what they changed; "
-        "below, the mean of the patches on which each answers most, each of another image. Both networks draw the same "
-        "first filters from the same seed.",
+        "The filters that training changed most: as initialised, as trained, and the difference; below, the mean of "
+        "the patches that excite each filter most, each patch from a different image. With the same seed, both "
+        "networks start from the same first filters.",
     ),
     "corruptions": of_probe(
         "corruptions",
         {"changed_images": lambda rows: figures.changed_images(rows, ROBUST)},
-        f"{measures.CORRUPTED_IMAGES:,} test images, corrupted in {spelled(len(measures.KINDS))} kinds after Hendrycks "
+        f"{measures.CORRUPTED_IMAGES:,} test images, corrupted in {spelled(len(measures.KINDS))} ways after Hendrycks "
         f"and Dietterich (2019), the same for all networks; means over {spelled(len(measures.STRENGTHS))} strengths. "
-        "FGSM (Goodfellow et al., 2015) moves every value by a step, up or down, whichever harms the network most. One "
-        "view of each image. For a copy of CIFAR-10.1 or CIFAR-10-C of your own: `cnnlab probe corruptions --images "
-        "PATH`.",
+        "FGSM (Goodfellow et al., 2015) moves every value one step up or down, whichever hurts the network more. One "
+        "view of each image. For your own copy of CIFAR-10.1 or CIFAR-10-C: `cnnlab probe corruptions --images PATH`.",
     ),
     "recipe": Chapter(
         studies.find_study("recipe").question,
@@ -188,18 +188,18 @@ CHAPTERS = {
             study_table(frame, METRIC),
         ],
         {"recipe_ablation": evidence.ablation},
-        "What a practitioner would do next, in an order in which every network is healthy; settings follow "
-        "airbench94_muon. The *narrow recipe* has all steps but the last two and trains in minutes: from it steps are "
-        "left out, one at a time. Label smoothing came last, so that leaving it out is the same comparison; the blocks "
-        "cannot be left out, as what comes after is made for them. The last step is the recipe for 94%, with seeds of "
-        "its own: accuracy there, and only there, is of several views of each image. What the test images have had a "
-        "hand in is in [PROTOCOL.md](PROTOCOL.md).",
+        "What a practitioner would do next, in an order in which every network trains well; settings follow "
+        "airbench94_muon. The *narrow recipe* has all steps but the last two and trains in minutes: steps are left out "
+        "of it one at a time. Its last step is label smoothing, so leaving that out is the same comparison; the blocks "
+        "cannot be left out, because later steps are built on them. The last step is the recipe for 94%, with its own "
+        "seeds: there, and only there, accuracy is over several views of each image. [PROTOCOL.md](PROTOCOL.md) says "
+        "which choices the test images influenced.",
         "cnnlab study recipe",
     ),
     "future_work": of_study(
         "future_work",
         says=findings.listed,
-        about="One change at a time on the assignment's CNN, everything else as it was.",
+        about="One change at a time to the assignment's CNN; everything else stays as it was.",
         metric=METRIC,
         base=studies.ASSIGNMENT.label,
     ),
@@ -211,9 +211,9 @@ CHAPTERS = {
         lambda found: [findings.target_table(*found), findings.frontier_table(evidence.timed(found))],
         {"recipe_frontier": evidence.frontier},
         "A baseline time is what the published code's ten epochs take on the same machine, measured in turns. "
-        "Each recipe's seeds are ones with which no form of it had been scored before; how settings and passes were "
-        "chosen is in [PROTOCOL.md](PROTOCOL.md). Targets are of answers from several views, the picture and the last "
-        "table of one.",
+        "Each recipe's seeds are ones with which no version of it had been scored before; [PROTOCOL.md](PROTOCOL.md) "
+        "says how settings and passes were chosen. Targets count answers from several views of each image; the figure "
+        "and the last table, from one.",
         "cnnlab study targets",
         headline=-1,
     ),
@@ -223,16 +223,16 @@ CHAPTERS = {
         evidence.climbed,
         lambda found: [
             findings.score_table(findings.rungs(found["scores"], evidence.LADDER), found["seconds"]),
-            "On the validation images, on which everything is chosen:",
+            "On the validation images, which decide every choice:",
             findings.score_table(findings.rungs(found["validation"], evidence.LADDER)),
             findings.published_table(),
         ],
         {"mars_ladder": evidence.ladder_figure},
-        "From what needs no network to what others' pictures have taught one. Scores are of the test images; intervals "
-        "are over groups of images taken together, but for accuracy also over seeds, and over whole sols. A *vote* is "
-        "what all seeds answer together, a *mirror-averaged* probe takes the mean features of an image and its mirror "
-        "image. What is *refitted* learns from the validation images, too, with settings that these had chosen before. "
-        "What the test images have had a hand in is in [PROTOCOL.md](PROTOCOL.md).",
+        "From answers that need no network to networks pretrained on other pictures. Scores are on the test images; "
+        "intervals are over groups of images taken together, and for accuracy also over seeds and over whole sols. A "
+        "*vote* is the joint answer of all seeds; a *mirror-averaged* probe takes the mean features of an image and "
+        "its mirror image. A *refitted* classifier also learns from the validation images, with the settings they had "
+        "chosen before. [PROTOCOL.md](PROTOCOL.md) says which choices the test images influenced.",
         "make mars PROFILE=full",
         headline=-3,
     ),
@@ -245,8 +245,8 @@ CHAPTERS = {
             "mars_class_recalls": lambda found: figures.class_recalls(evidence.looked_at(found, "recalls")),
             "mars_accuracy_by_sol": lambda found: figures.accuracy_by_sol(evidence.looked_at(found, "sols")),
         },
-        "The classes are of very unequal size, and the splits are spans of Martian days, between which camera and task "
-        "changed. The same frame is in the set several times: intervals here are over groups of images taken together.",
+        "The classes are very unequal in size, and the splits are spans of Martian days, between which camera and task "
+        "changed. The same frame occurs several times, so intervals here are over groups of images taken together.",
         "make mars PROFILE=full",
     ),
     "mars_kernels": of_study("mars_kernels", "Mars: test accuracy by kernel size", findings.sweep, base=MARS_CNN),
@@ -255,18 +255,18 @@ CHAPTERS = {
         audit,
         findings.audit_summary,
         lambda audited: [findings.audit_table(audited)],
-        about="What public versions of this assignment state, against what is measured here, at the last epoch where "
-        "the claim is of the last. *Holds*: inside the 95% interval of the mean. *Within noise*: outside it, but where "
-        "one more run may lie. *Contradicted*: outside that too. *Cannot tell*: the mean itself is known too loosely.",
+        about="What public versions of this assignment claim, against what is measured here, at the last epoch where "
+        "the claim is about that. *Holds*: inside the 95% interval of the mean. *Within noise*: outside it, but where "
+        "one more run may lie. *Contradicted*: outside that too. *Cannot tell*: the mean itself is too uncertain.",
     ),
     "benchmarks": Chapter(
         "What does it cost?",
         lambda record: record.benchmarks,
         findings.benchmark_findings,
         evidence.when_and_where,
-        about="`make bench` lets the ways take turns on one machine and takes medians. Throughput counts from a "
+        about="`make bench` alternates between the methods on one machine and takes medians. Throughput counts from a "
         "training's first step to its last. The assignment's notebook asks TensorFlow to be sparing with memory, at "
-        "the price of slower training; the commands, and these benchmarks but for the notebook's own, do not.",
+        "the price of slower training; the commands do not, nor do these benchmarks, except the notebook's own.",
         command="make bench RECORD=results/benchmarks",
     ),
     "plan": Chapter(
@@ -274,20 +274,20 @@ CHAPTERS = {
         evidence.trainings,
         lambda found: findings.on_gpu(found[1]),
         lambda found: [evidence.made_on(found[1]), evidence.plan(found[0]), *evidence.on_gpu(found[1])],
-        about="Seed *k* of every variant shares the split and the order of the images. Where two numbers of seeds are "
-        "recorded, the fewer are of what takes longest, or has no seed.",
+        about="Seed *k* of every variant shares the split and the order of the images. Where the number of seeds is a "
+        "range, the variants with fewer take longest or do not depend on a seed.",
     ),
 }
 
 
 def drawing(record, name):
-    """The function that draws the figure `name`, from its own rows alone; None where `record` has none of these."""
+    """The function that draws the figure `name` from its own rows alone; None where `record` has none of them."""
     chapter = next((each for each in CHAPTERS.values() if name in each.figures), None)
     found = None if chapter is None else chapter.of(record)
     return None if found is None else partial(chapter.figures[name], found)
 
 
 def drawings(record):
-    """{name: function that draws it} of all the figures that `record` has the rows for."""
+    """{name: function that draws it} for every figure that `record` has the rows for."""
     drawn = {name: drawing(record, name) for chapter in CHAPTERS.values() for name in chapter.figures}
     return {name: draw for name, draw in drawn.items() if draw is not None}

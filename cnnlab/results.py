@@ -17,7 +17,7 @@ from cnnlab.wording import duration, readable, whole_points
 README, RESULTS = Path("README.md"), Path("results") / "RESULTS.md"
 NOTEBOOKS = ("cnn_assignment.ipynb", "cnn_exploration.ipynb")
 BLOCK = re.compile(r"(<!-- begin:(\S+) -->\n).*?(<!-- end:\2 -->)", re.DOTALL)
-# Bookkeeping of a row that a reader of the table does without; it stays in the row's own file.
+# Bookkeeping columns that the tables leave out; each row's own file keeps them.
 UNTABLED = ["options", "class_names", "finished", "python", "numpy", "data_version"]
 # The README's table: study, label, metric, data.
 SUMMARY = (
@@ -30,26 +30,26 @@ SUMMARY = (
     ("mars_ladder", MARS_CNN, HEADLINE, "Mars"),
     ("mars_ladder", studies.MARS_PROBE_ALL.label, "test_accuracy_last", "Mars"),
 )
-# What the README asks, and answers in one line.
+# The chapters whose question and one-line answer the README shows.
 QUESTIONS = ("filters", "permutation", "sample_size", "shift", "targets")
 PREFACE = f"""# Results
 
 Every number on this page is computed from the rows in this folder, by `make report`.
 
 **How to read it.** An accuracy is a mean over seeds, with its 95% t-interval: where the mean over many more seeds would
-lie, if this procedure is right 95 times in 100. Differences are paired, seed by seed, and *p* is after Holm's
-correction for the comparisons made together. *Same* is a difference shown to be within {whole_points(findings.MARGIN)},
-*cannot tell* one whose interval is wider than what would matter. The loss is of the same epoch as the accuracy.
-Processor time is the median of the seeds trained without a GPU, all cores together; the machines did other work
-meanwhile, so read differences below a factor of two as none. [PROTOCOL.md](PROTOCOL.md) says what the test images
-decided, and what makes a row valid."""
+lie, by a procedure that is right 95 times in 100. Differences are paired, seed by seed, and *p* is after Holm's
+correction for the comparisons made together. *Same* is a difference shown to be within {whole_points(findings.MARGIN)};
+*cannot tell* is one whose interval is wider than what would matter. The loss is from the same epoch as the accuracy.
+Processor time is the median over the seeds trained without a GPU, summed over cores; the machines did other work
+meanwhile, so ignore differences below a factor of two. [PROTOCOL.md](PROTOCOL.md) says which choices the test images
+influenced, and what makes a row valid."""
 
 
 def rebuild(root=None):
     """Write the studies' CSVs, the record's figures, RESULTS.md and the README's blocks under `root` (None: the lab's).
 
     The same rows give the same bytes. Returns the paths written. Raises ValueError, with nothing written, where nothing
-    is recorded or the README has a block that nothing fills, FileNotFoundError without a README.
+    is recorded or the README has a block that nothing fills, and FileNotFoundError where there is no README.
     """
     record = Record(root)
     if not record:
@@ -65,14 +65,14 @@ def rebuild(root=None):
 
 
 def results_page(record):
-    """The text of RESULTS.md: how to read it, a list of contents, and a section a chapter."""
+    """The text of RESULTS.md: how to read it, a list of contents, and one section per chapter."""
     contents = "\n".join(f"- [{chapter.question}](#{name})" for name, chapter in CHAPTERS.items())
     sections = (chapter.section(name, record) for name, chapter in CHAPTERS.items())
     return "\n\n".join([PREFACE, contents, *sections]) + "\n"
 
 
 def blocks(record):
-    """{block name: Markdown} of everything that the README states as measured."""
+    """{block name: Markdown} for every measured statement in the README."""
     said = CHAPTERS["answer"].findings(record)
     notebooks = (findings.NOTEBOOK_RUN, findings.MARS_RUN)
     cost = {title: table for title, table in record.benchmarks.items() if title in notebooks}
@@ -109,7 +109,7 @@ def write_table(name, frame, root):
 
 
 def chapter_table(root):
-    """The notebooks' chapters side by side, by their headings: a table in Markdown."""
+    """The notebooks' chapter headings side by side, as a Markdown table."""
     columns = []
     for name in NOTEBOOKS:
         path = root / name
@@ -121,9 +121,9 @@ def chapter_table(root):
 
 
 def summary(record):
-    """The README's table, a row for each of SUMMARY: accuracy with its interval over seeds, and minutes of a training.
+    """The README's table, one row for each of SUMMARY: accuracy with its interval over seeds, and time of one training.
 
-    The answers of recipes with a target are means over views.
+    Recipes with a target answer with the mean over several views.
     """
     rows = []
     for study, label, metric, data in SUMMARY:

@@ -365,4 +365,4 @@ def test_the_table_for_readers_speaks_one_unit():
     numbers = audit.audit_summary(audited).numbers
     assert sum(numbers.values()) == len(CLAIMS)
     assert numbers["holds"] == (audited["verdict"] == "holds").sum()
-    assert audit.audit_summary(audited).sentence.startswith(f"Of {len(CLAIMS)} published claims {numbers['holds']} ")
+    assert audit.audit_summary(audited).sentence.startswith(f"Of {len(CLAIMS)} published claims, {numbers['holds']} ")

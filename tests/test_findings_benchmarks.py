@@ -96,8 +96,8 @@ def test_an_aim_that_is_missed_is_called_so(title, aim, end):
 
 def test_of_two_aims_one_may_be_missed():
     for aims, end in (
-        ({"server_times": 1.3}, "one aim is reached, one missed."),
-        ({"server_share": 0.7}, "one aim is reached, one missed."),
+        ({"server_times": 1.3}, "one aim reached, one missed."),
+        ({"server_share": 0.7}, "one aim reached, one missed."),
         ({"server_times": 1.3, "server_share": 0.7}, "the aims are missed."),
     ):
         finding = said(SHARE, AIMS._replace(**aims))

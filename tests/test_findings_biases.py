@@ -36,7 +36,7 @@ def test_a_permutation_that_only_the_cnn_notices():
     assert finding.numbers["dense_verdict"] == "same"
     assert finding.numbers["cnn"] == pytest.approx(-0.24, abs=0.01)
     assert finding.numbers["cnn_lead"] > 0.03
-    assert finding.sentence.endswith(": neighbourhoods are what convolution lives on.")
+    assert finding.sentence.endswith(": convolution lives on neighbourhoods.")
 
 
 def test_a_dense_network_that_changes_is_not_waved_through():
@@ -127,7 +127,7 @@ def test_pretrained_features_need_fewer_images():
     assert 1_400 < found.numbers["needed"] < 1_800, "half the way from 500 to 5,000 in the logarithm"
     assert found.numbers["mean"] == pytest.approx(0.15, abs=0.01)
     assert found.sentence.startswith("A probe of pretrained features needs about 1,")
-    assert " images for what the CNN learns from 40,000, and reaches 8" in found.sentence
+    assert " images to match the CNN trained on 40,000, and reaches 8" in found.sentence
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ def test_no_form_of_a_sentence_is_too_long(tables, label, interval):
     recalls = pd.DataFrame({"label": label, "class": long_names, "images": 10, "value": [0.1, 0.2, 0.3, 1.0]})
     found = mars_findings.hardest_classes(recalls, label)
     assert found.numbers["share"] == 1
-    assert found.sentence.startswith("Portion tube opening, chemin inlet open and apxs cal target make 100.0% of")
+    assert found.sentence.startswith("Portion tube opening, chemin inlet open and apxs cal target account for 100.0%")
     assert mars_findings.hardest_classes(recalls.assign(value=1.0), label).numbers == {"missed": {}}
     mars_findings.cameras(mine["cameras"].drop_duplicates("camera"), label)
     mars_findings.sol_trend(mine["trend"], label)

@@ -73,7 +73,7 @@ def test_a_network_that_minds_where_things_are_and_one_that_does_not():
     assert minds.verdict == WORSE
     assert minds.numbers["costs"] == pytest.approx({"dense_8": 0, "cnn_4": -0.2}, abs=0.01)
     assert does_not.verdict == "same"
-    assert minds.sentence.startswith("Four pixels out of place, the CNN loses 2")
+    assert minds.sentence.startswith("When images move four pixels, the CNN loses 2")
     assert probe_findings.shift_cost(shift_rows(seeds=1)).verdict == "cannot tell"
     table = tables.probe_table("shift", shift_rows())
     assert len(table) == 2 * 2 * 2 and set(table["n"]) == {SEEDS}
@@ -165,7 +165,7 @@ def conformal_rows(coverage, sols=False, width=0.005, own=0.9):
 @pytest.mark.parametrize(
     ("coverage", "width", "verdict", "end"),
     [
-        (0.903, 0.005, "same", "2.2 classes on average, hold the truth in 90.3% of test images: as promised."),
+        (0.903, 0.005, "same", "2.2 classes on average, hold the true class for 90.3% of test images: as promised."),
         (0.86, 0.005, WORSE, "86.0% of test images: less than promised."),
         (0.94, 0.005, "better", "94.0% of test images: more than promised."),
         (0.9, 0.05, "cannot tell", "cannot tell whether that is as promised."),
@@ -174,7 +174,7 @@ def conformal_rows(coverage, sols=False, width=0.005, own=0.9):
 def test_a_promise_is_kept_broken_or_open(coverage, width, verdict, end):
     (finding,) = probe_findings.promise_kept(conformal_rows(coverage, width=width))
     assert (finding.verdict, finding.numbers["coverage"]) == (verdict, pytest.approx(coverage))
-    assert finding.sentence.startswith("The CNN's sets, of ") and finding.sentence.endswith(end)
+    assert finding.sentence.startswith("The CNN's sets, 2.2 ") and finding.sentence.endswith(end)
 
 
 def test_a_promise_over_sols_is_held_against_its_own_days():
@@ -182,8 +182,8 @@ def test_a_promise_over_sols_is_held_against_its_own_days():
     _, finding = probe_findings.promise_kept(rows)
     assert finding.verdict == WORSE
     assert finding.sentence == (
-        "On Mars, sets hold the truth in 90.0% of pictures of their own days, in 70.0% of later ones: days are not "
-        "exchangeable."
+        "On Mars, sets hold the true class for 90.0% of pictures from the fit's days, 70.0% of later ones: days are "
+        "not exchangeable."
     )
     for coverage, verdict in ((0.9, "same"), (0.88, "cannot tell"), (0.97, "better")):
         width = 0.005 if verdict == "same" else 0.05
@@ -191,7 +191,7 @@ def test_a_promise_over_sols_is_held_against_its_own_days():
     table = tables.probe_table("conformal", rows)
     assert list(table["Network"]) == ["CNN 4"] * 2 + ["Linear probe, mirror images averaged"] * 2
     assert list(table["Images"]) == ["test", "like the fit's"] * 2
-    assert table["Sets hold the truth"].iloc[2] == "70.0% (64.0% to 76.0%)"
+    assert table["Sets with the true class"].iloc[2] == "70.0% (64.0% to 76.0%)"
     assert list(table["n"]) == [SEEDS, SEEDS, 1, 1]
 
 
@@ -211,8 +211,8 @@ def attribution_rows(gain, kept=0.1):
 @pytest.mark.parametrize(
     ("noise", "networks", "text"),
     [
-        (0.05, ["a", "b"], ", and by 0.8"), (0.05, ["a"], "with their random start: their picture shows the init"),
-        (2.0, ["a", "b"], "their picture shows what was learned."),
+        (0.05, ["a", "b"], ", and at 0.8"), (0.05, ["a"], "with their random start: pictures of them show the init"),
+        (2.0, ["a", "b"], "pictures of them show what was learned."),
     ],
 )  # fmt: skip
 def test_a_picture_of_filters_shows_where_they_began_or_what_they_learned(noise, networks, text):
@@ -261,7 +261,7 @@ def test_worse_images_cost_the_better_network_more_and_it_still_leads():
     assert worse.sentence.startswith("Corruptions cost the dense network ")
     assert worse.sentence.endswith(" points; the recipe still leads.")
     assert against.numbers["left"] == pytest.approx(LEFT, abs=5e-3)
-    assert against.sentence.startswith("Two grey levels against the network leave the dense network ")
+    assert against.sentence.startswith("An attack of two grey levels leaves the dense network ")
     assert against.sentence.endswith(": two lose more than half.")
 
 
@@ -293,16 +293,16 @@ def test_maps_are_trusted_where_deletion_gains_and_shuffled_weights_change_them(
     for gain, verdict in ((0.12, "better"), (0.01, "cannot tell"), (-0.2, WORSE)):
         falls, stays = probe_findings.maps_trusted(attribution_rows(gain))
         assert (falls.verdict, falls.numbers["gain"]) == (verdict, pytest.approx(gain))
-        assert "integrated gradients, images cost the CNN" in falls.sentence
+        assert "images in the order of integrated gradients costs the CNN" in falls.sentence
         assert stays.sentence.endswith("at most 0.10: maps show the network.")
     assert "2.0 points less probability" not in falls.sentence and "20.0 points less probability" in falls.sentence
     _, stays = probe_findings.maps_trusted(attribution_rows(0.1, kept=-0.8))
     assert stays.sentence.endswith("at most 0.80: occlusion shows the image, not the network.")
-    some = "20 maps flat and the others a rank correlation of at most 0.20: maps show the network."
-    all_but_few = "36 of 40 maps flat: too few are left to tell what maps show."
+    some = "20 maps flat and the others with a rank correlation of at most 0.20: maps show the network."
+    all_but_few = "36 of 40 maps flat: too few remain to tell what maps show."
     for flat, kept, said in ((5, 0.1, some), (9, 0.0, all_but_few), (10, math.nan, all_but_few.replace("36", "40"))):
         _, stays = probe_findings.maps_trusted(attribution_rows(0.1, kept=kept).assign(flat=flat))
-        assert stays.sentence == f"Shuffled weights leave {said}"
+        assert stays.sentence == f"Shuffling the weights leaves {said}"
     table = tables.probe_table("attribution", attribution_rows(0.12))
     assert list(table["Map"]) == ["integrated gradients", "occlusion"] * 2
     assert table["Gain, points"].iloc[0] == "+12.00 (+10.00 to +14.00)"

@@ -158,8 +158,8 @@ def test_the_verdict_on_the_spread(seeds, shift, verdict, labels):
 def test_of_several_variants_the_worst_verdict_counts(labels):
     found = {"to_93": answers(drawn(10, 0.03), labels), "to_94": answers(drawn(3), labels)}
     said = findings.spread(found, labels)
-    assert said.verdict == "worse"
-    assert said.sentence == "The recipe for 93% varied by seed more than test noise explains; of one more, cannot tell."
+    words = "The recipe for 93% varied more between seeds than test noise explains; for one more, cannot tell."
+    assert (said.verdict, said.sentence) == ("worse", words)
 
 
 def test_false_alarms_about_real_variance_are_as_rare_as_the_level_says(labels):

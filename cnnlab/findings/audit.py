@@ -3,14 +3,14 @@
 A number, which comes from one unseeded run: "holds" where the value, as far as its digits go, lies in the 95%
 t-interval of the mean over seeds; "within noise" where it lies only in the 95% prediction interval of one further run;
 else "contradicted". An exact quantity (a count, a formula) holds or is contradicted. An open claim such as >800000
-stands for all the values it allows.
+stands for all the values that it allows.
 
 A direction ("beats", "monotone increasing", "most"): each difference that the claim says is positive is tested, paired
 by seed, with Holm's correction. "holds" where all are positive, "contradicted" where any is negative, else "within
 noise". An absence ("none", "not significant"): "holds" where no difference is found, "contradicted" where one is.
 
-What would hold or be within noise only because its mean is known to no better than WIDE is "cannot tell". "not
-testable": nothing was measured, or one run only, which has no interval. Each claim is judged alone, without a
+A claim that would hold or be within noise only because the mean is known no better than to WIDE is "cannot tell". "not
+testable": nothing was measured, or only one run, which has no interval. Each claim is judged alone, without a
 correction for their number.
 """
 
@@ -31,8 +31,8 @@ HOLDS, WITHIN_NOISE, CONTRADICTED, NOT_TESTABLE = "holds", "within noise", "cont
 # A claim of several parts is as good as its worst part: later in this list is worse.
 VERDICTS = (HOLDS, WITHIN_NOISE, CANNOT_TELL, NOT_TESTABLE, CONTRADICTED)
 ABSENCES = ("none", "not significant")
-# Half of a 95% interval, a share: published rivals lie a few points apart, which an accuracy that is known
-# only to within five cannot tell from each other.
+# Half the width of a 95% interval, a share: published rivals lie a few points apart, and an accuracy known only to
+# within five cannot tell them apart.
 WIDE = 0.05
 # How a quantity is written, by its unit.
 WRITERS = {
@@ -45,9 +45,9 @@ WRITERS = {
 
 
 def audit_claims(path, evidence, dataset=None):
-    """A verdict on each of the claims in the CSV file `path` by `evidence` (of `measures.gather_evidence`).
+    """A verdict on each of the claims in the CSV file `path` by `evidence` (from `measures.gather_evidence`).
 
-    `dataset`: which claims, by their own word for it (None: all). Returns the claims (source, dataset, id, claim,
+    `dataset`: whose claims, by the file's own column (None: all). Returns the claims (source, dataset, id, claim,
     quantity, published: text) with the columns measured (text), value, low, high (95%; NaN where there is none), n
     (seeds, 0 for an exact quantity), unit, verdict (one of VERDICTS) and reason.
     """
@@ -64,11 +64,11 @@ def audit_table(audited):
 
 
 def audit_summary(audited):
-    """How many claims have which verdict, as a Finding without a verdict of its own; `numbers` has all counts."""
+    """How many claims have each verdict, as a Finding without a verdict of its own; `numbers` has all counts."""
     counts = {verdict: int((audited["verdict"] == verdict).sum()) for verdict in VERDICTS}
-    rest = "; the rest stays open" if counts[HOLDS] + counts[CONTRADICTED] < len(audited) else ""
+    rest = "; the rest remain open" if counts[HOLDS] + counts[CONTRADICTED] < len(audited) else ""
     sentence = (
-        f"Of {len(audited)} published claims {counts[HOLDS]} hold and {counts[CONTRADICTED]} are contradicted{rest}."
+        f"Of {len(audited)} published claims, {counts[HOLDS]} hold and {counts[CONTRADICTED]} are contradicted{rest}."
     )
     return Finding(sentence, None, counts)
 
@@ -107,8 +107,8 @@ def _judge_part(part, published):
 def parse_number(published, unit="number"):
     """(low, high) that a published number allows, or None where it is words.
 
-    '0.4697' stands for 0.46965 to 0.46975, '6.4M' for 6.35 to 6.45 million, '>800000' for all
-    above. With `unit` "points" the number is in percentage points, and the result a share.
+    '0.4697' stands for 0.46965 to 0.46975, '6.4M' for 6.35 to 6.45 million, '>800000' for anything
+    above. With `unit` "points" the number is in percentage points, and the result is a share.
     """
     match = re.fullmatch(r"(>?)(\d+(?:\.\d+)?)(M?)", published)
     if not match:
@@ -139,8 +139,8 @@ def _judge_number(part, low, high):
     if _wide(part, mean):
         return CANNOT_TELL, f"the mean is known only to within {points(mean.high - mean.mean)}"
     if mean.low <= high and low <= mean.high:
-        return HOLDS, "in the interval of the mean"
-    return WITHIN_NOISE, f"one run may lie anywhere in {span}"
+        return HOLDS, "inside the interval of the mean"
+    return WITHIN_NOISE, f"one run may lie anywhere from {span}"
 
 
 def _judge_differences(part, absence):
@@ -155,12 +155,12 @@ def _judge_differences(part, absence):
 
 
 def _wide(part, interval):
-    """Whether the 95% interval of a mean share is too wide to bear out a claim."""
+    """Whether the 95% interval of a mean share is too wide to support a claim."""
     return part.unit in ("share", "points") and (interval.high - interval.low) / 2 > WIDE
 
 
 def _published(row):
-    """The published value as the measured one is written: an accuracy of 0.4697 becomes 46.97%."""
+    """The published value, written like the measured one: an accuracy of 0.4697 becomes 46.97%."""
     if (row.unit == "share" or row.quantity.endswith("_accuracy")) and parse_number(row.published):
         return f"{Decimal(row.published).scaleb(2):f}%"
     return row.published

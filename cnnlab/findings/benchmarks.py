@@ -1,6 +1,6 @@
-"""How benchmarks are run, kept and read back, and what they say, held against what they aim at: a sentence a table.
+"""How benchmarks are run, kept and read back, and one sentence per table that compares it with its aim.
 
-The tables are those of `benchmarks/training.py` and `benchmarks/serving.py`, by the titles below; medians of one run on
+The tables are those of `benchmarks/training.py` and `benchmarks/serving.py`, by the titles below: medians of one run on
 one machine, and so without intervals.
 """
 
@@ -31,15 +31,15 @@ HANDLER_LATENCY = "handler"
 SERVER_LOAD = "server"
 SERVER_SHARE = "server against the model alone"
 MIXED_LOAD = "server, all kinds of requests"
-# What memory that leaks would exceed in a minute.
+# Growth that leaking memory would exceed within a minute, a share.
 FLAT = 0.05
 
 
 class Aims(NamedTuple):
     """Throughput as a multiple of the published way's; shares of a matrix product's rate by width; MB of a notebook.
 
-    And of the local server against the SavedModel alone: its time for one client as a multiple, the share of its rate
-    for many.
+    And, for the local server against the SavedModel alone: its time for one client, as a multiple, and the share of the
+    model's rate that it reaches for many.
     """
 
     speedup: float = 2.2
@@ -55,9 +55,9 @@ AIMS = Aims()
 def run_benchmarks(measurements, about="", output=None):
     """Take `measurements`, {title: function that returns a DataFrame}, print each, say what they show, return them.
 
-    `about`: what is measured on, in words; `output`: a JSON file that is written after each, so that one that fails
-    loses none before it, and that keeps what this machine measured before and does not measure now. Raises OSError,
-    before anything is measured, where its folder cannot be.
+    `about`: what they are measured on, in words; `output`: a JSON file, written after each so that a failure loses
+    none before it; it keeps what this machine measured earlier and does not measure now. Raises OSError, before
+    anything is measured, where its folder cannot be made.
     """
     machine = environment()
     about = f"{about}; " if about else ""
@@ -83,9 +83,9 @@ def run_benchmarks(measurements, about="", output=None):
 
 
 def read_benchmarks(folder):
-    """{title: DataFrame} of all benchmarks kept in `folder`, a file a machine and kind.
+    """{title: DataFrame} of all benchmarks kept in `folder`, one file per machine and kind.
 
-    Of one title the table that was taken last; attrs["finished"] says when, ISO 8601, and attrs["cpu"] on what.
+    Each title has its latest table; attrs["finished"] says when it was taken, ISO 8601, and attrs["cpu"] on what.
     """
     tables = {}
     for path in sorted(Path(folder).glob("*.json")):
@@ -99,9 +99,9 @@ def read_benchmarks(folder):
 
 
 def benchmark_findings(tables):
-    """A Finding for each of `tables`, {title: DataFrame}, that has a sentence here (the recipes' is that of `targets`).
+    """A Finding for each of `tables`, {title: DataFrame}, that has a sentence here (for recipes, see `targets`).
 
-    `numbers` has reached, a bool: of the aim, or of being better at all where there is none.
+    `numbers` has reached, a bool: whether the aim is met or, where there is none, whether it is better at all.
     """
     found = (write(tables[title]) for title, write in _WRITERS.items() if title in tables)
     return [Finding(f"{said}.", None, {**numbers, "reached": bool(reached)}) for said, numbers, reached in found]
@@ -109,7 +109,7 @@ def benchmark_findings(tables):
 
 def _throughput(table):
     times = table.loc[table["way"].str.startswith("here"), "times_published"].max()
-    said = f"The assignment's CNN trains {times:.2f} times as fast as in the published way"
+    said = f"The assignment's CNN trains {times:.2f} times as fast as with the published code"
     reached = times >= AIMS.speedup
     return f"{said}: the aim, {AIMS.speedup:g} times, {_is(reached)}", {"times_published": times}, reached
 
@@ -134,20 +134,20 @@ def _target(table):
     row, (share, limit) = table.iloc[-1], TARGETS[table["recipe"].iloc[-1]]
     accuracy, times = row["test_accuracy"], row["seconds"] / table["seconds"].iloc[0]
     reached, of_time = accuracy >= share and times <= limit, f"{times:.2f} times the published code's time"
-    said = f"One training of the target's recipe reaches {percent(accuracy)} in {of_time}: the target {_is(reached)}"
+    said = f"One training of the target recipe reaches {percent(accuracy)} in {of_time}: the target {_is(reached)}"
     return said, {"baseline_times": times}, reached
 
 
 def _notebook(which, table):
     minutes, memory = table[["minutes", "peak_MB"]].iloc[0]
-    said = f"The {which} notebook, quick, takes {duration(60 * minutes)} and {memory:,.0f} MB of memory"
+    said = f"A quick run of the {which} notebook takes {duration(60 * minutes)} and {memory:,.0f} MB of memory"
     reached = memory < AIMS.peak_MB
     return f"{said}, {'under' if reached else 'over'} the aim of {AIMS.peak_MB:,.0f}", {"peak_MB": memory}, reached
 
 
 def _handler(table):
     least, most = table.loc[table["way"] != "published", "times_faster"].agg(["min", "max"])
-    said = f"The packed handler answers {least:.1f} to {most:.1f} times as fast as the published way"
+    said = f"The packed handler answers {least:.1f} to {most:.1f} times as fast as the published code"
     return said, {"least": least}, least > 1
 
 
@@ -160,15 +160,15 @@ def _server(table):
 def _against_the_model(table):
     times, share = table["ratio"]
     reached = times <= AIMS.server_times, share >= AIMS.server_share
-    aimed = ("the aims are missed", "one aim is reached, one missed", "the aims are reached")[sum(reached)]
-    cost = f"{times:.2f} times the model's time for one client, and reaches {share:.2f} of its rate"
+    aimed = ("the aims are missed", "one aim reached, one missed", "the aims are reached")[sum(reached)]
+    cost = f"{times:.2f} times the model's time for one client and reaches {share:.2f} of its rate for many"
     return f"The local server takes {cost}: {aimed}", {"times": times, "share": share}, all(reached)
 
 
 def _mixed(table):
     row = table.iloc[0]
     errors, growth = int(row["unexpected"]), row["MB_after"] / row["MB_before"] - 1
-    said = f"Asked for all kinds of things by {row['clients']:.0f} clients, the local server gives"
+    said = f"With all kinds of requests from {row['clients']:.0f} clients, the local server gives"
     said = f"{said} {errors or 'no'} unexpected answers; its memory grows by {growth:.1%}"
     return said, {"errors": errors, "growth": growth}, errors == 0 and growth < FLAT
 

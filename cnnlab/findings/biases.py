@@ -18,12 +18,12 @@ PERMUTED = "_permuted"
 def permutation(rows):
     """What one permutation of all pixels does to the dense network and, the verdict, to the CNN: rows of that study.
 
-    `numbers`: dense_verdict is "same" unless the laboratory has a fault, or too few seeds to show that it has none.
+    `numbers`: dense_verdict is "same" unless the lab has a bug, or too few seeds to rule one out.
     """
     dense, cnn = (_with_and_without(rows, kind) for kind in ("dense", "cnn"))
     (unchanged, of_dense), (verdict, of_cnn) = judge_pair(rows, *dense), judge_pair(rows, *cnn)
     lead = measures.paired_differences(rows, cnn[0], dense[0], HEADLINE)
-    so_what = ": neighbourhoods are what convolution lives on" if (verdict, unchanged) == (WORSE, SAME) else ""
+    so_what = ": convolution lives on neighbourhoods" if (verdict, unchanged) == (WORSE, SAME) else ""
     effects = f"{effect(verdict, of_cnn, 'the CNN')}, and {effect(unchanged, of_dense, 'the dense network')}"
     numbers = {"dense": of_dense["mean"], "dense_verdict": unchanged, "cnn": of_cnn["mean"], "cnn_lead": lead.mean()}
     return Finding(f"Permuting all pixels {effects}{so_what}.", verdict, numbers)
@@ -32,15 +32,15 @@ def permutation(rows):
 def sample_size(rows):
     """How many images each network needs: rows of the study `sample_size`, perhaps cut short.
 
-    Each size speaks of the seeds that have it in both networks; how many images the CNN needs, of those that have all
-    sizes (ValueError: there is none). The verdict is the CNN's lead at the largest size, with Holm's correction.
+    Each size counts the seeds that have it in both networks; the number of images needed, those that have all sizes
+    (ValueError where there are none). The verdict is on the CNN's lead at the largest size, with Holm's correction.
     """
     dense, cnn, judged = lead_by_size(rows)
     whole = cnn.dropna().index.intersection(dense.dropna().index)
     if whole.empty:
         raise ValueError("no seed of sample_size has all sizes; run `python -m cnnlab study sample_size`")
     mean = float(gmean(measures.images_needed(cnn.loc[whole], dense.loc[whole].iloc[:, -1])))
-    # From the largest size down; one seed counts as it is.
+    # From the largest size down; the lead of a single seed counts untested.
     leads = takewhile(
         lambda images: judged[images][0] == BETTER or (judged[images][1]["n"] < 2 and judged[images][1]["mean"] > 0),
         reversed(judged),
@@ -57,27 +57,27 @@ def sample_size(rows):
 def transfer_size(rows):
     """What pretrained features are worth: rows of the study `transfer_size`, and of `sample_size` where there are any.
 
-    Over the seeds that have all sizes of both: from how many images a probe knows what the CNN learns from the most.
-    The verdict is the probe's lead at the largest size that both have, with Holm's correction.
+    Over the seeds that have all sizes of both: how many images a probe needs to match the CNN trained on the most.
+    The verdict is on the probe's lead at the largest size that both have, with Holm's correction.
     """
     cnn, probe, judged = lead_by_size(rows, "cnn", "probe")
     most, top = probe.columns[-1], percent(probe.iloc[:, -1].mean())
     whole = probe.dropna().index.intersection(cnn.dropna().index)
     if whole.empty:
-        sentence = f"From {most:,} images a linear probe of pretrained features reaches {top}: others' images teach."
+        sentence = f"From {most:,} images a linear probe of pretrained features reaches {top}: features carry over."
         return Finding(sentence, None, {"accuracy": probe.mean().to_dict()})
     needed = measures.images_needed(probe.loc[whole], cnn.loc[whole].iloc[:, -1])
     mean = float(gmean(needed))
     few = f"at most {mean:,.0f}" if (needed <= probe.columns[0]).all() else about(mean)
     needs = f"needs {few}" if np.isfinite(mean) else f"needs more than {most:,}"
     (verdict, numbers), last = judged[max(judged)], cnn.columns[-1]
-    sentence = f"A probe of pretrained features {needs} images for what the CNN learns from {last:,}"
+    sentence = f"A probe of pretrained features {needs} images to match the CNN trained on {last:,}"
     numbers |= {"needed": mean, "accuracy": probe.mean().to_dict()}
     return Finding(f"{sentence}, and reaches {top} with all.", verdict, numbers)
 
 
 def sample_size_table(rows, behind="dense", ahead="cnn"):
-    """The lead of the CNN at each number of images: rows of the study `sample_size`; or that of another model."""
+    """The lead of `ahead` over `behind` at each number of images: rows of `sample_size`, or `transfer_size` too."""
     slower, faster, judged = lead_by_size(rows, behind, ahead)
     columns = {MODELS[behind]: slower, MODELS[ahead]: faster}
     means = [{name: percent(table[n].mean()) for name, table in columns.items()} for n in judged]
@@ -86,7 +86,7 @@ def sample_size_table(rows, behind="dense", ahead="cnn"):
 
 
 def _with_and_without(rows, kind):
-    """Labels of the network of `kind` on permuted pixels, and of the same one on ordinary pixels."""
+    """Labels of the network of this `kind` on permuted pixels, and of the same network on ordinary pixels."""
     labels = rows.loc[rows["model"] == kind, "label"].unique() if len(rows) else []
     permuted = next((label for label in labels if label.endswith(PERMUTED)), None)
     if permuted is None:
@@ -95,9 +95,9 @@ def _with_and_without(rows, kind):
 
 
 def lead_by_size(rows, behind="dense", ahead="cnn"):
-    """(`behind`, `ahead`, {images: (verdict, numbers)}) of two models: accuracies (seeds, sizes), the latter's lead.
+    """(accuracies of `behind`, those of `ahead`, {images: (verdict, numbers)} of the lead of `ahead`).
 
-    The lead at each size that both have, for one seed at least.
+    Accuracies are (seeds, sizes); the lead is at each size that both have for at least one seed.
     """
     behind, ahead = (
         rows[rows["model"] == kind].pivot(index="seed", columns="train_images", values=HEADLINE).rename(columns=int)

@@ -1,6 +1,6 @@
 """Is one variant better than another? Tidy frames of several seeds in, Findings and tables out.
 
-Throughout ValueError where a frame lacks a label or the metric, or no seed has both of two variants.
+All raise ValueError where a frame lacks a label or the metric, or no seed has both variants of a pair.
 """
 
 from itertools import pairwise, takewhile
@@ -46,7 +46,7 @@ def sweep(frame, metric=HEADLINE):
     """
     steps, name = _steps(frame), metric_name(metric)
     if len({family(label) for pair in steps for label in pair}) > 1:
-        raise ValueError("the variants are of several kinds; a sweep varies one quantity, so compare them instead")
+        raise ValueError("the variants are of several kinds; a sweep varies one quantity, so compare them in pairs")
     judged, start = judge_pairs(frame, steps, metric), steps[0][1]
     verdicts = [verdict for verdict, _ in judged]
     helped = len(list(takewhile(lambda verdict: verdict == BETTER, verdicts)))
@@ -56,21 +56,21 @@ def sweep(frame, metric=HEADLINE):
         stops_at = steps[helped - 1][0]
         _, gain = judge_pair(frame, stops_at, start, metric)
         then = {
-            BETTER: "no end is in sight", SAME: f"beyond it, they change less than {WITHIN}",
-            WORSE: "beyond it, they hurt", CANNOT_TELL: "beyond it, cannot tell",
+            BETTER: "no end is in sight", SAME: f"the next step adds less than {WITHIN}",
+            WORSE: "the next step hurts", CANNOT_TELL: "cannot tell about the next step",
         }[verdict]  # fmt: skip
         sentence = f"{what} help up to {short(stops_at)}, by {points(gain['mean'])} of {name}; {then}."
     else:
         stops_at, gain = start, judged[0][1]
         then = {SAME: f": {short(start)} is enough", CANNOT_TELL: ": cannot tell whether more would help"}
-        sentence = f"A first step to {what} {effect(verdict, gain, name)}{then.get(verdict, '')}."
+        sentence = f"The first step to {what} {effect(verdict, gain, name)}{then.get(verdict, '')}."
     return Finding(capital(sentence), verdict, {**gain, "stops_at": stops_at, "verdicts": verdicts})
 
 
 def choose(frame, metric=HEADLINE):
-    """Which variant of a sweep to take, by mean validation accuracy, and whether it lies on the edge.
+    """Which variant of a sweep to take, by mean validation accuracy, and whether it lies on the sweep's edge.
 
-    The verdict is the choice against the runner-up on `metric`, in which the test set had no part.
+    The verdict compares the choice, in which the test set had no part, with the runner-up on `metric`.
     """
     measures.check_frame(frame, [], [metric, SELECTION])
     labels = _labels(frame)
@@ -78,7 +78,7 @@ def choose(frame, metric=HEADLINE):
     best, runner_up = means.sort_values(ascending=False, kind="stable").index[:2]
     edge = best in (labels[0], labels[-1])
     verdict, numbers = judge_pair(frame, best, runner_up, metric)
-    rival = {SAME: f"is as good, within {WITHIN}", CANNOT_TELL: "cannot be told from it"}.get(
+    rival = {SAME: f"is as good, within {WITHIN}", CANNOT_TELL: "cannot be told apart from it"}.get(
         verdict, f"is {points(numbers['mean'])} {'worse' if verdict == BETTER else 'better'}"
     )
     place = "at the sweep's edge" if edge else "inside the sweep"
@@ -87,21 +87,21 @@ def choose(frame, metric=HEADLINE):
 
 
 def against_constant(frame, shares):
-    """Each variant of `frame` against the one answer that is right most often: a list of Findings.
+    """Each variant of `frame` against always giving the commonest answer: a list of Findings.
 
-    `shares`: {seed: share of the test images that have the class which most training images are of}.
+    `shares`: {seed: share of the test images whose class is the commonest in training}.
     """
     measures.check_frame(frame, [], [HEADLINE])
     runs = dict(list(frame.groupby("label", sort=False)))
     judged = judge_contrasts([(mine[HEADLINE] - mine["seed"].map(shares)).to_numpy() for mine in runs.values()])
     return [
-        contrast(short(label), "the same answer always", *found, metric_name(HEADLINE))
+        contrast(short(label), "a constant answer", *found, metric_name(HEADLINE))
         for label, found in zip(runs, judged, strict=True)
     ]
 
 
 def against_baseline(frame, model, baseline, metric=HEADLINE):
-    """Variant `model` against `baseline`, paired by seed; between families also the ratio of parameters."""
+    """Variant `model` against `baseline`, paired by seed; across families, also the ratio of parameters."""
     name = metric_name(metric)
     measures.check_frame(frame, [model, baseline], [metric, "parameters"])
     verdict, numbers = judge_pair(frame, model, baseline, metric)
@@ -116,14 +116,14 @@ def against_baseline(frame, model, baseline, metric=HEADLINE):
 
 
 def convolution_buys(frame, cnn=CNN.label, dense=DENSE.label, best=DENSE_BEST.label):
-    """What `cnn` gains over `dense`, as it is published, and over `best`, tuned and trained to the end; three labels.
+    """What `cnn` gains over `dense`, as published, and over `best`, tuned and trained to the end; three labels.
 
-    The verdict is that over `best`, with Holm's correction for both. `numbers` has both, as `paired_tests` does.
+    The verdict is on the gain over `best`, with Holm's correction for both; `numbers` has both, as from `paired_tests`.
     """
     (_, over_plain), (verdict, over_best) = judge_pairs(frame, [(cnn, dense), (cnn, best)])
     share = over_best["mean"] / over_plain["mean"] if over_plain["mean"] else 0.0
     meaning = {
-        BETTER: "most of it is convolution" if share > 0.5 else "most of it was the training",
+        BETTER: "convolution explains most of it" if share > 0.5 else "training explains most of it",
         SAME: "convolution was not needed", WORSE: "convolution was not needed",
         CANNOT_TELL: "cannot tell whether convolution was needed",
     }[verdict]  # fmt: skip
@@ -133,21 +133,21 @@ def convolution_buys(frame, cnn=CNN.label, dense=DENSE.label, best=DENSE_BEST.la
 
 
 def epochs_confound(frame, longer="cnn_32_64_128_15_epochs", shorter="cnn_32_64_128"):
-    """What it is worth, at the last epoch, to train one variant longer than those it is compared with."""
+    """What training one variant longer than those it is compared with is worth, at the last epoch."""
     verdict, numbers = judge_pair(frame, longer, shorter, "test_accuracy_last")
     so_what = {
         BETTER: ": the published sweep credits its filters with them",
-        WORSE: ": the published sweep holds them against its filters",
+        WORSE: ": the published sweep blames its filters for them",
         SAME: ": the published confound did no harm",
     }.get(verdict, "")
     return Finding(f"Longer training alone {effect(verdict, numbers, 'accuracy')}{so_what}.", verdict, numbers)
 
 
 def on_gpu(frame):
-    """Whether networks that a GPU trained score as those that were trained without: a Finding in a list, or [].
+    """Whether networks trained on a GPU score like those trained without one: a Finding in a list, or [].
 
-    `frame`: rows of any studies. Each variant with two or more of both kinds counts once: by how much their mean test
-    accuracies differ.
+    `frame`: rows of any studies. Each variant with two or more seeds of both kinds counts once, with the difference of
+    their mean test accuracies.
     """
     scores = frame.reindex(columns=[HEADLINE, "test_accuracy_last"]).bfill(axis=1)[HEADLINE]
     kinds = scores.groupby([frame["label"], frame["accelerator"] != "none"]).agg(["mean", "count"]).unstack()
@@ -155,12 +155,12 @@ def on_gpu(frame):
         return []
     means = kinds["mean"][both]
     verdict, numbers = judge_contrasts([(means[True] - means[False]).to_numpy()])[0]
-    so_what = {SAME: ": seeds from both may stand together"}.get(verdict, "")
+    so_what = {SAME: ": runs with and without one can be pooled"}.get(verdict, "")
     return [Finding(f"Training on a GPU {effect(verdict, numbers, 'test accuracy')}{so_what}.", verdict, numbers)]
 
 
 def on_gpu_table(frame):
-    """The difference of which `on_gpu` speaks, n variants, with its interval; empty where there is none."""
+    """The difference that `on_gpu` reports, over n variants, with its interval; empty where there is none."""
     judged = [(finding.verdict, finding.numbers) for finding in on_gpu(frame)]
     return verdicts_table([("on a GPU", "without")] * len(judged), judged, "Difference, points")
 
@@ -168,7 +168,7 @@ def on_gpu_table(frame):
 def compare_predictions(labels, first, second, names):
     """Two trained networks, called `names`, on the same images, by McNemar's test; classes (n,) each.
 
-    It speaks of these networks, not of others trained alike with another seed.
+    It judges these networks, not others trained the same way with another seed.
     """
     labels, first, second = (np.asarray(values) for values in (labels, first, second))
     test = measures.mcnemar(labels, first, second)
@@ -182,14 +182,14 @@ def compare_predictions(labels, first, second, names):
 
 
 def undone(frame):
-    """Which decision, undone, costs a study's first variant most, and how many can be told to matter at all."""
+    """Which decision, undone, costs a study's first variant most, and how many can be shown to matter at all."""
     verdict, numbers = extreme(frame, _labels(frame)[0], HEADLINE, min)
     verdicts = list(numbers["verdicts"].values())
     clear = verdicts.count(BETTER) + verdicts.count(WORSE)
     costs = {WORSE: f"{capital(numbers['label'])} costs most, {points(numbers['mean'])}"}
-    start = costs.get(verdict, "No decision costs a clear amount when it is undone")
+    start = costs.get(verdict, "Undoing a single decision has no clear cost")
     share = f"all {spelled(clear)}" if clear == len(verdicts) else f"{spelled(clear)} of {spelled(len(verdicts))}"
-    sentence = f"{start}; {share} decisions can be told to matter."
+    sentence = f"{start}; {share} decisions can be shown to matter."
     return Finding(sentence, verdict, numbers)
 
 
@@ -202,7 +202,7 @@ def contrast_table(frame, metric=HEADLINE, base=None):
 
 
 def extreme(frame, base, metric, pick):
-    """(verdict, numbers) of the variant whose mean difference to `base`, a label, `pick` chooses: max or min.
+    """(verdict, numbers) of the variant whose mean difference from `base`, a label, `pick` chooses: max or min.
 
     With Holm's correction over all variants of `frame`; numbers has its label, and verdicts, {label: verdict} of all.
     """

@@ -1,4 +1,4 @@
-"""What a comparison ends in: one sentence, a verdict, and the numbers behind them."""
+"""The outcome of a comparison: one sentence, a verdict, and the numbers behind them."""
 
 import dataclasses
 import math
@@ -14,8 +14,8 @@ from cnnlab.wording import capital, points, whole_points
 BETTER, WORSE, SAME, CANNOT_TELL = VERDICTS = ("better", "worse", "same", "cannot tell")
 MAX_WORDS, MAX_NUMBERS = 25, 3
 NUMBER = re.compile(r"\d[\d.,]*")
-# Of accuracies, a share: two standard errors of one that is measured on CIFAR-10's 10,000 test images
-# (half a point each), and less than anybody adds filters or augmentation for.
+# A share: two standard errors (half a point each) of an accuracy measured on CIFAR-10's 10,000 test images, and less
+# than anybody adds filters or augmentation for.
 MARGIN = 0.01
 WITHIN = whole_points(MARGIN)
 SELECTION = "val_accuracy_best"
@@ -25,9 +25,9 @@ SELECTION = "val_accuracy_best"
 class Finding:
     """A computed sentence of at most MAX_WORDS words with at most MAX_NUMBERS numbers; else ValueError.
 
-    `names`: of classes, which people call as they like: each counts as one word and no number.
-    `verdict`: one of VERDICTS, of what the sentence names first; None where it compares nothing. `numbers`: what it
-    was written from, unrounded, shares as 0 to 1, with intervals and n.
+    `names`: names of classes, which can be anything: each counts as one word and no number.
+    `verdict`: one of VERDICTS, on what the sentence names first; None where it compares nothing. `numbers`: the
+    unrounded values behind the sentence, shares from 0 to 1, with intervals and n.
     """
 
     sentence: str
@@ -55,7 +55,7 @@ class Finding:
 
 
 def metric_name(column):
-    """'test_accuracy_last' -> 'final test accuracy'; ValueError for a column that is no accuracy."""
+    """'test_accuracy_last' -> 'final test accuracy'; ValueError for a column that is not an accuracy."""
     if "accuracy" not in column:
         raise ValueError(f"{column!r} cannot be compared; expected a column of accuracies")
     split = {"val": "validation", "train": "training"}.get(column.split("_")[0], "test")
@@ -63,30 +63,30 @@ def metric_name(column):
 
 
 def contrast(first, second, verdict, numbers, metric, more=""):
-    """The Finding that sets `first` against `second`, two names; `numbers` with the mean difference of `metric`."""
+    """The Finding that compares `first` with `second`, two names; `numbers` has the mean difference in `metric`."""
     size = f"{points(numbers['mean'])} of {metric}"
     clause = {
         BETTER: f"beats {second} by {size}",
         WORSE: f"is worse than {second} by {size}",
         SAME: f"is as good as {second}, within {WITHIN} of {metric}",
-        CANNOT_TELL: f"cannot be told from {second}: {size} may be noise",
+        CANNOT_TELL: f"cannot be told apart from {second}: {size} may be noise",
     }[verdict]
     return Finding(f"{capital(first)} {clause}{more}.", verdict, numbers)
 
 
 def effect(verdict, numbers, on, margin=MARGIN):
-    """What the change that is named before it does to `on`, a clause: 'adds 1.5 points to the CNN'."""
+    """A clause on what the change named before it does to `on`: 'adds 1.5 points to the CNN'."""
     size = points(numbers["mean"])
     return {
         BETTER: f"adds {size} to {on}",
         WORSE: f"costs {on} {size}",
         SAME: f"changes {on} by less than {whole_points(margin)}",
-        CANNOT_TELL: f"{'lowers' if numbers['mean'] < 0 else 'raises'} {on} by {size}, which may be noise",
+        CANNOT_TELL: f"{f'takes {size} off' if numbers['mean'] < 0 else f'adds {size} to'} {on}, which may be noise",
     }[verdict]
 
 
 def judge(evidence, margin=MARGIN, differs=None):
-    """The verdict on a mean difference of which more is better: `evidence`, an array (n,), or its interval (low, high).
+    """The verdict on a mean difference, more being better; `evidence`: an array (n,), or its interval (low, high).
 
     "same" where two one-sided t-tests at 5% show the mean to lie within +-`margin` (Schuirmann, Journal of
     Pharmacokinetics and Biopharmaceutics 15, 1987), or the interval lies there; else "better" or "worse" where the
@@ -100,7 +100,7 @@ def judge(evidence, margin=MARGIN, differs=None):
             return CANNOT_TELL
         interval = t_interval(evidence)
         low, high = interval.low, interval.high
-        with np.errstate(divide="ignore", invalid="ignore"):  # Differences that are all alike have no spread.
+        with np.errstate(divide="ignore", invalid="ignore"):  # Differences that are all equal have no spread.
             same = margin > 0 and DescrStatsW(evidence).ttost_mean(-margin, margin)[0] < ALPHA
     if same:
         return SAME
@@ -112,9 +112,9 @@ def judge(evidence, margin=MARGIN, differs=None):
 def judge_contrasts(contrasts, margin=MARGIN, spread=1.0):
     """[(verdict, numbers)] of several contrasts, arrays (n,) of paired differences, with Holm's correction.
 
-    `spread`: factor on their standard deviation. `numbers` as `paired_tests` has them; of one value only mean and n.
+    `spread`: factor on their standard deviation. `numbers`: as from `paired_tests`; for one value only mean and n.
     """
-    # Spreading the values about their mean widens the error and leaves the mean.
+    # Spreading the values about their mean widens the error and keeps the mean.
     values = [np.mean(each) + spread * (np.asarray(each, "float64") - np.mean(each)) for each in contrasts]
     several = [each for each in values if len(each) > 1]
     tests = iter(paired_tests(several).to_dict("records") if several else [])
@@ -126,10 +126,10 @@ def judge_contrasts(contrasts, margin=MARGIN, spread=1.0):
 
 
 def judge_pairs(frame, pairs, metric=HEADLINE):
-    """[(verdict, numbers)] of each of `pairs` of labels in a tidy frame, by seed, as `judge_contrasts` has them."""
+    """[(verdict, numbers)] of each of `pairs` of labels in a tidy frame, paired by seed, as from `judge_contrasts`."""
     return judge_contrasts([paired_differences(frame, *pair, metric) for pair in pairs])
 
 
 def judge_pair(frame, first, second, metric=HEADLINE):
-    """(verdict, numbers) of one pair of labels, alone."""
+    """(verdict, numbers) of a single pair of labels."""
     return judge_pairs(frame, [(first, second)], metric)[0]

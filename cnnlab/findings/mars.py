@@ -1,7 +1,7 @@
-"""What the tables of `measures.evaluate_mars` say: accuracy where classes, cameras and days shift under it.
+"""What the tables of `measures.evaluate_mars` say: accuracy where classes, cameras and days shift.
 
-Intervals are over groups of images taken together; n counts such groups. They speak of these
-trained networks on other pictures of the same sols, not of networks trained anew.
+Intervals are over groups of images taken together; n counts such groups. They are about these
+trained networks on other pictures of the same sols, not about networks trained anew.
 """
 
 import pandas as pd
@@ -12,20 +12,20 @@ from cnnlab.findings.tables import with_interval
 from cnnlab.measures import ALPHA, SCORE_NAMES
 from cnnlab.wording import VOTE, capital, duration, from_to, listing, percent, points, readable, short, signed_points
 
-# Published accuracies on this test split: who, with what, where it stands.
+# Published results on this test split: who and with what, accuracy, source.
 PUBLISHED = (
     ("Deep Mars: AlexNet, fine-tuned", 0.667, "Wagstaff et al., IAAI 2018"),
     ("EfficientNet-B7, fine-tuned", 0.788, "a public repository"),
     ("MRSCAtt, its epoch picked by test accuracy", 0.815, "Chakravarthy et al., CVPR workshops 2021"),
 )
-# What the ladder aims at.
+# The aims of the ladder.
 AIMS = {"accuracy": 0.83, "balanced_accuracy": 0.79}
-# Recall below which a class counts as lost; how many are named that most errors are of.
+# Recall below which a class counts as lost; how many of the classes with most errors are named.
 LOST, HARDEST = 0.1, 3
 # How the names of the constant baselines begin.
 CONSTANT = "always "
 _ACCURACY = ("accuracy", "low", "high", percent)
-# Of each table: its heading and column of what a row is; {heading: columns of a value and its 95% interval, writer}.
+# For each table: heading and column that identify a row; {heading: columns of a value and its 95% interval, writer}.
 TABLES = {
     "recalls": ("Class", "class", {"Recall": ("value", "low", "high", percent)}),
     "cameras": ("Camera", "camera", {"Accuracy": _ACCURACY}),
@@ -62,10 +62,10 @@ def rungs(table, labels):
 
 
 def score_table(table, seconds=None):
-    """The three scores of every network and baseline, a row each, with 95% intervals over groups: the table `scores`.
+    """The three scores of every network and baseline, one row each, with 95% intervals over groups: the table `scores`.
 
-    Then the intervals of accuracy over seeds and where whole sols are drawn instead of groups, and processor time
-    (`seconds`: {label: of one training}; None: without it).
+    Then the intervals of accuracy over seeds and over whole sols in place of groups, and processor time (`seconds`:
+    {label: of one training}; None: without it).
     """
     rows = []
     for label, mine in table.groupby("label", sort=False):
@@ -84,19 +84,19 @@ def score_table(table, seconds=None):
 
 
 def published_table():
-    """What others report on the same test split, with where they do."""
+    """What others report on the same test split, with the sources."""
     rows = [(name, percent(accuracy), source) for name, accuracy, source in PUBLISHED]
     return pd.DataFrame(rows, columns=["Published", "Test accuracy", "Source"])
 
 
 def chosen_network(validation):
-    """The variant of best balanced accuracy on the validation images: the table `validation`."""
+    """The variant with the best balanced accuracy on the validation images: the table `validation`."""
     means = validation[validation["score"] == "balanced_accuracy"].set_index("label")["value"]
     chosen, others = means.idxmax(), means.drop(means.idxmax())
     reached, close, more = percent(means[chosen]), "", ""
     if len(others):
         second, less = short(others.idxmax()), percent(others.max())
-        close, more = (" by a hair", f", as {second} has") if less == reached else ("", f" against {less} of {second}")
+        close, more = (" by a hair", f", like {second}") if less == reached else ("", f" against {less} for {second}")
     sentence = f"Validation chooses {short(chosen)}{close}: {reached} balanced accuracy{more}."
     return Finding(sentence, None, {"chosen": chosen, **means.to_dict()})
 
@@ -112,11 +112,11 @@ def aims(scores, label):
 
 
 def against_published(scores, label):
-    """The variant `label` beside the best of PUBLISHED, whose answers nobody has: no verdict, but an interval."""
+    """The variant `label` beside the best of PUBLISHED, whose answers are not available: an interval, not a test."""
     row = scores[(scores["label"] == label) & (scores["score"] == "accuracy")].iloc[0]
     name, best, _ = max(PUBLISHED, key=lambda one: one[1])
     inside = row["low"] <= best <= row["high"]
-    tells = "groups of pictures cannot tell them apart" if inside else "beyond the interval over groups of pictures"
+    tells = "too few groups of pictures to tell them apart" if inside else "beyond the interval over groups of pictures"
     sentence = f"{capital(short(label))} is right on {percent(row['value'])}, {name.split(':')[0].split(',')[0]} on "
     numbers = {"accuracy": row["value"], "low": row["low"], "high": row["high"], "published": best}
     return Finding(f"{sentence}{percent(best)}: {tells}.", CANNOT_TELL if inside else None, numbers)
@@ -134,9 +134,9 @@ def two_intervals(scores, label):
 
 
 def contest_table(against):
-    """What every network is above the baselines, a row each, in percentage points: the table `against`.
+    """The lead of every network over the baselines, one row per network, in percentage points: the table `against`.
 
-    Accuracy against constant answers; balanced accuracy, which makes these equal, against the others.
+    Accuracy against constant answers; balanced accuracy, in which these are all equal, against the others.
     """
     constant = against["baseline"].str.startswith(CONSTANT)
     shown = against[against["score"].eq("accuracy") & constant | against["score"].eq("balanced_accuracy") & ~constant]
@@ -148,7 +148,7 @@ def contest_table(against):
 
 
 def constant_answers(images):
-    """What always answering with train's largest class scores on each split: the table `images`."""
+    """How often always answering train's commonest class is right on each split: the table `images`."""
     shares = dict(zip(images["split"], images["common_share"], strict=True))
     common, train, test = images["common"].iloc[0], shares["train"], shares["test"]
     meaning = "classes shift between the splits" if abs(train - test) > MARGIN else "a network has to beat that"
@@ -157,7 +157,7 @@ def constant_answers(images):
 
 
 def contests(against, label, score="balanced_accuracy", baseline=None):
-    """The variant `label` against `baseline` (default: the first that is no constant answer), group by group."""
+    """The variant `label` against `baseline` (default: the first that is not a constant answer), group by group."""
     mine = against[(against["label"] == label) & (against["score"] == score)].set_index("baseline")
     row = mine.loc[baseline] if baseline else mine[~mine.index.str.startswith(CONSTANT)].iloc[0]
     verdict = judge((row["low"], row["high"]))
@@ -166,7 +166,7 @@ def contests(against, label, score="balanced_accuracy", baseline=None):
 
 
 def lost_classes(table, label):
-    """How many classes the variant `label` hardly ever recognises, and whether their frequency in training tells."""
+    """How many classes the variant `label` hardly ever recognises, and whether frequency in training explains which."""
     mine = table[(table["label"] == label) & (table["images"] > 0)]
     gone = mine[mine["value"] < LOST].sort_values("images", ascending=False, kind="stable")
     numbers, meaning = {"lost": list(gone["class"]), "present": len(mine)}, ""
@@ -174,20 +174,20 @@ def lost_classes(table, label):
         rank = spearmanr(mine["train_images"], mine["value"])
         numbers |= {"rank_correlation": rank.statistic, "p_value": rank.pvalue}
         tells = f"{'rare' if rank.statistic > 0 else 'common'} ones fare worse"
-        meaning = f"; {tells if rank.pvalue < ALPHA else 'how often it saw them does not tell which'}"
+        meaning = f"; {tells if rank.pvalue < ALPHA else 'how often it saw them does not explain which'}"
     sentence = f"{short(label)} hardly recognises {len(gone)} of {len(mine)} classes (under {LOST:.0%}){meaning}."
     return Finding(capital(sentence), None, numbers)
 
 
 def hardest_classes(table, label):
-    """The HARDEST classes that most errors of the variant `label` are of, and their share of these: `recalls`."""
+    """The HARDEST classes with most errors of the variant `label`, and their share of all errors: `recalls`."""
     mine = table[(table["label"] == label) & (table["images"] > 0)].set_index("class")
     missed = (mine["images"] * (1 - mine["value"])).sort_values(ascending=False, kind="stable")
     if not missed.sum():
-        return Finding(f"{capital(short(label))} answers every test image rightly.", None, {"missed": {}})
+        return Finding(f"{capital(short(label))} answers every test image correctly.", None, {"missed": {}})
     hardest = missed[missed > 0].head(HARDEST)
     share = hardest.sum() / missed.sum()
-    sentence = f"{capital(listing(hardest.index))} make {percent(share)} of the errors of {short(label)}."
+    sentence = f"{capital(listing(hardest.index))} account for {percent(share)} of the errors of {short(label)}."
     return Finding(sentence, None, {"share": share, "missed": missed.to_dict()})
 
 
@@ -204,13 +204,13 @@ def cameras(table, label):
 
 
 def sol_trend(table, label):
-    """Accuracy of `label` on the later half of the test sols against the earlier, in all and within their classes."""
+    """Accuracy of `label` on the later half of the test sols against the earlier, overall and within classes."""
     row = table[table["label"] == label].iloc[0]
     verdict, within = judge((row["low"], row["high"])), judge((row["within_low"], row["within_high"]))
     gap = points(row["gap"])
     change = {
         SAME: f"is as good on the later sols as on the earlier, within {WITHIN}",
-        CANNOT_TELL: f"is {gap} off on the later sols, which may be noise",
+        CANNOT_TELL: f"differs by {gap} on the later sols, which may be noise",
     }.get(verdict, f"{'loses' if row['gap'] < 0 else 'gains'} {gap} on the later sols")
     inside = {SAME: "nothing changes", CANNOT_TELL: "cannot tell"}.get(within, f"{points(row['within'])}, too")
     more = f"; within a class, {inside}" if row["classes"] else ""
@@ -218,17 +218,17 @@ def sol_trend(table, label):
 
 
 def first_seen(table, label):
-    """Accuracy of the variant `label` on camera sequences that none of the earlier splits has, and on those known."""
+    """Accuracy of the variant `label` on camera sequences that no earlier split has, and on known ones."""
     mine = table[table["label"] == label].set_index("counted")
     known, new = mine.loc["sequences seen before"], mine.loc["sequences first seen here"]
     numbers = {**mine["accuracy"].to_dict(), "gap": new["gap"], "low": new["gap_low"], "high": new["gap_high"]}
     if pd.isna(new["gap"]):
-        return Finding("The test images are all of one kind: of new camera sequences, or of known ones.", None, numbers)
+        return Finding("The test images all come from new camera sequences, or all from known ones.", None, numbers)
     verdict = judge((new["gap_low"], new["gap_high"]))
     harder = {WORSE: "new sequences or classes are harder", CANNOT_TELL: "cannot tell whether that matters"}
     meaning = harder.get(verdict, "new sequences are no harder")
-    scores = f"{percent(known['accuracy'])} where training had the camera sequence, else on {percent(new['accuracy'])}"
-    return Finding(f"{capital(short(label))} is right on {scores}: {meaning}.", verdict, numbers)
+    scores = f"{percent(known['accuracy'])} on camera sequences seen before, {percent(new['accuracy'])} on new ones"
+    return Finding(f"{capital(short(label))} scores {scores}: {meaning}.", verdict, numbers)
 
 
 def _cells(table, value, low, high, write):

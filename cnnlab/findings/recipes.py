@@ -14,12 +14,12 @@ from cnnlab.wording import capital, duration, from_to, percent, points, signed_p
 
 ASSIGNED = NAMES[ASSIGNMENT.label]
 PLACES = {"on top": "on top of the steps before it", "left out": "left out of the narrow recipe"}
-# Within it two recipes are the same, a share: at 94% half a point is a twelfth of the errors.
+# Two recipes that differ by less than this share are the same: at 94%, half a point is a twelfth of the errors.
 RECIPE_MARGIN = 0.005
 
 
 def recipe_findings(frame):
-    """What `frame`, rows of the ablation, allows one to say: a list of Findings."""
+    """The Findings that `frame`, rows of the ablation, supports: a list."""
     table = measures.effects(frame)
     on_top, left_out = (table[table["kind"] == kind] for kind in PLACES)
     found = [] if on_top.empty else [cumulative(frame, on_top)]
@@ -41,7 +41,7 @@ def cumulative(frame, steps):
     takes = "takes" if len(steps) == 1 else "take"
     sentence = (
         f"{capital(number)} {takes} {ASSIGNED} from {percent(start)} to {percent(end)}; "
-        f"most comes from {_brief(largest['change'])}, {points(largest['mean'])}."
+        f"the largest gain, {points(largest['mean'])}, comes from {_brief(largest['change'])}."
     )
     numbers = measures.difference(rows, *ends)
     verdict = judge((numbers["low"], numbers["high"]), RECIPE_MARGIN)
@@ -49,7 +49,7 @@ def cumulative(frame, steps):
 
 
 def missed(left_out):
-    """Which step the narrow recipe misses most when it is left out; the verdict is that step's.
+    """Which step the narrow recipe misses most when it is left out; the verdict is on that step.
 
     `left_out`: the rows of `measures.effects` of that kind.
     """
@@ -57,13 +57,13 @@ def missed(left_out):
     verdict, numbers = judge_contrasts([most["differences"]], RECIPE_MARGIN)[0]
     sentence = {
         BETTER: f"The narrow recipe misses {_brief(most['change'])} most: it loses {points(most['mean'])} without it.",
-        CANNOT_TELL: "Which step the narrow recipe misses most cannot be told from noise.",
-    }.get(verdict, "The narrow recipe can do without each of the steps that were left out.")
+        CANNOT_TELL: "Cannot tell which step the narrow recipe misses most: the losses may be noise.",
+    }.get(verdict, "The narrow recipe can do without any one of the steps left out.")
     return Finding(sentence, verdict, numbers | {"step": most["step"]})
 
 
 def _twice_told(on_top, left_out):
-    """A Finding on the step whose worth depends most on what else there is, [] where none is told in both places."""
+    """A Finding on the step whose worth depends most on the other steps; [] where none is measured in both places."""
     both = on_top.merge(left_out, on="step", suffixes=("", "_left")).set_index("step")
     if both.empty:
         return []
@@ -71,7 +71,7 @@ def _twice_told(on_top, left_out):
     one = both.loc[step]
     sentence = (
         f"What a step is worth depends on the others: {_brief(one['change'])} is worth "
-        f"{100 * one['mean']:.1f} points where it comes in, {100 * one['mean_left']:.1f} in the narrow recipe."
+        f"{100 * one['mean']:.1f} points when introduced, {100 * one['mean_left']:.1f} in the narrow recipe."
     )
     return [Finding(sentence, None, {"step": step, "on_top": one["mean"], "left_out": one["mean_left"]})]
 
@@ -82,12 +82,12 @@ def _brief(change):
 
 
 def listed(frame):
-    """Which item of the assignment's list of future work adds most to its CNN, and which are not worth it."""
+    """Which item on the assignment's list of future work adds most to its CNN, and how many help."""
     verdict, numbers = extreme(frame, ASSIGNMENT.label, measures.METRIC, max)
     verdicts = list(numbers["verdicts"].values())
     name = NAMES[numbers["label"]].removeprefix("+ ").removeprefix("only ")
     sentence = (
-        f"Of the list, {name} {effect(verdict, numbers, ASSIGNED)}; "
+        f"The best item, {name}, {effect(verdict, numbers, ASSIGNED)}; "
         f"{verdicts.count(BETTER)} of {len(verdicts)} items help."
     )
     return Finding(sentence, verdict, numbers)
@@ -106,15 +106,15 @@ def faithful(frame):
 
 
 def targets(frame, seconds=None):
-    """A Finding for each target of which `frame` has rows; arguments as of `target`."""
+    """A Finding for each target of which `frame` has rows; arguments as for `target`."""
     return [target(frame, label, seconds) for label in TARGETS if label in set(frame["label"])]
 
 
 def target(frame, label, seconds=None):
-    """Whether the recipe `label`, a key of TARGETS, reaches its accuracy in its time, in the mean over seeds.
+    """Whether the recipe `label`, a key of TARGETS, reaches its accuracy in its time, on average over seeds.
 
     `frame`: rows of it and of the published code; `seconds` as for `measures.baseline_times`. Accuracy is with
-    test-time augmentation. Fewer seeds than TARGET_SEEDS, or no time measured side by side, cannot tell.
+    test-time augmentation. The verdict is "cannot tell" with fewer seeds than TARGET_SEEDS or no time side by side.
     """
     (wanted, limit), rows = TARGETS[label], frame[frame["label"] == label]
     turns = measures.baseline_times(frame, seconds).get(label, [])
@@ -124,7 +124,7 @@ def target(frame, label, seconds=None):
     missed = [fault for fault, found in faults.items() if found]
     verdict, said = (WORSE, " and ".join(missed)) if missed else (BETTER, "meets")
     if math.isnan(times) or n < studies.TARGET_SEEDS:
-        verdict, said = CANNOT_TELL, "cannot be told to meet"
+        verdict, said = CANNOT_TELL, "may or may not meet"
     took = "an unmeasured time" if math.isnan(times) else f"{times:.2f} times the published code's time"
     numbers = {"label": label, "accuracy": accuracy, "turns": turns, "baseline_times": times, "n": n}
     sentence = f"{capital(NAMES[label])} {said} its target: {percent(accuracy)} in {took}."
@@ -132,7 +132,7 @@ def target(frame, label, seconds=None):
 
 
 def target_table(frame, seconds=None):
-    """Each target with what its recipe reaches, and what airbench94 is published with, ready for Markdown."""
+    """Each target with what its recipe reaches, and airbench94's published figures, ready for Markdown."""
     rows = []
     for found in (each.numbers for each in targets(frame, seconds)):
         label, turns, mine = found["label"], found["turns"], frame[frame["label"] == found["label"]]
@@ -140,7 +140,7 @@ def target_table(frame, seconds=None):
         rows.append(
             {
                 "Recipe": NAMES[label],
-                "Wanted": f"{_exact(TARGETS[label][0])} in {TARGETS[label][1]:g}",
+                "Target": f"{_exact(TARGETS[label][0])} in {TARGETS[label][1]:g}",
                 "Test accuracy": cell(mine[measures.AUGMENTED]),
                 "Baseline times (range over rounds)": times,
                 "n": str(found["n"]),
@@ -182,7 +182,7 @@ def frontier_table(frame):
 
 
 def change_table(table):
-    """The rows of `measures.effects` as texts: a row a step, what it is worth with its 95% interval in both places."""
+    """The rows of `measures.effects` as text: one row per step, its worth with a 95% interval in both places."""
     rows = {}
     for row in table.itertuples():
         interval = from_to(row.low, row.high, signed_points) if row.n > 1 else "one run"

@@ -13,12 +13,12 @@ from cnnlab.wording import capital, duration, from_to, p_value, percent, readabl
 
 
 def in_table(label):
-    """A variant as tables call it: a recipe in words, others as people say their labels."""
+    """A variant's name in tables: a recipe in words, others as people say their labels."""
     return NAMES.get(label, readable(label))
 
 
 def with_interval(value, low, high, write=percent):
-    """'35.4% (29.1% to 42.4%)', without its interval where there is none, and '' where there is nothing."""
+    """'35.4% (29.1% to 42.4%)', without the interval where there is none; '' where there is no value."""
     ends = from_to(low, high, write)
     return "" if pd.isna(value) else f"{write(value)} ({ends})" if ends else write(value)
 
@@ -30,7 +30,7 @@ def cell(values, write=percent):
 
 
 def verdicts_table(names, judged, heading):
-    """Contrasts called `names`, pairs or dicts of cells, beside `judged`, as `judge_contrasts` returns them."""
+    """A table of contrasts: `names`, pairs or dicts of cells, beside `judged`, as returned by `judge_contrasts`."""
     rows = []
     for name, (verdict, numbers) in zip(names, judged, strict=True):
         several = numbers["n"] > 1
@@ -43,15 +43,15 @@ def verdicts_table(names, judged, heading):
 
 
 def study_table(frame, metric=HEADLINE):
-    """A row a variant of a tidy frame, in its order, ready for Markdown: accuracy is the mean of `metric` over seeds.
+    """One row per variant of a tidy frame, in its order, ready for Markdown: accuracy is the seeds' mean of `metric`.
 
-    The loss is of the same epoch; processor time is the median, of all cores: less disturbed than that on the clock.
+    The loss is from the same epoch; processor time is the seeds' median, over all cores: steadier than wall-clock time.
     """
     measures.check_frame(frame, [], [metric])
     rows = []
     for label, runs in frame.groupby("label", sort=False):
         found = measures.t_interval(runs[metric])
-        # Few seeds far apart have an interval that reaches beyond where shares end.
+        # With few seeds far apart, the interval can reach below 0 or above 1.
         ends = from_to(*np.clip([found.low, found.high], 0, 1), percent)
         rows.append(
             {
@@ -68,7 +68,7 @@ def study_table(frame, metric=HEADLINE):
 
 
 def confusions_table(labels, predicted, class_names):
-    """Each class's images, how many are answered rightly, and what the others are taken for; integer classes (n,)."""
+    """Each class's images, how many are answered correctly, what the others are taken for; integer classes (n,)."""
     counts = measures.confusion_counts(labels, predicted, class_names)
     rows = []
     for name, answers in counts.iterrows():
@@ -87,15 +87,15 @@ def to_markdown(table):
 
 _NETWORK, _LAYER, _ACCURACY = {"Network": "label"}, {"Layer": "layer"}, {"Accuracy": ("accuracy", percent)}
 _PIXELS, _RATIO = "{:.1f}".format, "{:.2f}".format
-# Of each probe: {heading: column} of what a row is, and {heading: (column, how it is written)} of its means. Where some
-# have the columns of an interval between the two, intervals are over images, and the others have none.
+# For each probe: {heading: column} that identify a row, and {heading: (column, writer)} for its means. Where some have
+# the columns of an interval in between, intervals are over images, and the other means have none.
 TABLES = {
     "shift": ({**_NETWORK, "Pixels": "shift", "Images": "treatment"}, _ACCURACY),
     "receptive_field": (
-        {**_LAYER, "Could see, pixels": "theoretical"},
+        {**_LAYER, "Receptive field, pixels": "theoretical"},
         {"Half of the sensitivity, pixels": ("effective", _PIXELS)},
     ),
-    "activations": ({**_NETWORK, **_LAYER}, {"Activations that are zero": ("zero_fraction", percent)}),
+    "activations": ({**_NETWORK, **_LAYER}, {"Zero activations": ("zero_fraction", percent)}),
     "calibration": (
         {**_NETWORK, "Scaling": "stage"},
         {"Expected calibration error": ("ece", percent), "Temperature": ("temperature", _RATIO)},
@@ -103,7 +103,7 @@ TABLES = {
     "conformal": (
         {**_NETWORK, "Images": "split"},
         {
-            "Sets hold the truth": ("coverage", "low", "high", percent), "Classes in a set": ("size", _RATIO),
+            "Sets with the true class": ("coverage", "low", "high", percent), "Classes in a set": ("size", _RATIO),
             "Sets of one class": ("single", percent), "Right among these": ("single_accuracy", percent),
             "Empty sets": ("empty", percent),
         },
@@ -111,7 +111,7 @@ TABLES = {
     "attribution": (
         {**_NETWORK, "Map": "map"},
         {
-            "Mean probability, its order": ("deletion", percent), "Random order": ("random", percent),
+            "Mean probability, map's order": ("deletion", percent), "Random order": ("random", percent),
             "Gain, points": ("gain", "low", "high", signed_points),
             "Rank correlation, weights shuffled": ("randomised", "randomised_low", "randomised_high", _RATIO),
         },
@@ -119,7 +119,7 @@ TABLES = {
     "nearest": ({"Answer": "label"}, _ACCURACY),
     "first_layer": (
         _NETWORK,
-        {"Correlation with the start": ("with_start", _RATIO), "Change, of the start's length": ("moved", percent)},
+        {"Correlation with the start": ("with_start", _RATIO), "Change, relative to the start": ("moved", percent)},
     ),
     "corruptions": (
         {"Images": "kind"},
@@ -129,7 +129,7 @@ TABLES = {
         },
     ),
 }  # fmt: skip
-# What of a probe's rows stands in its table, where that is not all of them as they are.
+# How a probe's rows are reduced for its table, where they are not shown as they are.
 SHOWN = {
     "shift": lambda rows: rows[rows["shift"].isin([0, rows["shift"].max()])],
     "receptive_field": measures.effective_diameters,
@@ -142,7 +142,7 @@ SHOWN = {
 def probe_table(name, rows):
     """The rows of the probe `name` as means over seeds with 95% intervals.
 
-    Of `equivariance` the exact shifts and the error at the others, of `tabular` the contrasts with their verdicts.
+    For `equivariance`, the exact shifts and the error at the others; for `tabular`, the contrasts with their verdicts.
     """
     if rows.empty:
         raise ValueError(f"there are no rows of {name}; run `python -m cnnlab probe {name}`")
@@ -171,7 +171,7 @@ def _equivariance_table(found):
         {
             "Network": readable(label),
             "Layer": layer,
-            "Follows exactly, pixels": ", ".join(map(str, each["exact"])) or "none",
+            "Shifts followed exactly, pixels": ", ".join(map(str, each["exact"])) or "none",
             "Mean error at the others": f"{each['error']:.2f}",
         }
         for (label, layer), each in found.items()
