@@ -20,8 +20,12 @@ import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import EndpointConnectionError
 from moto import mock_aws
+from moto.applicationautoscaling.models import applicationautoscaling_backends
+from moto.cloudwatch.models import cloudwatch_backends
+from moto.s3.models import s3_backends
 from moto.sagemaker.models import sagemaker_backends
 from moto.sagemakerruntime.models import sagemakerruntime_backends
+from moto.scheduler.models import scheduler_backends
 
 from sagemaker_scripts import aws
 
@@ -120,29 +124,26 @@ class Rehearsal:
         return aws.client(self.session(), service, REGION)
 
     def left(self):
-        """Everything that this account holds, as strings; [] when nothing is left."""
-        with self.unobserved():
-            return self._list()
-
-    def _list(self):
-        sagemaker, s3 = self.client("sagemaker"), self.client("s3")
-        found = [f"endpoint {item['EndpointName']}" for item in sagemaker.list_endpoints()["Endpoints"]]
-        found += [
-            f"config {item['EndpointConfigName']}" for item in sagemaker.list_endpoint_configs()["EndpointConfigs"]
-        ]
-        found += [f"model {item['ModelName']}" for item in sagemaker.list_models()["Models"]]
-        backend = sagemaker_backends[NUMBER][REGION]
-        found += [f"model package group {name}" for name in backend.model_package_groups]
-        found += [f"model package {package.model_package_group_name}" for package in backend.model_packages.values()]
-        jobs = sagemaker.list_transform_jobs()["TransformJobSummaries"]
-        found += [f"transform job {job['TransformJobName']}" for job in jobs if job["TransformJobStatus"] in RUNNING]
-        found += [f"schedule {item['Name']}" for item in self.client("scheduler").list_schedules()["Schedules"]]
-        found += [f"alarm {item['AlarmName']}" for item in self.client("cloudwatch").describe_alarms()["MetricAlarms"]]
-        targets = self.client("application-autoscaling").describe_scalable_targets(ServiceNamespace="sagemaker")
-        found += [f"scalable target {item['ResourceId'].split('/')[1]}" for item in targets["ScalableTargets"]]
-        for bucket in s3.list_buckets()["Buckets"]:
-            found.append(f"bucket {bucket['Name']}")
-            found += [f"object {item['Key']}" for item in s3.list_objects_v2(Bucket=bucket["Name"]).get("Contents", [])]
+        """Everything that this account holds, as strings, read from the mock itself; [] when nothing is left."""
+        sagemaker = sagemaker_backends[NUMBER][REGION]
+        scaling = applicationautoscaling_backends[NUMBER][REGION]
+        targets = scaling.describe_scalable_targets("sagemaker", None, None)
+        groups = scheduler_backends[NUMBER][REGION].schedule_groups.values()
+        running = [name for name, job in sagemaker.transform_jobs.items() if job.transform_job_status in RUNNING]
+        names = {
+            "endpoint": sagemaker.endpoints,
+            "config": sagemaker.endpoint_configs,
+            "model": sagemaker._models,
+            "model package group": sagemaker.model_package_groups,
+            "model package": [package.model_package_group_name for package in sagemaker.model_packages.values()],
+            "transform job": running,
+            "schedule": [name for group in groups for name in group.schedules],
+            "alarm": cloudwatch_backends[NUMBER][REGION].alarms,
+            "scalable target": [target.resource_id.split("/")[1] for target in targets],
+        }
+        found = [f"{kind} {name}" for kind, known in names.items() for name in known]
+        for name, bucket in s3_backends[NUMBER]["aws"].buckets.items():
+            found += [f"bucket {name}", *(f"object {key}" for key in bucket.keys)]  # noqa: SIM118 - its name in moto
         return found
 
     @contextlib.contextmanager
