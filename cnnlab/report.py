@@ -265,8 +265,8 @@ CHAPTERS = {
         findings.benchmark_findings,
         evidence.when_and_where,
         about="`make bench` alternates between the methods on one machine and takes medians. Throughput counts from a "
-        "training's first step to its last. The assignment's notebook asks TensorFlow to be sparing with memory, at "
-        "the price of slower training; the commands do not, nor do these benchmarks, except the notebook's own.",
+        "training's first step to its last. The notebooks ask TensorFlow to be sparing with memory, at "
+        "the price of slower training; the commands do not, nor do these benchmarks, except the notebooks' own.",
         command="make bench RECORD=results/benchmarks",
     ),
     "plan": Chapter(

@@ -65,6 +65,11 @@ def spelled(n):
     return SPELLED[n] if n < len(SPELLED) else f"{n:,}"
 
 
+def share_spelled(n, total):
+    """(2, 5) -> 'two of five', (0, 5) -> 'none of five'."""
+    return f"{spelled(n) if n else 'none'} of {spelled(total)}"
+
+
 SPELLED = ("no", *["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"])
 # Labels that follow no pattern: on their own, and within a sentence.
 OTHERS = {

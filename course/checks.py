@@ -192,7 +192,8 @@ def _first_difference(answer, right):
     if np.shape(answer) != right.shape:
         return f"its shape is {np.shape(answer)}; a kernel of (3, 3) has (3, 3) places in a picture of (5, 5)"
     wrong = np.argwhere(np.asarray(answer) != right).tolist()
-    return f"{len(wrong)} of 9 are not right; at row and column {wrong[:1]}, add up the nine products again"
+    place = next(iter(wrong), None)  # also asked where nothing is wrong
+    return f"{len(wrong)} of 9 are not right; at row and column {place}, from 0, add up the nine products again"
 
 
 @exercise

@@ -9,6 +9,7 @@ local server with the same archive.
 With --batch, a folder of pictures is classified without an endpoint, and the answers are saved as a table.
 """
 
+import argparse
 import dataclasses
 import re
 import sys
@@ -248,6 +249,8 @@ def make_parser():
 
 def _bounds(text):
     """(1, 3) from "1-3"."""
+    if not re.fullmatch(r"\d+(-\d+)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a range; expected one like 1-3")
     fewest, _, most = text.partition("-")
     return int(fewest), int(most or fewest)
 

@@ -12,6 +12,7 @@ refuse. The same model packed twice, by the same versions of Keras and TensorFlo
 bytes.
 """
 
+import argparse
 import gzip
 import hashlib
 import io
@@ -232,11 +233,10 @@ def _split_classes(text):
 
 def _size(text):
     """(height, width) from "32" or "24x32"."""
+    if not re.fullmatch(r"0*[1-9]\d*(x0*[1-9]\d*)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size in pixels; expected one like 32, or 24x32")
     height, _, width = text.partition("x")
-    size = int(height), int(width or height)
-    if min(size) < 1:
-        raise ValueError(text)
-    return size
+    return int(height), int(width or height)
 
 
 def _weights_sha256(model):

@@ -240,7 +240,7 @@ def test_a_damaged_cache_is_built_again_with_one_line(tmp_path, cache):
     folder = tiny_cifar.write_folder(tmp_path, "cifar-10-batches-bin")
     load(folder, cache)
     os.truncate(cache / "cifar10" / "x_train.npy", 1000)
-    with pytest.warns(UserWarning, match="cache .* is damaged and is being rebuilt: x_train.npy is truncated") as said:
+    with pytest.warns(UserWarning, match="cache .* is unusable and is being rebuilt: x_train.npy is truncated") as said:
         assert_whole(load(folder, cache))
     assert len(said) == 1
     with warnings.catch_warnings(action="error"):

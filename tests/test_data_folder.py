@@ -143,7 +143,7 @@ def test_a_damaged_cache_is_built_again(pictures, cache):
     whole = load(pictures, cache).split("test")[0]
     (made,) = (entry for entry in cache.glob("folder-*") if entry.is_dir())
     os.truncate(made / "images.npy", 1_000)
-    with pytest.warns(UserWarning, match="is damaged and is being rebuilt"):
+    with pytest.warns(UserWarning, match="is unusable and is being rebuilt"):
         np.testing.assert_array_equal(load(pictures, cache).split("test")[0], whole)
 
 

@@ -205,7 +205,7 @@ def test_a_damaged_cache_is_built_again(tmp_path, cache):
         lambda folder: (folder / "manifest.json").write_text('{"images": 3}'),
     ):
         damage(cache / "mars-16-letterbox")
-        with pytest.warns(UserWarning, match="is damaged and is being rebuilt"):
+        with pytest.warns(UserWarning, match="is unusable and is being rebuilt"):
             np.testing.assert_array_equal(load(path, cache)["images"], whole)
 
 

@@ -255,6 +255,13 @@ def test_flags_that_cannot_be_are_refused_in_one_line(flags, words, account, arc
     assert not any(call.startswith(("Create", "Put")) for call in account.calls)
 
 
+@pytest.mark.parametrize("scale", ["many", "1-", "-1-3", ""])
+def test_a_range_that_is_none_is_refused_with_what_was_expected(scale, capsys):
+    with pytest.raises(SystemExit):
+        deploy.main([f"--scale={scale}"])
+    assert f"{scale!r} is not a range; expected one like 1-3" in capsys.readouterr().err
+
+
 def test_a_bucket_that_was_there_stays(account, archive):
     account.client("s3").create_bucket(Bucket=BUCKET)
     run(archive)

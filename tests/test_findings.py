@@ -194,6 +194,11 @@ def test_the_decision_that_costs_most_when_undone_is_named(no_pooling, verdict, 
     assert found.sentence.endswith(f"{('one of two', 'all two')[verdict == 'worse']} decisions can be shown to matter.")
 
 
+def test_where_no_decision_matters_none_of_them_does():
+    same = frame(dict.fromkeys(["as designed", "no pooling", "no dropout"], 0.73))
+    assert findings.undone(same).sentence.endswith("; none of two decisions can be shown to matter.")
+
+
 @pytest.mark.parametrize(
     ("means", "stops_at", "verdict", "gain"),
     [

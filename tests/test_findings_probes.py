@@ -331,7 +331,7 @@ def test_every_probe_has_its_sentence():
     assert tables.TABLES.keys() | {"equivariance", "tabular"} == PROBES.keys()
 
 
-def test_silent_activations_are_averaged_over_layers_and_seeds():
+def test_zero_activations_are_averaged_over_layers_and_seeds():
     rows = pd.DataFrame(
         [
             ("cnn_32_64_128", seed, layer, share + 0.01 * seed)
@@ -340,6 +340,6 @@ def test_silent_activations_are_averaged_over_layers_and_seeds():
         ],
         columns=["label", "seed", "layer", "zero_fraction"],
     )
-    finding = probe_findings.silent_activations(rows)
+    finding = probe_findings.zero_activations(rows)
     assert finding.numbers["cnn_32_64_128"] == pytest.approx(0.405)
     assert finding.sentence.startswith("40.5% of the CNN's ReLU activations are zero")

@@ -166,5 +166,7 @@ def test_a_share_has_wilsons_interval_where_resampling_shows_none():
     assert group_scores.share_by_group(correct, pairs) == pytest.approx(group_scores.mean_by_group(correct, pairs))
     all_right = group_scores.share_by_group(np.ones(10, bool), pairs)
     assert all_right == pytest.approx((1, *proportion_confint(5, 5, method="wilson")))
+    halves = group_scores.share_by_group(np.tile([True, False], 5), pairs)
+    assert halves == pytest.approx((0.5, *proportion_confint(2.5, 5, method="wilson")))
     one_group = group_scores.share_by_group(correct, np.zeros(10))
     assert one_group == pytest.approx((0.8, *proportion_confint(0.8, 1, method="wilson")))

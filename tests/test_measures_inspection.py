@@ -139,7 +139,7 @@ def test_embeddings_are_what_the_classifier_sees(cnn, images):
 
 
 def test_layers_that_are_not_there_are_named(cnn, images):
-    with pytest.raises(ValueError, match="conv9 requested of model cnn; its layers are .*conv1"):
+    with pytest.raises(ValueError, match="model cnn has no layer conv9; its layers are .*conv1"):
         inspection.feature_maps(cnn, images[0], ["conv1", "conv9"])
     with pytest.raises(ValueError, match="the last layer's input has shape .*expected one number per unit"):
         inspection.embeddings(keras.Model(cnn.inputs, cnn.get_layer("conv1").output), images)

@@ -290,6 +290,13 @@ def test_a_model_of_all_that_is_packed_by_the_commands_options(tmp_path, capsys)
     assert np.ptp(yes) > 0.05
 
 
+@pytest.mark.parametrize("size", ["0", "-3", "1x", "24x0", "big", ""])
+def test_a_size_that_is_none_is_refused_with_what_was_expected(size, capsys):
+    with pytest.raises(SystemExit):
+        package_model.main(["model.keras", f"--size={size}"])
+    assert f"{size!r} is not a size in pixels; expected one like 32, or 24x32" in capsys.readouterr().err
+
+
 def broken_file(tmp_path):
     path = tmp_path / "cut.keras"
     path.write_bytes(b"PK\x03\x04 not a model")

@@ -91,7 +91,10 @@ def load_or_fill(store, title, sources, advice, space, path=None, read=None):
             except (FileNotFoundError, BadDataError) as error:
                 attempts.append((f"the cache, {store.folder}", str(error)))
                 if isinstance(error, BadDataError):  # Reported for the line that called the loader, four calls up.
-                    warnings.warn(f"The cache {store.folder} is damaged and is being rebuilt: {error}.", stacklevel=4)
+                    warnings.warn(
+                        f"The cache {store.folder} is unusable and is being rebuilt: {error}.",
+                        stacklevel=4,
+                    )
             for name, fill in chosen or sources(scratch):
                 try:
                     with store.replacing(scratch) as arrays:

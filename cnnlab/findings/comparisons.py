@@ -27,7 +27,7 @@ from cnnlab.findings.finding import (
 )
 from cnnlab.findings.tables import in_table, verdicts_table
 from cnnlab.studies import CNN, DENSE, DENSE_BEST
-from cnnlab.wording import capital, family, points, short, spelled
+from cnnlab.wording import capital, family, points, share_spelled, short, spelled
 
 
 def adjacent(frame, metric=HEADLINE):
@@ -188,7 +188,7 @@ def undone(frame):
     clear = verdicts.count(BETTER) + verdicts.count(WORSE)
     costs = {WORSE: f"{capital(numbers['label'])} costs most, {points(numbers['mean'])}"}
     start = costs.get(verdict, "Undoing a single decision has no clear cost")
-    share = f"all {spelled(clear)}" if clear == len(verdicts) else f"{spelled(clear)} of {spelled(len(verdicts))}"
+    share = f"all {spelled(clear)}" if clear == len(verdicts) else share_spelled(clear, len(verdicts))
     sentence = f"{start}; {share} decisions can be shown to matter."
     return Finding(sentence, verdict, numbers)
 

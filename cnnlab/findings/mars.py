@@ -209,10 +209,12 @@ def sol_trend(table, label):
     verdict, within = judge((row["low"], row["high"])), judge((row["within_low"], row["within_high"]))
     gap = points(row["gap"])
     change = {
-        SAME: f"is as good on the later sols as on the earlier, within {WITHIN}",
+        SAME: f"is as good on the later sols, within {WITHIN}",
         CANNOT_TELL: f"differs by {gap} on the later sols, which may be noise",
     }.get(verdict, f"{'loses' if row['gap'] < 0 else 'gains'} {gap} on the later sols")
-    inside = {SAME: "nothing changes", CANNOT_TELL: "cannot tell"}.get(within, f"{points(row['within'])}, too")
+    inside = {SAME: "nothing changes", CANNOT_TELL: "cannot tell"}.get(
+        within, f"it {'loses' if row['within'] < 0 else 'gains'} {points(row['within'])}"
+    )
     more = f"; within a class, {inside}" if row["classes"] else ""
     return Finding(f"{capital(short(label))} {change}{more}.", verdict, row.drop("label").to_dict())
 

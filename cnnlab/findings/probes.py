@@ -5,7 +5,7 @@ import math
 from cnnlab import measures
 from cnnlab.findings.finding import BETTER, CANNOT_TELL, SAME, WORSE, Finding, effect, judge, judge_contrasts
 from cnnlab.studies import RECIPES
-from cnnlab.wording import capital, family, listing, percent, points, spelled
+from cnnlab.wording import capital, family, listing, percent, points, share_spelled, spelled
 
 # float32 rounding stays below this; a map that does not move with the image is at 0.1 or more.
 EXACT = 1e-4
@@ -78,7 +78,7 @@ def equivariant_layers(rows):
         numbers[key] = {"exact": exact, "error": broken.mean() if len(broken) else 0.0}
     followed = [len(found["exact"]) for found in numbers.values()]
     every, some = followed.count(shifts), sum(0 < each < shifts for each in followed)
-    layers = f"{spelled(every)} of {spelled(len(followed))} layers follow{'s' * (every == 1)}"
+    layers = f"{share_spelled(every, len(followed))} layers follow{'s' * (every == 1)}"
     meaning = f", {spelled(some)} only some: pooling breaks equivariance" if some else ": equivariance holds"
     return Finding(f"{capital(layers)} every shift of the image exactly{meaning}.", None, numbers)
 
@@ -122,11 +122,11 @@ def calibration_over_seeds(rows):
     return Finding(sentence, verdict, {**numbers, **test})
 
 
-def silent_activations(rows):
+def zero_activations(rows):
     """The share of ReLU activations that are zero, averaged over layers; the sentence is about the last label."""
     shares = rows.groupby(["label", "seed"], sort=False)["zero_fraction"].mean().groupby("label", sort=False).mean()
     share, name = shares.iloc[-1], family(shares.index[-1])
-    meaning = f"for any image, most of it is {'silent' if share > 0.5 else 'active'}"
+    meaning = f"for any image, most of it is {'inactive' if share > 0.5 else 'active'}"
     return Finding(f"{percent(share)} of {name}'s ReLU activations are zero: {meaning}.", None, shares.to_dict())
 
 
@@ -237,7 +237,7 @@ OF_PROBES = {
     "equivariance": equivariant_layers,
     "receptive_field": effective_fields,
     "tabular": columns_order,
-    "activations": silent_activations,
+    "activations": zero_activations,
     "calibration": calibration_over_seeds,
     "conformal": promise_kept,
     "attribution": maps_trusted,

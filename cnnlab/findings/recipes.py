@@ -197,4 +197,4 @@ def _exact(share):
 
 
 def _peta(flops):
-    return f"{flops / 1e15:.2f}"
+    return f"{flops / 1e15:.3g}"

@@ -89,11 +89,12 @@ def mean_by_group(values, groups=None):
 def share_by_group(correct, groups):
     """(share, low, high) of `correct` (n,) bools over `groups` (n,), which may have one image each.
 
-    Resampling shows no spread where there is one group, or every image is right or every one wrong, and adds little
-    where each image is its own group: then the interval is Wilson's, with one trial per group.
+    Resampling shows no spread where all groups have the same share, and adds little where each image is its own group:
+    then the interval is Wilson's, with one trial per group.
     """
-    count, share = len(pd.unique(np.asarray(groups))), float(np.mean(correct))
-    if count < len(correct) and 0 < share < 1 and count > 1:
+    shares, share = pd.Series(correct).groupby(np.asarray(groups)).mean(), float(np.mean(correct))
+    count = len(shares)
+    if count < len(correct) and shares.nunique() > 1:
         return mean_by_group(correct, groups)
     low, high = share_interval(share * count, count)
     return share, float(low), float(high)

@@ -223,8 +223,8 @@ def _outputs_of(model, names):
     known = [layer.name for layer in model.layers]
     unknown = [name for name in names if name not in known]
     if unknown or not names:
-        asked = ", ".join(unknown) or "no layer"
-        raise ValueError(f"{asked} requested of model {model.name}; its layers are {_names(model)}")
+        asked = f"has no layer {', '.join(unknown)}" if unknown else "was asked for no layer"
+        raise ValueError(f"model {model.name} {asked}; its layers are {_names(model)}")
     return keras.Model(model.inputs, {name: model.get_layer(name).output for name in names})
 
 

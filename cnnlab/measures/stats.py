@@ -197,7 +197,7 @@ def check_frame(frame, labels, columns):
             raise ValueError(f"the frame has no variant {label!r}; it has {', '.join(known)}")
     for column in columns:
         if column not in frame:
-            raise ValueError(f"the frame has no column {column!r}")
+            raise ValueError(f"the frame has no column {column!r}; it has {', '.join(frame)}")
 
 
 def images_needed(curves, targets):

@@ -123,9 +123,11 @@ def check_quota(account, instance, count=1, use="endpoint"):
     except (ClientError, BotoCoreError):  # Many accounts may not read quotas: the creation itself will tell.
         return
     if quota is not None and quota < count:
+        fewer = " or fewer" if count > 1 else ""
+        serverless = ", --serverless" if use == "endpoint" else ""
         raise common.ScriptError(
             f"this account's quota is {quota:.0f} {instance} for {use}s, and this needs {count}: choose another "
-            "--instance or fewer, --serverless, or ask for more in the Service Quotas console"
+            f"--instance{fewer}{serverless}, or ask for more in the Service Quotas console"
         )
 
 
