@@ -1,4 +1,4 @@
-"""The experiments on CIFAR-10: what each asks, varies and holds still."""
+"""The experiments on CIFAR-10: what each asks, varies and holds constant."""
 
 import dataclasses
 

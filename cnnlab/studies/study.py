@@ -15,7 +15,7 @@ PROFILE_VARIABLE = "CNNLAB_PROFILE"
 class Study:
     """A question put as an experiment.
 
-    `varied`: the quantity the question is about; `fixed`: what is held still, a caveat on every
+    `varied`: the quantity the question is about; `fixed`: what is held constant, a caveat on every
     conclusion; `trials`: one Trial a variant, in the order of the varied quantity, with its first seed; `seeds`: how
     many the record holds, counting from the first; `more_seeds`: {label: number} for variants with another number;
     `costliest`: label of a variant that takes as long as all the others together, and so gets one seed in any budget
