@@ -15,7 +15,7 @@ from uvicorn.loops.auto import auto_loop_factory
 
 from sagemaker_scripts.test_endpoint import ENCODERS, encode_json, encode_npy, encode_png
 
-# A photograph's size in pixels, and how many times rarer large requests are than small ones.
+# A photograph's size in pixels, and how many times rarer each large request is than each small.
 PHOTOGRAPH, RARER = (4000, 3000), 10
 
 

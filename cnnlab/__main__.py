@@ -161,7 +161,7 @@ def _data(options):
 def _notebook(options):
     path = next((path for path in (Path(options.path), root() / options.path) if path.is_file()), None)
     if path is None:
-        raise OSError(f"there is no notebook {options.path}, neither here nor in {root()}")
+        raise OSError(f"there is no notebook {options.path}, here or in {root()}")
     from cnnlab.execution import execute_notebook
     from cnnlab.studies import find_budget
 
@@ -227,7 +227,8 @@ def _probe(options):
     if options.images:
         rows = measures.measure_images(options.images, options.seeds or 1)
         print(findings.to_markdown(findings.probe_table(options.name, rows)))
-        print(f"\nEach measured on {rows['images'].min():,} to {rows['images'].max():,} images.")
+        counts = " to ".join(f"{count:,}" for count in sorted({rows["images"].min(), rows["images"].max()}))
+        print(f"\nEach measured on {counts} images.")
         return
     rows = measures.run_probe(options.name, options.seeds)
     print(*listed(findings.OF_PROBES[options.name](rows)), sep="\n")

@@ -77,7 +77,7 @@ def check_parameters(path):
     if len(tagged) != 1:
         raise NotebookError(f"{path} has {len(tagged)} cells tagged '{PARAMETERS_TAG}'; expected exactly one")
     if "find_budget(" not in tagged[0].source:
-        raise NotebookError(f"the parameters cell of {path} does not call find_budget(): no profile can reach it")
+        raise NotebookError(f"the parameters cell of {path} must call find_budget(), or no profile can reach it")
 
 
 def check_record(path, budget):

@@ -63,7 +63,7 @@ class Page:
         """Show the `measured` value of `quantity`, named as in `guess` and in the same unit, beside the guess."""
         if quantity not in self._guesses:
             known = ", ".join(map(repr, self._guesses)) or "none yet"
-            raise ValueError(f"nobody guessed {quantity!r}; expected one of the guesses: {known}")
+            raise ValueError(f"nobody guessed {quantity!r}; the guesses are: {known}")
         mine = self._guesses[quantity]
         mine["measured"] = float(measured)
         said = "no guess" if mine["low"] is None else f"you said {mine['low']:,g} to {mine['high']:,g}"
@@ -80,7 +80,7 @@ class Page:
             return None
         held = int(((table["low"] <= table["measured"]) & (table["measured"] <= table["high"])).sum())
         score = (
-            f"**{held} of your {len(table)} intervals hold the measured value.** If you are 90% sure of each, nine "
+            f"**{held} of your {len(table)} intervals held the measured value.** If you are 90% sure of each, nine "
             "in ten should: with fewer, you are overconfident; with all, you could have made them narrower."
         )
         display(Markdown(score))

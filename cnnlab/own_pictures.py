@@ -78,4 +78,4 @@ def _pack(model, archive):
     # In a separate process, because this package knows nothing of SageMaker.
     command = [sys.executable, "-m", "sagemaker_scripts.package_model", model, "--output", archive]
     if subprocess.run(command, check=False).returncode:
-        raise RuntimeError(f"the model was saved as {model}, but could not be packed")
+        raise RuntimeError(f"{model} was saved, but not packed; see the error above")

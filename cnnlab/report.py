@@ -211,7 +211,7 @@ CHAPTERS = {
         lambda found: [findings.target_table(*found), findings.frontier_table(evidence.timed(found))],
         {"recipe_frontier": evidence.frontier},
         "A baseline time is what the published code's ten epochs take on the same machine, measured in turns. "
-        "Each recipe's seeds are ones with which no version of it had been scored before; [PROTOCOL.md](PROTOCOL.md) "
+        "Each recipe's seeds are ones with which no form of it had been scored before; [PROTOCOL.md](PROTOCOL.md) "
         "says how settings and passes were chosen. Targets count answers from several views of each image; the figure "
         "and the last table, from one.",
         "cnnlab study targets",
@@ -230,7 +230,7 @@ CHAPTERS = {
         {"mars_ladder": evidence.ladder_figure},
         "From answers that need no network to networks pretrained on other pictures. Scores are on the test images; "
         "intervals are over groups of images taken together, and for accuracy also over seeds and over whole sols. A "
-        "*vote* is the joint answer of all seeds; a *mirror-averaged* probe takes the mean features of an image and "
+        "*vote* sums the confidences of all seeds; a *mirror-averaged* probe takes the mean features of an image and "
         "its mirror image. A *refitted* classifier also learns from the validation images, with the settings they had "
         "chosen before. [PROTOCOL.md](PROTOCOL.md) says which choices the test images influenced.",
         "make mars PROFILE=full",
@@ -257,7 +257,8 @@ CHAPTERS = {
         lambda audited: [findings.audit_table(audited)],
         about="What public versions of this assignment claim, against what is measured here, at the last epoch where "
         "the claim is about that. *Holds*: inside the 95% interval of the mean. *Within noise*: outside it, but where "
-        "one more run may lie. *Contradicted*: outside that too. *Cannot tell*: the mean itself is too uncertain.",
+        "one more run may lie, or a comparison that may be chance. *Contradicted*: outside that too. *Cannot tell*: "
+        "the mean itself is too uncertain.",
     ),
     "benchmarks": Chapter(
         "What does it cost?",

@@ -38,8 +38,8 @@ Every number on this page is computed from the rows in this folder, by `make rep
 
 **How to read it.** An accuracy is a mean over seeds, with its 95% t-interval: where the mean over many more seeds would
 lie, by a procedure that is right 95 times in 100. Differences are paired, seed by seed, and *p* is after Holm's
-correction for the comparisons made together. *Same* is a difference shown to be within {whole_points(findings.MARGIN)};
-*cannot tell* is one whose interval is wider than what would matter. The loss is from the same epoch as the accuracy.
+correction for the comparisons made together. *Same* is a difference within {whole_points(findings.MARGIN)} by an
+equivalence test; *cannot tell* is one whose interval is too wide to decide. The loss is from the accuracy's epoch.
 Processor time is the median over the seeds trained without a GPU, summed over cores; the machines did other work
 meanwhile, so ignore differences below a factor of two. [PROTOCOL.md](PROTOCOL.md) says which choices the test images
 influenced, and what makes a row valid."""

@@ -191,7 +191,7 @@ def attribution(model, images, class_names):
 
 
 def own_picture(model, class_names, example):
-    """Upload a picture, and see the answer of `model`; until then, to `example` (height, width, channels).
+    """Upload a picture, and see how `model` answers it; at first, `example` (height, width, channels).
 
     The picture is turned upright and padded to a square with black, as `data.decode_picture` does; a file that is not
     a picture gets one line. Returns the widget.

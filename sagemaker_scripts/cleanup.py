@@ -147,7 +147,7 @@ def main(argv=None):
     given = make_parser().parse_args(argv)
     left = cleanup(aws.Access.of(given), not given.keep_objects, given.yes, given.dry_run)
     if left:
-        raise common.ScriptError(f"{len(left)} could not be deleted or listed; see the lines above")
+        raise common.ScriptError(f"not deleted or not listed: {len(left)}; see the lines above")
     return common.EXIT_DONE
 
 

@@ -148,7 +148,7 @@ def deploy(
             _hold(minutes)
             outcome.endpoint = name if keep else None
         if ledger.denied and ledger.denied.operation == "CreateSchedule":
-            print("no endpoint is kept without an end: give --alarm TOPIC too, or --minutes instead", flush=True)
+            print("no endpoint is kept without a deletion date: add --alarm TOPIC, or use --minutes", flush=True)
         if keep:
             # An endpoint that may not be invoked would only cost money.
             for kind, kept in ledger.keep(FREE) if ledger.denied else ledger.keep():
@@ -179,13 +179,13 @@ def _rehearse(archive):
 
 
 def _print_plan(account, name, candidate, hardware, minutes, keep, alarm, register):
-    until = f"{keep:g} hours" if keep else f"{minutes:g} minutes" if minutes else "for one answer"
+    until = f"{keep:g} h" if keep else f"{minutes:g} min" if minutes else "for one answer"
     account.print_place()
     print(f"model:    {candidate}")
     print(f"endpoint: {name} on {hardware}, {until}; requests up to {hardware.payload_bytes / 1024**2:.0f} MB")
     print(f"price:    {hardware.price(account.region)}", flush=True)
     for wanted, words in (
-        (keep, f"AWS deletes the endpoint {keep:g} hours from now (EventBridge Scheduler: no cost)"),
+        (keep, f"AWS deletes the endpoint {keep:g} h from now (EventBridge Scheduler: no cost)"),
         (alarm, f"an alarm to {alarm} after an hour without a request ({hosting.ALARM_PRICE})"),
         (hardware.scale, f"the number of instances follows the load, with two more alarms ({hosting.ALARM_PRICE})"),
         (hardware.capture, f"{hardware.capture}% of the requests are kept in the bucket ({hosting.STORAGE_PRICE})"),

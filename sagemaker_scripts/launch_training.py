@@ -19,6 +19,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cnnlab.wording import plural
 from sagemaker_scripts import aws, common, errors, train
 from sagemaker_scripts.account import hosting, jobs
 from sagemaker_scripts.account.ledger import Ledger
@@ -56,7 +57,7 @@ def plan_runs(arguments, seeds=None):
     except ValueError as error:
         raise common.BadArgumentsError(str(error)) from error
     if arguments.seed is not None:
-        raise common.BadArgumentsError("--seed is for one run; for a whole study give --seeds, their number")
+        raise common.BadArgumentsError("--seed is for one run; a whole study takes --seeds COUNT")
     trials = study.runs(seeds or study.seeds)
     runs = [{**given, "variant": trial.label, "seed": str(trial.seed)} for trial in trials]
     return runs, {arguments.dataset or trial.dataset for trial in trials}
@@ -237,7 +238,7 @@ def _print_plan(account, name, runs, grid, parallel, images, instance, hours):
     form = "a grid tuning job" if grid else "training jobs" if len(runs) > 1 else "a training job"
     at_once = f", {min(parallel, len(runs))} at a time" if len(runs) > 1 else ""
     account.print_place()
-    print(f"launch:   {name}: {len(runs)} runs as {form}{at_once}, stopped after {hours:g} h each")
+    print(f"launch:   {name}: {plural(len(runs), 'run')} as {form}{at_once}, stopped after {hours:g} h each")
     print(f"data:     {images}")
     print(f"price:    {hosting.price(instance, account.region, hours * len(runs), 'in all')}", flush=True)
 
@@ -256,7 +257,7 @@ def make_parser():
         "--data", help="path of a copy or of the cache, or an s3:// address; default: each job downloads it"
     )
     parser.add_argument("--instance", default=INSTANCE, help="default: %(default)s")
-    parser.add_argument("--hours", type=float, default=1.0, help="AWS stops a job after so many; default: %(default)s")
+    parser.add_argument("--hours", type=float, default=1.0, help="hours until AWS stops a job; default: %(default)s")
     parser.add_argument("--spot", action="store_true", help="on spare capacity: cheaper, may be stopped and resumed")
     aws.Access.add_flags(parser)
     parser.add_argument("--yes", action="store_true", help="agree to the price")

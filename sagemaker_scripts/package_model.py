@@ -76,7 +76,7 @@ def package(
     model = classifier.load(model_path, size, pixels)
     name = name or model.name
     if not NAME.fullmatch(name) or name == "code":
-        raise BadArgumentsError(f"name is {name!r}; expected letters, digits, - and _, and not 'code'")
+        raise BadArgumentsError(f"name is {name!r}; expected a letter, then up to 62 of A-Z a-z 0-9 - _; not 'code'")
     if row.get("permute_pixels") is not None:
         raise BadArgumentsError("the model was trained on permuted pixels and would misread every real picture")
     letterbox = data.is_letterboxed(row.get("dataset") or "")

@@ -346,7 +346,7 @@ BAD = {
     "labels in another order": (changed("y_train", np.roll(ARRAYS["y_train"], 7)), "gives no label to 100 images"),
     "an altered image": (
         changed("x_test", ARRAYS["x_test"] ^ (np.arange(COUNT) == 3)[:, None, None, None]),
-        "1 images that are",
+        "1 image not of",
     ),
     "a note": (file_of("note.txt", b"see the web"), "this is a text file"),
     "a folder of notes": (

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def pytest_configure():
     """Set up this process as the tests expect it."""
-    # Shells make background jobs ignore Ctrl-C, which some tests rely on.
+    # Shells make background jobs ignore Ctrl-C; some tests need it.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     # Programs that the tests start use this checkout, whatever the environment has installed.

@@ -138,7 +138,7 @@ def test_what_cannot_be_deleted_is_reported_and_the_rest_goes(kind, reason, acco
     assert account.left() == ["config cnnlab-a"]
     shown = capsys.readouterr()
     assert "NOT deleted: endpoint config cnnlab-a" in shown.out and reason in shown.out
-    assert "1 could not be deleted or listed" in shown.err
+    assert "not deleted or not listed: 1" in shown.err
 
 
 @pytest.mark.parametrize("call", ["ListModels", "ListTrainingJobs", "HeadBucket"])

@@ -203,7 +203,7 @@ def empty(tmp_path):
 
 
 BAD_PATHS = {
-    flipped: "lacks 1 of the 120 images: 1 of data_batch_2\n.*1 images that are not CIFAR-10's",
+    flipped: "lacks 1 of the 120 images: 1 of data_batch_2\n.*1 image not of CIFAR-10",
     flipped_archive: "is a damaged gzip archive|label|images that are not",
     truncated: "is cut short",
     climbing: "outside its folder",

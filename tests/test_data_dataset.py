@@ -45,7 +45,7 @@ def test_a_smaller_sample_lies_within_a_larger_one(small):
 def test_what_is_asked_for_must_exist(small):
     with pytest.raises(ValueError, match="no split 'valid'; expected one of train, validation, test"):
         small().split("valid")
-    with pytest.raises(ValueError, match="21 images asked of cifar10's validation split, which has 20"):
+    with pytest.raises(ValueError, match="limit is 21; expected at most 20, all of cifar10's validation split"):
         small().split("validation", 21)
     with pytest.raises(ValueError, match="validation_images is 100; expected 1 to 99"):
         data.load_cifar10(validation_images=100)

@@ -162,7 +162,7 @@ def test_a_folder_that_cannot_be_used_gets_one_line(tmp_path, cache):
     with pytest.raises(ValueError, match=r"too few usable pictures of cat \(4\); expected 5 or more"):
         load(few, cache)
     for size in (7, 1_025, 31.5, True):
-        with pytest.raises(ValueError, match="expected 8 to 1,024 pixels"):
+        with pytest.raises(ValueError, match="expected 8 to 1,024 whole pixels"):
             data.load_folder(few, size, cache=cache)
 
 

@@ -201,7 +201,7 @@ def test_a_csv_says_what_belongs_together(tmp_path, text):
     assert find_groups(tmp_path / "elsewhere", named("1", "2"), tmp_path / "groups.csv")[1].tolist() == groups.tolist()
     (tmp_path / "groups.csv").write_text(text + text.splitlines()[1].replace("1.jpg", "7.jpg") + "\n", encoding="utf-8")
     source, again = find_groups(tmp_path, named("1", "2"))
-    assert source == "groups.csv, 1 of whose lines name no picture"
+    assert source == "groups.csv (lines that name no picture: 1)"
     assert again.tolist() == groups.tolist()
 
 

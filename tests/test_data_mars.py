@@ -141,7 +141,7 @@ def test_the_dataset_keeps_split_ids_and_names(tmp_path, cache, monkeypatch):
 
 @pytest.mark.parametrize("size", [0, 4, 1_000, 31.5, True])
 def test_a_size_that_makes_no_images_is_refused(size):
-    with pytest.raises(ValueError, match="size is .*expected 8 to 512 pixels"):
+    with pytest.raises(ValueError, match="size is .*expected 8 to 512 whole pixels"):
         data.load_mars(size=size)
 
 

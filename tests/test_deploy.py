@@ -313,7 +313,7 @@ def test_a_step_of_an_option_that_is_denied_keeps_only_what_is_free(call, accoun
     kinds = {line.rpartition(" ")[0] for line in account.left()}
     assert kinds <= {"model", "bucket", "object", "model package group", "model package"}
     shown = capsys.readouterr().out
-    assert ("no endpoint is kept without an end" in shown) == (call == "CreateSchedule")
+    assert ("no endpoint is kept without a deletion date" in shown) == (call == "CreateSchedule")
 
 
 @pytest.mark.parametrize("call", [*STEPS, *OPTIONAL_STEPS])

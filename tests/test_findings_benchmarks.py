@@ -109,8 +109,8 @@ def test_of_two_aims_one_may_be_missed():
 def test_a_rate_that_only_large_batches_come_near_is_called_so():
     finding = said(CEILING, AIMS._replace(shares=(0.35, 0.55, 0.72, 0.85)))
     assert finding.numbers["reached"] is False
-    assert finding.sentence.endswith(": two of four reach their aim, four in larger batches.")
-    assert ": none of four reach their aim." in str(said(CEILING, AIMS._replace(shares=(0.99,) * 4)))
+    assert finding.sentence.endswith(": two of four reach the aim, four of four in larger batches.")
+    assert ": none of four reach the aim." in str(said(CEILING, AIMS._replace(shares=(0.99,) * 4)))
 
 
 def test_measured_is_printed_kept_and_read_back(tmp_path, capsys):

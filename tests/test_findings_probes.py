@@ -294,11 +294,11 @@ def test_maps_are_trusted_where_deletion_gains_and_shuffled_weights_change_them(
         falls, stays = probe_findings.maps_trusted(attribution_rows(gain))
         assert (falls.verdict, falls.numbers["gain"]) == (verdict, pytest.approx(gain))
         assert "images in the order of integrated gradients costs the CNN" in falls.sentence
-        assert stays.sentence.endswith("at most 0.10: maps show the network.")
+        assert stays.sentence.endswith("at most 0.10: maps depend on the weights.")
     assert "2.0 points less probability" not in falls.sentence and "20.0 points less probability" in falls.sentence
     _, stays = probe_findings.maps_trusted(attribution_rows(0.1, kept=-0.8))
     assert stays.sentence.endswith("at most 0.80: occlusion shows the image, not the network.")
-    some = "20 maps flat and the others with a rank correlation of at most 0.20: maps show the network."
+    some = "20 maps flat and the others with a rank correlation of at most 0.20: maps depend on the weights."
     all_but_few = "36 of 40 maps flat: too few remain to tell what maps show."
     for flat, kept, said in ((5, 0.1, some), (9, 0.0, all_but_few), (10, math.nan, all_but_few.replace("36", "40"))):
         _, stays = probe_findings.maps_trusted(attribution_rows(0.1, kept=kept).assign(flat=flat))

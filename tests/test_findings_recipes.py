@@ -254,7 +254,9 @@ def test_a_target_is_not_called_reached_with_fewer_seeds_than_it_asks_for():
 def test_test_time_augmentation_is_reported_apart():
     finding = recipe_findings.test_time_augmentation(rows(), "to_94")
     assert finding.verdict == "better"
-    assert finding.sentence == "Test-time augmentation adds 1.0 points to the recipe for 94%, for 5.0% of its time."
+    assert (
+        finding.sentence == "Test-time augmentation adds 1.0 points to the recipe for 94%, and takes 5.0% of its time."
+    )
     assert finding.numbers["time_share"] == pytest.approx(0.05)
 
 

@@ -198,7 +198,7 @@ def not_a_copy(root, folder):
         (changed, "do not match its manifest.json"),
         (not_a_copy, "--data is not a copy of cifar10"),
         (lambda root, folder: root / "nowhere", "neither a local path nor an s3:// address"),
-        (lambda root, folder: f"s3://{BUCKET}/none", "there is nothing at --data"),
+        (lambda root, folder: f"s3://{BUCKET}/none", "is empty; expected a copy of the data set"),
     ],
 )
 def test_data_that_no_job_could_read_is_refused_before_anything_is_uploaded(
@@ -329,7 +329,7 @@ def test_a_job_whose_answer_was_lost_is_stopped(account, small_source):
     ("flags", "message"),
     [
         (["--study", "none"], "no study is called 'none'"),
-        (["--study", "epochs", "--seed", "1"], "for a whole study give --seeds"),
+        (["--study", "epochs", "--seed", "1"], "a whole study takes --seeds COUNT"),
         (["--epochs", "0"], "epochs is 0"),
         (["--parallel", "0"], "must be positive"),
     ],

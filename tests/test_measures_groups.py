@@ -153,7 +153,7 @@ def test_mean_by_group_weighs_images(answers):
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="3 labels, 2 answers, 3 groups"):
         group_scores.group_bootstrap([0, 1, 1], [0, 1], ["a", "b", "b"], 2)
-    with pytest.raises(ValueError, match="1 group; expected at least two"):
+    with pytest.raises(ValueError, match="groups: 1; expected at least two"):
         group_scores.group_bootstrap([0, 1], [0, 1], ["a", "a"], 2)
 
 

@@ -121,5 +121,5 @@ def test_half_a_guess_is_refused(interval):
 
 def test_a_quantity_that_nobody_guessed_is_named():
     page = Page(find_budget("smoke"))
-    with pytest.raises(ValueError, match="nobody guessed 'lead'; expected one of the guesses: none yet"):
+    with pytest.raises(ValueError, match="nobody guessed 'lead'; the guesses are: none yet"):
         page.reveal("lead", 1)

@@ -222,7 +222,7 @@ def test_a_variant_of_a_study_is_that_study_s_trial():
         (["--epochs", "0"], "epochs is 0; expected greater than 0"),
         (["--kernel-size", "4", "--dataset", "bars"], "kernel_size is 4; expected an odd number"),
         (["--flip", "always"], "flip is 'always'; expected 'none', 'random' or 'alternating'"),
-        (["--train-images", "9999", "--dataset", "bars"], "has 256"),
+        (["--train-images", "9999", "--dataset", "bars"], "expected at most 256"),
     ],
 )
 def test_what_makes_no_trial_is_one_line_and_writes_nothing(argv, message, tmp_path, monkeypatch, capsys, bars_dataset):

@@ -231,7 +231,7 @@ class Collector:
         """Lines that say why the copy at `path` is not CIFAR-10, or not all of it."""
         lines = self.troubles[:_NAMED]
         if len(self.troubles) > _NAMED:
-            lines.append(f"and {len(self.troubles) - _NAMED:,} more files have such problems")
+            lines.append(f"such problems in more files: {len(self.troubles) - _NAMED:,}")
         if not self.has_image.any():
             return [*lines, *self._nothing(path, lines)]
         batch = self.spec.images_per_batch
@@ -245,13 +245,13 @@ class Collector:
             ]
             lines.append(f"it lacks {missing.sum():,} of the {missing.size * batch:,} images: {', '.join(where)}")
         if self.foreign:
-            lines.append(f"it holds {self.foreign:,} images that are not CIFAR-10's: altered, or of another set")
+            lines.append(f"it holds {plural(self.foreign, 'image')} not of CIFAR-10: altered, or of another set")
         wrong = self.has_image & self.contradicted & ~self.has_label
         if wrong.any():
-            lines.append(f"it labels {wrong.sum():,} images differently from CIFAR-10")
+            lines.append(f"it labels {plural(wrong.sum(), 'image')} differently from CIFAR-10")
         bare = self.has_image & ~self.has_label & ~wrong
         if bare.any():
-            lines.append(f"it gives no label to {bare.sum():,} images")
+            lines.append(f"it gives no label to {plural(bare.sum(), 'image')}")
         if missing[:-1].sum() == 0 and missing[-1] == batch:
             lines.append("its training images are complete; the Kaggle competition's copy has altered test images")
         return lines
@@ -263,7 +263,7 @@ class Collector:
         telling = [kind for kind in self.left if kind not in ("text", "json", "unknown")]
         lines = [f"{self.left[kind][0]} {describe(kind)}" for kind in telling[:_NAMED]]
         if self.foreign:
-            lines.append(f"it holds {self.foreign:,} images of 32 x 32 pixels, none of which is CIFAR-10's")
+            lines.append(f"it holds {plural(self.foreign, 'image')} of 32 x 32 pixels, but none of CIFAR-10's")
         if any(labels.max() >= 10 for labels in self.labels):
             lines.append("its labels go beyond 9, as those of CIFAR-100 do: CIFAR-10 is needed")
         if not (lines or said):

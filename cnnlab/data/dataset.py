@@ -79,7 +79,7 @@ class Dataset:
             raise ValueError(f"{self.name} has no split {name!r}; expected one of {', '.join(self.splits)}")
         size = len(self.splits[name])
         if limit is not None and limit > size:
-            raise ValueError(f"{limit:,} images asked of {self.name}'s {name} split, which has {size:,}")
+            raise ValueError(f"limit is {limit:,}; expected at most {size:,}, all of {self.name}'s {name} split")
         return self.splits[name].take(limit)
 
     @property

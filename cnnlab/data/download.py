@@ -39,7 +39,14 @@ class DownloadError(RuntimeError):
 
 
 class DataUnavailableError(RuntimeError):
-    """No source gave the data; the message says what was tried and what to do."""
+    """No source gave the data; the message says what was tried and what to do.
+
+    `attempts`: [(source, what was wrong with it)], in the order in which they were tried.
+    """
+
+    def __init__(self, message, attempts=()):
+        super().__init__(message)
+        self.attempts = list(attempts)
 
     def _render_traceback_(self):
         """What IPython shows in place of a traceback: the message, which is all that a reader can act on."""
@@ -117,7 +124,7 @@ def _unavailable(title, attempts, advice):
     lines = [f"{title} could not be loaded. Tried, in this order:"]
     for number, (source, reason) in enumerate(attempts, start=1):
         lines += [f"  {number}. {source}:", *(f"       {line}" for line in reason.splitlines())]
-    return DataUnavailableError("\n".join([*lines, "What you can do:", *advice]))
+    return DataUnavailableError("\n".join([*lines, "What you can do:", *advice]), attempts)
 
 
 def fetch(url, folder, md5, largest, progress=True):

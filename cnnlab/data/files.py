@@ -153,8 +153,8 @@ def stamp(path):
 def files_below(path, levels=LEVELS, links=True, others=None):
     """The regular files at `path`: itself, or those down to `levels` folders below it, part2 before part10.
 
-    `links`: whether to follow links to folders; `others`: a list to add unreadable folders to, and what is neither
-    file nor folder. Raises BadDataError for more files than a data set has.
+    `links`: whether to follow links to folders; `others`: a list that receives unreadable folders, and what is
+    neither file nor folder. Raises BadDataError for more files than a data set has.
     """
     if path.is_file():
         return [path]

@@ -187,7 +187,7 @@ def _groups_in(path, files):
     if groups.isna().all():
         raise ValueError(f"{path} names none of the pictures; expected names such as {files.iloc[0]}")
     unknown = len(group_of.keys() - set(files) - {name.rsplit("/", 1)[-1] for name in files})
-    source = f"{path.name}, {unknown:,} of whose lines name no picture" if unknown else path.name
+    source = f"{path.name} (lines that name no picture: {unknown:,})" if unknown else path.name
     return source, groups.map(lambda group: f"group {group}", na_action="ignore").fillna(files)
 
 
@@ -221,7 +221,7 @@ def _check_groups(table):
         places = ", ".join(parted.loc[parted["group"] == group, "file"])
         raise ValueError(
             f"{group} lies in several of the given splits ({places}); expected all pictures of a group in "
-            "one: move them together, or remove test/ to have whole groups held out"
+            "one: move them together, or keep only train/ to have whole groups held out"
         )
 
 

@@ -47,7 +47,7 @@ def opened_picture(data, *kinds):
 def check_side(size, largest, hint=""):
     """Raise ValueError unless `size`, the side of images, is a whole number of pixels from 8 to `largest`."""
     if isinstance(size, bool) or int(size) != size or not 8 <= size <= largest:
-        raise ValueError(f"size is {size!r}; expected 8 to {largest:,} pixels{hint}")
+        raise ValueError(f"size is {size!r}; expected 8 to {largest:,} whole pixels{hint}")
 
 
 def in_threads(one, count, description, unit, progress=True):

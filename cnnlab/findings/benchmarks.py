@@ -16,7 +16,7 @@ import pandas as pd
 from cnnlab.findings.finding import Finding
 from cnnlab.machine import atomic_file, environment
 from cnnlab.studies import TARGETS
-from cnnlab.wording import duration, percent, spelled
+from cnnlab.wording import duration, percent, share_spelled
 
 # Where the record lies; nothing else writes here.
 BENCHMARKS_FOLDER = Path("results") / "benchmarks"
@@ -118,8 +118,8 @@ def _ceiling(table):
     shares, large = (table[share].to_numpy()[1:] for share in ("share", "share_large"))
     enough, large_enough = (int((each >= AIMS.shares).sum()) for each in (shares, large))
     said = f"The networks train at {shares.min():.0%} to {shares.max():.0%} of a matrix product's rate"
-    count, more = spelled(enough) if enough else "none", f", {spelled(large_enough)} in larger batches"
-    said = f"{said}: {count} of {spelled(len(shares))} reach their aim{more if large_enough > enough else ''}"
+    more = f", {share_spelled(large_enough, len(shares))} in larger batches" if large_enough > enough else ""
+    said = f"{said}: {share_spelled(enough, len(shares))} reach the aim{more}"
     return said, {"shares": [*shares]}, enough == len(shares)
 
 
@@ -134,7 +134,7 @@ def _target(table):
     row, (share, limit) = table.iloc[-1], TARGETS[table["recipe"].iloc[-1]]
     accuracy, times = row["test_accuracy"], row["seconds"] / table["seconds"].iloc[0]
     reached, of_time = accuracy >= share and times <= limit, f"{times:.2f} times the published code's time"
-    said = f"One training of the target recipe reaches {percent(accuracy)} in {of_time}: the target {_is(reached)}"
+    said = f"One training of `to_74` reaches {percent(accuracy)} in {of_time}: the target {_is(reached)}"
     return said, {"baseline_times": times}, reached
 
 

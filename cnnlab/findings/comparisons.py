@@ -56,7 +56,7 @@ def sweep(frame, metric=HEADLINE):
         stops_at = steps[helped - 1][0]
         _, gain = judge_pair(frame, stops_at, start, metric)
         then = {
-            BETTER: "no end is in sight", SAME: f"the next step adds less than {WITHIN}",
+            BETTER: "no end is in sight", SAME: f"the next step changes less than {WITHIN}",
             WORSE: "the next step hurts", CANNOT_TELL: "cannot tell about the next step",
         }[verdict]  # fmt: skip
         sentence = f"{what} help up to {short(stops_at)}, by {points(gain['mean'])} of {name}; {then}."
@@ -123,7 +123,7 @@ def convolution_buys(frame, cnn=CNN.label, dense=DENSE.label, best=DENSE_BEST.la
     (_, over_plain), (verdict, over_best) = judge_pairs(frame, [(cnn, dense), (cnn, best)])
     share = over_best["mean"] / over_plain["mean"] if over_plain["mean"] else 0.0
     meaning = {
-        BETTER: "convolution explains most of it" if share > 0.5 else "training explains most of it",
+        BETTER: f"better training explains {'less than half' if share > 0.5 else 'most of it'}",
         SAME: "convolution was not needed", WORSE: "convolution was not needed",
         CANNOT_TELL: "cannot tell whether convolution was needed",
     }[verdict]  # fmt: skip

@@ -207,11 +207,11 @@ def sol_trend(table, label):
     """Accuracy of `label` on the later half of the test sols against the earlier, overall and within classes."""
     row = table[table["label"] == label].iloc[0]
     verdict, within = judge((row["low"], row["high"])), judge((row["within_low"], row["within_high"]))
-    gap = points(row["gap"])
+    gap, direction = points(row["gap"]), "loses" if row["gap"] < 0 else "gains"
     change = {
         SAME: f"is as good on the later sols, within {WITHIN}",
-        CANNOT_TELL: f"differs by {gap} on the later sols, which may be noise",
-    }.get(verdict, f"{'loses' if row['gap'] < 0 else 'gains'} {gap} on the later sols")
+        CANNOT_TELL: f"{direction} {gap} on the later sols, which may be noise",
+    }.get(verdict, f"{direction} {gap} on the later sols")
     inside = {SAME: "nothing changes", CANNOT_TELL: "cannot tell"}.get(
         within, f"it {'loses' if row['within'] < 0 else 'gains'} {points(row['within'])}"
     )

@@ -55,13 +55,13 @@ def shift_cost(rows):
     )
     last, (verdict, test) = list(judged.items())[-1]
     meaning = {
-        WORSE: "position alone matters",
-        SAME: f"{last} ignores position",
-        BETTER: f"{last} does better on shifted images",
-        CANNOT_TELL: "cannot tell whether position alone matters",
+        WORSE: " to position alone",
+        SAME: f": {last} ignores position",
+        BETTER: f": {last} does better on shifted images",
+        CANNOT_TELL: ": cannot tell whether position alone matters",
     }[verdict]
     numbers = {"shift": furthest, "costs": {label: float(cost.mean()) for label, cost in costs.items()}, **test}
-    return Finding(f"When images move {spelled(furthest)} pixels, {parts}: {meaning}.", verdict, numbers)
+    return Finding(f"When images move {spelled(furthest)} pixels, {parts}{meaning}.", verdict, numbers)
 
 
 def equivariant_layers(rows):
@@ -126,7 +126,7 @@ def zero_activations(rows):
     """The share of ReLU activations that are zero, averaged over layers; the sentence is about the last label."""
     shares = rows.groupby(["label", "seed"], sort=False)["zero_fraction"].mean().groupby("label", sort=False).mean()
     share, name = shares.iloc[-1], family(shares.index[-1])
-    meaning = f"for any image, most of it is {'inactive' if share > 0.5 else 'active'}"
+    meaning = f"on average, most of it is {'inactive' if share > 0.5 else 'active'}"
     return Finding(f"{percent(share)} of {name}'s ReLU activations are zero: {meaning}.", None, shares.to_dict())
 
 
@@ -195,7 +195,9 @@ def _randomised(means, flat, maps):
     if flat > maps / 2:
         sentence = f"Shuffling the weights leaves {flat} of {maps} maps flat: too few remain to tell what maps show."
         return Finding(sentence, CANNOT_TELL, numbers)
-    shows = "maps show the network" if alike.max() < ALIKE else f"{alike.idxmax()} shows the image, not the network"
+    shows = (
+        "maps depend on the weights" if alike.max() < ALIKE else f"{alike.idxmax()} shows the image, not the network"
+    )
     others = f"{flat} maps flat and the others with" if flat else "maps with"
     return Finding(f"Shuffling the weights leaves {others} a rank correlation of at most {alike.max():.2f}: {shows}.",
                    None, numbers)  # fmt: skip

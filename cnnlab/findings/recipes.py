@@ -161,7 +161,7 @@ def test_time_augmentation(frame, label):
     numbers["time_share"] = (rows["seconds_tta"] / rows["seconds"]).median()
     change = effect(verdict, numbers, NAMES[label], RECIPE_MARGIN)
     return Finding(
-        f"Test-time augmentation {change}, for {percent(numbers['time_share'])} of its time.", verdict, numbers
+        f"Test-time augmentation {change}, and takes {percent(numbers['time_share'])} of its time.", verdict, numbers
     )
 
 

@@ -131,7 +131,7 @@ def recurring_frames(dataset):
     """How many images of each split are distinct frames: a DataFrame by split.
 
     Columns: images, frames (distinct, by name), groups (sol-and-sequence), most_images (of one frame), repeated_share
-    (share of images that are left over when each frame counts once), two_classes (frames whose images are labelled
+    (share of images beyond the first of their frame), two_classes (frames whose images are labelled
     differently).
     """
 

@@ -153,7 +153,7 @@ def _draw(labels, predicted, groups, resamples=RESAMPLES, seed=0):
     # scipy.stats.bootstrap would resample for each statistic; these weights serve all scores of all models at once.
     codes, names = pd.factorize(np.asarray(groups))
     if len(names) < 2:
-        raise ValueError(f"{len(names)} group; expected at least two, because whole groups are resampled")
+        raise ValueError(f"groups: {len(names)}; expected at least two, because whole groups are resampled")
     generator = np.random.default_rng(seed)
     return codes, generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
 

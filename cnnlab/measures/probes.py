@@ -140,9 +140,9 @@ PROBES = {
 
 
 def find_probe(name):
-    """The probe called `name`; ValueError, listing the names there are, if there is none."""
+    """The probe called `name`; ValueError listing the known names for any other."""
     if name in ("permutation", "sample_size"):
-        raise ValueError(f"{name} needs trainings of its own: it is a study (python -m cnnlab study {name})")
+        raise ValueError(f"{name} trains networks of its own, so it is a study: python -m cnnlab study {name}")
     if name not in PROBES:
         raise ValueError(f"no probe is called {name!r}; expected one of {', '.join(PROBES)}")
     return PROBES[name]

@@ -31,7 +31,7 @@ class Field:
         return first, first + self.size
 
     def inside(self, positions, first, last):
-        """Those of `positions` positions, by number, whose field lies within the pixels first..last - 1."""
+        """Numbers, below `positions`, of the positions whose field lies within the pixels first..last - 1."""
         spans = (self.span(p) for p in range(positions))
         return [p for p, (start, end) in enumerate(spans) if start >= first and end <= last]
 

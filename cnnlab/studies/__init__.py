@@ -54,7 +54,7 @@ def study_of(labels):
         if label not in VARIANTS:
             raise ValueError(f"no variant is called {label!r}; expected some of {', '.join(VARIANTS)}")
     trials = tuple(VARIANTS[label] for label in dict.fromkeys(labels))
-    fixed = ["the images"]
+    fixed = ["the images" if len({trial.train_split for trial in trials}) == 1 else "the test images"]
     if len({trial.batch_size for trial in trials}) == 1:
         fixed.append(f"batches of {trials[0].batch_size}")
     if {trial.keep for trial in trials} == {"best"}:

@@ -20,8 +20,8 @@ class ShuffledBatches(keras.utils.PyDataset):
     in every epoch, which costs about three points of accuracy on CIFAR-10. Here epoch e draws its
     order from a generator seeded with (seed, e), so a training resumed at e sees what it would have.
 
-    `images` uint8 (n, height, width, channels); `labels`: integers (n,), or one row of targets an
-    image; `steps_per_epoch`: batches an epoch, by default one pass; if there are more, further
+    `images` uint8 (n, height, width, channels); `labels`: integers (n,), or one row of targets per
+    image; `steps_per_epoch`: batches per epoch, by default one pass; if there are more, further
     passes follow, each in its own order. Images that do not fill the last batch wait for another
     epoch. `flip`: "none"; "random" mirrors each image left to right with probability 1/2;
     "alternating" mirrors it in every second epoch, half of the images from the first on, so that two

@@ -37,7 +37,7 @@ class Result:
     """The outcome of one training.
 
     `trial`: resolved, naming the data actually trained on; `row`: the tidy record; `history`: one value
-    an epoch of "loss", "accuracy" and, where each epoch is validated, "val_loss" and "val_accuracy";
+    per epoch of "loss", "accuracy" and, where each epoch is validated, "val_loss" and "val_accuracy";
     `model`: float32, of Keras's own layers, with the weights that the trial keeps; `probabilities`:
     that model's float32 (n, classes) for "test" and, where there is one, "validation", from one view
     of each image; `interrupted`: whether Ctrl-C ended the training early.

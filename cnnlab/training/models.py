@@ -160,7 +160,7 @@ def load_model(path):
     try:
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever its archive reader raises.
-        raise ValueError(f"{path} is not a model that Keras can load; delete it, and it is trained again") from error
+        raise ValueError(f"{path} is not a model that Keras can load; delete it to have it trained again") from error
 
 
 def takes_raw_pixels(model):

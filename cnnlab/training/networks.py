@@ -61,7 +61,7 @@ def _one_line(problem, cls):
 class Dense:
     """A fully connected network: flatten, then a ReLU layer for each of `units` (none: a logistic regression).
 
-    `dropout`: the rate after the hidden layers, one number for all or one a layer.
+    `dropout`: the rate after the hidden layers, one number for all or one per layer.
     """
 
     units: tuple[Count, ...] = (128, 64)
@@ -75,9 +75,9 @@ class Dense:
 class CNN:
     """Convolutions with ReLU, 2x2 max pooling, and a classifier head.
 
-    `filters` of each convolution; `kernel_size` in pixels, odd, one number for all layers or one a
+    `filters` of each convolution; `kernel_size` in pixels, odd, one number for all layers or one per
     layer; `padding`: "same", or "valid", which trims the border; `pools`: how many convolutions, from
-    the first on, are followed by pooling (None: all of them, but only two of three, so that 32x32
+    the first on, are followed by pooling (None: all, or the first two of three, so that 32x32
     pixels end as 8x8 positions, as in the assignment); `head`: "flatten" or "gap" (global
     average pooling, which has no weights); `dense`: units of the layer before the softmax, or 0 for
     none; `dropout`: the rate after it; `batch_norm`: normalise between each convolution and its ReLU.
@@ -183,7 +183,7 @@ def one_each(name, value, count):
     """One value for each of `count` layers; a single one applies to all. ValueError for any other number of values."""
     values = tuple(value) if isinstance(value, list | tuple) else (value,) * count
     if len(values) != count:
-        raise ValueError(f"{name} has {len(values)} values for {count} layers; expected one, or one a layer")
+        raise ValueError(f"{name} has {len(values)} values for {count} layers; expected a bare number or one per layer")
     return values
 
 
@@ -200,7 +200,7 @@ def expected_parameters(model, input_shape=(32, 32, 3), num_classes=10, **option
     A dense layer has (inputs + 1) x outputs, a convolution (kernel^2 x channels + 1) x filters,
     batch normalisation 4 a filter (scale, shift, running mean and variance); a dense layer's inputs
     are all positions x filters after "flatten", and the filters alone after "gap". Raises
-    ValueError for other networks, which have no formula here.
+    ValueError unless `model` is "dense" or "cnn": the rest have no formula here.
     """
     network = network_options(model, options)
     if isinstance(network, Dense):

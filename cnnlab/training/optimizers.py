@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-# The rate at the start, where in the training it peaks, and the rate at the end (as shares), as in
+# Rates at the start and the end, as shares of the peak (first, last), and where in the training it is, as in
 # Jordan, 94% on CIFAR-10 in 3.29 seconds on a single GPU (2024).
 START, PEAK_AT, END = 0.2, 0.23, 0.07
 # Coefficients of x, x^3 and x^5 in Muon's iteration, as in Jordan et al., Muon (2024).
@@ -123,7 +123,7 @@ class Muon(NesterovSGD):
     kernel is scaled to the Frobenius norm sqrt(outputs).
     Source: Jordan et al., Muon: an optimizer for hidden layers in neural networks (2024), and airbench94_muon.
 
-    `kernel_scale`: the kernels' rate as a factor on `learning_rate`; `kernel_momentum`: 0 to 1; others as there.
+    `kernel_scale`: the kernels' rate as a factor on `learning_rate`; `kernel_momentum`: 0 to 1; rest: `NesterovSGD`'s.
     """
 
     def __init__(self, learning_rate, kernel_scale, kernel_momentum, name="muon", **options):

@@ -41,7 +41,7 @@ class Probe:
     """The outcome of a linear probe.
 
     `model`: float32 pixels (n, height, width, channels) in 0..255 to probabilities (n, classes), backbone and all;
-    `row`: the tidy record; `choices`: a DataFrame, one row a setting, best first: C, class_weights,
+    `row`: the tidy record; `choices`: a DataFrame, one row per setting, best first: C, class_weights,
     val_balanced_accuracy, val_accuracy, val_loss; `probabilities`: {split: float32 (n, classes)} for "validation"
     (unless it was fitted on that too) and, where there is one, "test"; `clock`: a Clock with the parts "features", the
     time they took when they were computed, and "fit".

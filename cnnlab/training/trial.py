@@ -175,6 +175,6 @@ class Trial:
 
 
 def trial_key(trial, data_version=None):
-    """File name of a training of `trial`: 16 hex digits, a hash of its configuration, the protocol and the data."""
+    """Stem of the files of a training of `trial`: 16 hex digits, a hash of configuration, protocol and data."""
     content = json.dumps([trial.resolved().configuration(), PROTOCOL, data_version], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]

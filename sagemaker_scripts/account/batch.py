@@ -80,7 +80,7 @@ def find(source, account=None):
     root, files = common.visible_files(Path(source))
     items = [Item(file.relative_to(root).as_posix(), file.stat().st_size, file.read_bytes) for file in files]
     if not items:
-        raise common.BadArgumentsError(f"{source} holds no files")
+        raise common.BadArgumentsError(f"--batch {source} holds no files; expected pictures")
     return items
 
 
@@ -95,7 +95,7 @@ def _find_objects(source, client):
         if not key.endswith("/")
     ]
     if not items:
-        raise common.BadArgumentsError(f"there is nothing at {source}")
+        raise common.BadArgumentsError(f"there is nothing at {source}; expected pictures")
     return items
 
 

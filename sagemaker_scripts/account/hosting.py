@@ -77,7 +77,7 @@ class Hardware:
 
     def __str__(self):
         if self.memory:
-            return f"serverless with {self.memory} MB, {self.concurrency} requests at once"
+            return f"serverless with {self.memory} MB, concurrency {self.concurrency}"
         return f"{self.scale[0]} to {self.scale[1]} {self.instance}" if self.scale else self.instance
 
     @property

@@ -1,7 +1,6 @@
 """The data that training jobs read, checked and uploaded; and the results that they leave, downloaded."""
 
 import dataclasses
-import re
 import shutil
 import tarfile
 import tempfile
@@ -83,11 +82,10 @@ def _check_copy(path, name):
         try:
             data.load(name)
         except (data.DataUnavailableError, ValueError) as error:
-            lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
-            # From the list of all that was tried, such as an empty cache: the path named, and the line that says why.
-            named = next((place for place, line in enumerate(lines) if "the path that you named" in line), 0)
-            said = re.sub(r"^\d+\. ", "", " ".join(lines[named : named + 2]))
-            raise common.BadArgumentsError(f"--data is not a copy of {name}: {said}") from None
+            # The copy comes last: an empty cache may have been tried before it.
+            tried = getattr(error, "attempts", [])
+            said = f"--data is not a copy of {name}: {': '.join(tried[-1])}" if tried else str(error)
+            raise common.BadArgumentsError(said.splitlines()[0]) from None
 
 
 def _check_address(address, account):
@@ -96,7 +94,7 @@ def _check_address(address, account):
         if not bucket or not account.client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1).get(
             "Contents"
         ):
-            raise common.BadArgumentsError(f"there is nothing at --data {address}")
+            raise common.BadArgumentsError(f"--data {address} is empty; expected a copy of the data set there")
 
 
 def collect(name, access=None, store=STORE, models=None):

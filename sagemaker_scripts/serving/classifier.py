@@ -32,7 +32,7 @@ def load(path, size=None, pixels="bytes"):
         raise BadArgumentsError(f"{path} cannot be loaded by Keras {keras.__version__}: {reason(error)}") from None
     shapes = model.input_shape, model.output_shape
     if len(model.inputs) != 1 or len(model.outputs) != 1 or len(shapes[0]) != 4 or len(shapes[1]) != 2:
-        raise BadArgumentsError(f"{path} maps {shapes[0]} to {shapes[1]}; expected one batch of images to classes")
+        raise BadArgumentsError(f"{path} maps {shapes[0]} to {shapes[1]}; expected images to class probabilities")
     if shapes[0][3] not in (1, 3) or not shapes[1][1]:
         raise BadArgumentsError(f"{path} maps {shapes[0]} to {shapes[1]}; expected 1 or 3 channels")
     model = _with_raw_pixels(_with_fixed_size(model, size, path), pixels, path)
@@ -80,7 +80,7 @@ def class_names(given, row, count):
     known = row.get("class_names") or data.class_names(row["dataset"]) if given is None else given
     names = list(known)
     if len(names) != count or len(set(names)) != count or not all(isinstance(n, str) and n for n in names):
-        raise BadArgumentsError(f"{len(names)} class names ({', '.join(map(str, names))}); expected {count} different")
+        raise BadArgumentsError(f"class names are {', '.join(map(str, names)) or 'none'}; expected {count}, each once")
     return names
 
 
