@@ -10,6 +10,7 @@ import tarfile
 import threading
 import time
 
+import psutil
 import pytest
 
 from cnnlab.data import download
@@ -139,12 +140,11 @@ def test_npm_hangs(tmp_path, folder, monkeypatch):
 
 
 def running(pid):
-    """Whether `pid` runs, given a moment to be cleared away."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
-        time.sleep(0.05)
-    return True
+    """Whether `pid` still runs after a moment; one that nobody has waited for yet does not."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process, deadline = psutil.Process(pid), time.monotonic() + 10
+        while process.status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > deadline:
+                return True
+            time.sleep(0.05)
+    return False
