@@ -29,6 +29,7 @@ def noise(monkeypatch):
     )
 
 
+@pytest.mark.long
 def test_throughput_is_measured_printed_and_kept_as_ratios(noise, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(training.importlib.util, "find_spec", lambda name: None)  # As where no PyTorch is.
     path = tmp_path / "record" / "training.json"
@@ -93,6 +94,7 @@ def test_a_schedule_spans_all_turns_of_a_recipe(noise, monkeypatch):
     assert [(plan.steps, plan.epoch_steps) for plan in seen] == [(3, 1)]
 
 
+@pytest.mark.long
 def test_the_ceiling_is_taken_in_the_assignments_batches_and_in_large_ones(noise, monkeypatch):
     monkeypatch.setattr(training, "FILTERS", ((4, 8),))
     monkeypatch.setattr(training, "MATRIX", 64)

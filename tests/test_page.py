@@ -18,7 +18,7 @@ import servers
 from cnnlab.training import build
 from sagemaker_scripts import package_model, serve_local
 
-pytestmark = pytest.mark.skipif(browser.MISSING is not None, reason=str(browser.MISSING))
+pytestmark = [pytest.mark.long, pytest.mark.skipif(browser.MISSING is not None, reason=str(browser.MISSING))]
 SECONDS = 10
 
 # What is left of a phone's screen between the bars of its browser.
