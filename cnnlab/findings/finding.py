@@ -69,7 +69,7 @@ def contrast(first, second, verdict, numbers, metric, more=""):
         BETTER: f"beats {second} by {size}",
         WORSE: f"is worse than {second} by {size}",
         SAME: f"is as good as {second}, within {WITHIN} of {metric}",
-        CANNOT_TELL: f"cannot be told apart from {second}: {size} may be noise",
+        CANNOT_TELL: f"cannot be told from {second}: {size} may be noise",
     }[verdict]
     return Finding(f"{capital(first)} {clause}{more}.", verdict, numbers)
 
