@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
@@ -10,6 +11,16 @@ from statsmodels.stats.multitest import multipletests
 from cnnlab import findings, measures
 
 ACCURACIES = np.array([0.731, 0.742, 0.728, 0.737, 0.735])
+
+
+def test_differences_pair_the_seeds_that_have_both_in_their_order():
+    seeds, scores = [2, 0, 1, 1, 2, 3, 0], [0.7, 0.5, None, 0.4, 0.3, 0.9, 0.1]
+    rows = pd.DataFrame({"label": ["a", "a", "a", "b", "b", "b", "b"], "seed": seeds, "score": scores})
+    for column in (rows["score"], rows["score"].astype(object)):
+        found = measures.paired_differences(rows.assign(score=column), "a", "b", "score")
+        np.testing.assert_allclose(found.astype("float64"), [0.5 - 0.1, 0.7 - 0.3])
+    with pytest.raises(ValueError, match="no seed has both"):
+        measures.paired_differences(rows.assign(score=None), "a", "b", "score")
 
 
 def test_t_interval_is_that_of_scipy():

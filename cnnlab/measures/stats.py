@@ -181,7 +181,7 @@ def paired_differences(frame, first, second, metric):
     one, other = (frame.loc[frame["label"] == label].set_index("seed")[metric] for label in (first, second))
     if one.index.has_duplicates or other.index.has_duplicates:
         raise ValueError(f"{first} or {second} has two rows of one seed; expected one row per label and seed")
-    differences = (one - other).dropna().sort_index()
+    differences = (one.dropna() - other.dropna()).dropna().sort_index()
     if differences.empty:
         raise ValueError(f"no seed has both {first} and {second}; run the rest of the study")
     return differences.to_numpy()
