@@ -206,6 +206,7 @@ def elsewhere(tmp_path, monkeypatch):
     return tmp_path / "elsewhere"
 
 
+@pytest.mark.long
 def test_a_kernel_that_dies_is_said_with_the_cell_the_likely_cause_and_the_copy(elsewhere):
     path = _notebook(
         Path("dying.ipynb"), "print('before')", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "1"
