@@ -307,6 +307,14 @@ def clone(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def runnable_notebook(request, monkeypatch):
+    """Path of a notebook; the Mars images are named where it needs them."""
+    if request.param.stem == "cnn_exploration":
+        monkeypatch.setenv("CNNLAB_MARS", str(request.getfixturevalue("mars_path")))
+    return request.param
+
+
 def _of_each_class(dataset, count):
     """`dataset` with the first `count` images of each class in each split."""
     splits = {}
@@ -327,32 +335,26 @@ def _assert_all_figures(path, clone):
     assert not (clone / "images").exists(), "a smoke run wrote to the record"
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_cells_run_in_the_smoke_budget_and_leave_their_figures(path, clone, monkeypatch, request):
+def test_the_cells_run_in_the_smoke_budget_and_leave_their_figures(runnable_notebook, clone, monkeypatch):
     """In this process, which has TensorFlow already, with fewer images and four blocks of the pretrained network."""
-    if path.stem == "cnn_exploration":
-        monkeypatch.setenv("CNNLAB_MARS", str(request.getfixturevalue("mars_path")))
     monkeypatch.setattr(machine, "be_frugal", lambda: None)  # it is of the whole process
     small_lite0.put(set_attribute=monkeypatch.setattr)
     load = data.load_cifar10
     monkeypatch.setattr(data, "load_cifar10", lambda **options: _of_each_class(load(**options), 100))
     run = {}
-    for cell in nbformat.read(path, as_version=4).cells:
+    for cell in nbformat.read(runnable_notebook, as_version=4).cells:
         if cell.cell_type == "code":
             exec(cell.source, run)  # noqa: S102 - the notebook's code is what is tested
-    _assert_all_figures(path, clone)
+    _assert_all_figures(runnable_notebook, clone)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_notebook_runs_in_the_smoke_budget_and_leaves_its_figures(path, clone, monkeypatch, request):
+def test_the_notebook_runs_in_the_smoke_budget_and_leaves_its_figures(runnable_notebook, clone):
     """As `make notebook PROFILE=smoke` runs it, and all that its cells show with it."""
-    if path.stem == "cnn_exploration":
-        monkeypatch.setenv("CNNLAB_MARS", str(request.getfixturevalue("mars_path")))
-    copy = execution.execute_notebook(path, find_budget("smoke"))
-    assert copy == clone / "runs" / "smoke" / path.name
+    copy = execution.execute_notebook(runnable_notebook, find_budget("smoke"))
+    assert copy == clone / "runs" / "smoke" / runnable_notebook.name
     code = [
         cell for cell in nbformat.read(copy, as_version=4).cells if cell.cell_type == "code" and cell.source.strip()
     ]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
-    _assert_all_figures(path, clone)
+    _assert_all_figures(runnable_notebook, clone)
